@@ -1,0 +1,149 @@
+//! candle: training with autograd on CPU and CUDA, fast native inference, and the browser's fallback.
+//!
+//! candle's fused layer norm and softmax drop gradients silently, so they are used only where nothing is trained; the
+//! differentiable forms are used while training.
+
+use candle_core::{D, DType, Device, Tensor};
+use candle_nn::ops::{layer_norm, layer_norm_slow, softmax, softmax_last_dim};
+
+use crate::ops::{Linear, Norm, Ops, Then};
+use crate::tensor::HostTensor;
+use crate::{Error, Result};
+
+/// Multiplies the bottleneck's activations with noise while training; called for input, hidden layer and output in turn.
+pub type Noise<'a> = dyn Fn(&Tensor) -> candle_core::Result<Tensor> + 'a;
+
+/// The candle executor, in one of its two modes.
+pub struct Candle<'a> {
+    device: Device,
+    mode: Mode<'a>,
+}
+
+enum Mode<'a> {
+    /// Fused operations, no gradients.
+    Infer,
+    /// Differentiable operations, and the bottleneck's noise.
+    Train(&'a Noise<'a>),
+}
+
+impl Candle<'static> {
+    /// An executor for frozen parts and for inference.
+    pub fn infer(device: Device) -> Self {
+        Self { device, mode: Mode::Infer }
+    }
+}
+
+impl<'a> Candle<'a> {
+    /// An executor through which gradients flow, with `noise` in the bottleneck.
+    pub fn train(device: Device, noise: &'a Noise<'a>) -> Self {
+        Self { device, mode: Mode::Train(noise) }
+    }
+
+    /// The device that tensors live on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Copies a result to the host.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn read(&self, tensor: &Tensor) -> Result<Vec<f32>> {
+        Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        // A backtrace is for developers; the first line is the sentence.
+        let text = error.to_string();
+        Error::Device { executor: "candle", reason: text.lines().next().unwrap_or_default().to_owned() }
+    }
+}
+
+impl Ops for Candle<'_> {
+    type Tensor = Tensor;
+
+    fn upload(&self, tensor: &HostTensor) -> Result<Tensor> {
+        Ok(Tensor::from_slice(&tensor.to_f32(), tensor.shape.as_slice(), &self.device)?)
+    }
+
+    fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
+        let (batch, tokens, inputs) = x.dims3()?;
+        let outputs = layer.weight.dim(0)?;
+        // One large product: a batched one would multiply photo by photo.
+        let product = x.reshape((batch * tokens, inputs))?.matmul(&layer.weight.t()?)?;
+        let y = product.broadcast_add(&layer.bias)?.reshape((batch, tokens, outputs))?;
+        Ok(match then {
+            Then::Store => y,
+            Then::Gelu => y.gelu_erf()?,
+            Then::Add(residual) => (y + residual)?,
+        })
+    }
+
+    fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
+        let eps = norm.eps as f32;
+        Ok(match self.mode {
+            Mode::Infer => layer_norm(&x.contiguous()?, &norm.weight, &norm.bias, eps)?,
+            Mode::Train(_) => layer_norm_slow(x, &norm.weight, &norm.bias, eps)?,
+        })
+    }
+
+    fn attention(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
+        let [q, k, v] = split_heads(qkv, heads)?;
+        let scale = (q.dim(D::Minus1)? as f64).powf(-0.5);
+        let logits = (q * scale)?.matmul(&k.t()?)?;
+        let weights = match self.mode {
+            Mode::Infer => softmax_last_dim(&logits)?,
+            Mode::Train(_) => softmax(&logits, D::Minus1)?,
+        };
+        join_heads(&weights.matmul(&v)?)
+    }
+
+    fn linear_attention(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
+        let [q, k, v] = split_heads(qkv, heads)?;
+        let (q, k) = ((q.elu(1.0)? + 1.0)?, (k.elu(1.0)? + 1.0)?);
+        let sums = k.t()?.matmul(&v)?;
+        let totals = q.matmul(&k.sum_keepdim(D::Minus2)?.t()?)?;
+        join_heads(&q.matmul(&sums)?.broadcast_div(&totals)?)
+    }
+
+    fn embed(&self, patches: &Tensor, prefix: &Tensor, positions: &Tensor) -> Result<Tensor> {
+        let (batch, _, channels) = patches.dims3()?;
+        let prefix = prefix.broadcast_as((batch, prefix.dim(0)?, channels))?;
+        Ok(Tensor::cat(&[&prefix, &patches.broadcast_add(positions)?], 1)?)
+    }
+
+    fn mean(&self, xs: &[Tensor]) -> Result<Tensor> {
+        let (first, rest) = xs.split_first().ok_or_else(|| Error::config("the mean of no tensors"))?;
+        let sum = rest.iter().try_fold(first.clone(), |sum, x| sum + x)?;
+        Ok((sum / xs.len() as f64)?)
+    }
+
+    fn cosine_distance(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let norm = |x: &Tensor| x.sqr()?.sum(D::Minus1)?.sqrt()?.maximum(1e-8);
+        let cosine = ((a * b)?.sum(D::Minus1)? / (norm(a)? * norm(b)?)?)?;
+        Ok((1.0 - cosine)?)
+    }
+
+    fn bottleneck_noise(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self.mode {
+            Mode::Infer => x.clone(),
+            Mode::Train(noise) => noise(x)?,
+        })
+    }
+}
+
+/// `[batch, tokens, 3·channels]` → q, k, v, each `[batch, heads, tokens, channels / heads]` and contiguous.
+fn split_heads(qkv: &Tensor, heads: usize) -> Result<[Tensor; 3]> {
+    let (batch, tokens, packed) = qkv.dims3()?;
+    let parts = qkv.reshape((batch, tokens, 3, heads, packed / 3 / heads))?.permute((2, 0, 3, 1, 4))?;
+    let part = |i| parts.get(i)?.contiguous();
+    Ok([part(0)?, part(1)?, part(2)?])
+}
+
+/// `[batch, heads, tokens, size]` → `[batch, tokens, heads·size]`.
+fn join_heads(x: &Tensor) -> Result<Tensor> {
+    let (batch, heads, tokens, size) = x.dims4()?;
+    Ok(x.transpose(1, 2)?.reshape((batch, tokens, heads * size))?)
+}

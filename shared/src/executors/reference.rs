@@ -1,0 +1,203 @@
+//! Plain loops: the truth that the other executors are compared with. Every sum is accumulated in f64, so that what
+//! remains is the rounding of the inputs and of each stored result.
+
+use std::rc::Rc;
+
+use crate::ops::{Linear, Norm, Ops, Then};
+use crate::tensor::HostTensor;
+use crate::{Error, Result};
+
+/// The executor of plain loops.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reference;
+
+/// A tensor of [`Reference`]: shape and shared values.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    /// Row-major shape.
+    pub shape: Vec<usize>,
+    /// Values in single precision.
+    pub values: Rc<Vec<f32>>,
+}
+
+impl Tensor {
+    fn new(shape: Vec<usize>, values: Vec<f32>) -> Self {
+        debug_assert_eq!(shape.iter().product::<usize>(), values.len());
+        Self { shape, values: Rc::new(values) }
+    }
+
+    /// `[batch, tokens, channels]` of an activation.
+    fn rows(&self, name: &str) -> Result<(usize, usize, usize)> {
+        match self.shape[..] {
+            [batch, tokens, channels] => Ok((batch, tokens, channels)),
+            _ => Err(Error::Tensor {
+                name: name.into(),
+                reason: format!("expected [batch, tokens, channels], found shape {:?}", self.shape),
+            }),
+        }
+    }
+
+    fn expect(&self, name: &str, shape: &[usize]) -> Result<()> {
+        if self.shape == shape {
+            return Ok(());
+        }
+        Err(Error::Shape { name: name.into(), expected: shape.to_vec(), found: self.shape.clone() })
+    }
+}
+
+impl Ops for Reference {
+    type Tensor = Tensor;
+
+    fn upload(&self, tensor: &HostTensor) -> Result<Tensor> {
+        Ok(Tensor::new(tensor.shape.clone(), tensor.to_f32().into_owned()))
+    }
+
+    fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
+        let (batch, tokens, inputs) = x.rows("linear input")?;
+        let outputs = layer.weight.shape[0];
+        layer.weight.expect("linear weight", &[outputs, inputs])?;
+        layer.bias.expect("linear bias", &[outputs])?;
+        if let Then::Add(residual) = then {
+            residual.expect("linear residual", &[batch, tokens, outputs])?;
+        }
+        let mut values = Vec::with_capacity(batch * tokens * outputs);
+        for row in x.values.chunks_exact(inputs) {
+            for (weight, &bias) in layer.weight.values.chunks_exact(inputs).zip(layer.bias.values.iter()) {
+                let sum = f64::from(bias) + dot(row, weight);
+                values.push(match then {
+                    Then::Store => sum as f32,
+                    Then::Gelu => gelu(sum) as f32,
+                    Then::Add(residual) => (sum + f64::from(residual.values[values.len()])) as f32,
+                });
+            }
+        }
+        Ok(Tensor::new(vec![batch, tokens, outputs], values))
+    }
+
+    fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
+        let (_, _, channels) = x.rows("layer norm input")?;
+        norm.weight.expect("layer norm weight", &[channels])?;
+        norm.bias.expect("layer norm bias", &[channels])?;
+        let mut values = Vec::with_capacity(x.values.len());
+        for row in x.values.chunks_exact(channels) {
+            let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / channels as f64;
+            let variance = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / channels as f64;
+            let scale = 1.0 / (variance + norm.eps).sqrt();
+            for ((&v, &weight), &bias) in row.iter().zip(norm.weight.values.iter()).zip(norm.bias.values.iter()) {
+                values.push(((f64::from(v) - mean) * scale * f64::from(weight) + f64::from(bias)) as f32);
+            }
+        }
+        Ok(Tensor::new(x.shape.clone(), values))
+    }
+
+    fn attention(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
+        attend(qkv, heads, |q, keys, values, out| {
+            let scale = (q.len() as f64).powf(-0.5);
+            let logits: Vec<f64> = keys.iter().map(|k| scale * dot(q, k)).collect();
+            let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let weights: Vec<f64> = logits.iter().map(|l| (l - largest).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            for (weight, value) in weights.iter().zip(values) {
+                for (o, &v) in out.iter_mut().zip(*value) {
+                    *o += weight / total * f64::from(v);
+                }
+            }
+        })
+    }
+
+    // The quadratic form of the same sums: slower than the other executors' and independent of how they order them.
+    fn linear_attention(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
+        attend(qkv, heads, |q, keys, values, out| {
+            let weights: Vec<f64> =
+                keys.iter().map(|k| q.iter().zip(*k).map(|(&a, &b)| elu_plus_one(a) * elu_plus_one(b)).sum()).collect();
+            let total: f64 = weights.iter().sum();
+            for (weight, value) in weights.iter().zip(values) {
+                for (o, &v) in out.iter_mut().zip(*value) {
+                    *o += weight / total * f64::from(v);
+                }
+            }
+        })
+    }
+
+    fn embed(&self, patches: &Tensor, prefix: &Tensor, positions: &Tensor) -> Result<Tensor> {
+        let (batch, tokens, channels) = patches.rows("patch embeddings")?;
+        positions.expect("positions", &[tokens, channels])?;
+        let before = prefix.shape[0];
+        prefix.expect("prefix tokens", &[before, channels])?;
+        let mut values = Vec::with_capacity(batch * (before + tokens) * channels);
+        for photo in patches.values.chunks_exact(tokens * channels) {
+            values.extend_from_slice(&prefix.values);
+            values.extend(photo.iter().zip(positions.values.iter()).map(|(p, position)| p + position));
+        }
+        Ok(Tensor::new(vec![batch, before + tokens, channels], values))
+    }
+
+    fn mean(&self, xs: &[Tensor]) -> Result<Tensor> {
+        let first = xs.first().ok_or_else(|| Error::config("the mean of no tensors"))?;
+        for x in xs {
+            x.expect("mean operand", &first.shape)?;
+        }
+        let values = (0..first.values.len())
+            .map(|i| (xs.iter().map(|x| f64::from(x.values[i])).sum::<f64>() / xs.len() as f64) as f32)
+            .collect();
+        Ok(Tensor::new(first.shape.clone(), values))
+    }
+
+    fn cosine_distance(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let (batch, tokens, channels) = a.rows("cosine operand")?;
+        b.expect("cosine operand", &a.shape)?;
+        let rows = a.values.chunks_exact(channels).zip(b.values.chunks_exact(channels));
+        let values = rows
+            .map(|(a, b)| {
+                let norms = dot(a, a).sqrt().max(1e-8) * dot(b, b).sqrt().max(1e-8);
+                (1.0 - dot(a, b) / norms) as f32
+            })
+            .collect();
+        Ok(Tensor::new(vec![batch, tokens], values))
+    }
+}
+
+/// Runs `mix(query, keys, values, output)` for every photo, head and token of packed `qkv`.
+fn attend(qkv: &Tensor, heads: usize, mix: impl Fn(&[f32], &[&[f32]], &[&[f32]], &mut [f64])) -> Result<Tensor> {
+    let (batch, tokens, packed) = qkv.rows("qkv")?;
+    let channels = packed / 3;
+    if packed != 3 * channels || heads == 0 || channels % heads != 0 {
+        return Err(Error::config(format!("qkv of {packed} channels cannot be split into 3 parts of {heads} heads")));
+    }
+    let size = channels / heads;
+    let mut out = vec![0f32; batch * tokens * channels];
+    let mut sums = vec![0f64; size];
+    for photo in 0..batch {
+        for head in 0..heads {
+            let part = |token: usize, which: usize| {
+                let start = (photo * tokens + token) * packed + which * channels + head * size;
+                &qkv.values[start..start + size]
+            };
+            let keys: Vec<&[f32]> = (0..tokens).map(|token| part(token, 1)).collect();
+            let values: Vec<&[f32]> = (0..tokens).map(|token| part(token, 2)).collect();
+            for token in 0..tokens {
+                sums.fill(0.0);
+                mix(part(token, 0), &keys, &values, &mut sums);
+                let start = (photo * tokens + token) * channels + head * size;
+                for (o, &sum) in out[start..start + size].iter_mut().zip(&sums) {
+                    *o = sum as f32;
+                }
+            }
+        }
+    }
+    Ok(Tensor::new(vec![batch, tokens, channels], out))
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+}
+
+/// `x Φ(x)` with the exact error function (PyTorch's default GELU).
+fn gelu(x: f64) -> f64 {
+    0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2))
+}
+
+fn elu_plus_one(x: f32) -> f64 {
+    let x = f64::from(x);
+    if x > 0.0 { x + 1.0 } else { x.exp() }
+}

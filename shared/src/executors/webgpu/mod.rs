@@ -1,0 +1,1 @@
+//! WGSL kernels on wgpu: the browser's GPU, and any GPU natively.

@@ -1,0 +1,15 @@
+//! Dinomaly's model, numerics and published-model format.
+//!
+//! Photo → heatmap, in the order of the files: [`photo`] decodes, [`preprocess`] makes patches, [`vit`] and
+//! [`dinomaly`] turn them into distance maps through an executor of [`ops`], [`score`] makes the anomaly map
+//! and the score, [`heatmap`] draws it on the photo. Nothing here touches files or the network.
+
+pub mod config;
+pub mod dinomaly;
+pub mod error;
+pub mod executors;
+pub mod ops;
+pub mod tensor;
+pub mod vit;
+
+pub use error::{Error, Result};
