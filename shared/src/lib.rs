@@ -9,7 +9,12 @@ pub mod dinomaly;
 pub mod error;
 pub mod executors;
 pub mod ops;
+pub mod photo;
+pub mod positions;
+pub mod preprocess;
+pub mod resize;
 pub mod tensor;
 pub mod vit;
+pub mod weights;
 
 pub use error::{Error, Result};

@@ -1,0 +1,82 @@
+//! The trainable part: fresh initial values, and the variables behind a [`Head`].
+
+use candle_core::{Device, Tensor, Var};
+use dinomaly_core::config::ModelConfig;
+use dinomaly_core::dinomaly::Head;
+use dinomaly_core::tensor::HostTensor;
+use dinomaly_core::weights::Weights;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// A head whose tensors are variables, by name and in a fixed order.
+pub struct TrainableHead {
+    /// The model part, sharing its storage with the variables.
+    pub head: Head<Tensor>,
+    /// Every trainable tensor.
+    pub variables: Vec<(String, Var)>,
+}
+
+impl TrainableHead {
+    /// Initial values of the official scripts: linear weights from a normal distribution of standard deviation 0.01 cut
+    /// at ±0.03, zero biases, layer norms one and zero.
+    ///
+    /// # Errors
+    /// If the device has no room.
+    pub fn fresh(config: &ModelConfig, seed: u64, device: &Device) -> dinomaly_core::Result<Self> {
+        let mut generator = ChaCha8Rng::seed_from_u64(seed);
+        Self::build(config, &mut |name, shape| {
+            let values = if name.ends_with(".bias") {
+                vec![0.0; shape.iter().product()]
+            } else if shape.len() == 1 {
+                vec![1.0; shape[0]]
+            } else {
+                (0..shape.iter().product()).map(|_| 0.01 * truncated_normal(&mut generator)).collect()
+            };
+            Ok(Var::from_vec(values, shape, device)?)
+        })
+    }
+
+    /// The head of saved weights.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor, by name.
+    pub fn from_weights(config: &ModelConfig, weights: &Weights, device: &Device) -> dinomaly_core::Result<Self> {
+        Self::build(config, &mut |name, shape| {
+            Ok(Var::from_slice(&weights.get(name, shape)?.to_f32(), shape, device)?)
+        })
+    }
+
+    fn build(
+        config: &ModelConfig,
+        variable: &mut dyn FnMut(&str, &[usize]) -> dinomaly_core::Result<Var>,
+    ) -> dinomaly_core::Result<Self> {
+        let mut variables = Vec::new();
+        let head = Head::load(config, &mut |name, shape| {
+            let var = variable(name, shape)?;
+            let tensor = var.as_tensor().clone();
+            variables.push((name.to_owned(), var));
+            Ok(tensor)
+        })?;
+        Ok(Self { head, variables })
+    }
+
+    /// The present values.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn weights(&self) -> dinomaly_core::Result<Weights> {
+        let host = |var: &Var| HostTensor::f32(var.dims(), var.flatten_all()?.to_vec1::<f32>()?);
+        Ok(Weights(self.variables.iter().map(|(name, var)| Ok((name.clone(), host(var)?))).collect::<dinomaly_core::Result<_>>()?))
+    }
+}
+
+/// Standard normal, redrawn outside ±3 (`trunc_normal_(std=0.01, a=-0.03, b=0.03)`), by Box and Muller.
+fn truncated_normal(generator: &mut ChaCha8Rng) -> f32 {
+    loop {
+        let (u, v): (f64, f64) = (1.0 - generator.random::<f64>(), generator.random());
+        let z = (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
+        if z.abs() <= 3.0 {
+            return z as f32;
+        }
+    }
+}

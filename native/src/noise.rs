@@ -1,0 +1,71 @@
+//! The bottleneck's dropout: seeded by the run and the iteration alone, so that a resumed run repeats it exactly.
+
+use std::cell::Cell;
+
+use candle_core::{Device, Result, Tensor};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Dropout masks of one training step.
+pub struct Dropout {
+    rate: f64,
+    seed: u64,
+    iteration: u64,
+    calls: Cell<u64>,
+}
+
+impl Dropout {
+    /// The masks of an iteration of the run with this seed.
+    pub fn new(rate: f64, seed: u64, iteration: usize) -> Self {
+        Self { rate, seed, iteration: iteration as u64, calls: Cell::new(0) }
+    }
+
+    /// Zeroes a share of `rate` of the values and scales the others by `1 / (1 - rate)`.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        if self.rate == 0.0 {
+            return Ok(x.clone());
+        }
+        let call = self.calls.replace(self.calls.get() + 1);
+        let mut generator = ChaCha8Rng::seed_from_u64(self.seed);
+        // The bottleneck asks three times a step.
+        generator.set_stream(1 + self.iteration * 4 + call);
+        x.mul(&self.mask(&mut generator, x.dims(), x.device())?)
+    }
+
+    fn mask(&self, generator: &mut ChaCha8Rng, shape: &[usize], device: &Device) -> Result<Tensor> {
+        let limit = (self.rate * f64::from(u32::MAX)) as u32;
+        let kept = (1.0 / (1.0 - self.rate)) as f32;
+        let values: Vec<f32> =
+            (0..shape.iter().product()).map(|_| if generator.next_u32() < limit { 0.0 } else { kept }).collect();
+        Tensor::from_vec(values, shape, device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_expected_share_and_the_mean() {
+        let ones = Tensor::ones((100, 1000), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let values = Dropout::new(0.2, 1, 3).apply(&ones).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let dropped = values.iter().filter(|&&v| v == 0.0).count() as f64 / values.len() as f64;
+        // 100,000 draws: standard deviation 0.0013.
+        assert!((dropped - 0.2).abs() < 0.007, "{dropped}");
+        assert!(values.iter().all(|&v| v == 0.0 || (v - 1.25).abs() < 1e-6));
+    }
+
+    #[test]
+    fn differs_between_calls_and_iterations_and_repeats_for_the_same() {
+        let x = Tensor::ones(64, candle_core::DType::F32, &Device::Cpu).unwrap();
+        let draw = |dropout: &Dropout| dropout.apply(&x).unwrap().to_vec1::<f32>().unwrap();
+        let (first, again, next) = (Dropout::new(0.5, 1, 0), Dropout::new(0.5, 1, 0), Dropout::new(0.5, 1, 1));
+        let a = draw(&first);
+        assert_eq!(a, draw(&again));
+        assert_ne!(a, draw(&first));
+        assert_ne!(a, draw(&next));
+    }
+}

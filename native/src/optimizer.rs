@@ -1,0 +1,112 @@
+//! StableAdamW with AMSGrad, and gradient clipping, as the official code has them.
+//!
+//! Adam with update clipping (Wortsman et al. 2023, "Stable and low-precision training"): the step of a tensor is divided
+//! by `max(1, rms(grad / denominator) / threshold)`.
+
+use candle_core::backprop::GradStore;
+use candle_core::{Result, Tensor, Var};
+
+/// Hyper-parameters of [`StableAdamW`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// Decay rates of the first and second moment.
+    pub betas: (f64, f64),
+    /// Decoupled weight decay, multiplied by the learning rate.
+    pub weight_decay: f64,
+    /// Added to the denominator: 1e-10 in the official multi-class scripts, 1e-8 in the one-class ones.
+    pub eps: f64,
+    /// Whether the denominator uses the largest second moment seen so far.
+    pub amsgrad: bool,
+    /// Largest root mean square of an update before it is scaled down.
+    pub clip_threshold: f64,
+}
+
+impl Default for Settings {
+    /// The official multi-class setting.
+    fn default() -> Self {
+        Self { betas: (0.9, 0.999), weight_decay: 1e-4, eps: 1e-10, amsgrad: true, clip_threshold: 1.0 }
+    }
+}
+
+/// State of one tensor. A parameter without a gradient is skipped wholly: not even decayed.
+#[derive(Clone, Debug)]
+pub struct Moments {
+    /// First moment.
+    pub mean: Tensor,
+    /// Second moment.
+    pub square: Tensor,
+    /// Largest second moment so far (equal to `square` without AMSGrad).
+    pub largest: Tensor,
+    /// Updates made so far.
+    pub steps: usize,
+}
+
+/// The optimiser. Parameters are named so that its state can be saved.
+pub struct StableAdamW {
+    settings: Settings,
+    /// Name, parameter and state, in a fixed order.
+    pub parameters: Vec<(String, Var, Moments)>,
+}
+
+impl StableAdamW {
+    /// An optimiser of `parameters` with zero moments.
+    ///
+    /// # Errors
+    /// If the device has no room.
+    pub fn new(parameters: Vec<(String, Var)>, settings: Settings) -> Result<Self> {
+        let parameters = parameters
+            .into_iter()
+            .map(|(name, var)| {
+                let zero = var.zeros_like()?;
+                Ok((name, var, Moments { mean: zero.clone(), square: zero.clone(), largest: zero, steps: 0 }))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { settings, parameters })
+    }
+
+    /// One update with gradients multiplied by `gradient_factor` (see [`clip_factor`]).
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn step(&mut self, gradients: &GradStore, learning_rate: f64, gradient_factor: f64) -> Result<()> {
+        for (_, var, moments) in &mut self.parameters {
+            if let Some(gradient) = gradients.get(var) {
+                // Detached: a gradient may carry the graph that made it.
+                update(&self.settings, var, moments, &(gradient.detach() * gradient_factor)?, learning_rate)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn update(s: &Settings, var: &Var, state: &mut Moments, gradient: &Tensor, learning_rate: f64) -> Result<()> {
+    let (beta1, beta2) = s.betas;
+    state.steps += 1;
+    state.mean = ((&state.mean * beta1)? + (gradient * (1.0 - beta1))?)?;
+    state.square = ((&state.square * beta2)? + (gradient.sqr()? * (1.0 - beta2))?)?;
+    state.largest = if s.amsgrad { state.largest.maximum(&state.square)? } else { state.square.clone() };
+    let correction1 = 1.0 - beta1.powi(state.steps as i32);
+    let correction2 = 1.0 - beta2.powi(state.steps as i32);
+    let denominator = state.largest.sqrt()?.affine(1.0 / correction2.sqrt(), s.eps)?;
+    let rms = f64::from((gradient / &denominator)?.sqr()?.mean_all()?.to_scalar::<f32>()?).sqrt();
+    let step = learning_rate / correction1 / (rms / s.clip_threshold).max(1.0);
+    let decayed = (var.as_tensor().detach() * (1.0 - learning_rate * s.weight_decay))?;
+    var.set(&(decayed - ((&state.mean / denominator)? * step)?)?)
+}
+
+/// Norm of all gradients together.
+///
+/// # Errors
+/// If the device fails.
+pub fn gradient_norm<'a>(parameters: impl Iterator<Item = &'a Var>, gradients: &GradStore) -> Result<f64> {
+    let mut sum = 0.0;
+    for gradient in parameters.filter_map(|var| gradients.get(var)) {
+        sum += f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
+    }
+    Ok(sum.sqrt())
+}
+
+/// The factor that brings gradients of this total norm to at most `limit` (`torch.nn.utils.clip_grad_norm_`).
+pub fn clip_factor(norm: f64, limit: f64) -> f64 {
+    (limit / (norm + 1e-6)).min(1.0)
+}
