@@ -1,0 +1,55 @@
+//! Position tables interpolated to other grids, against the official encoders.
+
+use dinomaly_core::positions::interpolate;
+use dinomaly_tests::{Golden, assert_close, golden, read_golden, read_json};
+
+/// The official code interpolates in single precision whatever the rest runs in, so no noise is stored for these tensors:
+/// eight roundings of the table's largest value.
+const RELATIVE_TOLERANCE: f32 = 8.0 * f32::EPSILON;
+
+#[test]
+fn tables() {
+    let tensors = read_golden(&golden().join("ops/pos_embed.safetensors"));
+    let mut compared = 0;
+    for (name, table) in tensors.iter().filter(|(name, _)| name.ends_with("/in")) {
+        let out = &tensors[&name.replace("/in", "/out")];
+        compare(name, table, out);
+        compared += 1;
+    }
+    println!("compared {compared} tensors of ops/pos_embed");
+}
+
+#[test]
+fn models() {
+    let mut compared = 0;
+    let mut cases: Vec<_> =
+        std::fs::read_dir(golden().join("models")).unwrap().map(|case| case.unwrap().path()).collect();
+    cases.sort();
+    for case in cases {
+        let meta = read_json(&case.join("meta.json"));
+        let encoder = meta["files"]["encoder"].as_str().expect("files.encoder");
+        let encoder = read_golden(&case.join(encoder));
+        for file in std::fs::read_dir(&case).unwrap().map(|file| file.unwrap().path()) {
+            let file_name = file.file_name().unwrap().to_string_lossy().into_owned();
+            if file_name.starts_with("forward") && file_name.ends_with(".safetensors") {
+                if let Some(used) = read_golden(&file).get("pos_embed_used") {
+                    compare(&file.display().to_string(), &encoder["pos_embed"], used);
+                    compared += 1;
+                }
+            }
+        }
+    }
+    println!("compared {compared} tensors pos_embed_used of models");
+}
+
+/// Both are `[1, 1 + grid², width]`; the class token's row is copied.
+fn compare(name: &str, table: &Golden, expected: &Golden) {
+    let width = table.shape[2];
+    let [grid, target] = [table, expected].map(|t| (t.shape[1] - 1).isqrt());
+    let found = interpolate(&table.values[width..], grid, target, width);
+    let largest = expected.values.iter().fold(0.0f32, |largest, v| largest.max(v.abs()));
+    let tolerance = if grid == target { 0.0 } else { RELATIVE_TOLERANCE * largest };
+    assert_close(&format!("{name}, {grid} to {target}"), &found, &expected.values[width..], tolerance);
+    let difference = dinomaly_tests::max_difference(&found, &expected.values[width..]);
+    println!("{name}: {grid} to {target}, largest difference {difference:e} of {largest}");
+}
