@@ -74,4 +74,12 @@ impl Error {
     pub fn config(reason: impl Into<String>) -> Self {
         Self::Config(reason.into())
     }
+
+    /// The same refusal, naming the model file that it was found in.
+    pub fn in_file(self, file: &str) -> Self {
+        match self {
+            Self::Model { .. } => self,
+            other => Self::Model { file: file.into(), reason: other.to_string() },
+        }
+    }
 }

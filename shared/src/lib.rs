@@ -4,6 +4,7 @@
 //! [`dinomaly`] turn them into distance maps through an executor of [`ops`], [`score`] makes the anomaly map
 //! and the score, [`heatmap`] draws it on the photo. Nothing here touches files or the network.
 
+pub mod bundle;
 pub mod config;
 pub mod dinomaly;
 pub mod error;
@@ -12,7 +13,9 @@ pub mod ops;
 pub mod photo;
 pub mod positions;
 pub mod preprocess;
+pub mod quant;
 pub mod resize;
+pub mod safetensors_io;
 pub mod tensor;
 pub mod vit;
 pub mod weights;

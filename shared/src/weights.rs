@@ -6,18 +6,125 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::ModelConfig;
+use crate::config::{DecoderConfig, EncoderConfig, Mixer, ModelConfig};
 use crate::dinomaly::{Dinomaly, Encoder, Head};
 use crate::ops::Ops;
 use crate::positions;
-use crate::tensor::HostTensor;
+use crate::tensor::{Data, HostTensor};
 use crate::{Error, Result};
+
+/// Shapes of tensors by name.
+pub type Shapes = BTreeMap<String, Vec<usize>>;
+
+/// What an encoder's first `blocks` blocks are made of, under the names of this module.
+///
+/// # Errors
+/// None at present: it is [`Encoder::load`] that is asked, so that the names cannot drift.
+pub fn encoder_shapes(encoder: &EncoderConfig, blocks: usize) -> Result<Shapes> {
+    let config = ModelConfig {
+        encoder: encoder.clone(),
+        target_layers: (0..blocks).collect(),
+        groups: Vec::new(),
+        decoder: DecoderConfig {
+            num_hidden_layers: 0,
+            num_attention_heads: 1,
+            intermediate_size: 0,
+            mixer: Mixer::Linear,
+            layer_norm_eps: 0.0,
+        },
+        bottleneck_dropout: 0.0,
+    };
+    let mut shapes = Shapes::new();
+    Encoder::<()>::load(&config, 1, &mut |name, shape| {
+        record_encoder(&mut shapes, encoder, name, shape);
+        Ok(())
+    })?;
+    Ok(shapes)
+}
+
+/// What the bottleneck and decoder are made of.
+///
+/// # Errors
+/// None at present, as [`encoder_shapes`].
+pub fn head_shapes(config: &ModelConfig) -> Result<Shapes> {
+    let mut shapes = Shapes::new();
+    Head::<()>::load(config, &mut |name, shape| {
+        shapes.insert(name.into(), shape.into());
+        Ok(())
+    })?;
+    Ok(shapes)
+}
+
+/// What a published model is made of: the encoder up to the last target layer, and the head.
+///
+/// # Errors
+/// None at present, as [`encoder_shapes`].
+pub fn model_shapes(config: &ModelConfig) -> Result<Shapes> {
+    let mut shapes = encoder_shapes(&config.encoder, config.encoder_blocks_run())?;
+    shapes.extend(head_shapes(config)?);
+    Ok(shapes)
+}
+
+/// Notes a tensor that the encoder asks for as the stored tensors it is made from: [`Weights::embedding`] backwards.
+fn record_encoder(shapes: &mut Shapes, encoder: &EncoderConfig, name: &str, shape: &[usize]) {
+    let (width, patch, grid) = (encoder.hidden_size, encoder.patch_size, encoder.position_grid);
+    match name {
+        "encoder.prefix" => {
+            shapes.insert("encoder.cls_token".into(), vec![1, 1, width]);
+            if encoder.num_register_tokens > 0 {
+                shapes.insert("encoder.register_tokens".into(), vec![1, encoder.num_register_tokens, width]);
+            }
+        }
+        "encoder.positions" => {
+            shapes.insert("encoder.pos_embed".into(), vec![1, grid * grid + 1, width]);
+        }
+        "encoder.patch_embed.proj.weight" => {
+            shapes.insert(name.into(), vec![width, 3, patch, patch]);
+        }
+        _ => {
+            shapes.insert(name.into(), shape.into());
+        }
+    }
+}
 
 /// Tensors by name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Weights(pub BTreeMap<String, HostTensor>);
 
 impl Weights {
+    /// Number of values, without the scales of quantized tensors.
+    pub fn parameters(&self) -> usize {
+        self.0.values().map(HostTensor::len).sum()
+    }
+
+    /// Drops the encoder blocks after the last target layer: they are never run and never published.
+    pub fn prune(&mut self, config: &ModelConfig) {
+        let run = config.encoder_blocks_run();
+        self.0.retain(|name, _| encoder_block(name).is_none_or(|block| block < run));
+    }
+
+    /// Checks that these are exactly the tensors of `expected`.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`], [`Error::Shape`], or [`Error::Tensor`] for one too many, each by name.
+    pub fn check(&self, expected: &Shapes) -> Result<()> {
+        for (name, shape) in expected {
+            self.get(name, shape)?;
+        }
+        match self.0.keys().find(|&name| !expected.contains_key(name)) {
+            Some(name) => Err(unexpected(name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that every value is a finite number, and every scale of a quantized tensor a positive one.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] naming the tensor and the index of the first that is not.
+    pub fn check_finite(&self) -> Result<()> {
+        self.0.iter().try_for_each(|(name, tensor)| check_finite(name, tensor))
+    }
+
     /// The tensor of this name and shape.
     ///
     /// # Errors
@@ -89,8 +196,160 @@ impl Weights {
     }
 }
 
+/// The refusal of a tensor that a model has no place for.
+pub fn unexpected(name: &str) -> Error {
+    Error::Tensor { name: name.into(), reason: "the model has no such tensor: it is of another kind or version".into() }
+}
+
+/// The number of the encoder block that a tensor belongs to.
+fn encoder_block(name: &str) -> Option<usize> {
+    name.strip_prefix("encoder.blocks.")?.split('.').next()?.parse().ok()
+}
+
+/// [`Weights::check_finite`] for one tensor.
+///
+/// # Errors
+/// [`Error::Tensor`] naming it and the index of the first value that is no finite number.
+pub fn check_finite(name: &str, tensor: &HostTensor) -> Result<()> {
+    let bad = match &tensor.data {
+        Data::F32(values) => values.iter().position(|v| !v.is_finite()).map(|i| (i, values[i])),
+        Data::F16(values) => values.iter().position(|v| !v.is_finite()).map(|i| (i, values[i].to_f32())),
+        Data::Int8 { scales, .. } => {
+            if let Some(row) = scales.iter().position(|s| !(s.is_finite() && *s > 0.0)) {
+                let reason = format!("scale {row} is {}, it must be positive and finite", scales[row]);
+                return Err(Error::Tensor { name: name.into(), reason });
+            }
+            None
+        }
+    };
+    match bad {
+        None => Ok(()),
+        Some((flat, value)) => Err(Error::Tensor {
+            name: name.into(),
+            reason: format!("the value at {:?} is {value}, not a finite number", index(flat, &tensor.shape)),
+        }),
+    }
+}
+
+/// Row-major position → index along each dimension.
+fn index(mut flat: usize, shape: &[usize]) -> Vec<usize> {
+    let mut index: Vec<usize> = shape
+        .iter()
+        .rev()
+        .map(|&extent| {
+            let i = flat % extent;
+            flat /= extent;
+            i
+        })
+        .collect();
+    index.reverse();
+    index
+}
+
 struct Embedding {
     prefix: HostTensor,
     positions: HostTensor,
     patch_projection: HostTensor,
+}
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+
+    use super::*;
+    use crate::executors::reference::Reference;
+
+    /// A model small enough to be written out, with weights of 0.1 everywhere.
+    fn tiny(registers: usize) -> (ModelConfig, Weights) {
+        let encoder = EncoderConfig {
+            name: "tiny".into(),
+            hidden_size: 4,
+            num_attention_heads: 2,
+            num_hidden_layers: 12,
+            intermediate_size: 8,
+            patch_size: 2,
+            num_register_tokens: registers,
+            position_grid: 3,
+            layer_norm_eps: 1e-6,
+        };
+        let config = ModelConfig::published(encoder).unwrap();
+        let weights = model_shapes(&config)
+            .unwrap()
+            .into_iter()
+            .map(|(name, shape)| {
+                let values = vec![0.1; shape.iter().product()];
+                (name, HostTensor::f32(shape, values).unwrap())
+            })
+            .collect();
+        (config, Weights(weights))
+    }
+
+    #[test]
+    fn the_listed_tensors_are_what_a_model_is_built_from() {
+        for registers in [0, 2] {
+            let (config, weights) = tiny(registers);
+            weights.dinomaly(&Reference, &config, 2).unwrap();
+            for name in weights.0.keys() {
+                let mut fewer = weights.clone();
+                fewer.0.remove(name);
+                let error = fewer.dinomaly(&Reference, &config, 2).map(|_| ()).unwrap_err().to_string();
+                assert!(error.contains(name.as_str()), "without {name}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_way_of_not_fitting_names_the_tensor() {
+        let (config, weights) = tiny(2);
+        let expected = model_shapes(&config).unwrap();
+        weights.check(&expected).unwrap();
+        let name = "decoder.3.mlp.fc1.bias";
+
+        let mut changed = weights.clone();
+        changed.0.remove(name);
+        assert!(matches!(changed.check(&expected), Err(Error::MissingTensor { name: n, .. }) if n == name));
+        changed.0.insert(name.into(), HostTensor::f32([7], vec![0.0; 7]).unwrap());
+        assert!(matches!(changed.check(&expected), Err(Error::Shape { name: n, .. }) if n == name));
+        let mut changed = weights;
+        changed.0.insert("encoder.blocks.11.ls1.gamma".into(), HostTensor::f32([4], vec![0.0; 4]).unwrap());
+        let error = changed.check(&expected).unwrap_err().to_string();
+        assert!(error.contains("encoder.blocks.11.ls1.gamma"), "{error}");
+    }
+
+    #[test]
+    fn pruning_leaves_what_the_model_runs() {
+        let (config, mut weights) = tiny(0);
+        let whole = encoder_shapes(&config.encoder, 12).unwrap();
+        let published = weights.clone();
+        for (name, shape) in whole {
+            weights.0.entry(name).or_insert_with(|| {
+                let values = vec![0.0; shape.iter().product()];
+                HostTensor::f32(shape, values).unwrap()
+            });
+        }
+        assert_eq!(weights.0.len(), published.0.len() + 2 * 12);
+        weights.prune(&config);
+        assert_eq!(weights, published);
+    }
+
+    #[test]
+    fn values_that_are_no_numbers_are_found_where_they_are() {
+        let (_, mut weights) = tiny(0);
+        weights.check_finite().unwrap();
+        let mut values = vec![0.0; 24];
+        values[12 + 4 + 1] = f32::NAN;
+        weights.0.insert("x".into(), HostTensor::f32([2, 3, 4], values).unwrap());
+        let error = weights.check_finite().unwrap_err().to_string();
+        assert!(error.contains("tensor x: the value at [1, 1, 1] is NaN"), "{error}");
+
+        let half = HostTensor { shape: vec![2], data: Data::F16(vec![f16::ONE, f16::INFINITY]) };
+        let error = check_finite("h", &half).unwrap_err().to_string();
+        assert!(error.contains("tensor h: the value at [1] is inf"), "{error}");
+
+        for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            let data = Data::Int8 { values: vec![1; 4], scales: vec![1.0, scale] };
+            let error = check_finite("q", &HostTensor { shape: vec![2, 2], data }).unwrap_err().to_string();
+            assert!(error.contains("tensor q: scale 1 is"), "{error}");
+        }
+    }
 }

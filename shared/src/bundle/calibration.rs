@@ -1,0 +1,180 @@
+//! `calibration.json`: which score is too high, and what good photos usually score.
+
+use serde::{Deserialize, Serialize};
+
+use super::BTreeMap;
+use crate::{Error, Result};
+
+/// Thresholds and score statistics by class and over all classes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// By class name; at least one.
+    pub classes: BTreeMap<String, ClassCalibration>,
+    /// For photos whose class is not known.
+    pub overall: ClassCalibration,
+}
+
+/// Where good photos of a class end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassCalibration {
+    /// A photo that scores higher is called defective.
+    pub threshold: f32,
+    /// Scores of good photos that were not trained on.
+    pub good_scores: ScoreStatistics,
+}
+
+/// How the scores of some photos are distributed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScoreStatistics {
+    /// Number of photos.
+    pub count: usize,
+    /// Mean score.
+    pub mean: f64,
+    /// Standard deviation, divided by `count`.
+    pub std: f64,
+    /// At ascending levels from 0 (smallest score) to 1 (largest).
+    pub quantiles: Vec<Quantile>,
+}
+
+/// A score below which a share of the photos lies.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quantile {
+    /// The share, 0..=1.
+    pub level: f64,
+    /// The score.
+    pub score: f64,
+}
+
+/// The levels that are kept.
+const LEVELS: [f64; 9] = [0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0];
+
+impl ScoreStatistics {
+    /// Of at least one score. Quantiles interpolate linearly between the sorted scores, as numpy does.
+    ///
+    /// # Errors
+    /// [`Error::Config`] without scores or for one that is no finite number.
+    pub fn of(scores: &[f32]) -> Result<Self> {
+        if scores.is_empty() {
+            return Err(Error::config("no scores of good photos to calibrate with"));
+        }
+        if let Some(i) = scores.iter().position(|s| !s.is_finite()) {
+            return Err(Error::config(format!("score {i} is {}, not a finite number", scores[i])));
+        }
+        let mut sorted: Vec<f64> = scores.iter().map(|&s| s.into()).collect();
+        sorted.sort_by(f64::total_cmp);
+        let count = sorted.len();
+        let mean = sorted.iter().sum::<f64>() / count as f64;
+        let variance = sorted.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / count as f64;
+        let quantile = |level: f64| {
+            let at = level * (count - 1) as f64;
+            let (below, above) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+            Quantile { level, score: below + (above - below) * at.fract() }
+        };
+        Ok(Self { count, mean, std: variance.sqrt(), quantiles: LEVELS.map(quantile).into() })
+    }
+}
+
+impl Calibration {
+    /// The calibration of a class, or the overall one for a class that is not known or not named.
+    pub fn of_class(&self, class: Option<&str>) -> &ClassCalibration {
+        class.and_then(|class| self.classes.get(class)).unwrap_or(&self.overall)
+    }
+
+    /// Checks that there is a class and that every number is one.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the class.
+    pub fn validate(&self) -> Result<()> {
+        if self.classes.is_empty() {
+            return Err(Error::config("there is no class"));
+        }
+        let classes = self.classes.iter().map(|(class, calibration)| (class.as_str(), calibration));
+        for (class, calibration) in classes.chain([("(overall)", &self.overall)]) {
+            let ClassCalibration { threshold, good_scores } = calibration;
+            let refuse = |reason: String| Err(Error::config(format!("class {class}: {reason}")));
+            if class.trim().is_empty() {
+                return Err(Error::config("a class has no name"));
+            }
+            if !threshold.is_finite() {
+                return refuse(format!("the threshold is {threshold}"));
+            }
+            if good_scores.count == 0 {
+                return refuse("its statistics are of no photo".into());
+            }
+            if ![good_scores.mean, good_scores.std].iter().all(|v| v.is_finite()) || good_scores.std < 0.0 {
+                return refuse(format!("mean {} or standard deviation {}", good_scores.mean, good_scores.std));
+            }
+            let quantiles = &good_scores.quantiles;
+            let proper = |q: &Quantile| (0.0..=1.0).contains(&q.level) && q.score.is_finite();
+            let ascending = quantiles.is_sorted_by(|a, b| a.level < b.level && a.score <= b.score);
+            if !quantiles.iter().all(proper) || !ascending {
+                return refuse(format!("quantiles that do not ascend: {quantiles:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_agree_with_numpy() {
+        // numpy.quantile([3, 1, 4, 1, 5], …), .mean(), .std()
+        let statistics = ScoreStatistics::of(&[3.0, 1.0, 4.0, 1.0, 5.0]).unwrap();
+        assert_eq!(statistics.count, 5);
+        assert!((statistics.mean - 2.8).abs() < 1e-12 && (statistics.std - 1.6).abs() < 1e-12, "{statistics:?}");
+        let expected = [1.0, 1.0, 1.0, 1.0, 3.0, 4.0, 4.8, 4.96, 5.0];
+        for (quantile, expected) in statistics.quantiles.iter().zip(expected) {
+            assert!((quantile.score - expected).abs() < 1e-12, "{quantile:?}, expected {expected}");
+        }
+        assert_eq!(ScoreStatistics::of(&[2.0]).unwrap().quantiles[4], Quantile { level: 0.5, score: 2.0 });
+    }
+
+    #[test]
+    fn scores_that_are_none_are_refused() {
+        assert!(ScoreStatistics::of(&[]).unwrap_err().to_string().contains("no scores"));
+        assert!(ScoreStatistics::of(&[1.0, f32::NAN]).unwrap_err().to_string().contains("score 1 is NaN"));
+    }
+
+    #[test]
+    fn an_unknown_class_gets_the_overall_threshold() {
+        let class = |threshold| ClassCalibration { threshold, good_scores: ScoreStatistics::of(&[0.1]).unwrap() };
+        let calibration = Calibration { classes: [("screw".to_owned(), class(0.2))].into(), overall: class(0.3) };
+        for (name, expected) in [(Some("screw"), 0.2), (Some("nut"), 0.3), (None, 0.3)] {
+            assert_eq!(calibration.of_class(name).threshold, expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn each_bad_number_is_refused_by_class() {
+        let good = ClassCalibration { threshold: 0.2, good_scores: ScoreStatistics::of(&[0.1, 0.3]).unwrap() };
+        let calibration = |class: ClassCalibration| Calibration {
+            classes: [("screw".to_owned(), class)].into(),
+            overall: good.clone(),
+        };
+        calibration(good.clone()).validate().unwrap();
+        type Change = fn(&mut ClassCalibration);
+        let changes: [(&str, Change); 6] = [
+            ("threshold is NaN", |c| c.threshold = f32::NAN),
+            ("no photo", |c| c.good_scores.count = 0),
+            ("mean inf", |c| c.good_scores.mean = f64::INFINITY),
+            ("standard deviation -1", |c| c.good_scores.std = -1.0),
+            ("do not ascend", |c| c.good_scores.quantiles[3].score = 9.0),
+            ("do not ascend", |c| c.good_scores.quantiles[8].level = 2.0),
+        ];
+        for (expected, change) in changes {
+            let mut class = good.clone();
+            change(&mut class);
+            let error = calibration(class).validate().unwrap_err().to_string();
+            assert!(error.contains("class screw") && error.contains(expected), "{error}");
+        }
+        let none = Calibration { classes: BTreeMap::new(), overall: good };
+        assert!(none.validate().unwrap_err().to_string().contains("no class"));
+    }
+}

@@ -1,0 +1,252 @@
+//! `manifest.json`: what a model folder holds, so that nothing altered or half-loaded is ever used.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{BTreeSet, SelfTest, from_json};
+use crate::tensor::{Data, HostTensor};
+use crate::{Error, Result};
+
+/// Name of the manifest's file.
+pub const MANIFEST: &str = "manifest.json";
+
+/// The version of the published-model format that is written and read.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// How many hexadecimal digits of its sha256 a shard's name carries.
+const NAME_DIGITS: usize = 16;
+
+/// Content of `manifest.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// What people call the model.
+    pub name: String,
+    /// Product classes that the model knows, in alphabetical order.
+    pub classes: Vec<String>,
+    /// Every file of the folder but this one.
+    pub files: Vec<FileEntry>,
+    /// See [`SelfTest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_test: Option<SelfTest>,
+}
+
+/// A file of a model folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// Name inside the folder, without any path.
+    pub name: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// SHA-256 of the content, 64 lower-case hexadecimal digits.
+    pub sha256: String,
+    /// What it holds.
+    pub kind: Kind,
+    /// The most compact type that values of the shard are stored in; `None` where there are no tensors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<Storage>,
+}
+
+/// What a file of a model folder holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// `config.json`.
+    Config,
+    /// `preprocessor_config.json`.
+    Preprocessor,
+    /// `calibration.json`.
+    Calibration,
+    /// `README.md`.
+    Card,
+    /// Tensors of the frozen encoder.
+    Encoder,
+    /// Tensors of the bottleneck and decoder.
+    Head,
+}
+
+impl Kind {
+    /// The fixed name of such a file; for shards, what their names begin with.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Config => "config.json",
+            Self::Preprocessor => "preprocessor_config.json",
+            Self::Calibration => "calibration.json",
+            Self::Card => "README.md",
+            Self::Encoder => "encoder",
+            Self::Head => "head",
+        }
+    }
+
+    /// Whether there may be several, holding tensors.
+    pub fn is_shard(self) -> bool {
+        matches!(self, Self::Encoder | Self::Head)
+    }
+
+    /// Which shards a tensor belongs to.
+    pub(super) fn of_tensor(name: &str) -> Self {
+        if name.starts_with("encoder.") { Self::Encoder } else { Self::Head }
+    }
+}
+
+/// How values are stored, the most compact last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Storage {
+    /// Single precision.
+    Float32,
+    /// Half precision.
+    Float16,
+    /// One byte and a scale for each output channel.
+    Int8,
+}
+
+impl Storage {
+    /// The most compact type among tensors.
+    pub(super) fn of<'a>(tensors: impl IntoIterator<Item = &'a HostTensor>) -> Self {
+        let storage = |tensor: &HostTensor| match tensor.data {
+            Data::F32(_) => Self::Float32,
+            Data::F16(_) => Self::Float16,
+            Data::Int8 { .. } => Self::Int8,
+        };
+        tensors.into_iter().map(storage).max().unwrap_or(Self::Float32)
+    }
+}
+
+impl Manifest {
+    /// Parses and checks `manifest.json`.
+    ///
+    /// # Errors
+    /// [`Error::Model`] naming what is unknown, missing or contradictory.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        /// Read first: another version may look different in everything else.
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
+        }
+        let Version { format_version } = from_json(MANIFEST, bytes)?;
+        if format_version != FORMAT_VERSION {
+            return Err(refuse(format!(
+                "format version {format_version} is not known, this program reads version {FORMAT_VERSION}: \
+                 update the program or publish the model again"
+            )));
+        }
+        let manifest: Self = from_json(MANIFEST, bytes)?;
+        manifest.validate()?;
+        Ok(manifest)
+    }
+
+    /// Sum of the files' sizes, for progress bars. In bytes, without the manifest.
+    pub fn total_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// The one file of a kind.
+    pub(super) fn only(&self, kind: Kind) -> Result<&FileEntry> {
+        let mut of_kind = self.files.iter().filter(|file| file.kind == kind);
+        match (of_kind.next(), of_kind.next()) {
+            (Some(file), None) => Ok(file),
+            (first, _) => {
+                let count = if first.is_none() { "no" } else { "more than one" };
+                Err(refuse(format!("lists {count} {}", kind.file_name())))
+            }
+        }
+    }
+
+    pub(super) fn validate(&self) -> Result<()> {
+        if self.name.trim().is_empty() {
+            return Err(refuse("the model has no name".into()));
+        }
+        for kind in [Kind::Config, Kind::Preprocessor, Kind::Calibration, Kind::Card] {
+            self.only(kind)?;
+        }
+        for file in &self.files {
+            file.validate()?;
+        }
+        for kind in [Kind::Encoder, Kind::Head] {
+            let shards: Vec<&FileEntry> = self.files.iter().filter(|file| file.kind == kind).collect();
+            if shards.is_empty() {
+                return Err(refuse(format!("lists no {} shard", kind.file_name())));
+            }
+            for (i, shard) in shards.iter().enumerate() {
+                // Fixing every name leaves no way to point outside of the folder, or to poison a cache kept by name.
+                let expected = shard_name(kind, &shard.sha256, i + 1, shards.len());
+                if shard.name != expected {
+                    return Err(refuse(format!("lists {}, its content and order ask for {expected}", shard.name)));
+                }
+            }
+        }
+        let mut names = BTreeSet::new();
+        match self.files.iter().find(|file| !names.insert(&file.name)) {
+            Some(twice) => Err(refuse(format!("lists {} twice", twice.name))),
+            None => self.self_test.as_ref().map_or(Ok(()), SelfTest::validate).map_err(|e| e.in_file(MANIFEST)),
+        }
+    }
+}
+
+impl FileEntry {
+    /// Describes a file.
+    pub(super) fn of(name: String, kind: Kind, dtype: Option<Storage>, bytes: &[u8]) -> Self {
+        Self { name, bytes: bytes.len() as u64, sha256: sha256(bytes), kind, dtype }
+    }
+
+    /// Checks that a file is the one that was published.
+    ///
+    /// # Errors
+    /// [`Error::Model`] naming the file, if its size or hash differs.
+    pub fn verify(&self, bytes: &[u8]) -> Result<()> {
+        let refuse = |reason: String| Err(Error::Model { file: self.name.clone(), reason });
+        if bytes.len() as u64 != self.bytes {
+            return refuse(format!(
+                "has {} bytes instead of {}: it is truncated or altered, fetch it again",
+                bytes.len(),
+                self.bytes
+            ));
+        }
+        let found = sha256(bytes);
+        if found != self.sha256 {
+            return refuse(format!(
+                "has sha256 {found} instead of {}: it is altered or damaged, fetch it again",
+                self.sha256
+            ));
+        }
+        Ok(())
+    }
+
+    fn validate(&self) -> Result<()> {
+        let Self { name, sha256, kind, dtype, .. } = self;
+        if sha256.len() != 64 || !sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(refuse(format!("{name}: {sha256:?} is no sha256 of 64 lower-case hexadecimal digits")));
+        }
+        if !kind.is_shard() && name != kind.file_name() {
+            return Err(refuse(format!("lists {name}, a file of this kind is named {}", kind.file_name())));
+        }
+        if kind.is_shard() != dtype.is_some() {
+            let needs = if kind.is_shard() { "needs a" } else { "has no" };
+            return Err(refuse(format!("{name}: a file of this kind {needs} dtype")));
+        }
+        Ok(())
+    }
+}
+
+/// Name of the `i`-th (from 1) of `n` shards with this content.
+pub(super) fn shard_name(kind: Kind, sha256: &str, i: usize, n: usize) -> String {
+    format!("{}-{}-{i:05}-of-{n:05}.safetensors", kind.file_name(), &sha256[..NAME_DIGITS])
+}
+
+/// SHA-256 as 64 lower-case hexadecimal digits.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+fn refuse(reason: String) -> Error {
+    Error::Model { file: MANIFEST.into(), reason }
+}

@@ -1,0 +1,174 @@
+//! The published model: a folder of small files that native programs read from disk and the page fetches.
+//!
+//! ```text
+//! config.json                                    architecture: ModelConfig
+//! preprocessor_config.json                       resize, crop, mean, std
+//! encoder-<sha256>-00001-of-0000N.safetensors …  frozen encoder
+//! head-<sha256>-00001-of-0000M.safetensors …     bottleneck and decoder
+//! calibration.json                               threshold and scores of good photos, by class
+//! README.md                                      model card
+//! manifest.json                                  size, sha256, dtype of every file; self-test
+//! ```
+//!
+//! Shards carry the beginning of their sha256 in their name: models with the same encoder share its files, and a browser
+//! may cache them for ever. Everything here is a pure function between names and bytes.
+
+mod calibration;
+mod manifest;
+mod self_test;
+mod shards;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use calibration::{Calibration, ClassCalibration, Quantile, ScoreStatistics};
+pub use manifest::{FORMAT_VERSION, FileEntry, Kind, MANIFEST, Manifest, Storage};
+pub use self_test::SelfTest;
+pub use shards::SHARD_LIMIT;
+
+use crate::config::ModelConfig;
+use crate::preprocess::Preprocessor;
+use crate::weights::{Weights, model_shapes};
+use crate::{Error, Result};
+
+/// A published model in memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// What people call it.
+    pub name: String,
+    /// Architecture.
+    pub config: ModelConfig,
+    /// From a decoded photo to the encoder's input.
+    pub preprocessor: Preprocessor,
+    /// When a score is too high. Its classes are the model's.
+    pub calibration: Calibration,
+    /// Exactly the tensors of [`model_shapes`].
+    pub weights: Weights,
+    /// Score and map of a generated picture, to find devices that compute wrongly. `None` while a model is being made.
+    pub self_test: Option<SelfTest>,
+    /// The model card, Markdown.
+    pub card: String,
+}
+
+impl Model {
+    /// Reads a model. `read` gives the whole file of a name inside the model folder; each is asked for once, the
+    /// manifest first.
+    ///
+    /// # Errors
+    /// Whatever `read` refuses; [`Error::Model`] naming the file, and the tensor where it is one, for everything that is
+    /// altered, truncated, missing, too much, misshapen, not a number, or of an unknown version or type.
+    pub fn parse(read: &mut dyn FnMut(&str) -> Result<Vec<u8>>) -> Result<Self> {
+        let manifest = Manifest::parse(&read(MANIFEST)?)?;
+        let mut fetch = |entry: &FileEntry| {
+            let bytes = read(&entry.name)?;
+            entry.verify(&bytes)?;
+            Ok(bytes)
+        };
+        let config: ModelConfig = from_json(Kind::Config.file_name(), &fetch(manifest.only(Kind::Config)?)?)?;
+        config.validate().map_err(|e| e.in_file(Kind::Config.file_name()))?;
+        let preprocessor = from_json(Kind::Preprocessor.file_name(), &fetch(manifest.only(Kind::Preprocessor)?)?)?;
+        let calibration = from_json(Kind::Calibration.file_name(), &fetch(manifest.only(Kind::Calibration)?)?)?;
+        let card = String::from_utf8(fetch(manifest.only(Kind::Card)?)?).map_err(|e| Error::Model {
+            file: Kind::Card.file_name().into(),
+            reason: format!("is not UTF-8 text: {e}"),
+        })?;
+
+        let expected = model_shapes(&config)?;
+        let mut weights = Weights::default();
+        for entry in manifest.files.iter().filter(|entry| entry.kind.is_shard()) {
+            let bytes = fetch(entry)?;
+            shards::read_into(&mut weights, entry, &bytes, &expected)?;
+        }
+        weights.check(&expected).map_err(|e| e.in_file("(encoder and head shards)"))?;
+
+        let model = Self {
+            name: manifest.name,
+            config,
+            preprocessor,
+            calibration,
+            weights,
+            self_test: manifest.self_test,
+            card,
+        };
+        model.validate()?;
+        let classes: Vec<&String> = model.calibration.classes.keys().collect();
+        if classes != manifest.classes.iter().collect::<Vec<_>>() {
+            let reason = format!("lists the classes {:?}, {MANIFEST} {:?}", classes, manifest.classes);
+            return Err(Error::Model { file: Kind::Calibration.file_name().into(), reason });
+        }
+        Ok(model)
+    }
+
+    /// The files of the model folder, the manifest last. Equal models give equal bytes.
+    ///
+    /// # Errors
+    /// If the parts contradict each other ([`Model::validate`]), or a tensor is too large for a shard.
+    pub fn to_files(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        self.validate()?;
+        let mut entries = Vec::new();
+        let mut files = Vec::new();
+        for (kind, bytes) in [
+            (Kind::Config, to_json(&self.config)?),
+            (Kind::Preprocessor, to_json(&self.preprocessor)?),
+            (Kind::Calibration, to_json(&self.calibration)?),
+            (Kind::Card, self.card.clone().into_bytes()),
+        ] {
+            entries.push(FileEntry::of(kind.file_name().into(), kind, None, &bytes));
+            files.push((kind.file_name().to_owned(), bytes));
+        }
+        for kind in [Kind::Encoder, Kind::Head] {
+            for (entry, bytes) in shards::write(kind, &self.weights)? {
+                files.push((entry.name.clone(), bytes));
+                entries.push(entry);
+            }
+        }
+        let manifest = Manifest {
+            format_version: FORMAT_VERSION,
+            name: self.name.clone(),
+            classes: self.calibration.classes.keys().cloned().collect(),
+            files: entries,
+            self_test: self.self_test.clone(),
+        };
+        manifest.validate()?;
+        files.push((MANIFEST.into(), to_json(&manifest)?));
+        Ok(files)
+    }
+
+    /// Checks that the parts fit together and that every number is one.
+    ///
+    /// # Errors
+    /// Naming the file or tensor that does not fit.
+    pub fn validate(&self) -> Result<()> {
+        self.config.validate().map_err(|e| e.in_file(Kind::Config.file_name()))?;
+        let geometry = self.preprocessor.geometry;
+        geometry.validate(self.config.encoder.patch_size).map_err(|e| e.in_file(Kind::Preprocessor.file_name()))?;
+        self.calibration.validate().map_err(|e| e.in_file(Kind::Calibration.file_name()))?;
+        if let Some(self_test) = &self.self_test {
+            self_test.validate().map_err(|e| e.in_file(MANIFEST))?;
+        }
+        self.weights.check(&model_shapes(&self.config)?)?;
+        self.weights.check_finite()
+    }
+
+    /// Patches along a side of the encoder's input.
+    pub fn grid(&self) -> usize {
+        self.preprocessor.geometry.grid(self.config.encoder.patch_size)
+    }
+}
+
+/// Parses a JSON file of the model folder.
+fn from_json<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|e| Error::Model { file: file.into(), reason: e.to_string() })
+}
+
+/// Writes a JSON file of the model folder, for people too.
+fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| Error::config(format!("cannot be written: {e}")))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;
