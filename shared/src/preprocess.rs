@@ -251,3 +251,134 @@ impl TryFrom<HuggingFace> for Preprocessor {
         Ok(Self { geometry, mean: file.image_mean, std: file.image_std })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn photo(width: u32, height: u32) -> Photo {
+        let rgb = (0..width * height * 3).map(|i| (i * 29 % 251) as u8).collect();
+        Photo { width, height, rgb }
+    }
+
+    #[test]
+    fn a_geometry_that_does_not_fit_is_refused() {
+        let refusal = |resize, crop, patch| Geometry { resize, crop }.validate(patch).unwrap_err().to_string();
+        assert_eq!(
+            refusal(224, 256, 16),
+            "config: a crop of 256 pixels cannot be cut out of 224: it must be between 1 and 224"
+        );
+        assert_eq!(
+            refusal(448, 390, 14),
+            "config: a crop of 390 pixels cannot be divided into patches of 14: choose a multiple"
+        );
+        assert!(refusal(448, 0, 14).contains("a crop of 0 pixels"));
+        assert!(refusal(448, 392, 0).contains("patches of 0"));
+        assert!(Geometry { resize: 448, crop: 392 }.validate(14).is_ok());
+        assert_eq!(Geometry { resize: 448, crop: 392 }.grid(14), 28);
+    }
+
+    #[test]
+    fn the_region_is_where_the_crop_was_on_the_photo() {
+        let region = Geometry { resize: 448, crop: 392 }.photo_region(900, 448);
+        assert_eq!(region, Region { x0: 56.25, y0: 28.0, x1: 843.75, y1: 420.0 });
+        let whole = Geometry { resize: 224, crop: 224 }.photo_region(31, 17);
+        assert_eq!(whole, Region { x0: 0.0, y0: 0.0, x1: 31.0, y1: 17.0 });
+        // 15 pixels cut: 7.5 is rounded to the even 8.
+        assert_eq!(Geometry { resize: 63, crop: 48 }.photo_region(63, 63).x0, 8.0);
+    }
+
+    #[test]
+    fn patches_are_the_pixels_in_another_order() {
+        let preprocessor = Preprocessor::imagenet(Geometry { resize: 10, crop: 8 });
+        let photo = photo(13, 9);
+        let (pixels, patches) = (preprocessor.pixels(&photo), preprocessor.patches(&photo, 4));
+        assert_eq!(patches.len(), 4 * 48);
+        for (grid_y, grid_x, c, y, x) in [(0, 0, 0, 0, 0), (0, 1, 2, 3, 1), (1, 0, 1, 2, 3), (1, 1, 2, 3, 3)] {
+            let expected = pixels[(c * 8 + grid_y * 4 + y) * 8 + grid_x * 4 + x];
+            assert_eq!(patches[(grid_y * 2 + grid_x) * 48 + (c * 4 + y) * 4 + x], expected);
+        }
+    }
+
+    #[test]
+    fn a_single_pixel_becomes_an_even_square() {
+        let preprocessor = Preprocessor::imagenet(Geometry { resize: 16, crop: 14 });
+        let dot = Photo { width: 1, height: 1, rgb: vec![255, 0, 128] };
+        let pixels = preprocessor.pixels(&dot);
+        for (channel, expected) in pixels.chunks_exact(14 * 14).zip([2.248_908_3, -2.035_714_4, 0.426_492_4]) {
+            assert!(channel.iter().all(|&v: &f32| (v - expected).abs() < 1e-6), "{} instead of {expected}", channel[0]);
+        }
+    }
+
+    #[test]
+    fn a_mask_grows_where_any_channel_is_not_black() {
+        let geometry = Geometry { resize: 8, crop: 8 };
+        let mut mask = Photo { width: 8, height: 8, rgb: vec![0; 8 * 8 * 3] };
+        assert!(geometry.mask(&mask, 4).iter().all(|&anomalous| !anomalous));
+        mask.rgb[3 * (2 * 8 + 4) + 1] = 1;
+        let found: Vec<usize> = (0..16).filter(|&i| geometry.mask(&mask, 4)[i]).collect();
+        assert_eq!(found, [4 + 2], "row 2, column 4 of 8 is row 1, column 2 of 4");
+        // A mask of another size than its photo, twice as large: the defect spreads over neighbours.
+        let large = Photo {
+            width: 16,
+            height: 16,
+            rgb: (0..16 * 16).flat_map(|i| [if i == 5 * 16 + 9 { 255 } else { 0 }; 3]).collect(),
+        };
+        assert_eq!(geometry.mask(&large, 8).iter().filter(|&&anomalous| anomalous).count(), 4);
+    }
+
+    fn config() -> Value {
+        serde_json::to_value(Preprocessor::imagenet(Geometry { resize: 448, crop: 392 })).unwrap()
+    }
+
+    #[test]
+    fn the_hugging_face_file_is_written_and_read_back() {
+        let expected = json!({
+            "image_processor_type": "BitImageProcessor", "do_convert_rgb": true, "do_resize": true,
+            "size": {"height": 448, "width": 448}, "resample": 2, "do_center_crop": true,
+            "crop_size": {"height": 392, "width": 392}, "do_rescale": true, "rescale_factor": 1.0 / 255.0,
+            "do_normalize": true, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225],
+        });
+        let preprocessor = Preprocessor::imagenet(Geometry { resize: 448, crop: 392 });
+        let text = serde_json::to_string(&preprocessor).unwrap();
+        assert_eq!(serde_json::from_str::<Preprocessor>(&text).unwrap(), preprocessor);
+        assert_eq!(serde_json::from_value::<Preprocessor>(expected).unwrap(), preprocessor);
+        assert!(text.contains("\"image_mean\":[0.485,0.456,0.406]"), "{text}");
+    }
+
+    #[test]
+    fn what_a_file_asks_for_and_is_not_done_is_refused_by_name() {
+        for (name, value) in [
+            ("image_processor_type", json!("ViTImageProcessor")),
+            ("do_convert_rgb", json!(false)),
+            ("do_resize", json!(false)),
+            ("do_center_crop", json!(false)),
+            ("do_rescale", json!(false)),
+            ("do_normalize", json!(false)),
+            ("resample", json!(3)),
+            ("rescale_factor", json!(1.0)),
+            ("size", json!({"height": 448, "width": 400})),
+            ("size", json!({"shortest_edge": 448})),
+            ("crop_size", json!({"height": 392, "width": 400})),
+            ("image_std", json!([0.2, 0.0, 0.2])),
+            ("image_mean", json!([1e39, 0.0, 0.2])),
+            ("do_pad", json!(true)),
+        ] {
+            let mut file = config();
+            file[name] = value;
+            let error = serde_json::from_value::<Preprocessor>(file).unwrap_err().to_string();
+            let word = if error.contains("shortest_edge") { "shortest_edge" } else { name };
+            assert!(error.contains(word), "{name}: {error}");
+        }
+        let mut small = config();
+        small["size"] = json!({"height": 224, "width": 224});
+        let error = serde_json::from_value::<Preprocessor>(small).unwrap_err().to_string();
+        assert!(error.contains("a crop of 392 pixels cannot be cut out of 224"), "{error}");
+        let mut missing = config();
+        missing.as_object_mut().unwrap().remove("resample");
+        let error = serde_json::from_value::<Preprocessor>(missing).unwrap_err().to_string();
+        assert!(error.contains("resample"), "{error}");
+    }
+}

@@ -82,3 +82,57 @@ fn vertical(pixels: &[u8], stride: usize, to: usize) -> Vec<u8> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{PRECISION, resize, windows};
+
+    #[test]
+    fn an_equal_size_changes_nothing() {
+        let pixels: Vec<u8> = (0..7 * 5 * 3).map(|i| (i * 37 % 256) as u8).collect();
+        assert_eq!(resize::<3>(&pixels, (7, 5), (7, 5)), pixels);
+    }
+
+    #[test]
+    fn halves_and_doubles_as_pillow_does() {
+        // Image.frombytes("L", (4, 1), bytes([0, 100, 200, 255])).resize((2, 1), 2), and to (8, 1)
+        assert_eq!(resize::<1>(&[0, 100, 200, 255], (4, 1), (2, 1)), HALVED);
+        assert_eq!(resize::<1>(&[0, 100, 200, 255], (4, 1), (8, 1)), DOUBLED);
+        // The same along a column.
+        assert_eq!(resize::<1>(&[0, 100, 200, 255], (1, 4), (1, 2)), HALVED);
+        assert_eq!(resize::<1>(&[0, 100, 200, 255], (1, 4), (1, 8)), DOUBLED);
+    }
+
+    const HALVED: [u8; 2] = [71, 209];
+    const DOUBLED: [u8; 8] = [0, 25, 75, 125, 175, 214, 241, 255];
+
+    #[test]
+    fn one_pixel_fills_the_square() {
+        assert_eq!(resize::<3>(&[3, 200, 255], (1, 1), (4, 2)), [3, 200, 255].repeat(8));
+    }
+
+    #[test]
+    fn white_stays_white_at_any_reduction() {
+        for from in [3, 47, 100, 999, 20_000] {
+            assert!(resize::<1>(&vec![255; from], (from, 1), (10, 1)).iter().all(|&v| v == 255), "{from} to 10");
+        }
+    }
+
+    #[test]
+    fn windows_stay_inside_and_weigh_one() {
+        for (from, to) in [(1, 448), (448, 447), (4000, 448), (65_535, 3), (2, 3)] {
+            for window in windows(from, to) {
+                assert!(!window.weights.is_empty() && window.start + window.weights.len() <= from, "{from} to {to}");
+                let sum: i64 = window.weights.iter().map(|&w| i64::from(w)).sum();
+                let rounding = window.weights.len() as i64 / 2 + 1;
+                assert!((sum - (1 << PRECISION)).abs() <= rounding, "{from} to {to}: weights sum to {sum}");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a picture of 2x2 pixels of 3 bytes")]
+    fn a_buffer_of_another_size_is_refused() {
+        resize::<3>(&[0; 11], (2, 2), (1, 1));
+    }
+}
