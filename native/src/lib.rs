@@ -1,15 +1,32 @@
 //! Train, evaluate, quantize and publish Dinomaly anomaly detectors.
 //!
-//! Good photos → model, in the order of the files: [`dataset`] lists photos, [`features`] runs the frozen encoder once,
-//! [`head`] is what is trained, [`train`] steps it with [`loss`], [`noise`], [`schedule`] and [`optimizer`],
-//! [`checkpoint`] survives crashes.
+//! Good photos → model, in the order of the files: [`dataset`] lists photos, [`backbone`] reads a pretrained encoder,
+//! [`encode`] runs it once a photo into [`features`], [`head`] is what is trained, [`run`] steps [`train`] with [`loss`],
+//! [`noise`], [`schedule`] and [`optimizer`], [`checkpoint`] survives crashes, [`publish`] writes the model through
+//! [`model_dir`]. Photos → results: [`detect`], [`evaluate`]. The commands are in [`commands`].
 
+pub mod allocator;
+pub mod atomic;
+pub mod backbone;
 pub mod checkpoint;
+pub mod cli;
+pub mod commands;
 pub mod dataset;
+pub mod detect;
+pub mod encode;
+pub mod evaluate;
 pub mod features;
 pub mod head;
+pub mod interrupt;
 pub mod loss;
+pub mod model_dir;
 pub mod noise;
 pub mod optimizer;
+pub mod progress;
+pub mod publish;
+pub mod run;
 pub mod schedule;
+pub mod serve;
+pub mod site;
 pub mod train;
+pub mod wasm_build;

@@ -1,6 +1,6 @@
 //! The bottleneck's dropout: seeded by the run and the iteration alone, so that a resumed run repeats it exactly.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{Device, Result, Tensor};
 use rand::{Rng, SeedableRng};
@@ -11,13 +11,13 @@ pub struct Dropout {
     rate: f64,
     seed: u64,
     iteration: u64,
-    calls: Cell<u64>,
+    calls: AtomicU64,
 }
 
 impl Dropout {
     /// The masks of an iteration of the run with this seed.
     pub fn new(rate: f64, seed: u64, iteration: usize) -> Self {
-        Self { rate, seed, iteration: iteration as u64, calls: Cell::new(0) }
+        Self { rate, seed, iteration: iteration as u64, calls: AtomicU64::new(0) }
     }
 
     /// Zeroes a share of `rate` of the values and scales the others by `1 / (1 - rate)`.
@@ -28,7 +28,7 @@ impl Dropout {
         if self.rate == 0.0 {
             return Ok(x.clone());
         }
-        let call = self.calls.replace(self.calls.get() + 1);
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
         let mut generator = ChaCha8Rng::seed_from_u64(self.seed);
         // The bottleneck asks three times a step.
         generator.set_stream(1 + self.iteration * 4 + call);

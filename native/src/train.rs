@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 use dinomaly_core::Result;
 use dinomaly_core::config::ModelConfig;
 use dinomaly_core::dinomaly::group_means;
-use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::executors::candle::{Candle, Noise};
 use rand::seq::SliceRandom;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -97,12 +97,20 @@ impl Trainer {
     /// If the device fails.
     pub fn loss(&self, features: &Features) -> Result<Tensor> {
         let dropout = Dropout::new(self.config.bottleneck_dropout, self.settings.seed, self.iteration);
-        let noise = |x: &Tensor| dropout.apply(x);
-        let ops = Candle::train(self.device.clone(), &noise);
+        let [encoded, decoded] = self.groups(features, &|x| dropout.apply(x))?;
+        Ok(hard_mining_loss(&encoded, &decoded, self.settings.schedule.mining(self.iteration))?)
+    }
+
+    /// What the loss compares, with its graph: each group's patches as the encoder has them and as they are decoded with
+    /// `noise` in the bottleneck, each `[batch, patches, channels]`.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn groups(&self, features: &Features, noise: &Noise<'_>) -> Result<[Vec<Tensor>; 2]> {
+        let ops = Candle::train(self.device.clone(), noise);
         let outputs = self.head.head.forward(&ops, &features.fused, &mut |_, _| {})?;
         let decoded = group_means(&ops, &outputs, &self.config.groups)?;
-        let (encoded, decoded) = (self.patches(&features.groups)?, self.patches(&decoded)?);
-        Ok(hard_mining_loss(&encoded, &decoded, self.settings.schedule.mining(self.iteration))?)
+        Ok([self.patches(&features.groups)?, self.patches(&decoded)?])
     }
 
     /// Drops class and register tokens: the loss sees patches only.

@@ -1,0 +1,203 @@
+//! Files and folders that appear whole or not at all: written beside their place, flushed to the disk, then renamed.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+/// Writes a file; what was there before stays until the new content is safe on the disk.
+///
+/// # Errors
+/// Naming the file, if its folder cannot be written to or the disk is full; nothing is left behind then.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || -> io::Result<()> {
+        let parent = parent(path);
+        fs::create_dir_all(parent)?;
+        let mut builder = tempfile::Builder::new();
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.prefix(".partial-").tempfile_in(parent)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        sync_folder(parent);
+        Ok(())
+    };
+    write().with_context(|| format!("{} was not written, nothing is left of it", path.display()))
+}
+
+/// Fills a fresh folder and puts it in the place of `path`, whatever was there. On Linux and macOS the two are exchanged
+/// in one step, so that at every moment one whole folder stands there; elsewhere there is an instant without any.
+///
+/// # Errors
+/// Whatever `fill` refuses, or naming the folder if it cannot be put in place; the old one is unchanged then.
+pub fn replace_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let fresh = fresh_folder(path)?;
+    fill(fresh.path())?;
+    sync_folder(fresh.path());
+    let swap = if path.exists() { exchange(fresh, path) } else { fs::rename(fresh.path(), path).map(|()| drop(fresh)) };
+    swap.with_context(|| format!("{} cannot be put in place", path.display()))?;
+    sync_folder(parent(path));
+    Ok(())
+}
+
+/// Checks that [`replace_folder`] can begin, before long work whose result should go there.
+///
+/// # Errors
+/// Naming the folder, if there is a file in its place or if its parent cannot be written to.
+pub fn check_folder(path: &Path) -> Result<()> {
+    fresh_folder(path).map(drop)
+}
+
+/// Writes and flushes a file of a folder that is not in place yet.
+///
+/// # Errors
+/// Naming the file, e.g. if the disk is full.
+pub fn write_new(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let write = || -> io::Result<()> {
+        let mut file = File::create_new(folder.join(name))?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().with_context(|| format!("{name} cannot be written"))
+}
+
+/// An empty folder beside `path`, removed when it is dropped.
+fn fresh_folder(path: &Path) -> Result<TempDir> {
+    if path.is_file() {
+        bail!("{} is a file, not a folder: name another place", path.display());
+    }
+    let parent = parent(path);
+    let create = || -> io::Result<TempDir> {
+        fs::create_dir_all(parent)?;
+        let mut builder = tempfile::Builder::new();
+        // As for any other new folder: the default of a temporary one keeps web servers out.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+        builder.prefix(".partial-").tempdir_in(parent)
+    };
+    create().with_context(|| format!("{} cannot be written to", parent.display()))
+}
+
+/// Puts `fresh` in the place of the folder `path` and removes what was there.
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn exchange(fresh: TempDir, path: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, fresh.path(), CWD, path, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(drop(fresh)),
+        // Some file systems (NFS, FAT) cannot.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOTSUP | rustix::io::Errno::NOSYS) => {
+            exchange_slowly(fresh, path)
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn exchange(fresh: TempDir, path: &Path) -> io::Result<()> {
+    exchange_slowly(fresh, path)
+}
+
+/// [`exchange`] in two renames; the first is taken back if the second fails.
+fn exchange_slowly(fresh: TempDir, path: &Path) -> io::Result<()> {
+    let old = fresh.path().with_extension("old");
+    fs::rename(path, &old)?;
+    if let Err(e) = fs::rename(fresh.path(), path) {
+        fs::rename(&old, path)?;
+        return Err(e);
+    }
+    drop(fresh);
+    fs::remove_dir_all(old)
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Lets renames inside a folder survive a power cut, where the platform can open folders.
+fn sync_folder(path: &Path) {
+    File::open(path).and_then(|folder| folder.sync_all()).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_replaced_and_nothing_else_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/file");
+        for content in [b"one".as_slice(), b"two"] {
+            write_file(&path, content).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), content);
+        }
+        assert_eq!(names(&folder.path().join("new")), ["file"]);
+        let error = format!("{:#}", write_file(&path.join("below"), b"x").unwrap_err());
+        assert!(error.contains("file/below was not written"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_is_replaced_as_a_whole_and_others_can_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for (exchange_by, target) in [(true, "a"), (false, "b")] {
+            let path = folder.path().join(target);
+            replace_folder(&path, |new| write_new(new, "first", b"1")).unwrap();
+            if exchange_by {
+                replace_folder(&path, |new| write_new(new, "second", b"2")).unwrap();
+            } else {
+                let fresh = fresh_folder(&path).unwrap();
+                write_new(fresh.path(), "second", b"2").unwrap();
+                exchange_slowly(fresh, &path).unwrap();
+            }
+            assert_eq!(names(&path), ["second"]);
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                let ordinary = folder.path().join("ordinary");
+                fs::create_dir_all(&ordinary).unwrap();
+                let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+                assert_eq!(mode(&path), mode(&ordinary));
+                fs::remove_dir(&ordinary).unwrap();
+            }
+        }
+        assert_eq!(names(folder.path()), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_failure_leaves_the_old_folder_and_nothing_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        let fail = |new: &Path| {
+            write_new(new, "half", b"x")?;
+            write_new(new, "no/such/folder", b"x")
+        };
+        assert!(replace_folder(&path, fail).is_err());
+        assert!(names(folder.path()).is_empty());
+        replace_folder(&path, |new| write_new(new, "good", b"1")).unwrap();
+        assert!(replace_folder(&path, fail).is_err());
+        assert_eq!(names(folder.path()), ["model"]);
+        assert_eq!(names(&path), ["good"]);
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_named_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, b"x").unwrap();
+        let error = format!("{:#}", check_folder(&file).unwrap_err());
+        assert!(error.contains("file is a file"), "{error}");
+        let error = format!("{:#}", check_folder(&file.join("model")).unwrap_err());
+        assert!(error.contains("file cannot be written to: "), "{error}");
+        check_folder(&folder.path().join("model")).unwrap();
+        assert_eq!(names(folder.path()), ["file"]);
+    }
+}

@@ -1,0 +1,50 @@
+//! The command line: what exists, and which file does it.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+
+/// Train, evaluate, quantize and publish Dinomaly anomaly detectors.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train a model from photos of good parts of one or many products
+    Train(commands::train::Args),
+    /// Compute the seven metrics of a model on labelled photos
+    Evaluate(commands::evaluate::Args),
+    /// Find defects on photos: scores as CSV or JSON, heatmaps as PNG
+    Detect(commands::detect::Args),
+    /// Make a model smaller: int8 weights
+    Quantize(commands::quantize::Args),
+    /// Show what a model is, its size and the work of a photo
+    Inspect(commands::inspect::Args),
+    /// Write a web page with models: a folder of static files for any web server
+    Site(commands::site::Args),
+    /// Serve such a folder on this machine
+    Serve(commands::serve::Args),
+}
+
+impl Cli {
+    /// Runs the chosen command.
+    ///
+    /// # Errors
+    /// The command's own, in one sentence.
+    pub fn run(self) -> Result<()> {
+        match self.command {
+            Command::Train(args) => commands::train::run(&args),
+            Command::Evaluate(args) => commands::evaluate::run(&args),
+            Command::Detect(args) => commands::detect::run(&args),
+            Command::Quantize(args) => commands::quantize::run(&args),
+            Command::Inspect(args) => commands::inspect::run(&args),
+            Command::Site(args) => commands::site::run(&args),
+            Command::Serve(args) => commands::serve::run(&args),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! `dinomaly detect`: a model and photos → scores, verdicts and heatmaps.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use dinomaly_core::detector::Detection;
+use dinomaly_core::heatmap::{overlay, range_around};
+use dinomaly_core::photo::Photo;
+use serde::Serialize;
+
+use super::options::DeviceOption;
+use crate::atomic::write_file;
+use crate::dataset::photos;
+use crate::detect::PhotoDetector;
+use crate::model_dir;
+
+/// Arguments of `dinomaly detect`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Model folder
+    model: PathBuf,
+    /// Photos, or folders of photos
+    #[arg(required = true)]
+    photos: Vec<PathBuf>,
+    /// Product class whose threshold decides
+    #[arg(long)]
+    class: Option<String>,
+    /// Write each photo with its heatmap as PNG to this folder
+    #[arg(long, value_name = "DIR")]
+    heatmaps: Option<PathBuf>,
+    /// Opacity of the heatmap, 0..1
+    #[arg(long, default_value_t = 0.5)]
+    opacity: f32,
+    /// Print JSON instead of CSV
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceOption,
+}
+
+/// One line of output.
+#[derive(Serialize)]
+struct Row {
+    photo: String,
+    score: f32,
+    threshold: f32,
+    defective: bool,
+}
+
+/// Detects, and prints a row for each photo as it is done. Unreadable photos are named on standard error; the others are
+/// still done, and the command fails at its end.
+///
+/// # Errors
+/// An unusable model or class, an unwritable folder, or any unreadable photo.
+pub fn run(args: &Args) -> Result<()> {
+    let paths = list(&args.photos)?;
+    let model = model_dir::read(&args.model)?;
+    if let Some(class) = args.class.as_ref().filter(|class| !model.calibration.classes.contains_key(*class)) {
+        let known: Vec<_> = model.calibration.classes.keys().cloned().collect();
+        bail!("model {} has no class {class}: it knows {}", args.model.display(), known.join(", "));
+    }
+    let threshold = model.calibration.of_class(args.class.as_deref()).threshold;
+    let detector = PhotoDetector::new(&model, args.device.open()?)?;
+    let mut csv = csv::Writer::from_writer(std::io::stdout());
+    let mut rows = Vec::new();
+    let mut unreadable = 0;
+    detector.detect(&paths, |i, result| {
+        let (photo, detection) = match result {
+            Ok(found) => found,
+            Err(error) => {
+                eprintln!("dinomaly: {error:#}");
+                unreadable += 1;
+                return Ok(());
+            }
+        };
+        if let Some(folder) = &args.heatmaps {
+            write_heatmap(folder, i, &paths[i], &photo, &detection, threshold, args.opacity)?;
+        }
+        let row = Row {
+            photo: paths[i].display().to_string(),
+            score: detection.score,
+            threshold,
+            defective: detection.score > threshold,
+        };
+        if args.json {
+            rows.push(row);
+        } else {
+            csv.serialize(row)?;
+            csv.flush()?;
+        }
+        Ok(())
+    })?;
+    if args.json {
+        writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&rows)?)?;
+    }
+    if unreadable > 0 {
+        bail!("{unreadable} of {} photos could not be read", paths.len());
+    }
+    Ok(())
+}
+
+/// The photos named, and those directly inside the folders named.
+fn list(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for path in arguments {
+        if path.is_dir() {
+            let found = photos(path)?;
+            if found.is_empty() {
+                bail!("folder {} holds no photos", path.display());
+            }
+            paths.extend(found);
+        } else {
+            paths.push(path.clone());
+        }
+    }
+    Ok(paths)
+}
+
+/// `NNN_NAME.png`: photos of different folders may share a name.
+fn write_heatmap(
+    folder: &Path,
+    index: usize,
+    path: &Path,
+    photo: &Photo,
+    detection: &Detection,
+    threshold: f32,
+    opacity: f32,
+) -> Result<()> {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let file = folder.join(format!("{index:03}_{stem}.png"));
+    let region = detection.region;
+    let rgb = overlay(
+        &photo.rgb,
+        photo.width as usize,
+        photo.height as usize,
+        &detection.map,
+        (region.x0, region.y0, region.x1, region.y1),
+        range_around(threshold),
+        opacity,
+    )?;
+    let image = image::RgbImage::from_raw(photo.width, photo.height, rgb).context("an overlay of the photo's size")?;
+    let mut png = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut png, image::ImageFormat::Png)?;
+    write_file(&file, png.get_ref())
+}

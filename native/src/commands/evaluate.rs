@@ -1,0 +1,55 @@
+//! `dinomaly evaluate`: a model and labelled photos → the seven metrics.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::options::DeviceOption;
+use crate::atomic::write_file;
+use crate::dataset::Dataset;
+use crate::detect::PhotoDetector;
+use crate::evaluate::evaluate;
+use crate::model_dir;
+
+/// Arguments of `dinomaly evaluate`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Model folder
+    model: PathBuf,
+    /// Folder of class folders with test/good, test/DEFECT and ground_truth/DEFECT (MVTec-AD layout), or one such class
+    data: PathBuf,
+    /// Evaluate these classes only
+    #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
+    classes: Vec<String>,
+    /// Write the metrics as JSON, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the table as CSV, too
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceOption,
+}
+
+/// Evaluates, and prints the table.
+///
+/// # Errors
+/// One sentence naming the file that is missing or wrong.
+pub fn run(args: &Args) -> Result<()> {
+    let dataset = Dataset::open(&args.data, &args.classes)?;
+    let model = model_dir::read(&args.model)?;
+    let detector = PhotoDetector::new(&model, args.device.open()?)?;
+    let evaluation = evaluate(&detector, model.preprocessor.geometry, &dataset)?;
+    print!("{}", evaluation.table());
+    if let Some(path) = &args.json {
+        write_file(path, &serde_json::to_vec_pretty(&evaluation)?)?;
+    }
+    if let Some(path) = &args.csv {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        for row in evaluation.rows() {
+            writer.write_record(&row)?;
+        }
+        write_file(path, &writer.into_inner()?)?;
+    }
+    Ok(())
+}

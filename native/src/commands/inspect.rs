@@ -1,0 +1,102 @@
+//! `dinomaly inspect`: what a model is, how large, and how much work a photo is.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use dinomaly_core::config::{Mixer, ModelConfig};
+
+use crate::evaluate::align;
+use crate::model_dir;
+
+/// Arguments of `dinomaly inspect`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Model folder
+    model: PathBuf,
+}
+
+/// Multiply-accumulates of a photo, by part.
+struct Macs {
+    encoder: u64,
+    head: u64,
+}
+
+/// Prints the model's parts, files and thresholds.
+///
+/// # Errors
+/// An unusable model.
+pub fn run(args: &Args) -> Result<()> {
+    let manifest = model_dir::read_manifest(&args.model)?;
+    let model = model_dir::read(&args.model)?;
+    let (config, e, geometry) = (&model.config, &model.config.encoder, model.preprocessor.geometry);
+    println!("{}: Dinomaly on {}", model.name, e.name);
+    println!(
+        "encoder   {} of {} blocks, width {}, {} heads, patch {}, {} registers",
+        config.encoder_blocks_run(),
+        e.num_hidden_layers,
+        e.hidden_size,
+        e.num_attention_heads,
+        e.patch_size,
+        e.num_register_tokens
+    );
+    println!("layers    {:?} in groups {:?}", config.target_layers, config.groups);
+    println!("geometry  resized to {0} × {0}, centre {1} × {1}", geometry.resize, geometry.crop);
+    let macs = macs(config, model.grid());
+    let count = |encoder: bool| -> usize {
+        let of_part = model.weights.0.iter().filter(|(name, _)| name.starts_with("encoder.") == encoder);
+        of_part.map(|(_, tensor)| tensor.len()).sum()
+    };
+    let mut rows = vec![["part", "parameters", "MMACs a photo"].map(str::to_owned).to_vec()];
+    for (part, encoder, macs) in [("encoder", true, macs.encoder), ("head", false, macs.head)] {
+        rows.push(vec![part.to_owned(), count(encoder).to_string(), (macs / 1_000_000).to_string()]);
+    }
+    print!("\n{}", align(&rows));
+    let mut rows = vec![["file", "bytes", "type"].map(str::to_owned).to_vec()];
+    for file in &manifest.files {
+        let dtype = file.dtype.map_or_else(|| "-".to_owned(), |dtype| format!("{dtype:?}").to_lowercase());
+        rows.push(vec![file.name.clone(), file.bytes.to_string(), dtype]);
+    }
+    rows.push(vec!["total".into(), manifest.total_bytes().to_string()]);
+    print!("\n{}", align(&rows));
+    let mut rows = vec![["class", "threshold", "good photos", "mean", "std"].map(str::to_owned).to_vec()];
+    let classes = model.calibration.classes.iter().map(|(name, class)| (name.as_str(), class));
+    for (name, class) in classes.chain([("(unknown)", &model.calibration.overall)]) {
+        let good = &class.good_scores;
+        rows.push(vec![
+            name.to_owned(),
+            format!("{:.4}", class.threshold),
+            good.count.to_string(),
+            format!("{:.4}", good.mean),
+            format!("{:.4}", good.std),
+        ]);
+    }
+    print!("\n{}", align(&rows));
+    if !model.calibration.held_out {
+        println!("thresholds come from photos that were trained on: expect more good parts to be called defective");
+    }
+    Ok(())
+}
+
+/// Counts matrix products, attention's included; everything else is small beside them.
+fn macs(config: &ModelConfig, grid: usize) -> Macs {
+    let (e, d) = (&config.encoder, &config.decoder);
+    let patches = (grid * grid) as u64;
+    let tokens = patches + config.prefix_tokens() as u64;
+    let width = e.hidden_size as u64;
+    let block = |hidden: usize, heads: usize, mixer: Mixer| {
+        let linear = tokens * width * (4 * width + 2 * hidden as u64);
+        let size = width / heads as u64;
+        linear
+            + match mixer {
+                Mixer::Softmax => 2 * tokens * tokens * width,
+                Mixer::Linear => 2 * tokens * size * width,
+            }
+    };
+    let patch = 3 * (e.patch_size * e.patch_size) as u64;
+    Macs {
+        encoder: patches * patch * width
+            + config.encoder_blocks_run() as u64 * block(e.intermediate_size, e.num_attention_heads, Mixer::Softmax),
+        head: tokens * 2 * width * d.intermediate_size as u64
+            + d.num_hidden_layers as u64 * block(d.intermediate_size, d.num_attention_heads, d.mixer),
+    }
+}

@@ -1,0 +1,10 @@
+//! The commands, one file each: arguments and flow; the work is done by the library's modules.
+
+pub mod detect;
+pub mod evaluate;
+pub mod inspect;
+pub mod options;
+pub mod quantize;
+pub mod serve;
+pub mod site;
+pub mod train;

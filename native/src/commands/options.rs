@@ -1,0 +1,59 @@
+//! Options that several commands share.
+
+use anyhow::{Context, Result, bail};
+use candle_core::Device;
+
+/// Where tensors live.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DeviceOption {
+    /// Where to compute: cpu, or cuda / cuda:N in a build with the cuda feature
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    device: String,
+}
+
+impl DeviceOption {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// If it is unknown, absent, or not in this build.
+    pub fn open(&self) -> Result<Device> {
+        match self.device.as_str() {
+            "cpu" => Ok(Device::Cpu),
+            other => bail!("device {other} is not available: this build computes on cpu only"),
+        }
+    }
+}
+
+/// A size in bytes such as `512MiB`, `4GiB` or a plain number.
+///
+/// # Errors
+/// If the text is not such a size.
+pub fn parse_bytes(text: &str) -> Result<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: f64 = digits.trim().parse().with_context(|| format!("{text} is not a size such as 512MiB or 4GiB"))?;
+    let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" | "kib" => 1024.0,
+        "m" | "mb" | "mib" => 1024.0 * 1024.0,
+        "g" | "gb" | "gib" => 1024.0 * 1024.0 * 1024.0,
+        unit => bail!("{unit} is not a unit of size: use KiB, MiB or GiB"),
+    };
+    if number < 0.0 {
+        bail!("a size cannot be negative: {text}");
+    }
+    Ok((number * unit) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_their_unit() {
+        assert_eq!(parse_bytes("4GiB").unwrap(), 4 << 30);
+        assert_eq!(parse_bytes("1.5 k").unwrap(), 1536);
+        assert_eq!(parse_bytes("0").unwrap(), 0);
+        assert!(parse_bytes("4 parsecs").unwrap_err().to_string().contains("not a unit"));
+        assert!(parse_bytes("many").is_err());
+    }
+}

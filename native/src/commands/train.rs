@@ -1,0 +1,139 @@
+//! `dinomaly train`: photos of good parts → a model folder.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use dinomaly_core::config::ModelConfig;
+use dinomaly_core::preprocess::{Geometry, Preprocessor};
+
+use super::options::{DeviceOption, parse_bytes};
+use crate::backbone;
+use crate::dataset::Dataset;
+use crate::encode::PhotoEncoder;
+use crate::interrupt::Interrupt;
+use crate::publish;
+use crate::run::{Run, Split};
+use crate::schedule::Schedule;
+use crate::train::Settings;
+
+/// Arguments of `dinomaly train`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Folder of class folders that each hold train/good (MVTec-AD layout), or one such class folder
+    data: PathBuf,
+    /// Checkpoint of a pretrained ViT: DINO, DINOv2 (.pth or .safetensors), timm or Hugging Face (.safetensors)
+    #[arg(long, value_name = "FILE")]
+    backbone: PathBuf,
+    /// Attention heads of the backbone, where they are not width / 64
+    #[arg(long)]
+    heads: Option<usize>,
+    /// Folder to write the model to
+    #[arg(long, value_name = "MODEL")]
+    out: PathBuf,
+    /// Train on these classes only
+    #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
+    classes: Vec<String>,
+    /// Side of the square that photos are resized to
+    #[arg(long, default_value_t = 448)]
+    resize: usize,
+    /// Side of the centre that is looked at
+    #[arg(long, default_value_t = 392)]
+    crop: usize,
+    /// Photos in a batch
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+    /// Optimiser steps
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    iterations: u32,
+    /// Highest learning rate; the last is a tenth of it
+    #[arg(long, default_value_t = 2e-3)]
+    lr: f64,
+    /// Seed of initial values, order of photos, dropout and held-out photos
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Share of each class's good photos that is kept from training to set the threshold
+    #[arg(long, default_value_t = 0.1)]
+    holdout: f64,
+    /// Memory for cached features; what exceeds it goes to a file beside the model
+    #[arg(long, default_value = "4GiB", value_name = "SIZE")]
+    cache_memory: String,
+    /// Iterations between checkpoints
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    checkpoint_every: u32,
+    /// Discard the checkpoint of an unfinished run instead of going on with it
+    #[arg(long)]
+    restart: bool,
+    #[command(flatten)]
+    device: DeviceOption,
+}
+
+/// Trains, going on with an unfinished run of the same command, and writes the model.
+///
+/// # Errors
+/// One sentence naming what is wrong; everything up to the last checkpoint is kept.
+pub fn run(args: &Args) -> Result<()> {
+    if !(0.0..1.0).contains(&args.holdout) {
+        bail!("--holdout {} is outside 0..1", args.holdout);
+    }
+    let memory = parse_bytes(&args.cache_memory)?;
+    let dataset = Dataset::open(&args.data, &args.classes)?;
+    let device = args.device.open()?;
+    let backbone = backbone::read(&args.backbone, args.heads)?;
+    let mut config = ModelConfig::published(backbone.config.clone())?;
+    config.encoder.name = backbone.config.name.clone();
+    let geometry = Geometry { resize: args.resize, crop: args.crop };
+    let preprocessor = Preprocessor { geometry, mean: backbone.mean, std: backbone.std };
+    let work = work_folder(&args.out)?;
+    let interrupt = Interrupt::listen("finishing this iteration and saving a checkpoint")?;
+
+    let settings = Settings {
+        batch: args.batch as usize,
+        seed: args.seed,
+        schedule: Schedule {
+            peak: args.lr,
+            last: args.lr / 10.0,
+            ..Schedule::official(args.iterations as usize)
+        },
+        gradient_clip: 0.1,
+    };
+    let split = Split::new(&dataset, args.holdout, args.seed);
+    println!(
+        "{} classes, {} good photos to train on, {} held out; backbone {}",
+        dataset.classes.len(),
+        split.train.len(),
+        split.held_out.len(),
+        config.encoder.name
+    );
+    let encoder = PhotoEncoder::new(&backbone.weights, &config, &preprocessor, device.clone())?;
+    let checkpoint = work.join("checkpoint.safetensors");
+    if args.restart && checkpoint.exists() {
+        std::fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
+    }
+    let data = split.fingerprint(&args.backbone, &preprocessor)?;
+    let mut run = Run::begin(config, settings, data, checkpoint, device)?;
+    let finished = run.train(&encoder, &split, memory, &work, args.checkpoint_every as usize, &interrupt)?;
+    if !finished {
+        println!("stopped after iteration {}; the same command goes on from there", run.iteration());
+        return Ok(());
+    }
+    let trained = publish::Trained {
+        config: run.config(),
+        preprocessor: &preprocessor,
+        encoder: &backbone.weights,
+        head: run.head_weights()?,
+        losses: run.losses(),
+        settings: run.settings(),
+    };
+    publish::publish(&args.out, trained, &dataset, &split)?;
+    std::fs::remove_dir_all(&work).with_context(|| format!("{} cannot be removed", work.display()))?;
+    println!("model written to {}", args.out.display());
+    Ok(())
+}
+
+/// `MODEL.training` beside the model: checkpoint and feature cache of an unfinished run.
+fn work_folder(out: &Path) -> Result<PathBuf> {
+    let name = out.file_name().with_context(|| format!("--out {} names no folder", out.display()))?;
+    let work = out.with_file_name(format!("{}.training", name.to_string_lossy()));
+    std::fs::create_dir_all(&work).with_context(|| format!("{} cannot be created", work.display()))?;
+    Ok(work)
+}

@@ -1,0 +1,111 @@
+//! A published model at work on photos from disk: decoded on all cores, detected in batches.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use candle_core::Device;
+use dinomaly_core::bundle::Model;
+use dinomaly_core::config::ModelConfig;
+use dinomaly_core::detector::{Detection, Detector};
+use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::photo::Photo;
+use dinomaly_core::preprocess::Preprocessor;
+use dinomaly_core::weights::Weights;
+use pollster::block_on;
+use rayon::prelude::*;
+
+use crate::dataset::read_photo;
+
+/// Photos that go through the model at once.
+const BATCH: usize = 8;
+
+/// A model on a candle device.
+pub struct PhotoDetector {
+    detector: Detector<Candle<'static>>,
+}
+
+impl PhotoDetector {
+    /// Uploads a model.
+    ///
+    /// # Errors
+    /// If the device has no room, or if it computes the model's self-test wrongly.
+    pub fn new(model: &Model, device: Device) -> Result<Self> {
+        let detector = Self::of_parts(&model.config, &model.preprocessor, &model.weights, device)?;
+        if let Some(expected) = &model.self_test {
+            block_on(detector.detector.verify("candle", expected))?;
+        }
+        Ok(detector)
+    }
+
+    /// A detector of what a model is made of, before it is calibrated and published.
+    ///
+    /// # Errors
+    /// If the parts do not fit together or the device has no room.
+    pub fn of_parts(
+        config: &ModelConfig,
+        preprocessor: &Preprocessor,
+        weights: &Weights,
+        device: Device,
+    ) -> Result<Self> {
+        Ok(Self { detector: Detector::of_parts(Candle::infer(device), config, preprocessor, weights)? })
+    }
+
+    /// The detector itself.
+    pub fn detector(&self) -> &Detector<Candle<'static>> {
+        &self.detector
+    }
+
+    /// Hands the result for every photo to `each`, in order: the photo with what was detected, or why it cannot be read.
+    ///
+    /// # Errors
+    /// If the device fails, or `each` refuses.
+    pub fn detect(
+        &self,
+        paths: &[PathBuf],
+        mut each: impl FnMut(usize, Result<(Photo, Detection)>) -> Result<()>,
+    ) -> Result<()> {
+        for (number, batch) in paths.chunks(BATCH).enumerate() {
+            let detector = &self.detector;
+            let photos: Vec<Result<(Photo, Vec<f32>)>> = batch
+                .par_iter()
+                .map(|path| {
+                    let photo = read_photo(path)?;
+                    let prepared = detector.prepare(&photo);
+                    Ok((photo, prepared))
+                })
+                .collect();
+            let mut prepared = Vec::new();
+            let photos: Vec<Result<Photo>> = photos
+                .into_iter()
+                .map(|read| {
+                    let (photo, patches) = read?;
+                    prepared.push(patches);
+                    Ok(photo)
+                })
+                .collect();
+            let mut maps = block_on(detector.maps(&prepared))?.into_iter();
+            for (i, photo) in photos.into_iter().enumerate() {
+                let result = photo.map(|photo| {
+                    let map = maps.next().expect("one map for each readable photo");
+                    let detection = detector.detection(&photo, map);
+                    (photo, detection)
+                });
+                each(number * BATCH + i, result)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Scores of photos that must all be readable.
+    ///
+    /// # Errors
+    /// As [`PhotoDetector::detect`], and for a photo that cannot be read.
+    pub fn scores(&self, paths: &[PathBuf]) -> Result<Vec<f32>> {
+        let mut scores = Vec::with_capacity(paths.len());
+        self.detect(paths, |_, result| {
+            scores.push(result?.1.score);
+            Ok(())
+        })?;
+        Ok(scores)
+    }
+}

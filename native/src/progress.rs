@@ -1,0 +1,73 @@
+//! Progress of long work: a bar on a terminal, a line now and then elsewhere (logs, CI).
+
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Time between two lines where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(15);
+
+/// Progress of one task.
+pub struct Progress {
+    bar: ProgressBar,
+    plain: Option<Mutex<Plain>>,
+    what: &'static str,
+    unit: &'static str,
+}
+
+struct Plain {
+    last: Instant,
+    begun: Instant,
+    first: u64,
+}
+
+impl Progress {
+    /// Begins a task of `total` units.
+    pub fn new(what: &'static str, total: usize, unit: &'static str) -> Self {
+        Self::resumed(what, 0, total, unit)
+    }
+
+    /// Goes on with a task of which `done` units were finished earlier.
+    pub fn resumed(what: &'static str, done: usize, total: usize, unit: &'static str) -> Self {
+        let bar = ProgressBar::new(total as u64).with_position(done as u64);
+        bar.reset_eta();
+        let template = format!("{what} {{bar:30}} {{pos}}/{{len}} {unit} · {{eta}} left{{msg}}");
+        bar.set_style(ProgressStyle::with_template(&template).expect("a valid template"));
+        let now = Instant::now();
+        let plain = (!std::io::stderr().is_terminal())
+            .then(|| Mutex::new(Plain { last: now, begun: now, first: done as u64 }));
+        Self { bar, plain, what, unit }
+    }
+
+    /// Counts finished units; `message` is asked for only when it is shown.
+    pub fn advance(&self, units: usize, message: impl FnOnce() -> String) {
+        self.bar.inc(units as u64);
+        let Some(plain) = &self.plain else {
+            let message = message();
+            self.bar.set_message(if message.is_empty() { message } else { format!(" · {message}") });
+            return;
+        };
+        let mut plain = plain.lock().expect("no thread panics while it prints");
+        let (done, total) = (self.bar.position(), self.bar.length().unwrap_or_default());
+        if plain.last.elapsed() >= LINE_EVERY || done == total {
+            plain.last = Instant::now();
+            let rate = (done - plain.first) as f64 / plain.begun.elapsed().as_secs_f64();
+            let left = Duration::from_secs_f64((total.saturating_sub(done)) as f64 / rate.max(1e-9));
+            let message = message();
+            let separator = if message.is_empty() { "" } else { " · " };
+            eprintln!(
+                "{} {done}/{total} {} · {} left{separator}{message}",
+                self.what,
+                self.unit,
+                indicatif::HumanDuration(left)
+            );
+        }
+    }
+
+    /// Ends the bar, leaving its last state on the screen.
+    pub fn finish(&self) {
+        self.bar.abandon();
+    }
+}

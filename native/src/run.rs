@@ -1,0 +1,218 @@
+//! One training run: photos split, features cached, steps taken, checkpoints written.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use candle_core::Device;
+use dinomaly_core::config::ModelConfig;
+use dinomaly_core::preprocess::Preprocessor;
+use dinomaly_core::weights::Weights;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::checkpoint;
+use crate::dataset::Dataset;
+use crate::encode::PhotoEncoder;
+use crate::features::FeatureCache;
+use crate::head::TrainableHead;
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::train::{Batches, Settings, Trainer};
+
+/// Good photos to train on, and those kept back to learn what good parts score.
+#[derive(Clone, Debug)]
+pub struct Split {
+    /// Photos of all classes.
+    pub train: Vec<PathBuf>,
+    /// Class and photo.
+    pub held_out: Vec<(String, PathBuf)>,
+}
+
+impl Split {
+    /// Holds out a share of each class's good photos, chosen by the seed: at least one unless the share is 0, and never all.
+    pub fn new(dataset: &Dataset, share: f64, seed: u64) -> Self {
+        let mut split = Self { train: Vec::new(), held_out: Vec::new() };
+        for class in &dataset.classes {
+            let mut photos = class.train.clone();
+            photos.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+            let wanted = if share == 0.0 { 0 } else { ((share * photos.len() as f64).round() as usize).max(1) };
+            let mut train = photos.split_off(wanted.min(photos.len() - 1));
+            train.sort();
+            split.train.extend(train);
+            split.held_out.extend(photos.into_iter().map(|photo| (class.name.clone(), photo)));
+        }
+        split
+    }
+
+    /// Hash of what the features depend on: the photos (path and size), the backbone's bytes and the geometry.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn fingerprint(&self, backbone: &Path, preprocessor: &Preprocessor) -> Result<String> {
+        let mut hash = Sha256::new();
+        let bytes = fs::read(backbone).with_context(|| format!("backbone {} cannot be read", backbone.display()))?;
+        hash.update(Sha256::digest(&bytes));
+        hash.update(serde_json::to_vec(preprocessor)?);
+        for photo in &self.train {
+            let size = fs::metadata(photo).with_context(|| format!("photo {} cannot be read", photo.display()))?.len();
+            hash.update(photo.to_string_lossy().as_bytes());
+            hash.update(size.to_le_bytes());
+        }
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+/// What a checkpoint says of its run. A run is resumed only by the same command on the same photos.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct State {
+    config: ModelConfig,
+    settings: Settings,
+    /// [`Split::fingerprint`].
+    data: String,
+    /// Loss of every iteration so far.
+    losses: Vec<f64>,
+}
+
+/// A run, new or resumed.
+pub struct Run {
+    trainer: Trainer,
+    data: String,
+    losses: Vec<f64>,
+    checkpoint: PathBuf,
+    device: Device,
+}
+
+impl Run {
+    /// Begins a run, or goes on with the one in `checkpoint`.
+    ///
+    /// # Errors
+    /// If the checkpoint is damaged, or of a run with other settings, photos or backbone: the sentence names which.
+    pub fn begin(
+        config: ModelConfig,
+        settings: Settings,
+        data: String,
+        checkpoint: PathBuf,
+        device: Device,
+    ) -> Result<Self> {
+        let earlier: Option<State> = checkpoint::read(&checkpoint)?;
+        if let Some(earlier) = &earlier {
+            let differs = [
+                ("model config", earlier.config != config),
+                ("settings", earlier.settings != settings),
+                ("photos, backbone or geometry", earlier.data != data),
+            ];
+            if let Some((what, _)) = differs.iter().find(|(_, differs)| *differs) {
+                bail!(
+                    "an unfinished run with other {what} lies in {}: repeat its command to finish it, or discard it with --restart",
+                    checkpoint.display()
+                );
+            }
+        }
+        let head = TrainableHead::fresh(&config, settings.seed, &device)?;
+        let mut trainer = Trainer::new(config, settings, head, device.clone())?;
+        let mut losses = Vec::new();
+        if let Some(earlier) = earlier {
+            checkpoint::restore(&checkpoint, &mut trainer.optimizer)?;
+            losses = earlier.losses;
+            trainer.iteration = losses.len();
+            println!("resuming after iteration {}", trainer.iteration);
+        }
+        Ok(Self { trainer, data, losses, checkpoint, device })
+    }
+
+    /// Trains to the end of the schedule; `false` if the user interrupted, after a checkpoint.
+    ///
+    /// # Errors
+    /// An unreadable photo, a full disk, a loss that is not a number.
+    pub fn train(
+        &mut self,
+        encoder: &PhotoEncoder,
+        split: &Split,
+        memory: u64,
+        folder: &Path,
+        checkpoint_every: usize,
+        interrupt: &Interrupt,
+    ) -> Result<bool> {
+        let total = self.trainer.settings.schedule.iterations;
+        if self.trainer.iteration >= total {
+            return Ok(true);
+        }
+        let mut cache = FeatureCache::new(&self.trainer.config, encoder.tokens(), memory, folder)?;
+        println!(
+            "features: {:.0} MiB for {} photos",
+            (cache.photo_bytes() * split.train.len() as u64) as f64 / (1 << 20) as f64,
+            split.train.len()
+        );
+        encoder.fill(&mut cache, &split.train, interrupt)?;
+        let batches = Batches::new(cache.len(), self.trainer.settings.batch, self.trainer.settings.seed);
+        let progress = Progress::resumed("training", self.trainer.iteration, total, "iterations");
+        let (begun, first) = (Instant::now(), self.trainer.iteration);
+        while self.trainer.iteration < total {
+            let indices = batches.indices(self.trainer.iteration);
+            let step = self.trainer.step(&cache.batch(&indices, &self.device)?)?;
+            self.losses.push(step.loss);
+            let done = self.trainer.iteration;
+            progress.advance(1, || {
+                let photos = ((done - first) * indices.len()) as f64 / begun.elapsed().as_secs_f64();
+                format!("loss {:.4} · lr {:.2e} · {photos:.1} photos/s", recent_mean(&self.losses), step.learning_rate)
+            });
+            if done == total || done.is_multiple_of(checkpoint_every) || interrupt.asked() {
+                self.save()?;
+            }
+            if interrupt.asked() && done < total {
+                return Ok(false);
+            }
+        }
+        progress.finish();
+        Ok(true)
+    }
+
+    fn save(&self) -> Result<()> {
+        let state = State {
+            config: self.trainer.config.clone(),
+            settings: self.trainer.settings.clone(),
+            data: self.data.clone(),
+            losses: self.losses.clone(),
+        };
+        checkpoint::save(&self.checkpoint, &self.trainer.optimizer, &state)
+    }
+
+    /// Iterations done.
+    pub fn iteration(&self) -> usize {
+        self.trainer.iteration
+    }
+
+    /// Loss of every iteration.
+    pub fn losses(&self) -> &[f64] {
+        &self.losses
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &ModelConfig {
+        &self.trainer.config
+    }
+
+    /// Rates, batch and seed.
+    pub fn settings(&self) -> &Settings {
+        &self.trainer.settings
+    }
+
+    /// What was trained.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn head_weights(&self) -> Result<Weights> {
+        Ok(self.trainer.head.weights()?)
+    }
+}
+
+/// Mean of the last hundred losses at most: what a single batch says is noisy.
+pub fn recent_mean(losses: &[f64]) -> f64 {
+    let recent = &losses[losses.len().saturating_sub(100)..];
+    recent.iter().sum::<f64>() / recent.len().max(1) as f64
+}
