@@ -13,6 +13,9 @@ pub struct Calibration {
     pub classes: BTreeMap<String, ClassCalibration>,
     /// For photos whose class is not known.
     pub overall: ClassCalibration,
+    /// Whether the photos were kept from training. Where they were not (a run told to train on every photo), scores of
+    /// new good photos are higher, and the thresholds call more of them defective.
+    pub held_out: bool,
 }
 
 /// Where good photos of a class end.
@@ -21,7 +24,7 @@ pub struct Calibration {
 pub struct ClassCalibration {
     /// A photo that scores higher is called defective.
     pub threshold: f32,
-    /// Scores of good photos that were not trained on.
+    /// Scores of good photos.
     pub good_scores: ScoreStatistics,
 }
 
@@ -145,7 +148,8 @@ mod tests {
     #[test]
     fn an_unknown_class_gets_the_overall_threshold() {
         let class = |threshold| ClassCalibration { threshold, good_scores: ScoreStatistics::of(&[0.1]).unwrap() };
-        let calibration = Calibration { classes: [("screw".to_owned(), class(0.2))].into(), overall: class(0.3) };
+        let calibration =
+            Calibration { classes: [("screw".to_owned(), class(0.2))].into(), overall: class(0.3), held_out: true };
         for (name, expected) in [(Some("screw"), 0.2), (Some("nut"), 0.3), (None, 0.3)] {
             assert_eq!(calibration.of_class(name).threshold, expected, "{name:?}");
         }
@@ -174,7 +178,7 @@ mod tests {
             let error = calibration(class).validate().unwrap_err().to_string();
             assert!(error.contains("class screw") && error.contains(expected), "{error}");
         }
-        let none = Calibration { classes: BTreeMap::new(), overall: good };
+        let none = Calibration { classes: BTreeMap::new(), overall: good, held_out: true };
         assert!(none.validate().unwrap_err().to_string().contains("no class"));
     }
 }

@@ -61,7 +61,7 @@ impl Model {
     /// altered, truncated, missing, too much, misshapen, not a number, or of an unknown version or type.
     pub fn parse(read: &mut dyn FnMut(&str) -> Result<Vec<u8>>) -> Result<Self> {
         let manifest = Manifest::parse(&read(MANIFEST)?)?;
-        let mut fetch = |entry: &FileEntry| {
+        let mut fetch = |entry: &FileEntry| -> Result<Vec<u8>> {
             let bytes = read(&entry.name)?;
             entry.verify(&bytes)?;
             Ok(bytes)
@@ -171,4 +171,4 @@ fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -42,7 +42,12 @@ impl SelfTest {
     /// The picture to look at: a shaded ground with noise and coloured rectangles and discs, computed in integers alone,
     /// so that it is the same everywhere. Never one of the user's photos.
     pub fn picture(&self) -> Photo {
-        picture(self.seed)
+        Self::picture_of(self.seed)
+    }
+
+    /// [`SelfTest::picture`] of any seed.
+    pub fn picture_of(seed: u64) -> Photo {
+        picture(seed)
     }
 
     /// The means of `16 · 16` blocks of a square map of any side.

@@ -11,7 +11,7 @@ use crate::tensor::{Data, HostTensor};
 
 type Files = HashMap<String, Vec<u8>>;
 
-fn model() -> Model {
+pub(crate) fn model() -> Model {
     let encoder = EncoderConfig {
         name: "tiny".into(),
         hidden_size: 4,
@@ -41,6 +41,7 @@ fn model() -> Model {
         calibration: Calibration {
             classes: [("screw".to_owned(), class(0.2)), ("nut".to_owned(), class(0.3))].into(),
             overall: class(0.25),
+            held_out: true,
         },
         weights,
         self_test: Some(SelfTest::new(3, 0.1, &map, 1e-3).unwrap()),

@@ -1,0 +1,83 @@
+//! Published models on disk.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use dinomaly_core::Error;
+use dinomaly_core::bundle::{MANIFEST, Manifest, Model};
+
+use crate::atomic;
+
+/// Reads and checks a model folder.
+///
+/// # Errors
+/// Naming the folder, and the file and tensor in it that is missing, altered or does not fit.
+pub fn read(folder: &Path) -> Result<Model> {
+    let read = || -> Result<Model> {
+        if !folder.is_dir() {
+            bail!("there is no such folder");
+        }
+        Ok(Model::parse(&mut |name| read_file(folder, name))?)
+    };
+    read().with_context(|| format!("model {} cannot be used", folder.display()))
+}
+
+/// Reads and checks only the manifest of a model folder: sizes and hashes of its files.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_manifest(folder: &Path) -> Result<Manifest> {
+    read_file(folder, MANIFEST)
+        .and_then(|bytes| Manifest::parse(&bytes))
+        .with_context(|| format!("model {} cannot be used", folder.display()))
+}
+
+/// Writes a model folder. An earlier model there is replaced in one step, after the new one is whole and on the disk.
+///
+/// # Errors
+/// Naming the folder, if the model contradicts itself, if something else than a model is in its place, if the place
+/// cannot be written to or if the disk is full. What was there is unchanged then, and nothing half-written stays.
+pub fn write(folder: &Path, model: &Model) -> Result<()> {
+    let write = || -> Result<()> {
+        check_replaceable(folder)?;
+        let files = model.to_files()?;
+        atomic::replace_folder(folder, |fresh| {
+            files.iter().try_for_each(|(name, bytes)| atomic::write_new(fresh, name, bytes))
+        })
+    };
+    write().with_context(|| format!("model {} was not written, nothing was changed", folder.display()))
+}
+
+/// Checks that a model could be written there, before hours are spent on making it.
+///
+/// # Errors
+/// As [`write`].
+pub fn check_target(folder: &Path) -> Result<()> {
+    check_replaceable(folder)
+        .and_then(|()| atomic::check_folder(folder))
+        .with_context(|| format!("no model can be written to {}", folder.display()))
+}
+
+/// Whether a folder is free to be replaced: it does not exist, is empty or is a model.
+fn check_replaceable(folder: &Path) -> Result<()> {
+    if !folder.is_dir() || folder.join(MANIFEST).is_file() {
+        return Ok(());
+    }
+    if fs::read_dir(folder)?.next().is_some() {
+        bail!("the folder holds other things than a model (it has no {MANIFEST}): name another place");
+    }
+    Ok(())
+}
+
+fn read_file(folder: &Path, name: &str) -> dinomaly_core::Result<Vec<u8>> {
+    fs::read(folder.join(name)).map_err(|e| {
+        let reason = match e.kind() {
+            ErrorKind::NotFound if name == MANIFEST => "is missing: this is no model folder".into(),
+            ErrorKind::NotFound => "is missing: publish or copy the model again".into(),
+            _ => format!("cannot be read: {e}"),
+        };
+        Error::Model { file: name.into(), reason }
+    })
+}
