@@ -161,6 +161,7 @@ mod tests {
         let calibration = |class: ClassCalibration| Calibration {
             classes: [("screw".to_owned(), class)].into(),
             overall: good.clone(),
+            held_out: true,
         };
         calibration(good.clone()).validate().unwrap();
         type Change = fn(&mut ClassCalibration);

@@ -1,17 +1,19 @@
 //! candle: training with autograd on CPU and CUDA, fast native inference, and the browser's fallback.
 //!
 //! candle's fused layer norm and softmax drop gradients silently, so they are used only where nothing is trained; the
-//! differentiable forms are used while training.
+//! differentiable forms are used while training. On the CPU our own fused and differentiable forms serve both.
+
+mod fused;
 
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::{layer_norm, layer_norm_slow, softmax, softmax_last_dim};
 
-use crate::ops::{Linear, Norm, Ops, Then};
+use crate::ops::{Linear, Norm, Ops, Read, Then};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
 /// Multiplies the bottleneck's activations with noise while training; called for input, hidden layer and output in turn.
-pub type Noise<'a> = dyn Fn(&Tensor) -> candle_core::Result<Tensor> + 'a;
+pub type Noise<'a> = dyn Fn(&Tensor) -> candle_core::Result<Tensor> + Sync + 'a;
 
 /// The candle executor, in one of its two modes.
 pub struct Candle<'a> {
@@ -73,19 +75,25 @@ impl Ops for Candle<'_> {
         let outputs = layer.weight.dim(0)?;
         // One large product: a batched one would multiply photo by photo.
         let product = x.reshape((batch * tokens, inputs))?.matmul(&layer.weight.t()?)?;
-        let y = product.broadcast_add(&layer.bias)?.reshape((batch, tokens, outputs))?;
+        let product = product.reshape((batch, tokens, outputs))?;
+        let bias = &layer.bias;
+        let fused = self.device.is_cpu();
         Ok(match then {
-            Then::Store => y,
-            Then::Gelu => y.gelu_erf()?,
-            Then::Add(residual) => (y + residual)?,
+            Then::Gelu if fused => fused::add_bias_gelu(&product, bias)?,
+            Then::Gelu => product.broadcast_add(bias)?.gelu_erf()?,
+            Then::Store if fused => fused::add_bias(&product, bias)?,
+            Then::Store => product.broadcast_add(bias)?,
+            Then::Add(residual) if fused => (fused::add_bias(&product, bias)? + residual)?,
+            Then::Add(residual) => (product.broadcast_add(bias)? + residual)?,
         })
     }
 
     fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
-        let eps = norm.eps as f32;
+        let Norm { weight, bias, eps } = norm;
         Ok(match self.mode {
-            Mode::Infer => layer_norm(&x.contiguous()?, &norm.weight, &norm.bias, eps)?,
-            Mode::Train(_) => layer_norm_slow(x, &norm.weight, &norm.bias, eps)?,
+            _ if self.device.is_cpu() => fused::layer_norm(x, weight, bias, *eps)?,
+            Mode::Infer => layer_norm(&x.contiguous()?, weight, bias, *eps as f32)?,
+            Mode::Train(_) => layer_norm_slow(x, weight, bias, *eps as f32)?,
         })
     }
 
@@ -131,6 +139,12 @@ impl Ops for Candle<'_> {
             Mode::Infer => x.clone(),
             Mode::Train(noise) => noise(x)?,
         })
+    }
+}
+
+impl Read for Candle<'_> {
+    async fn read_back(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {
+        tensors.iter().map(|tensor| self.read(tensor)).collect()
     }
 }
 

@@ -1,0 +1,254 @@
+//! Photo → result: the one flow that native programs and the page share, on any executor.
+
+use crate::bundle::{Model, SelfTest};
+use crate::config::ModelConfig;
+use crate::dinomaly::Dinomaly;
+use crate::ops::Read;
+use crate::photo::Photo;
+use crate::preprocess::{Preprocessor, Region};
+use crate::score::{AnomalyMap, anomaly_map, image_score};
+use crate::tensor::HostTensor;
+use crate::weights::Weights;
+use crate::{Error, Result};
+
+/// Seed of the picture that models are published with.
+pub const SELF_TEST_SEED: u64 = 1;
+
+/// A published model on one executor, ready for photos.
+pub struct Detector<O: Read> {
+    ops: O,
+    model: Dinomaly<O::Tensor>,
+    preprocessor: Preprocessor,
+    patch: usize,
+    prefix_tokens: usize,
+}
+
+/// What a detector says about a photo.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Detection {
+    /// Image score: a photo above its class's threshold is called defective.
+    pub score: f32,
+    /// How anomalous each place of `region` is.
+    pub map: AnomalyMap,
+    /// The part of the photo that was looked at.
+    pub region: Region,
+}
+
+impl<O: Read> Detector<O> {
+    /// Uploads a model's weights; a quantized one stays so where the executor can compute with it. The model itself is
+    /// not needed afterwards.
+    ///
+    /// # Errors
+    /// If the model contradicts itself, or the executor has no room for it.
+    pub fn new(ops: O, model: &Model) -> Result<Self> {
+        Self::of_parts(ops, &model.config, &model.preprocessor, &model.weights)
+    }
+
+    /// A detector of what a model is made of, before it is calibrated and published.
+    ///
+    /// # Errors
+    /// As [`Detector::new`].
+    pub fn of_parts(ops: O, config: &ModelConfig, preprocessor: &Preprocessor, weights: &Weights) -> Result<Self> {
+        let patch = config.encoder.patch_size;
+        preprocessor.geometry.validate(patch)?;
+        Ok(Self {
+            model: weights.dinomaly(&ops, config, preprocessor.geometry.grid(patch))?,
+            preprocessor: preprocessor.clone(),
+            patch,
+            prefix_tokens: config.prefix_tokens(),
+            ops,
+        })
+    }
+
+    /// What it runs on.
+    pub fn ops(&self) -> &O {
+        &self.ops
+    }
+
+    /// Looks at photos of any sizes, all of them as one batch, with one readback. None of them gives none.
+    ///
+    /// # Errors
+    /// If the executor fails or computes something that is no number.
+    pub async fn detect(&self, photos: &[Photo]) -> Result<Vec<Detection>> {
+        let patches = photos.iter().map(|photo| self.prepare(photo)).collect::<Vec<_>>();
+        let maps = self.maps(&patches).await?;
+        Ok(photos.iter().zip(maps).map(|(photo, map)| self.detection(photo, map)).collect())
+    }
+
+    /// Scores the map of a photo.
+    pub fn detection(&self, photo: &Photo, map: AnomalyMap) -> Detection {
+        Detection { score: image_score(&map), map, region: self.region(photo) }
+    }
+
+    /// The encoder's input for a photo, `[grid², 3·patch²]`: the part of [`Detector::detect`] that needs no executor and
+    /// may run on another thread.
+    pub fn prepare(&self, photo: &Photo) -> Vec<f32> {
+        self.preprocessor.patches(photo, self.patch)
+    }
+
+    /// The part of a photo that is looked at.
+    pub fn region(&self, photo: &Photo) -> Region {
+        self.preprocessor.geometry.photo_region(photo.width, photo.height)
+    }
+
+    /// Prepared photos → their anomaly maps.
+    ///
+    /// # Errors
+    /// As [`Detector::detect`].
+    pub async fn maps(&self, prepared: &[Vec<f32>]) -> Result<Vec<AnomalyMap>> {
+        if prepared.is_empty() {
+            return Ok(Vec::new());
+        }
+        let geometry = self.preprocessor.geometry;
+        let grid = geometry.grid(self.patch);
+        let shape = [prepared.len(), grid * grid, 3 * self.patch * self.patch];
+        let patches = self.ops.upload(&HostTensor::f32(shape, prepared.concat())?)?;
+        let groups = self.model.distances(&self.ops, &patches)?;
+        let groups = self.ops.read_back(&groups.iter().collect::<Vec<_>>()).await?;
+
+        let tokens = self.prefix_tokens + grid * grid;
+        if let Some(group) = groups.iter().find(|group| group.len() != prepared.len() * tokens) {
+            let (expected, found) = (vec![prepared.len(), tokens], vec![group.len()]);
+            return Err(Error::Shape { name: "distances read back".into(), expected, found });
+        }
+        let map_of = |photo: usize| {
+            let of_patches = photo * tokens + self.prefix_tokens..(photo + 1) * tokens;
+            let distances: Vec<&[f32]> = groups.iter().map(|group| &group[of_patches.clone()]).collect();
+            anomaly_map(&distances, grid, geometry.crop)
+        };
+        (0..prepared.len()).map(map_of).collect()
+    }
+
+    /// What this detector says about the picture of the self-test, to be published with the model.
+    ///
+    /// # Errors
+    /// As [`Detector::detect`].
+    pub async fn self_test(&self, seed: u64, tolerance: f32) -> Result<SelfTest> {
+        let (score, map) = self.look_at(&SelfTest::picture_of(seed)).await?;
+        SelfTest::new(seed, score, &map.values, tolerance)
+    }
+
+    /// Whether this device computes what the model's maker computed. `executor` is named in the refusal.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if it does not, or the executor's own.
+    pub async fn verify(&self, executor: &'static str, expected: &SelfTest) -> Result<()> {
+        let (score, map) = self.look_at(&expected.picture()).await?;
+        expected.compare(executor, score, &map.values)
+    }
+
+    async fn look_at(&self, picture: &Photo) -> Result<(f32, AnomalyMap)> {
+        let map = self.maps(&[self.prepare(picture)]).await?.remove(0);
+        Ok((image_score(&map), map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pollster::block_on;
+
+    use super::*;
+    use crate::bundle::tests::model;
+    use crate::executors::reference::{Reference, Tensor};
+    use crate::ops::{Linear, Norm, Ops, Then};
+
+    fn photos() -> Vec<Photo> {
+        let photo = |width: u32, height: u32| Photo {
+            width,
+            height,
+            rgb: (0..3 * width * height).map(|i| (i * i % 251) as u8).collect(),
+        };
+        vec![photo(31, 17), photo(8, 8), photo(5, 40)]
+    }
+
+    #[test]
+    fn a_batch_gives_what_each_photo_gives_alone() {
+        let detector = Detector::new(Reference, &model()).unwrap();
+        let together = block_on(detector.detect(&photos())).unwrap();
+        assert_eq!(together.len(), 3);
+        for (photo, detection) in photos().into_iter().zip(&together) {
+            assert_eq!(detection.region, detector.region(&photo));
+            assert_eq!(block_on(detector.detect(&[photo])).unwrap(), std::slice::from_ref(detection));
+            assert!(detection.score > 0.0 && detection.map.values.len() == 256 * 256);
+        }
+        assert_ne!(together[0].map, together[1].map);
+        assert!(block_on(detector.detect(&[])).unwrap().is_empty());
+    }
+
+    /// The maps are made of patches alone: what class and register tokens say is dropped.
+    #[test]
+    fn maps_are_made_of_the_distances_of_patches() {
+        let model = model();
+        let detector = Detector::new(Reference, &model).unwrap();
+        let prepared = detector.prepare(&photos()[0]);
+        let (grid, side) = (model.grid(), model.preprocessor.geometry.crop);
+        let patch = model.config.encoder.patch_size;
+        let input = HostTensor::f32([1, grid * grid, 3 * patch * patch], prepared.clone()).unwrap();
+        let dinomaly = model.weights.dinomaly(&Reference, &model.config, grid).unwrap();
+        let groups = dinomaly.distances(&Reference, &Reference.upload(&input).unwrap()).unwrap();
+        let patches: Vec<&[f32]> = groups.iter().map(|g| &g.values[g.values.len() - grid * grid..]).collect();
+        assert_eq!(groups[0].values.len() - grid * grid, 2, "class token and one register");
+        assert_eq!(block_on(detector.maps(&[prepared])).unwrap(), [anomaly_map(&patches, grid, side).unwrap()]);
+    }
+
+    #[test]
+    fn the_self_test_passes_where_it_was_made_and_not_with_other_weights() {
+        let model = model();
+        let detector = Detector::new(Reference, &model).unwrap();
+        let published = block_on(detector.self_test(SELF_TEST_SEED, 1e-4)).unwrap();
+        block_on(detector.verify("reference", &published)).unwrap();
+
+        let mut altered = model;
+        let tensor = altered.weights.0.get_mut("decoder.3.mlp.fc2.weight").unwrap();
+        *tensor = HostTensor::f32(tensor.shape.clone(), tensor.to_f32().iter().map(|v| v * 1.5).collect()).unwrap();
+        let detector = Detector::new(Reference, &altered).unwrap();
+        let error = block_on(detector.verify("reference", &published)).unwrap_err().to_string();
+        assert!(error.starts_with("reference: fails the model's self-test"), "{error}");
+    }
+
+    /// An executor whose cosine distances are no numbers.
+    struct Broken;
+
+    impl Ops for Broken {
+        type Tensor = Tensor;
+        fn upload(&self, tensor: &HostTensor) -> Result<Tensor> {
+            Reference.upload(tensor)
+        }
+        fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
+            Reference.linear(x, layer, then)
+        }
+        fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
+            Reference.layer_norm(x, norm)
+        }
+        fn attention(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
+            Reference.attention(qkv, heads)
+        }
+        fn linear_attention(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
+            Reference.linear_attention(qkv, heads)
+        }
+        fn embed(&self, patches: &Tensor, prefix: &Tensor, positions: &Tensor) -> Result<Tensor> {
+            Reference.embed(patches, prefix, positions)
+        }
+        fn mean(&self, xs: &[Tensor]) -> Result<Tensor> {
+            Reference.mean(xs)
+        }
+        fn cosine_distance(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+            let mut distances = Reference.cosine_distance(a, b)?;
+            distances.values = vec![f32::NAN; distances.values.len()].into();
+            Ok(distances)
+        }
+    }
+
+    impl Read for Broken {
+        async fn read_back(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {
+            Reference.read_back(tensors).await
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused() {
+        let detector = Detector::new(Broken, &model()).unwrap();
+        let error = block_on(detector.detect(&photos())).unwrap_err().to_string();
+        assert!(error.contains("the distance NaN, expected a finite number"), "{error}");
+    }
+}
