@@ -71,7 +71,7 @@ impl TrainableHead {
 }
 
 /// Standard normal, redrawn outside ±3 (`trunc_normal_(std=0.01, a=-0.03, b=0.03)`), by Box and Muller.
-fn truncated_normal(generator: &mut ChaCha8Rng) -> f32 {
+pub(crate) fn truncated_normal(generator: &mut ChaCha8Rng) -> f32 {
     loop {
         let (u, v): (f64, f64) = (1.0 - generator.random::<f64>(), generator.random());
         let z = (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();

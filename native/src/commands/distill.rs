@@ -1,0 +1,160 @@
+//! `dinomaly distill`: a large encoder → a small one that imitates it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use dinomaly_core::config::EncoderConfig;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::options::DeviceOption;
+use crate::distill::{Distiller, Settings};
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::run::recent_mean;
+use crate::schedule::Schedule;
+use crate::{backbone, checkpoint};
+
+/// Iterations between checkpoints.
+const CHECKPOINT_EVERY: usize = 200;
+
+/// Arguments of `dinomaly distill`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Checkpoint of the encoder to imitate, as for `train --backbone`
+    #[arg(long, value_name = "FILE")]
+    teacher: PathBuf,
+    /// Attention heads of the teacher, where they are not width / 64
+    #[arg(long)]
+    teacher_heads: Option<usize>,
+    /// File to write the small encoder to (.safetensors); `train --backbone` reads it
+    #[arg(long, value_name = "FILE")]
+    student: PathBuf,
+    /// Channels of the student; its heads have 64 each
+    #[arg(long, default_value_t = 128)]
+    width: usize,
+    /// Blocks of the student
+    #[arg(long, default_value_t = 12)]
+    depth: usize,
+    /// Side of the student's patches, in pixels
+    #[arg(long, default_value_t = 16)]
+    patch: usize,
+    /// Side of the training pictures, in patches
+    #[arg(long, default_value_t = 8)]
+    grid: usize,
+    /// Pictures in a batch
+    #[arg(long, default_value_t = 32)]
+    batch: usize,
+    /// Optimiser steps
+    #[arg(long, default_value_t = 10_000)]
+    iterations: usize,
+    /// Highest learning rate; the last is a hundredth of it
+    #[arg(long, default_value_t = 2e-3)]
+    lr: f64,
+    /// Seed of initial values and pictures
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Discard the checkpoint of an unfinished run instead of going on with it
+    #[arg(long)]
+    restart: bool,
+    #[command(flatten)]
+    device: DeviceOption,
+}
+
+/// What a checkpoint says of its run.
+#[derive(Serialize, Deserialize)]
+struct State {
+    settings: Settings,
+    teacher: String,
+    losses: Vec<f64>,
+}
+
+/// Distills, going on with an unfinished run of the same command.
+///
+/// # Errors
+/// One sentence naming what is wrong; everything up to the last checkpoint is kept.
+pub fn run(args: &Args) -> Result<()> {
+    if args.width == 0 || !args.width.is_multiple_of(64) {
+        bail!("--width {} is not a multiple of 64, the channels of a head", args.width);
+    }
+    if args.batch == 0 || args.grid == 0 || args.patch == 0 || args.iterations == 0 {
+        bail!("--batch, --grid, --patch and --iterations must be at least 1");
+    }
+    let device = args.device.open()?;
+    let teacher = backbone::read(&args.teacher, args.teacher_heads)?;
+    let teacher_hash = hex(&fs::read(&args.teacher)?);
+    let name = args.student.file_stem().context("--student names no file")?.to_string_lossy().into_owned();
+    let settings = Settings {
+        student: EncoderConfig {
+            name,
+            hidden_size: args.width,
+            num_attention_heads: args.width / 64,
+            num_hidden_layers: args.depth,
+            intermediate_size: 4 * args.width,
+            patch_size: args.patch,
+            num_register_tokens: 0,
+            position_grid: args.grid,
+            layer_norm_eps: 1e-6,
+        },
+        batch: args.batch,
+        seed: args.seed,
+        schedule: Schedule { peak: args.lr, last: args.lr / 100.0, ..Schedule::official(args.iterations) },
+    };
+    let checkpoint = args.student.with_extension("training");
+    if args.restart && checkpoint.exists() {
+        fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
+    }
+    let earlier: Option<State> = checkpoint::read(&checkpoint)?;
+    if earlier.as_ref().is_some_and(|earlier| earlier.settings != settings || earlier.teacher != teacher_hash) {
+        bail!(
+            "an unfinished run with another teacher or other settings lies in {}: repeat its command to finish it, or discard it with --restart",
+            checkpoint.display()
+        );
+    }
+    let interrupt = Interrupt::listen("finishing this iteration and saving a checkpoint")?;
+    println!("student of {} parameters imitates {}", parameters(&settings.student), teacher.config.name);
+    let mut distiller = Distiller::new(&teacher, settings, device)?;
+    let mut losses = Vec::new();
+    if let Some(earlier) = earlier {
+        checkpoint::restore(&checkpoint, &mut distiller.optimizer)?;
+        losses = earlier.losses;
+        println!("resuming after iteration {}", losses.len());
+    }
+    let progress = Progress::resumed("distilling", losses.len(), args.iterations, "iterations");
+    let (begun, first) = (Instant::now(), losses.len());
+    for iteration in first..args.iterations {
+        losses.push(distiller.step(iteration)?);
+        progress.advance(1, || {
+            let pictures = ((losses.len() - first) * args.batch) as f64 / begun.elapsed().as_secs_f64();
+            format!("loss {:.4} · {pictures:.0} pictures/s", recent_mean(&losses))
+        });
+        if losses.len().is_multiple_of(CHECKPOINT_EVERY) || interrupt.asked() {
+            let state =
+                State { settings: distiller.settings().clone(), teacher: teacher_hash.clone(), losses: losses.clone() };
+            checkpoint::save(&checkpoint, &distiller.optimizer, &state)?;
+        }
+        if interrupt.asked() {
+            println!("stopped after iteration {}; the same command goes on from there", losses.len());
+            return Ok(());
+        }
+    }
+    progress.finish();
+    backbone::write(&args.student, &distiller.backbone()?)?;
+    if checkpoint.exists() {
+        fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
+    }
+    println!("encoder written to {}; loss {:.4} at the end", args.student.display(), recent_mean(&losses));
+    Ok(())
+}
+
+fn parameters(e: &EncoderConfig) -> usize {
+    let (width, hidden) = (e.hidden_size, e.intermediate_size);
+    let block = width * (4 * width + 2 * hidden) + 9 * width + hidden;
+    e.num_hidden_layers * block + 3 * e.patch_size * e.patch_size * width + (e.position_grid * e.position_grid + 3) * width
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
