@@ -1,2 +1,110 @@
-//! x
-fn main() {}
+//! `cargo verify`: everything that must hold before a change is good, on a fresh machine with rustup and a C compiler.
+//!
+//! Installs what the browser and GPU tests need where it may, or says exactly what to install; then formatting, clippy
+//! with warnings as errors, and all tests. `cargo verify NAME…` passes names on to the tests.
+
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+const WASM: &str = "wasm32-unknown-unknown";
+
+/// Debian's names of the browser, and of a Vulkan driver that needs no GPU.
+const PACKAGES: [&str; 3] = ["chromium", "libvulkan1", "mesa-vulkan-drivers"];
+
+fn main() -> ExitCode {
+    match verify(&std::env::args().skip(1).collect::<Vec<_>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("verify: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn verify(names: &[String]) -> Result<()> {
+    let begun = Instant::now();
+    step("toolchain", rust_parts)?;
+    step("browser and Vulkan driver", system_packages)?;
+    step("formatting", || run("cargo", &["fmt", "--all", "--check"]))?;
+    step("clippy", || {
+        let natively = ["clippy", "--release", "--workspace", "--exclude", "dinomaly-wasm", "--all-targets"];
+        run("cargo", &[&natively[..], &["--", "-D", "warnings"]].concat())?;
+        run("cargo", &["clippy", "--release", "-p", "dinomaly-wasm", "--target", WASM, "--", "-D", "warnings"])
+    })?;
+    step("tests", || {
+        let all = ["test", "--release", "--workspace", "--exclude", "dinomaly-wasm", "--lib", "--bins", "--tests"];
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        run("cargo", &[&all[..], &["--"], &names].concat())
+    })?;
+    println!("verify: all of it holds ({:.0} s)", begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    println!("verify: {name}");
+    let begun = Instant::now();
+    work().with_context(|| format!("{name} failed"))?;
+    println!("verify: {name} done ({:.0} s)", begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// The page's target, formatter and linter, through rustup. `rustup` does nothing for what is there.
+fn rust_parts() -> Result<()> {
+    run("rustup", &["target", "add", WASM]).context("rustup is needed (https://rustup.rs)")?;
+    run("rustup", &["component", "add", "rustfmt", "clippy"])
+}
+
+/// Chromium for the page's tests, and Mesa's lavapipe for the WGSL kernels' where there is no GPU.
+fn system_packages() -> Result<()> {
+    if has_browser() && has_vulkan() {
+        return Ok(());
+    }
+    let install = format!("apt-get install --yes {}", PACKAGES.join(" "));
+    if !works("apt-get", &["--version"]) {
+        bail!("Chromium and a Vulkan driver are needed, and there is no apt-get to install them: install Chromium (or name it in CHROME) and Mesa's Vulkan drivers");
+    }
+    let words: Vec<&str> = install.split(' ').collect();
+    if works("sh", &["-c", "test $(id -u) = 0"]) {
+        run("apt-get", &["update"])?;
+        run(words[0], &words[1..])
+    } else if works("sudo", &["--non-interactive", "true"]) {
+        run("sudo", &["apt-get", "update"])?;
+        run("sudo", &words)
+    } else {
+        bail!("Chromium and a Vulkan driver are needed: run `sudo {install}` and repeat this command");
+    }
+}
+
+fn has_browser() -> bool {
+    std::env::var_os("CHROME").is_some_and(|path| Path::new(&path).is_file())
+        || ["chromium", "chromium-browser", "google-chrome"].iter().any(|name| works(name, &["--version"]))
+}
+
+fn has_vulkan() -> bool {
+    let drivers = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
+    std::env::var_os("VK_ICD_FILENAMES").is_some()
+        || cfg!(not(target_os = "linux"))
+        || drivers.iter().any(|folder| std::fs::read_dir(folder).is_ok_and(|mut list| list.next().is_some()))
+}
+
+/// Whether a command exists and succeeds.
+fn works(program: &str, arguments: &[&str]) -> bool {
+    let quiet = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    quiet.is_ok_and(|status| status.success())
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<()> {
+    let command = || format!("`{program} {}`", arguments.join(" "));
+    let status = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("{} cannot be started", command()))?;
+    if !status.success() {
+        bail!("{} ended with {status}", command());
+    }
+    Ok(())
+}
