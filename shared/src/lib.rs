@@ -16,6 +16,7 @@ pub mod preprocess;
 pub mod quant;
 pub mod resize;
 pub mod safetensors_io;
+pub mod score;
 pub mod tensor;
 pub mod vit;
 pub mod weights;

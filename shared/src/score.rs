@@ -1,0 +1,218 @@
+//! Distance maps → anomaly map → image score, as the official evaluation does it.
+//!
+//! Up to the side of the model's input with aligned corners, to 256 without, a 5×5 Gaussian with zero padding (so borders
+//! are darkened), then the mean of the highest 1 % of the pixels.
+
+use crate::{Error, Result};
+
+/// Side of the anomaly map that scores, heatmaps and metrics are made of, in pixels.
+pub const MAP_SIDE: usize = 256;
+
+/// Share of the pixels, the most anomalous ones, that the image score averages.
+const TOP_SHARE: f64 = 0.01;
+
+/// Standard deviation of the blur, in pixels; its kernel is cut to [`KERNEL`] pixels.
+const SIGMA: f64 = 4.0;
+
+/// Side of the blur's kernel.
+const KERNEL: usize = 5;
+
+/// How anomalous each place is: cosine distances, 0 (as the model knows it) to 2.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AnomalyMap {
+    /// Pixels in a row and rows.
+    pub side: usize,
+    /// `[side, side]`, row by row.
+    pub values: Vec<f32>,
+}
+
+/// The blurred map of [`MAP_SIDE`] from each group's patch distances `[grid, grid]`, without class and register tokens.
+/// `input_side` is the side of the picture that the encoder saw, in pixels.
+///
+/// # Errors
+/// [`Error::Config`] without groups or for a side of 0, [`Error::Shape`] for a group that is not `grid²` long,
+/// [`Error::Tensor`] for a distance that is not a finite number: an executor computed wrongly.
+pub fn anomaly_map(groups: &[&[f32]], grid: usize, input_side: usize) -> Result<AnomalyMap> {
+    if groups.is_empty() || grid == 0 || input_side == 0 {
+        return Err(Error::config(format!(
+            "an anomaly map needs at least one group, patch and pixel, found {} groups of {grid}² patches for {input_side}² pixels",
+            groups.len()
+        )));
+    }
+    for (i, group) in groups.iter().enumerate() {
+        let name = || format!("distances of group {i}");
+        if group.len() != grid * grid {
+            return Err(Error::Shape { name: name(), expected: vec![grid, grid], found: vec![group.len()] });
+        }
+        if let Some(at) = group.iter().position(|d| !d.is_finite()) {
+            let reason = format!("patch {at} has the distance {}, expected a finite number", group[at]);
+            return Err(Error::Tensor { name: name(), reason });
+        }
+    }
+    let upsampled = upsample_align_corners(&mean(groups), grid, input_side);
+    let values = gaussian_blur(&resize_bilinear(&upsampled, input_side, MAP_SIDE), MAP_SIDE);
+    Ok(AnomalyMap { side: MAP_SIDE, values })
+}
+
+/// Mean of the groups' maps, all of one length.
+///
+/// The official code upsamples each group first. Upsampling is linear, so only rounding differs (4e-7 at most in the golden
+/// maps, of values up to 1.4), and one map costs less than several.
+pub fn mean(groups: &[&[f32]]) -> Vec<f32> {
+    let count = groups.len() as f32;
+    (0..groups.first().map_or(0, |g| g.len())).map(|i| groups.iter().map(|g| g[i]).sum::<f32>() / count).collect()
+}
+
+/// `[from, from]` → `[to, to]`, bilinear, first and last pixels staying on the border (torch: `align_corners=True`).
+pub fn upsample_align_corners(values: &[f32], from: usize, to: usize) -> Vec<f32> {
+    let scale = if to > 1 { (from - 1) as f32 / (to - 1) as f32 } else { 0.0 };
+    interpolate(values, from, &taps(from, to, |i| i * scale))
+}
+
+/// `[from, from]` → `[to, to]`, bilinear between pixel centres, without antialiasing (torch: `align_corners=False`).
+pub fn resize_bilinear(values: &[f32], from: usize, to: usize) -> Vec<f32> {
+    let scale = from as f32 / to as f32;
+    interpolate(values, from, &taps(from, to, |i| ((i + 0.5) * scale - 0.5).max(0.0)))
+}
+
+/// Where an interpolated pixel lies between two source pixels.
+struct Tap {
+    first: usize,
+    second: usize,
+    /// Share of the second one.
+    weight: f32,
+}
+
+/// One tap for each of `to` pixels. `source` gives a pixel's place among the `from` ones, in f32 as torch computes it.
+fn taps(from: usize, to: usize, source: impl Fn(f32) -> f32) -> Vec<Tap> {
+    let tap = |i| {
+        let at = source(i as f32);
+        let first = (at as usize).min(from - 1);
+        Tap { first, second: (first + 1).min(from - 1), weight: (at - first as f32).clamp(0.0, 1.0) }
+    };
+    (0..to).map(tap).collect()
+}
+
+/// Applies the same taps to the rows of `[side, side]` and then to its columns.
+fn interpolate(values: &[f32], side: usize, taps: &[Tap]) -> Vec<f32> {
+    let blend = |a: f32, b: f32, weight: f32| a * (1.0 - weight) + b * weight;
+    let width = taps.len();
+    let rows: Vec<f32> = values
+        .chunks_exact(side)
+        .flat_map(|row| taps.iter().map(move |t| blend(row[t.first], row[t.second], t.weight)))
+        .collect();
+    let row = |y: usize| &rows[y * width..][..width];
+    taps.iter()
+        .flat_map(|t| row(t.first).iter().zip(row(t.second)).map(move |(&a, &b)| blend(a, b, t.weight)))
+        .collect()
+}
+
+/// One axis of the blur's kernel, which is the product of two of them. Sums to 1.
+pub fn gaussian_kernel() -> [f32; KERNEL] {
+    let weights: [f64; KERNEL] = std::array::from_fn(|i| {
+        let x = i as f64 - (KERNEL / 2) as f64;
+        (-x * x / (2.0 * SIGMA * SIGMA)).exp()
+    });
+    let sum: f64 = weights.iter().sum();
+    weights.map(|w| (w / sum) as f32)
+}
+
+/// Blurs `[side, side]` with [`gaussian_kernel`] along rows and columns; what lies outside counts as 0.
+pub fn gaussian_blur(values: &[f32], side: usize) -> Vec<f32> {
+    let kernel = gaussian_kernel();
+    let mut rows = vec![0.0; values.len()];
+    for (row, out) in values.chunks_exact(side).zip(rows.chunks_exact_mut(side)) {
+        for (weight, shift) in kernel.iter().zip(0..) {
+            let (from, to) = shifted(shift, side);
+            add_scaled(&mut out[to..], &row[from..], *weight);
+        }
+    }
+    let mut blurred = vec![0.0; values.len()];
+    for (weight, shift) in kernel.iter().zip(0..) {
+        let (from, to) = shifted(shift, side);
+        add_scaled(&mut blurred[to * side..], &rows[from * side..], *weight);
+    }
+    blurred
+}
+
+/// Where source and result start for the kernel's entry `shift`: the result's pixel `i` takes the source's `i + shift - KERNEL / 2`.
+fn shifted(shift: usize, side: usize) -> (usize, usize) {
+    (shift.saturating_sub(KERNEL / 2).min(side), (KERNEL / 2).saturating_sub(shift).min(side))
+}
+
+/// `out += weight · values`, as far as both reach.
+fn add_scaled(out: &mut [f32], values: &[f32], weight: f32) {
+    for (o, v) in out.iter_mut().zip(values) {
+        *o += weight * v;
+    }
+}
+
+/// How many of a map's pixels the image score averages: 1 %, rounded down (655 of 256²), at least one.
+pub fn top_count(pixels: usize) -> usize {
+    ((pixels as f64 * TOP_SHARE) as usize).max(1)
+}
+
+/// The photo's score: mean of the map's [`top_count`] highest values. NaN for a map without pixels.
+pub fn image_score(map: &AnomalyMap) -> f32 {
+    let mut values = map.values.clone();
+    let count = top_count(values.len());
+    let Some(start) = values.len().checked_sub(count) else { return f32::NAN };
+    values.select_nth_unstable_by(start, f32::total_cmp);
+    (values[start..].iter().map(|&v| f64::from(v)).sum::<f64>() / count as f64) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn corners_stay_where_they_are_when_aligned() {
+        let up = upsample_align_corners(&[1.0, 2.0, 3.0, 5.0], 2, 5);
+        assert_eq!([up[0], up[4], up[20], up[24]], [1.0, 2.0, 3.0, 5.0]);
+        assert_eq!(up[12], 2.75, "the middle is the mean of the corners");
+    }
+
+    #[test]
+    fn pixel_centres_are_kept_when_resizing() {
+        let halved: Vec<f32> = resize_bilinear(&(0..16).map(|v| v as f32).collect::<Vec<_>>(), 4, 2);
+        assert_eq!(halved, [2.5, 4.5, 10.5, 12.5]);
+        assert_eq!(resize_bilinear(&[7.0], 1, 3), [7.0; 9]);
+    }
+
+    #[test]
+    fn blur_spreads_a_point_evenly_and_loses_what_leaves_the_border() {
+        let mut point = vec![0.0; 49];
+        point[24] = 1.0;
+        let blurred = gaussian_blur(&point, 7);
+        assert!((blurred.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        assert!((blurred[23] - blurred[31]).abs() < 1e-9, "rows and columns are treated alike");
+        assert_eq!(blurred[0], 0.0, "three pixels away");
+        let ones = gaussian_blur(&[1.0; 49], 7);
+        assert!((ones[24] - 1.0).abs() < 1e-6 && ones[0] < 0.5, "the corner is darkened to {}", ones[0]);
+    }
+
+    #[test]
+    fn a_map_smaller_than_the_kernel_is_blurred_too() {
+        let kernel = gaussian_kernel();
+        assert!((gaussian_blur(&[1.0], 1)[0] - kernel[2] * kernel[2]).abs() < 1e-9);
+    }
+
+    #[test]
+    fn score_is_the_mean_of_the_highest_percent() {
+        let mut values: Vec<f32> = (0..400).map(|i| (i * 7 % 400) as f32).collect();
+        assert_eq!(image_score(&AnomalyMap { side: 20, values: values.clone() }), (396 + 397 + 398 + 399) as f32 / 4.0);
+        values.truncate(4);
+        assert_eq!(image_score(&AnomalyMap { side: 2, values }), 21.0, "at least one pixel");
+        assert!(image_score(&AnomalyMap { side: 0, values: vec![] }).is_nan());
+    }
+
+    #[test]
+    fn a_wrong_length_or_number_is_refused() {
+        let good = [0.5; 4];
+        assert!(anomaly_map(&[&good], 2, 28).is_ok());
+        let message = |groups: &[&[f32]]| anomaly_map(groups, 2, 28).unwrap_err().to_string();
+        assert!(message(&[&good, &[0.5; 5]]).contains("group 1: expected shape [2, 2], found [5]"));
+        assert!(message(&[&[0.5, f32::NAN, 0.5, 0.5]]).contains("group 0: patch 1 has the distance NaN"));
+        assert!(message(&[]).contains("0 groups"));
+    }
+}
