@@ -9,6 +9,7 @@ pub mod config;
 pub mod dinomaly;
 pub mod error;
 pub mod executors;
+pub mod heatmap;
 pub mod ops;
 pub mod photo;
 pub mod positions;
