@@ -10,6 +10,7 @@ pub mod dinomaly;
 pub mod error;
 pub mod executors;
 pub mod heatmap;
+pub mod metrics;
 pub mod ops;
 pub mod photo;
 pub mod positions;

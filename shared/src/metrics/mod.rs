@@ -1,0 +1,240 @@
+//! The seven metrics of the field, computed as the official evaluation does: image and pixel AUROC, average precision and
+//! F1-max, and AUPRO.
+
+mod pro;
+mod ranking;
+mod regions;
+
+pub use pro::{ProCurve, thresholds};
+pub use ranking::{F1Max, Ranking};
+pub use regions::Regions;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// A test photo with what was found and what is true.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    /// Anomaly map, row by row.
+    pub map: &'a [f32],
+    /// Which pixels are anomalous, of the map's shape. A good photo needs none; an anomalous one without a mask leaves the
+    /// pixel metrics undefined.
+    pub mask: Option<&'a [bool]>,
+    /// Whether the photo is anomalous.
+    pub anomalous: bool,
+    /// The photo's score.
+    pub score: f32,
+}
+
+/// The seven metrics as shares of 1, `None` where one has no meaning.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Image AUROC.
+    pub i_auroc: Option<f64>,
+    /// Image average precision.
+    pub i_ap: Option<f64>,
+    /// Image F1-max.
+    pub i_f1max: Option<f64>,
+    /// Pixel AUROC.
+    pub p_auroc: Option<f64>,
+    /// Pixel average precision.
+    pub p_ap: Option<f64>,
+    /// Pixel F1-max.
+    pub p_f1max: Option<f64>,
+    /// Area under the per-region-overlap curve up to a false positive rate of 0.3.
+    pub aupro: Option<f64>,
+    /// One sentence for each metric that is `None`, or that is a mean over fewer classes than were given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undefined: Vec<String>,
+}
+
+impl Metrics {
+    /// Names of the metrics, in the order of [`Metrics::values`].
+    pub const NAMES: [&'static str; 7] = ["I-AUROC", "I-AP", "I-F1max", "P-AUROC", "P-AP", "P-F1max", "AUPRO"];
+
+    /// The metrics of one class, whose maps and masks are all of whole rows of `width` pixels.
+    ///
+    /// Average precision and F1 are `None` where nothing is anomalous. The official functions give 0 there (as do
+    /// [`Ranking::average_precision`] and [`Ranking::f1_max`]), but the official evaluation as a whole fails; a 0 in a
+    /// table would look like a bad detector. Takes 4 bytes for each pixel beyond what the samples hold.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] without samples or for a value that is not finite, [`Error::Shape`] for a map of incomplete rows
+    /// or a mask of another size than its map.
+    pub fn of(samples: &[Sample<'_>], width: usize) -> Result<Self> {
+        for (i, sample) in samples.iter().enumerate() {
+            let pixels = sample.map.len();
+            if width == 0 || !pixels.is_multiple_of(width) {
+                let name = format!("anomaly map of photo {i}");
+                return Err(Error::Shape {
+                    name,
+                    expected: vec![pixels.div_ceil(width.max(1)), width],
+                    found: vec![pixels],
+                });
+            }
+            if let Some(mask) = sample.mask.filter(|mask| mask.len() != pixels) {
+                let name = format!("mask of photo {i}");
+                return Err(Error::Shape { name, expected: vec![pixels / width, width], found: vec![mask.len()] });
+            }
+        }
+        let (scores, labels): (Vec<f32>, Vec<bool>) = samples.iter().map(|s| (s.score, s.anomalous)).unzip();
+        let [i_auroc, i_ap, i_f1max] = by_rank(&Ranking::new("image scores", &[(&scores, Some(&labels))])?, "photos");
+
+        let unmasked = samples.iter().filter(|s| s.anomalous && s.mask.is_none()).count();
+        let [p_auroc, p_ap, p_f1max, aupro] = if unmasked > 0 {
+            let reason =
+                format!("{unmasked} of {} anomalous photos have no mask", labels.iter().filter(|&&l| l).count());
+            std::array::from_fn(|_| Err(reason.clone()))
+        } else {
+            let parts: Vec<_> = samples.iter().map(|s| (s.map, s.mask)).collect();
+            let pixels = Ranking::new("anomaly maps", &parts)?;
+            let [p_auroc, p_ap, p_f1max] = by_rank(&pixels, "pixels");
+            let aupro = ProCurve::new(&pixels, &parts, width).and_then(|curve| curve.area()).map_err(reason);
+            [p_auroc, p_ap, p_f1max, aupro]
+        };
+
+        let mut undefined = Vec::new();
+        let found = [i_auroc, i_ap, i_f1max, p_auroc, p_ap, p_f1max, aupro];
+        let mut names = Self::NAMES.iter();
+        let values = found.map(|value| {
+            let name = names.next();
+            value.map_err(|reason| undefined.extend(name.map(|name| format!("{name} is undefined: {reason}")))).ok()
+        });
+        Ok(Self::from_values(values, undefined))
+    }
+
+    /// Each metric's mean over the classes where it is defined.
+    pub fn mean(classes: &[Self]) -> Self {
+        let mut undefined = Vec::new();
+        let values = std::array::from_fn(|i| {
+            let defined: Vec<f64> = classes.iter().filter_map(|class| class.values()[i]).collect();
+            if defined.len() < classes.len() || defined.is_empty() {
+                undefined.push(format!(
+                    "{} is defined in {} of {} classes",
+                    Self::NAMES[i],
+                    defined.len(),
+                    classes.len()
+                ));
+            }
+            (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64)
+        });
+        Self::from_values(values, undefined)
+    }
+
+    /// The values, in the order of [`Metrics::NAMES`].
+    pub fn values(&self) -> [Option<f64>; 7] {
+        [self.i_auroc, self.i_ap, self.i_f1max, self.p_auroc, self.p_ap, self.p_f1max, self.aupro]
+    }
+
+    fn from_values(values: [Option<f64>; 7], undefined: Vec<String>) -> Self {
+        let [i_auroc, i_ap, i_f1max, p_auroc, p_ap, p_f1max, aupro] = values;
+        Self { i_auroc, i_ap, i_f1max, p_auroc, p_ap, p_f1max, aupro, undefined }
+    }
+}
+
+/// A metric or why it has no value.
+type Defined = std::result::Result<f64, String>;
+
+/// AUROC, average precision and F1-max of a ranking of `items`.
+fn by_rank(ranking: &Ranking, items: &str) -> [Defined; 3] {
+    let needs_anomalous = |value: f64| match ranking.anomalous() {
+        0 => Err(format!("none of the {} {items} is anomalous", ranking.normal())),
+        _ => Ok(value),
+    };
+    [
+        ranking.auroc().map_err(|e| format!("{} {items}", reason(e))),
+        needs_anomalous(ranking.average_precision()),
+        needs_anomalous(ranking.f1_max().value),
+    ]
+}
+
+/// Why, without the name that the error carries: here the metric has a longer one.
+fn reason(error: Error) -> String {
+    match error {
+        Error::Metric { reason, .. } => reason,
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAP: [f32; 6] = [0.1, 0.2, 0.3, 0.9, 0.8, 0.4];
+    const MASK: [bool; 6] = [false, false, false, true, true, false];
+
+    fn good(score: f32) -> Sample<'static> {
+        Sample { map: &[0.1, 0.2, 0.1, 0.3, 0.2, 0.5], mask: None, anomalous: false, score }
+    }
+
+    fn bad(score: f32) -> Sample<'static> {
+        Sample { map: &MAP, mask: Some(&MASK), anomalous: true, score }
+    }
+
+    #[test]
+    fn a_perfect_detector_has_all_seven() {
+        let metrics = Metrics::of(&[good(0.1), bad(0.9), good(0.2)], 3).unwrap();
+        assert_eq!(metrics.undefined, [""; 0]);
+        for (name, value) in Metrics::NAMES.iter().zip(metrics.values()) {
+            assert!((value.unwrap() - 1.0).abs() < 1e-7, "{name}: {value:?}");
+        }
+    }
+
+    #[test]
+    fn without_anomalous_photos_all_is_undefined_and_says_so() {
+        let metrics = Metrics::of(&[good(0.1), good(0.2)], 3).unwrap();
+        assert_eq!(metrics.values(), [None; 7]);
+        assert_eq!(metrics.undefined.len(), 7);
+        assert_eq!(
+            metrics.undefined[0],
+            "I-AUROC is undefined: it compares anomalous with normal, found 0 anomalous and 2 normal photos"
+        );
+        assert_eq!(metrics.undefined[4], "P-AP is undefined: none of the 12 pixels is anomalous");
+        assert_eq!(metrics.undefined[6], "AUPRO is undefined: the masks hold no anomalous pixel");
+    }
+
+    #[test]
+    fn without_good_photos_the_rest_is_defined() {
+        let metrics = Metrics::of(&[bad(0.8), bad(0.9)], 3).unwrap();
+        assert!(metrics.i_auroc.is_none() && metrics.values()[1..].iter().all(Option::is_some));
+        assert_eq!(metrics.undefined.len(), 1);
+    }
+
+    #[test]
+    fn without_masks_the_image_metrics_are_defined() {
+        let metrics = Metrics::of(&[good(0.1), bad(0.8), Sample { mask: None, ..bad(0.9) }], 3).unwrap();
+        assert!(metrics.values()[..3].iter().all(Option::is_some) && metrics.values()[3..].iter().all(Option::is_none));
+        assert_eq!(metrics.undefined[0], "P-AUROC is undefined: 1 of 2 anomalous photos have no mask");
+    }
+
+    #[test]
+    fn the_mean_is_over_the_classes_that_define_it() {
+        let class = |i_auroc, aupro| Metrics { i_auroc, aupro, ..Metrics::default() };
+        let mean = Metrics::mean(&[class(Some(0.5), None), class(Some(1.0), Some(0.25)), class(Some(0.75), None)]);
+        assert_eq!((mean.i_auroc, mean.aupro, mean.p_ap), (Some(0.75), Some(0.25), None));
+        assert!(mean.undefined.contains(&"AUPRO is defined in 1 of 3 classes".into()), "{:?}", mean.undefined);
+        assert!(!mean.undefined.iter().any(|line| line.starts_with("I-AUROC")));
+    }
+
+    #[test]
+    fn samples_that_do_not_fit_are_refused() {
+        let message = |sample, width| Metrics::of(&[good(0.1), sample], width).unwrap_err().to_string();
+        assert!(message(bad(0.9), 4).contains("anomaly map of photo 0: expected shape [2, 4], found [6]"));
+        let short = Sample { mask: Some(&MASK[..3]), ..bad(0.9) };
+        assert!(message(short, 3).contains("mask of photo 1: expected shape [2, 3], found [3]"));
+        assert!(message(bad(f32::NAN), 3).contains("image scores: value 1 of part 0 is NaN"));
+        let broken = Sample { map: &[f32::INFINITY; 6], ..bad(0.9) };
+        assert!(message(broken, 3).contains("anomaly maps: value 0 of part 1 is inf"));
+        assert!(Metrics::of(&[], 3).is_err());
+    }
+
+    #[test]
+    fn json_keeps_what_is_undefined() {
+        let metrics = Metrics::of(&[bad(0.8), bad(0.9)], 3).unwrap();
+        let json = serde_json::to_string(&metrics).unwrap();
+        assert!(json.starts_with(r#"{"i_auroc":null,"i_ap":1.0"#), "{json}");
+        assert_eq!(serde_json::from_str::<Metrics>(&json).unwrap(), metrics);
+    }
+}
