@@ -11,7 +11,7 @@ use crate::backbone;
 use crate::dataset::Dataset;
 use crate::encode::PhotoEncoder;
 use crate::interrupt::Interrupt;
-use crate::publish;
+use crate::{model_dir, publish};
 use crate::run::{Run, Split};
 use crate::schedule::Schedule;
 use crate::train::Settings;
@@ -76,6 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("--holdout {} is outside 0..1", args.holdout);
     }
     let memory = parse_bytes(&args.cache_memory)?;
+    model_dir::check_target(&args.out)?;
     let dataset = Dataset::open(&args.data, &args.classes)?;
     let device = args.device.open()?;
     let backbone = backbone::read(&args.backbone, args.heads)?;

@@ -1,0 +1,140 @@
+//! Bad input: one sentence that names the thing, and nothing half-written.
+
+use std::fs;
+
+use crate::workshop::{Workshop, names};
+
+/// A workshop with a model and the name of its first class.
+fn with_model() -> (Workshop, String) {
+    let shop = Workshop::new();
+    shop.succeed(shop.train("model", "--iterations 2"));
+    let class = names(&shop.path("data"))[0].clone();
+    (shop, class)
+}
+
+#[test]
+fn training_names_what_is_wrong_with_its_input() {
+    let shop = Workshop::new();
+    let error = shop.refuse(shop.command("train @nowhere --backbone @encoder.safetensors --out @model"));
+    assert_eq!(error, "dinomaly: nowhere is not a folder: expected class folders that each hold train/good");
+    let error = shop.refuse(shop.command("train @data --backbone @none.pth --out @model"));
+    assert!(error.contains("backbone none.pth cannot be used"), "{error}");
+    fs::write(shop.path("text.safetensors"), "not a checkpoint").unwrap();
+    let error = shop.refuse(shop.command("train @data --backbone @text.safetensors --out @model"));
+    assert!(error.contains("backbone text.safetensors cannot be used"), "{error}");
+    let error = shop.refuse(shop.train("model", "--classes bolt"));
+    assert!(error.contains("class bolt is not in data"), "{error}");
+    let error = shop.refuse(shop.train("model", "--crop 60"));
+    assert!(error.contains("60"), "{error}");
+    let error = shop.refuse(shop.train("model", "--cache-memory much"));
+    assert!(error.contains("much is not a size"), "{error}");
+
+    let class = names(&shop.path("data"))[1].clone();
+    let photo = shop.path(&format!("data/{class}/train/good/003.png"));
+    let bytes = fs::read(&photo).unwrap();
+    fs::write(&photo, &bytes[..bytes.len() / 2]).unwrap();
+    let error = shop.refuse(shop.train("model", "--iterations 2 --holdout 0"));
+    assert!(error.contains(&format!("data/{class}/train/good/003.png")), "{error}");
+    fs::create_dir_all(shop.path("data/empty/train/good")).unwrap();
+    let error = shop.refuse(shop.train("model", "--iterations 2"));
+    assert!(error.contains("data/empty/train/good holds no photos of good parts"), "{error}");
+    assert!(!shop.path("model").exists());
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_found_before_training() {
+    let shop = Workshop::new();
+    fs::write(shop.path("file"), "x").unwrap();
+    let error = shop.refuse(shop.train("file/model", "--iterations 2"));
+    assert!(error.contains("file"), "{error}");
+    fs::create_dir_all(shop.path("full")).unwrap();
+    fs::write(shop.path("full/precious.txt"), "x").unwrap();
+    let error = shop.refuse(shop.train("full", "--iterations 2"));
+    assert!(error.contains("full") && error.contains("other things than a model"), "{error}");
+    assert_eq!(names(&shop.path("full")), ["precious.txt"]);
+}
+
+#[test]
+fn evaluation_names_what_is_wrong_with_masks_and_classes() {
+    let (shop, class) = with_model();
+    let kind = names(&shop.path(&format!("data/{class}/ground_truth")))[0].clone();
+    let mask = shop.path(&format!("data/{class}/ground_truth/{kind}/000_mask.png"));
+    image::GrayImage::new(10, 20).save(&mask).unwrap();
+    let error = shop.refuse(shop.command("evaluate @model @data --json @m.json"));
+    assert!(error.contains("000_mask.png is 10 × 20 pixels, its photo 64 × 64"), "{error}");
+    fs::remove_file(&mask).unwrap();
+    let error = shop.refuse(shop.command("evaluate @model @data --json @m.json"));
+    assert!(error.contains(&format!("{kind}/000_mask.png of photo")) && error.contains("is missing"), "{error}");
+    fs::remove_dir_all(shop.path(&format!("data/{class}/test"))).unwrap();
+    let error = shop.refuse(shop.command("evaluate @model @data --json @m.json"));
+    assert!(error.contains(&format!("class {class} has no test photos")), "{error}");
+    assert!(!shop.path("m.json").exists());
+}
+
+#[test]
+fn detection_names_each_bad_photo_and_does_the_others() {
+    let (shop, class) = with_model();
+    fs::write(shop.path("text.png"), "not a photo").unwrap();
+    fs::write(shop.path("empty.jpg"), "").unwrap();
+    let good = format!("@data/{class}/test/good/000.png");
+    let output = shop.command(&format!("detect @model @text.png {good} @empty.jpg @none.jpg")).output().unwrap();
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(!output.status.success());
+    assert_eq!(out.lines().count(), 2, "{out}");
+    for name in ["text.png", "empty.jpg", "none.jpg", "3 of 4 photos could not be read"] {
+        assert!(err.contains(name), "{err}");
+    }
+    let error = shop.refuse(shop.command(&format!("detect @model {good} --class bolt")));
+    assert!(error.contains("has no class bolt") && error.contains(&class), "{error}");
+}
+
+#[test]
+fn damaged_models_are_refused_by_file() {
+    let (shop, class) = with_model();
+    let detect = || shop.command(&format!("detect @model @data/{class}/test/good/000.png"));
+    let shard = names(&shop.path("model")).into_iter().find(|name| name.starts_with("head-")).unwrap();
+    let path = shop.path(&format!("model/{shard}"));
+    let bytes = fs::read(&path).unwrap();
+    let mut altered = bytes.clone();
+    altered[bytes.len() - 5] ^= 1;
+    for damaged in [&altered[..], &bytes[..bytes.len() - 1]] {
+        fs::write(&path, damaged).unwrap();
+        let error = shop.refuse(detect());
+        assert!(error.contains(&shard), "{error}");
+    }
+    fs::remove_file(&path).unwrap();
+    let error = shop.refuse(detect());
+    assert!(error.contains(&shard), "{error}");
+    fs::write(&path, &bytes).unwrap();
+    shop.succeed(detect());
+    let manifest = shop.path("model/manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.replace("\"format_version\": 1", "\"format_version\": 99")).unwrap();
+    let error = shop.refuse(detect());
+    assert!(error.contains("manifest.json") && error.contains("99"), "{error}");
+}
+
+/// A file system of one megabyte stands for a full disk; where it cannot be mounted (only root may) the test says so.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_named_and_leaves_nothing_half_written() {
+    use std::process::Command;
+    let shop = Workshop::new();
+    let small = shop.path("small");
+    fs::create_dir_all(&small).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(&small).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        assert!(std::env::var_os("DINOMALY_REQUIRE_DATA").is_none(), "a small file system cannot be mounted");
+        println!("SKIPPED: a small file system cannot be mounted");
+        return;
+    }
+    // 131 kB of features a photo, and a checkpoint of 7 MB.
+    let cache = shop.refuse(shop.train("small/a", "--iterations 2 --cache-memory 0 --resize 256 --crop 256"));
+    let checkpoint = shop.refuse(shop.train("small/b", "--iterations 2"));
+    let left = names(&small);
+    let unmounted = Command::new("umount").arg(&small).status().unwrap();
+    assert!(unmounted.success());
+    assert!(cache.contains("the feature cache is full after") && cache.contains("free disk space"), "{cache}");
+    assert!(checkpoint.contains("small/b.training/checkpoint.safetensors"), "{checkpoint}");
+    assert_eq!(left, ["a.training", "b.training"]);
+}

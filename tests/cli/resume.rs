@@ -1,0 +1,70 @@
+//! Crashes and interrupts lose nothing, and change nothing.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::workshop::{Workshop, names};
+
+/// Waits until a run has written a checkpoint.
+fn wait_for_checkpoint(child: &mut Child, checkpoint: &Path) {
+    let begun = Instant::now();
+    while !checkpoint.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "no checkpoint after two minutes");
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before its first checkpoint");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn start(mut command: Command) -> Child {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Every file of a model but its card and manifest, which hold its name.
+fn weights(model: &Path) -> Vec<(String, Vec<u8>)> {
+    let shards = names(model).into_iter().filter(|name| name.ends_with(".safetensors"));
+    shards.map(|name| (name.clone(), std::fs::read(model.join(&name)).unwrap())).collect()
+}
+
+#[test]
+fn a_killed_run_goes_on_and_ends_in_the_same_bits() {
+    let shop = Workshop::new();
+    shop.succeed(shop.train("unbroken", "--iterations 60"));
+    let broken = || shop.train("broken", "--iterations 60 --checkpoint-every 7");
+    let mut child = start(broken());
+    wait_for_checkpoint(&mut child, &shop.path("broken.training/checkpoint.safetensors"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!shop.path("broken").exists());
+    let text = shop.succeed(broken());
+    assert!(text.contains("resuming after iteration"), "{text}");
+    assert_eq!(weights(&shop.path("unbroken")), weights(&shop.path("broken")));
+
+    shop.succeed(shop.train("other", "--iterations 60 --seed 2"));
+    assert_ne!(weights(&shop.path("unbroken")), weights(&shop.path("other")), "the seed makes a difference");
+}
+
+#[test]
+fn features_on_disk_give_the_same_bits_as_in_memory() {
+    let shop = Workshop::new();
+    shop.succeed(shop.train("memory", "--iterations 5"));
+    shop.succeed(shop.train("disk", "--iterations 5 --cache-memory 0"));
+    assert_eq!(weights(&shop.path("memory")), weights(&shop.path("disk")));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_stops_cleanly_and_other_settings_do_not_go_on_with_it() {
+    let shop = Workshop::new();
+    let long = || shop.train("model", "--iterations 100000 --checkpoint-every 3");
+    let mut child = start(long());
+    wait_for_checkpoint(&mut child, &shop.path("model.training/checkpoint.safetensors"));
+    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+    assert!(child.wait().unwrap().success(), "Ctrl-C is a clean end");
+    assert_eq!(names(&shop.path("model.training")), ["checkpoint.safetensors"]);
+
+    let error = shop.refuse(shop.train("model", "--iterations 100000 --checkpoint-every 3 --seed 9"));
+    assert!(error.contains("an unfinished run with other settings lies in model.training"), "{error}");
+    shop.succeed(shop.train("model", "--iterations 3 --restart"));
+}
