@@ -38,7 +38,7 @@ impl Geometry {
     /// [`Error::Config`] saying what does not.
     pub fn validate(&self, patch: usize) -> Result<()> {
         self.check_crop()?;
-        if patch == 0 || self.crop % patch != 0 {
+        if !self.crop.is_multiple_of(patch) {
             return Err(Error::config(format!(
                 "a crop of {} pixels cannot be divided into patches of {patch}: choose a multiple",
                 self.crop
