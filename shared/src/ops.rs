@@ -76,3 +76,14 @@ pub trait Ops {
         Ok(x.clone())
     }
 }
+
+/// An executor whose results can be had: whoever waits for a photo needs it, the model does not.
+pub trait Read: Ops {
+    /// Copies tensors to the host, all in one readback; each row-major, in single precision. Processors answer at once, a
+    /// GPU when it has finished: natively such a future may be waited for with any executor, in a browser the event loop
+    /// goes on meanwhile.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn read_back(&self, tensors: &[&Self::Tensor]) -> impl Future<Output = Result<Vec<Vec<f32>>>>;
+}

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use crate::ops::{Linear, Norm, Ops, Then};
+use crate::ops::{Linear, Norm, Ops, Read, Then};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
@@ -154,6 +154,12 @@ impl Ops for Reference {
             })
             .collect();
         Ok(Tensor::new(vec![batch, tokens], values))
+    }
+}
+
+impl Read for Reference {
+    async fn read_back(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {
+        Ok(tensors.iter().map(|tensor| tensor.values.to_vec()).collect())
     }
 }
 

@@ -1,1 +1,147 @@
 //! WGSL kernels on wgpu: the browser's GPU, and any GPU natively.
+//!
+//! Operations are recorded into one command encoder; [`WebGpu::read`] submits it and copies the result to the host: one
+//! submission and one readback a photo. Natively a read blocks, in a browser it waits for the event loop.
+
+mod gpu;
+mod kernel;
+mod ops;
+mod pool;
+mod tensor;
+
+use std::rc::Rc;
+
+use futures_channel::oneshot;
+
+pub use gpu::Adapter;
+pub use kernel::kernel_sources;
+pub use tensor::Tensor;
+
+use crate::Result;
+use crate::ops::Read;
+use gpu::{Gpu, fault};
+use kernel::Kernels;
+use pool::Pool;
+
+/// The executor on a GPU.
+///
+/// After the device was lost, ran out of memory or refused a command, every call returns that error: make a new executor
+/// and upload the model again.
+pub struct WebGpu {
+    gpu: Rc<Gpu>,
+    pool: Rc<Pool>,
+    kernels: Kernels,
+}
+
+/// What an executor holds and has done, for tests and for the curious.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Command submissions since the start.
+    pub submissions: u64,
+    /// Buffers in the GPU's memory, those of weights and idle ones included.
+    pub buffers: u64,
+    /// Their size.
+    pub bytes: u64,
+}
+
+impl WebGpu {
+    /// Opens the fastest GPU there is.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] if there is none, or none that offers WebGPU's default limits.
+    pub async fn new() -> Result<Self> {
+        let gpu = Rc::new(Gpu::open().await?);
+        Ok(Self { pool: Pool::new(gpu.clone()), kernels: Kernels::new(gpu.clone()), gpu })
+    }
+
+    /// What the kernels run on.
+    pub fn adapter(&self) -> &Adapter {
+        &self.gpu.adapter
+    }
+
+    /// What this executor holds and has done.
+    pub fn usage(&self) -> Usage {
+        let (buffers, bytes) = self.pool.size();
+        Usage { submissions: self.pool.submissions(), buffers, bytes }
+    }
+
+    /// Submits what was recorded and copies a tensor to the host.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] if the device fails, [`crate::Error::Tensor`] if the tensor is an int8 weight.
+    pub async fn read(&self, tensor: &Tensor) -> Result<Vec<f32>> {
+        Ok(self.read_all(&[tensor]).await?.remove(0))
+    }
+
+    /// Submits what was recorded and copies several tensors to the host, in one submission and one readback.
+    ///
+    /// # Errors
+    /// As [`WebGpu::read`].
+    pub async fn read_all(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {
+        self.gpu.check()?;
+        let buffers = tensors.iter().map(|tensor| tensor.buffer("result")).collect::<Result<Vec<_>>>()?;
+        let lengths: Vec<usize> = tensors.iter().map(|tensor| tensor.padded_len()).collect();
+        let bytes = 4 * lengths.iter().sum::<usize>() as u64;
+        let limit = self.gpu.device.limits().max_buffer_size;
+        if bytes > limit {
+            return Err(fault(format!(
+                "reading {bytes} bytes back, at most {limit} are allowed: read fewer tensors at a time"
+            )));
+        }
+        let staging = self.gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: bytes.max(4),
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut encoder = self.kernels.finish();
+        let mut at = 0;
+        for (buffer, length) in buffers.into_iter().zip(&lengths) {
+            encoder.copy_buffer_to_buffer(buffer, 0, &staging, at, Some(4 * *length as u64));
+            at += 4 * *length as u64;
+        }
+        self.gpu.queue.submit([encoder.finish()]);
+        self.pool.submitted();
+
+        let (mapped, ready) = oneshot::channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |outcome| {
+            // Nobody listens any more if the read was given up.
+            let _ = mapped.send(outcome);
+        });
+        #[cfg(not(target_arch = "wasm32"))]
+        self.gpu.wait()?;
+        let outcome = ready.await;
+        self.gpu.check()?;
+        if !matches!(outcome, Ok(Ok(()))) {
+            return Err(fault("the result could not be read back"));
+        }
+        let view =
+            staging.get_mapped_range(..).map_err(|cause| fault(format!("the result could not be read: {cause}")))?;
+        let all: Vec<f32> = bytemuck::pod_collect_to_vec(&view);
+        drop(view);
+        // At once, not when a browser collects garbage.
+        staging.destroy();
+        let mut rest = all.as_slice();
+        let parts = tensors.iter().zip(lengths).map(|(tensor, length)| {
+            let (part, after) = rest.split_at(length);
+            rest = after;
+            tensor.strip(part)
+        });
+        Ok(parts.collect())
+    }
+
+    /// Destroys the device, as a driver update or a crash would: every later call returns an error. For tests of what
+    /// happens then.
+    pub fn lose_device(&self) {
+        self.gpu.device.destroy();
+        // Natively the loss is noticed by whoever waits next.
+        #[cfg(not(target_arch = "wasm32"))]
+        let _ = self.gpu.wait();
+    }
+}
+
+impl Read for WebGpu {
+    async fn read_back(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {
+        self.read_all(tensors).await
+    }
+}

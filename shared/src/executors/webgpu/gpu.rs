@@ -1,0 +1,134 @@
+//! The adapter, the device and what went wrong with it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::{Error, Result};
+
+/// What the kernels run on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adapter {
+    /// Name of the device; browsers hide it, there it is the architecture at best.
+    pub name: String,
+    /// Who made it.
+    pub vendor: String,
+    /// The interface behind WebGPU: `vulkan`, `metal`, `dx12`, or `webgpu` in a browser.
+    pub backend: String,
+    /// Whether a processor plays the GPU. Such an adapter is slower than the CPU executors.
+    pub is_software: bool,
+}
+
+/// A device with its queue. The first thing that goes wrong is kept and reported by every later call.
+pub(super) struct Gpu {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub adapter: Adapter,
+    fault: Arc<Mutex<Option<String>>>,
+}
+
+impl Gpu {
+    /// Opens the fastest adapter with WebGPU's default limits, so that what runs here runs in every browser.
+    pub async fn open() -> Result<Self> {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        let options = wgpu::RequestAdapterOptions {
+            power_preference: wgpu::PowerPreference::HighPerformance,
+            ..Default::default()
+        };
+        let adapter = instance.request_adapter(&options).await.map_err(|cause| {
+            fault(format!(
+                "no GPU was found ({cause}): install a driver with Vulkan, or use an executor on the processor"
+            ))
+        })?;
+        let (device, queue) = adapter.request_device(&wgpu::DeviceDescriptor::default()).await.map_err(|cause| {
+            fault(format!(
+                "the GPU {} cannot be used ({cause}): use an executor on the processor",
+                adapter.get_info().name
+            ))
+        })?;
+        let adapter = describe(&adapter.get_info(), &device);
+
+        let first = Arc::new(Mutex::new(None));
+        let record = |what: String, first: &Mutex<Option<String>>| {
+            first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
+        };
+        let kept = first.clone();
+        device.on_uncaptured_error(Arc::new(move |error| record(sentence(&error), &kept)));
+        let kept = first.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            let cause = if message.is_empty() { format!("{reason:?}").to_lowercase() } else { message };
+            record(
+                format!("the GPU was lost ({cause}): load the model again, or use an executor on the processor"),
+                &kept,
+            );
+        });
+        Ok(Self { device, queue, adapter, fault: first })
+    }
+
+    /// Refuses to go on after a fault.
+    pub fn check(&self) -> Result<()> {
+        let kept = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.clone().map_or(Ok(()), |reason| Err(fault(reason)))
+    }
+
+    /// Waits for everything submitted. Browsers have no such call: there the event loop goes on by itself.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn wait(&self) -> Result<()> {
+        // wgpu panics where a device is lost during the wait.
+        let poll = || self.device.poll(wgpu::PollType::wait_indefinitely());
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)) {
+            Ok(Ok(_)) => self.check(),
+            Ok(Err(cause)) => Err(fault(format!("waiting for the GPU failed: {cause}"))),
+            Err(_) => self.check().and(Err(fault("the GPU was lost while it computed"))),
+        }
+    }
+}
+
+/// An error of this executor.
+pub(super) fn fault(reason: impl Into<String>) -> Error {
+    Error::Device { executor: "webgpu", reason: reason.into() }
+}
+
+fn sentence(error: &wgpu::Error) -> String {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => {
+            "the GPU is out of memory: use fewer photos at a time, or an executor on the processor".into()
+        }
+        wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
+            format!("the GPU refused a command: {}", description.split_whitespace().collect::<Vec<_>>().join(" "))
+        }
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn describe(info: &wgpu::AdapterInfo, _: &wgpu::Device) -> Adapter {
+    // PCI identifiers, and those that Khronos gave to makers without one.
+    let vendor = match info.vendor {
+        0x1002 => "AMD".into(),
+        0x106b => "Apple".into(),
+        0x10de => "NVIDIA".into(),
+        0x13b5 => "Arm".into(),
+        0x5143 => "Qualcomm".into(),
+        0x8086 => "Intel".into(),
+        0x10005 => "Mesa".into(),
+        other => format!("{other:#06x}"),
+    };
+    Adapter {
+        name: info.name.clone(),
+        vendor,
+        backend: info.backend.to_str().into(),
+        is_software: info.device_type == wgpu::DeviceType::Cpu,
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+fn describe(info: &wgpu::AdapterInfo, device: &wgpu::Device) -> Adapter {
+    let (vendor, architecture) = device
+        .as_webgpu()
+        .map(|device| (device.adapter_info().vendor(), device.adapter_info().architecture()))
+        .unwrap_or_default();
+    Adapter {
+        name: if info.name.is_empty() { architecture } else { info.name.clone() },
+        vendor,
+        backend: "webgpu".into(),
+        is_software: info.device_type == wgpu::DeviceType::Cpu,
+    }
+}

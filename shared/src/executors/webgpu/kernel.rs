@@ -1,0 +1,233 @@
+//! The kernels' sources, their pipelines, and how a dispatch is recorded.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::gpu::{Gpu, fault};
+use crate::Result;
+
+/// One pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kernel {
+    Linear,
+    LinearInt8,
+    LayerNorm,
+    Attention,
+    KeyValueSums,
+    LinearAttention,
+    Embed,
+    Mean,
+    CosineDistance,
+}
+
+const LINEAR: &str = concat!(include_str!("kernels/linear.wgsl"), include_str!("kernels/weight_f32.wgsl"));
+const LINEAR_INT8: &str = concat!(include_str!("kernels/linear.wgsl"), include_str!("kernels/weight_int8.wgsl"));
+const LAYER_NORM: &str = include_str!("kernels/layer_norm.wgsl");
+const ATTENTION: &str = include_str!("kernels/attention.wgsl");
+const KEY_VALUE_SUMS: &str = include_str!("kernels/key_value_sums.wgsl");
+const LINEAR_ATTENTION: &str = include_str!("kernels/linear_attention.wgsl");
+const EMBED: &str = include_str!("kernels/embed.wgsl");
+const MEAN: &str = include_str!("kernels/mean.wgsl");
+const COSINE_DISTANCE: &str = include_str!("kernels/cosine_distance.wgsl");
+
+/// Name and complete WGSL source of every kernel. Each has one entry point, `main`, and compiles with its defaults:
+/// browsers are stricter than naga, so a test hands these to a browser too.
+pub fn kernel_sources() -> &'static [(&'static str, &'static str)] {
+    &[
+        ("linear", LINEAR),
+        ("linear_int8", LINEAR_INT8),
+        ("layer_norm", LAYER_NORM),
+        ("attention", ATTENTION),
+        ("key_value_sums", KEY_VALUE_SUMS),
+        ("linear_attention", LINEAR_ATTENTION),
+        ("embed", EMBED),
+        ("mean", MEAN),
+        ("cosine_distance", COSINE_DISTANCE),
+    ]
+}
+
+impl Kernel {
+    fn source(self) -> &'static str {
+        match self {
+            Kernel::Linear => LINEAR,
+            Kernel::LinearInt8 => LINEAR_INT8,
+            Kernel::LayerNorm => LAYER_NORM,
+            Kernel::Attention => ATTENTION,
+            Kernel::KeyValueSums => KEY_VALUE_SUMS,
+            Kernel::LinearAttention => LINEAR_ATTENTION,
+            Kernel::Embed => EMBED,
+            Kernel::Mean => MEAN,
+            Kernel::CosineDistance => COSINE_DISTANCE,
+        }
+    }
+}
+
+/// A kernel's `Params`: up to eight words.
+pub(super) type Params = [u32; 8];
+
+/// The eight words of `Params`, from fewer.
+pub(super) fn params<const N: usize>(words: [u32; N]) -> Params {
+    let mut all = [0; 8];
+    all[..N].copy_from_slice(&words);
+    all
+}
+
+/// Commands that wait for their submission: one pass of one encoder.
+struct Recording {
+    encoder: wgpu::CommandEncoder,
+    pass: wgpu::ComputePass<'static>,
+}
+
+/// Pipelines and parameters, made when first needed and kept, and the dispatches recorded so far.
+pub(super) struct Kernels {
+    gpu: Rc<Gpu>,
+    pipelines: RefCell<HashMap<Kernel, Pipeline>>,
+    /// Uniform buffers by their contents: every block of a net dispatches the same shapes, so there are about a dozen.
+    params: RefCell<HashMap<Params, wgpu::Buffer>>,
+    recording: RefCell<Option<Recording>>,
+}
+
+#[derive(Clone)]
+struct Pipeline {
+    pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+impl Kernels {
+    pub fn new(gpu: Rc<Gpu>) -> Self {
+        Self { gpu, pipelines: RefCell::default(), params: RefCell::default(), recording: RefCell::default() }
+    }
+
+    /// Records a dispatch. `inputs` are bound from 2 on, in this order; 0 is for the parameters, 1 for the output.
+    pub fn record(
+        &self,
+        kernel: Kernel,
+        params: Params,
+        output: &wgpu::Buffer,
+        inputs: &[&wgpu::Buffer],
+        groups: [usize; 3],
+    ) -> Result<()> {
+        self.gpu.check()?;
+        let limit = self.gpu.device.limits().max_compute_workgroups_per_dimension;
+        let mut dispatch = [0; 3];
+        for (count, &wanted) in dispatch.iter_mut().zip(&groups) {
+            *count = u32::try_from(wanted).ok().filter(|&count| count <= limit).ok_or_else(|| {
+                fault(format!(
+                    "{kernel:?} needs {groups:?} workgroups, at most {limit} are allowed: use fewer photos at a time"
+                ))
+            })?;
+        }
+        if dispatch.contains(&0) {
+            return Ok(());
+        }
+        let Pipeline { pipeline, layout } = self.pipeline(kernel, inputs.len());
+        let params = self.uniform(params);
+        let entries: Vec<_> = [&params, output]
+            .iter()
+            .chain(inputs)
+            .zip(0..)
+            .map(|(buffer, binding)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+            .collect();
+        let group = self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &layout,
+            entries: &entries,
+        });
+        let mut recording = self.recording.borrow_mut();
+        let pass = &mut recording.get_or_insert_with(|| self.begin()).pass;
+        pass.set_pipeline(&pipeline);
+        pass.set_bind_group(0, &group, &[]);
+        pass.dispatch_workgroups(dispatch[0], dispatch[1], dispatch[2]);
+        Ok(())
+    }
+
+    /// The encoder with everything recorded since the last call.
+    pub fn finish(&self) -> wgpu::CommandEncoder {
+        // Dropping the pass ends it.
+        let Recording { encoder, .. } = self.recording.take().unwrap_or_else(|| self.begin());
+        encoder
+    }
+
+    fn begin(&self) -> Recording {
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        let pass = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
+        Recording { encoder, pass }
+    }
+
+    fn uniform(&self, contents: Params) -> wgpu::Buffer {
+        let create = || {
+            let buffer = self.gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size: size_of::<Params>() as u64,
+                usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            });
+            self.gpu.queue.write_buffer(&buffer, 0, bytemuck::bytes_of(&contents));
+            buffer
+        };
+        self.params.borrow_mut().entry(contents).or_insert_with(create).clone()
+    }
+
+    fn pipeline(&self, kernel: Kernel, inputs: usize) -> Pipeline {
+        self.pipelines.borrow_mut().entry(kernel).or_insert_with(|| self.compile(kernel, inputs)).clone()
+    }
+
+    fn compile(&self, kernel: Kernel, inputs: usize) -> Pipeline {
+        let device = &self.gpu.device;
+        let label = format!("{kernel:?}");
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(&label),
+            source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
+        });
+        let entries: Vec<_> = (0..inputs as u32 + 2)
+            .map(|binding| wgpu::BindGroupLayoutEntry {
+                binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: match binding {
+                        0 => wgpu::BufferBindingType::Uniform,
+                        _ => wgpu::BufferBindingType::Storage { read_only: binding > 1 },
+                    },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let layout =
+            device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            bind_group_layouts: &[Some(&layout)],
+            ..Default::default()
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&label),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                // Every kernel writes shared memory before it reads it.
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        Pipeline { pipeline, layout }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kernel_sources;
+
+    #[test]
+    fn every_kernel_file_is_among_the_sources() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/executors/webgpu/kernels");
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(kernel_sources().iter().any(|(_, source)| source.contains(&text)), "{}", path.display());
+        }
+    }
+}

@@ -1,0 +1,15 @@
+
+// Four signed bytes a word, the first input in the lowest.
+@group(0) @binding(5) var<storage, read> weight: array<u32>;
+// One scale for each output channel, applied once to the whole sum.
+@group(0) @binding(6) var<storage, read> scales: array<vec4<f32>>;
+
+fn weights(at: u32) -> vec4<f32> {
+    // Not `unpack4xI8`, which is a language extension: the shift to the right carries the sign.
+    let word = vec4(bitcast<i32>(weight[at]));
+    return vec4<f32>((word << vec4(24u, 16u, 8u, 0u)) >> vec4(24u));
+}
+
+fn scaled(sum: vec4<f32>, column: u32) -> vec4<f32> {
+    return sum * scales[column];
+}

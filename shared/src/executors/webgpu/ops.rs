@@ -1,0 +1,202 @@
+//! Every operation as the dispatch, or the few dispatches, that make it.
+
+use super::WebGpu;
+use super::kernel::{Kernel, params};
+use super::tensor::{Storage, Tensor, padded_row};
+use crate::ops::{Linear, Norm, Ops, Then};
+use crate::tensor::HostTensor;
+use crate::{Error, Result};
+
+/// Operands that one step of a mean adds.
+const MEAN_STEP: usize = 4;
+/// Workgroups of a row of a dispatch that takes one workgroup for each row of a tensor.
+const GROUPS_ACROSS: usize = 32768;
+
+impl Ops for WebGpu {
+    type Tensor = Tensor;
+
+    fn upload(&self, tensor: &HostTensor) -> Result<Tensor> {
+        self.gpu.check()?;
+        Tensor::upload(&self.pool, tensor)
+    }
+
+    fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
+        let [batch, tokens, inputs] = x.activation("linear input")?;
+        let [outputs, _] = layer.weight.matrix("linear weight")?;
+        layer.weight.expect("linear weight", &[outputs, inputs])?;
+        layer.bias.expect("linear bias", &[outputs])?;
+        let bias = layer.bias.buffer("linear bias")?;
+        // The numbers of linear.wgsl. Without a residual its binding takes any buffer.
+        let (then, residual) = match then {
+            Then::Store => (0, bias),
+            Then::Gelu => (1, bias),
+            Then::Add(residual) => {
+                residual.expect("linear residual", &[batch, tokens, outputs])?;
+                (2, residual.buffer("linear residual")?)
+            }
+        };
+        let mut operands = vec![x.buffer("linear input")?, bias, residual];
+        let kernel = match layer.weight.storage() {
+            Storage::F32(weight) => {
+                operands.push(&weight.buffer);
+                Kernel::Linear
+            }
+            Storage::Int8 { values, scales } => {
+                operands.extend([&values.buffer, &scales.buffer]);
+                Kernel::LinearInt8
+            }
+        };
+        let rows = batch * tokens;
+        let words = words([rows, outputs, padded_row(inputs) / 4, padded_row(outputs) / 4, then])?;
+        let groups = [outputs.div_ceil(64), rows.div_ceil(64), 1];
+        self.dispatch(kernel, words, vec![batch, tokens, outputs], &operands, groups)
+    }
+
+    fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
+        let [batch, tokens, channels] = x.activation("layer norm input")?;
+        norm.weight.expect("layer norm weight", &[channels])?;
+        norm.bias.expect("layer norm bias", &[channels])?;
+        let operands = [
+            x.buffer("layer norm input")?,
+            norm.weight.buffer("layer norm weight")?,
+            norm.bias.buffer("layer norm bias")?,
+        ];
+        let [rows, channels, channels4] = words([batch * tokens, channels, padded_row(channels) / 4])?;
+        let words = [rows, channels, channels4, (norm.eps as f32).to_bits()];
+        self.dispatch(Kernel::LayerNorm, words, x.shape().to_vec(), &operands, one_a_row(batch * tokens))
+    }
+
+    fn attention(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
+        let Heads { batch, tokens, channels, size } = split(qkv, heads)?;
+        let scale = (size as f64).powf(-0.5) as f32;
+        let [tokens_, heads_, size_, pitch, pitch_out] =
+            words([tokens, heads, size, padded_row(3 * channels), padded_row(channels)])?;
+        let words = [tokens_, heads_, size_, pitch, pitch_out, scale.to_bits()];
+        // The last head writes the row's padding too.
+        let groups = [tokens.div_ceil(32), batch * heads, (size + padded_row(channels) - channels).div_ceil(64)];
+        self.dispatch(Kernel::Attention, words, vec![batch, tokens, channels], &[qkv.buffer("qkv")?], groups)
+    }
+
+    fn linear_attention(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
+        let Heads { batch, tokens, channels, size } = split(qkv, heads)?;
+        let (pitch, columns) = (padded_row(3 * channels), padded_row(size + 1));
+        let packed = qkv.buffer("qkv")?;
+        let sums = self.dispatch(
+            Kernel::KeyValueSums,
+            words([tokens, heads, size, pitch, columns / 4])?,
+            vec![batch * heads, size, size + 1],
+            &[packed],
+            [columns.div_ceil(32), size.div_ceil(32), batch * heads],
+        )?;
+        let groups = [(size + padded_row(channels) - channels).div_ceil(32), tokens.div_ceil(32), batch * heads];
+        self.dispatch(
+            Kernel::LinearAttention,
+            words([tokens, heads, size, pitch, columns, padded_row(channels)])?,
+            vec![batch, tokens, channels],
+            &[packed, sums.buffer("key-value sums")?],
+            groups,
+        )
+    }
+
+    fn embed(&self, patches: &Tensor, prefix: &Tensor, positions: &Tensor) -> Result<Tensor> {
+        let [batch, tokens, channels] = patches.activation("patch embeddings")?;
+        positions.expect("positions", &[tokens, channels])?;
+        let [before, _] = prefix.matrix("prefix tokens")?;
+        prefix.expect("prefix tokens", &[before, channels])?;
+        let channels4 = padded_row(channels) / 4;
+        let length = batch * (before + tokens) * channels4;
+        self.dispatch(
+            Kernel::Embed,
+            words([length, before, tokens, channels4])?,
+            vec![batch, before + tokens, channels],
+            &[patches.buffer("patch embeddings")?, prefix.buffer("prefix tokens")?, positions.buffer("positions")?],
+            [length.div_ceil(256), 1, 1],
+        )
+    }
+
+    fn mean(&self, xs: &[Tensor]) -> Result<Tensor> {
+        let first = xs.first().ok_or_else(|| Error::config("the mean of no tensors"))?;
+        for x in xs {
+            x.expect("mean operand", first.shape())?;
+        }
+        let length = first.padded_len() / 4;
+        let result = Tensor::result(&self.pool, first.shape().to_vec())?;
+        for (step, operands) in xs.chunks(MEAN_STEP).enumerate() {
+            let last = (step + 1) * MEAN_STEP >= xs.len();
+            let factor = if last { 1.0 / xs.len() as f32 } else { 1.0 };
+            let mut buffers = operands.iter().map(|x| x.buffer("mean operand")).collect::<Result<Vec<_>>>()?;
+            // Bindings without an operand need a buffer all the same.
+            buffers.resize(MEAN_STEP, buffers[0]);
+            let [length_, count, resume] = words([length, operands.len(), usize::from(step > 0)])?;
+            self.kernels.record(
+                Kernel::Mean,
+                params([length_, count, resume, factor.to_bits()]),
+                result.buffer("mean")?,
+                &buffers,
+                [length.div_ceil(256), 1, 1],
+            )?;
+        }
+        Ok(result)
+    }
+
+    fn cosine_distance(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let [batch, tokens, channels] = a.activation("cosine operand")?;
+        b.expect("cosine operand", a.shape())?;
+        let pitch = padded_row(tokens);
+        self.dispatch(
+            Kernel::CosineDistance,
+            words([batch * pitch, padded_row(channels) / 4, tokens, pitch])?,
+            vec![batch, tokens],
+            &[a.buffer("cosine operand")?, b.buffer("cosine operand")?],
+            one_a_row(batch * pitch),
+        )
+    }
+}
+
+impl WebGpu {
+    /// Records a kernel that makes a new tensor.
+    fn dispatch<const N: usize>(
+        &self,
+        kernel: Kernel,
+        words: [u32; N],
+        shape: Vec<usize>,
+        operands: &[&wgpu::Buffer],
+        groups: [usize; 3],
+    ) -> Result<Tensor> {
+        let result = Tensor::result(&self.pool, shape)?;
+        self.kernels.record(kernel, params(words), result.buffer("result")?, operands, groups)?;
+        Ok(result)
+    }
+}
+
+/// What packed queries, keys and values consist of.
+struct Heads {
+    batch: usize,
+    tokens: usize,
+    channels: usize,
+    size: usize,
+}
+
+fn split(qkv: &Tensor, heads: usize) -> Result<Heads> {
+    let [batch, tokens, packed] = qkv.activation("qkv")?;
+    let channels = packed / 3;
+    if packed != 3 * channels || heads == 0 || channels % heads != 0 {
+        return Err(Error::config(format!("qkv of {packed} channels cannot be split into 3 parts of {heads} heads")));
+    }
+    Ok(Heads { batch, tokens, channels, size: channels / heads })
+}
+
+/// A workgroup for each row, in a second dimension where there are more than one may hold.
+fn one_a_row(rows: usize) -> [usize; 3] {
+    [rows.min(GROUPS_ACROSS), rows.div_ceil(GROUPS_ACROSS), 1]
+}
+
+/// Extents as a kernel's parameters.
+fn words<const N: usize>(extents: [usize; N]) -> Result<[u32; N]> {
+    let mut words = [0; N];
+    for (word, extent) in words.iter_mut().zip(extents) {
+        *word = u32::try_from(extent)
+            .map_err(|_| Error::config(format!("an extent of {extent} is too large for a GPU")))?;
+    }
+    Ok(words)
+}

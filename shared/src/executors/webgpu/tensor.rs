@@ -1,0 +1,153 @@
+//! How tensors lie on the GPU: each row padded to whole vec4s with zeros, so that every kernel reads four values at a time.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use super::pool::{Lease, Pool};
+use crate::tensor::{Data, HostTensor};
+use crate::{Error, Result};
+
+/// A tensor of [`super::WebGpu`]: a shape and a buffer that returns to its pool when the last clone is dropped.
+#[derive(Clone)]
+pub struct Tensor(Rc<Inner>);
+
+struct Inner {
+    shape: Vec<usize>,
+    storage: Storage,
+}
+
+pub(super) enum Storage {
+    F32(Lease),
+    /// A linear layer's weight: four values a word, and a scale for each row.
+    Int8 {
+        values: Lease,
+        scales: Lease,
+    },
+}
+
+impl Tensor {
+    /// A result to be written by a kernel, padding included.
+    pub(super) fn result(pool: &Rc<Pool>, shape: Vec<usize>) -> Result<Self> {
+        let bytes = 4 * rows(&shape) * pitch(&shape);
+        Ok(Self(Rc::new(Inner { storage: Storage::F32(pool.result(bytes as u64)?), shape })))
+    }
+
+    /// Copies a host tensor. Int8 matrices stay int8, everything else becomes f32.
+    pub(super) fn upload(pool: &Rc<Pool>, tensor: &HostTensor) -> Result<Self> {
+        let shape = tensor.shape.clone();
+        let storage = match &tensor.data {
+            Data::Int8 { values, scales } if shape.len() == 2 && scales.len() == shape[0] => Storage::Int8 {
+                values: pool.upload(bytemuck::cast_slice(&padded(values, shape[1])))?,
+                scales: pool.upload(bytemuck::cast_slice(&padded(scales, scales.len())))?,
+            },
+            _ => Storage::F32(pool.upload(bytemuck::cast_slice(&padded(&tensor.to_f32(), last(&shape))))?),
+        };
+        Ok(Self(Rc::new(Inner { shape, storage })))
+    }
+
+    /// Row-major shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    /// Whether the values are kept as int8.
+    pub fn is_int8(&self) -> bool {
+        matches!(self.0.storage, Storage::Int8 { .. })
+    }
+
+    pub(super) fn storage(&self) -> &Storage {
+        &self.0.storage
+    }
+
+    /// The buffer of a tensor that must be f32.
+    pub(super) fn buffer(&self, name: &str) -> Result<&wgpu::Buffer> {
+        match &self.0.storage {
+            Storage::F32(lease) => Ok(&lease.buffer),
+            Storage::Int8 { .. } => Err(Error::Tensor {
+                name: name.into(),
+                reason: "expected f32 values, found int8, which only the weight of a linear layer may be".into(),
+            }),
+        }
+    }
+
+    /// Checks the shape, naming the operand in the error.
+    pub(super) fn expect(&self, name: &str, shape: &[usize]) -> Result<()> {
+        if self.0.shape == shape {
+            return Ok(());
+        }
+        Err(Error::Shape { name: name.into(), expected: shape.to_vec(), found: self.0.shape.clone() })
+    }
+
+    /// `[batch, tokens, channels]` of an activation.
+    pub(super) fn activation(&self, name: &str) -> Result<[usize; 3]> {
+        <[usize; 3]>::try_from(self.shape()).map_err(|_| Error::Tensor {
+            name: name.into(),
+            reason: format!("expected [batch, tokens, channels], found shape {:?}", self.shape()),
+        })
+    }
+
+    /// `[rows, columns]` of a matrix.
+    pub(super) fn matrix(&self, name: &str) -> Result<[usize; 2]> {
+        <[usize; 2]>::try_from(self.shape()).map_err(|_| Error::Tensor {
+            name: name.into(),
+            reason: format!("expected [rows, columns], found shape {:?}", self.shape()),
+        })
+    }
+
+    /// Floats on the GPU, padding included.
+    pub(super) fn padded_len(&self) -> usize {
+        rows(self.shape()) * pitch(self.shape())
+    }
+
+    /// The values without their padding, from what [`Tensor::padded_len`] counts.
+    pub(super) fn strip(&self, padded: &[f32]) -> Vec<f32> {
+        let (row, pitch) = (last(self.shape()), pitch(self.shape()));
+        if row == pitch {
+            return padded.to_vec();
+        }
+        padded.chunks_exact(pitch).flat_map(|chunk| &chunk[..row]).copied().collect()
+    }
+}
+
+/// Values that a row of `channels` takes.
+pub(super) fn padded_row(channels: usize) -> usize {
+    channels.next_multiple_of(4)
+}
+
+fn last(shape: &[usize]) -> usize {
+    shape.last().copied().unwrap_or(1)
+}
+
+fn pitch(shape: &[usize]) -> usize {
+    padded_row(last(shape))
+}
+
+fn rows(shape: &[usize]) -> usize {
+    shape.split_last().map_or(1, |(_, outer)| outer.iter().product())
+}
+
+/// Rows of `row` values, each followed by zeros up to a multiple of four.
+fn padded<T: Copy + Default>(values: &[T], row: usize) -> Cow<'_, [T]> {
+    if row.is_multiple_of(4) {
+        return Cow::Borrowed(values);
+    }
+    let mut all = Vec::with_capacity(values.len() / row * padded_row(row));
+    for chunk in values.chunks_exact(row) {
+        all.extend_from_slice(chunk);
+        all.resize(all.len().next_multiple_of(4), T::default());
+    }
+    Cow::Owned(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::padded;
+
+    #[test]
+    fn rows_are_padded_with_zeros() {
+        assert_eq!(*padded(&[1, 2, 3, 4, 5, 6], 3), [1, 2, 3, 0, 4, 5, 6, 0]);
+        assert_eq!(*padded(&[1, 2, 3, 4, 5, 6, 7, 8], 4), [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(*padded(&[1, 2], 1), [1, 0, 0, 0, 2, 0, 0, 0]);
+        assert_eq!(*padded::<i8>(&[], 3), [0i8; 0]);
+    }
+}

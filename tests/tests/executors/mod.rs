@@ -1,0 +1,102 @@
+//! The executors side by side: one operation on host tensors, run by any of them.
+
+use candle_core::Device;
+use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::executors::reference::Reference;
+use dinomaly_core::executors::webgpu::WebGpu;
+use dinomaly_core::ops::{Linear, Norm, Ops, Then};
+use dinomaly_core::tensor::HostTensor;
+
+/// An operation with its operands.
+#[derive(Clone, Debug)]
+pub enum Op {
+    Linear { x: HostTensor, weight: HostTensor, bias: HostTensor, then: After },
+    LayerNorm { x: HostTensor, weight: HostTensor, bias: HostTensor, eps: f64 },
+    Attention { qkv: HostTensor, heads: usize },
+    LinearAttention { qkv: HostTensor, heads: usize },
+    Embed { patches: HostTensor, prefix: HostTensor, positions: HostTensor },
+    Mean(Vec<HostTensor>),
+    CosineDistance { a: HostTensor, b: HostTensor },
+}
+
+/// [`Then`] with its operand on the host.
+#[derive(Clone, Debug)]
+pub enum After {
+    Store,
+    Gelu,
+    Add(HostTensor),
+}
+
+/// An executor, by name.
+pub struct Executor {
+    pub name: &'static str,
+    run: Box<dyn Fn(&Op) -> Vec<f32>>,
+}
+
+impl Executor {
+    /// Uploads the operands, runs the operation, reads the result.
+    pub fn run(&self, op: &Op) -> Vec<f32> {
+        (self.run)(op)
+    }
+}
+
+/// The plain loops that the others are compared with.
+pub fn reference() -> Executor {
+    Executor { name: "reference", run: Box::new(|op| record(&Reference, op).values.to_vec()) }
+}
+
+/// Every other executor that this machine has, in each of its modes.
+pub fn others() -> Vec<Executor> {
+    let infer = Candle::infer(Device::Cpu);
+    let train = Candle::train(Device::Cpu, &|x| Ok(x.clone()));
+    let mut all = vec![
+        Executor { name: "candle", run: Box::new(move |op| infer.read(&record(&infer, op)).unwrap()) },
+        Executor { name: "candle, training", run: Box::new(move |op| train.read(&record(&train, op)).unwrap()) },
+    ];
+    if let Some(gpu) = webgpu() {
+        all.push(Executor {
+            name: "webgpu",
+            run: Box::new(move |op| pollster::block_on(gpu.read(&record(&gpu, op))).unwrap()),
+        });
+    }
+    all
+}
+
+/// The GPU, or `None` after saying why the test goes without.
+///
+/// # Panics
+/// If there is none and `DINOMALY_REQUIRE_DATA` is set: there a skip is a failure.
+pub fn webgpu() -> Option<WebGpu> {
+    match pollster::block_on(WebGpu::new()) {
+        Ok(gpu) => {
+            println!("webgpu: {:?}", gpu.adapter());
+            Some(gpu)
+        }
+        Err(reason) => {
+            assert!(std::env::var_os("DINOMALY_REQUIRE_DATA").is_none(), "{reason}, and DINOMALY_REQUIRE_DATA is set");
+            println!("SKIPPED: {reason}");
+            None
+        }
+    }
+}
+
+fn record<O: Ops>(ops: &O, op: &Op) -> O::Tensor {
+    let up = |tensor: &HostTensor| ops.upload(tensor).unwrap();
+    let linear = |weight, bias| Linear { weight: up(weight), bias: up(bias) };
+    match op {
+        Op::Linear { x, weight, bias, then: After::Store } => ops.linear(&up(x), &linear(weight, bias), Then::Store),
+        Op::Linear { x, weight, bias, then: After::Gelu } => ops.linear(&up(x), &linear(weight, bias), Then::Gelu),
+        Op::Linear { x, weight, bias, then: After::Add(residual) } => {
+            ops.linear(&up(x), &linear(weight, bias), Then::Add(&up(residual)))
+        }
+        Op::LayerNorm { x, weight, bias, eps } => {
+            ops.layer_norm(&up(x), &Norm { weight: up(weight), bias: up(bias), eps: *eps })
+        }
+        Op::Attention { qkv, heads } => ops.attention(&up(qkv), *heads),
+        Op::LinearAttention { qkv, heads } => ops.linear_attention(&up(qkv), *heads),
+        Op::Embed { patches, prefix, positions } => ops.embed(&up(patches), &up(prefix), &up(positions)),
+        Op::Mean(xs) => ops.mean(&xs.iter().map(up).collect::<Vec<_>>()),
+        Op::CosineDistance { a, b } => ops.cosine_distance(&up(a), &up(b)),
+    }
+    .unwrap()
+}
