@@ -21,7 +21,8 @@ struct Window {
 /// If `pixels` does not hold `width · height · C` bytes, or a side is 0.
 pub fn resize<const C: usize>(pixels: &[u8], from: (usize, usize), to: (usize, usize)) -> Vec<u8> {
     assert_eq!(pixels.len(), from.0 * from.1 * C, "a picture of {}x{} pixels of {C} bytes", from.0, from.1);
-    assert!(from.0 * from.1 * to.0 * to.1 > 0, "cannot resize {from:?} to {to:?}");
+    // Not by their product, which wasm's 32 bits do not hold.
+    assert!([from.0, from.1, to.0, to.1].iter().all(|&side| side > 0), "cannot resize {from:?} to {to:?}");
     // A pass that changes nothing is skipped; its weights would be exactly 1 anyway.
     let columns = if from.0 == to.0 { pixels.to_vec() } else { horizontal::<C>(pixels, from.0, to.0) };
     if from.1 == to.1 { columns } else { vertical(&columns, to.0 * C, to.1) }
