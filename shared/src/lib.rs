@@ -6,6 +6,7 @@
 
 pub mod bundle;
 pub mod config;
+pub mod detector;
 pub mod dinomaly;
 pub mod error;
 pub mod executors;

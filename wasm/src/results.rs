@@ -1,0 +1,131 @@
+//! What the page gets to see, as plain JavaScript objects.
+
+use dinomaly_core::bundle::{FileEntry, Model};
+use dinomaly_core::detector::Detection;
+use dinomaly_core::photo::Photo;
+use dinomaly_core::resize::resize;
+use js_sys::{Float32Array, Reflect, Uint8ClampedArray};
+use serde::Serialize;
+use wasm_bindgen::JsValue;
+
+use crate::executor::Opened;
+
+/// The longest side of the picture that the page shows, in pixels.
+const PREVIEW_SIDE: u32 = 1024;
+
+/// A file to load.
+#[derive(Serialize)]
+pub struct FileListed<'a> {
+    name: &'a str,
+    bytes: f64,
+    sha256: &'a str,
+}
+
+impl<'a> From<&'a FileEntry> for FileListed<'a> {
+    fn from(entry: &'a FileEntry) -> Self {
+        Self { name: &entry.name, bytes: entry.bytes as f64, sha256: &entry.sha256 }
+    }
+}
+
+/// A model that runs, and what it runs on.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Described<'a> {
+    name: &'a str,
+    encoder: &'a str,
+    parameters: f64,
+    input_side: usize,
+    classes: Vec<Class<'a>>,
+    /// For photos whose class is not chosen.
+    threshold: f32,
+    self_tested: bool,
+    device: Device<'a>,
+}
+
+#[derive(Serialize)]
+struct Class<'a> {
+    name: &'a str,
+    threshold: f32,
+}
+
+/// What computes.
+#[derive(Serialize)]
+struct Device<'a> {
+    /// `webgpu` or `wasm`.
+    kind: &'static str,
+    /// Maker and model of the GPU, as far as the browser tells.
+    name: Option<String>,
+    software: bool,
+    /// Why the processor had to be taken.
+    fallback: Option<&'a str>,
+}
+
+impl<'a> Described<'a> {
+    /// Describes a model that still has its weights.
+    pub fn new(model: &'a Model, opened: &'a Opened) -> Self {
+        let adapter = opened.executor.adapter();
+        let classes = model.calibration.classes.iter();
+        Self {
+            name: &model.name,
+            encoder: &model.config.encoder.name,
+            parameters: model.weights.parameters() as f64,
+            input_side: model.preprocessor.geometry.crop,
+            classes: classes.map(|(name, class)| Class { name, threshold: class.threshold }).collect(),
+            threshold: model.calibration.overall.threshold,
+            self_tested: model.self_test.is_some(),
+            device: Device {
+                kind: if adapter.is_some() { "webgpu" } else { "wasm" },
+                name: adapter.map(|adapter| format!("{} {}", adapter.vendor, adapter.name).trim().to_owned()),
+                software: adapter.is_some_and(|adapter| adapter.is_software),
+                fallback: opened.fallback.as_deref(),
+            },
+        }
+    }
+}
+
+/// How long a photo took, in milliseconds.
+#[derive(Serialize)]
+pub struct Timings {
+    /// From the bytes of the file to pixels.
+    pub decode: f64,
+    /// From pixels to map and score.
+    pub detect: f64,
+}
+
+#[derive(Serialize)]
+struct Detected {
+    score: f32,
+    region: [f64; 4],
+    width: u32,
+    height: u32,
+    side: usize,
+    timings: Timings,
+}
+
+/// A detection with the photo's preview.
+pub fn detection(photo: &Photo, detection: &Detection, timings: Timings) -> Result<JsValue, JsValue> {
+    let Detection { score, map, region } = detection;
+    let detected = serde_wasm_bindgen::to_value(&Detected {
+        score: *score,
+        region: [region.x0, region.y0, region.x1, region.y1],
+        width: photo.width,
+        height: photo.height,
+        side: map.side,
+        timings,
+    })?;
+    let (width, rgba) = preview(photo);
+    Reflect::set(&detected, &"map".into(), &Float32Array::from(map.values.as_slice()))?;
+    Reflect::set(&detected, &"previewWidth".into(), &width.into())?;
+    Reflect::set(&detected, &"preview".into(), &Uint8ClampedArray::from(rgba.as_slice()))?;
+    Ok(detected)
+}
+
+/// The photo as the detector saw it, upright, small enough to be shown: width in pixels, RGBA.
+fn preview(photo: &Photo) -> (u32, Vec<u8>) {
+    let (width, height) = (photo.width, photo.height);
+    let shrink = f64::from(PREVIEW_SIDE) / f64::from(width.max(height));
+    let small = |side: u32| ((f64::from(side) * shrink).round() as usize).max(1);
+    let to = if shrink < 1.0 { (small(width), small(height)) } else { (width as usize, height as usize) };
+    let rgb = resize::<3>(&photo.rgb, (width as usize, height as usize), to);
+    (to.0 as u32, rgb.chunks_exact(3).flat_map(|pixel| [pixel[0], pixel[1], pixel[2], 255]).collect())
+}
