@@ -1,0 +1,156 @@
+// @ts-check
+// The page: which model on which device, and what goes on with it.
+
+import { Detector } from './detector.js';
+import { byId, make, sentence } from './dom.js';
+import { Gallery } from './gallery.js';
+import { listen } from './intake.js';
+
+/** @import {Description, DeviceChoice, Index, ModelEntry, Progress, Sample} from './types.js' */
+
+const INDEX_VERSION = 1;
+
+const page = document.documentElement;
+const models = byId('model', HTMLSelectElement);
+const products = byId('class', HTMLSelectElement);
+const devices = byId('device', HTMLSelectElement);
+const bar = byId('progress', HTMLProgressElement);
+const more = byId('status-more', HTMLParagraphElement);
+
+const gallery = new Gallery(ready);
+/** @type {Detector | undefined} */
+let detector;
+
+listen((files) => gallery.add(files));
+const asked = new URLSearchParams(location.search).get('device');
+if (asked && [...devices.options].some(({ value }) => value === asked)) devices.value = asked;
+
+try {
+  const index = await readIndex();
+  models.replaceChildren(...index.models.map(({ id, name }) => make('option', { value: id, textContent: name })));
+  models.disabled = index.models.length < 2;
+  offer(index.samples);
+  const open = () => {
+    const model = index.models.find(({ id }) => id === models.value);
+    if (model) void run(index, model);
+  };
+  models.addEventListener('change', open);
+  devices.addEventListener('change', open);
+  open();
+} catch (error) {
+  failed(error);
+}
+products.addEventListener('change', () => void gallery.choose(products.value || null));
+
+/** @returns {Promise<Index>} */
+async function readIndex() {
+  const response = await fetch(new URL('models.json', document.baseURI), { cache: 'no-cache' }).catch(() => undefined);
+  if (!response?.ok) throw new Error('models.json could not be fetched: the site is incomplete or the connection is down');
+  /** @type {Index} */
+  const index = await response.json();
+  if (index.version !== INDEX_VERSION) {
+    throw new Error(`models.json has version ${index.version}, this page reads ${INDEX_VERSION}: load the page again`);
+  }
+  return index;
+}
+
+/**
+ * Loads a model in the place of the one before.
+ * @param {Index} index
+ * @param {ModelEntry} model
+ */
+async function run(index, model) {
+  detector?.close();
+  gallery.pause();
+  page.dataset.state = 'loading';
+  status('Loading…');
+  offerProducts(model.classes);
+  const choice = /** @type {DeviceChoice} */ (devices.value);
+  const opened = new Detector(index, model, choice, (progress) => opened === detector && advance(progress));
+  detector = opened;
+  try {
+    const description = await opened.open();
+    ready(description);
+    gallery.resume(opened, description);
+  } catch (error) {
+    if (opened === detector) failed(error);
+  }
+}
+
+/** @param {Progress} progress */
+function advance({ phase, loaded, total }) {
+  page.dataset.state = 'loading';
+  bar.hidden = false;
+  if (phase === 'download') {
+    bar.value = loaded / total;
+    status(`Loading the detector: ${megabytes(loaded)} of ${megabytes(total)} MB`);
+  } else {
+    bar.removeAttribute('value');
+    status('Preparing and testing the device…');
+  }
+}
+
+/** @param {Description} description */
+function ready({ device, encoder, parameters, inputSide, selfTested }) {
+  bar.hidden = true;
+  page.dataset.state = 'ready';
+  page.dataset.device = device.kind;
+  const where = device.kind === 'webgpu'
+    ? `Ready on the graphics processor (WebGPU${device.name ? `, ${device.name}` : ''}${device.software ? ', emulated' : ''})`
+    : 'Ready on the processor (WebAssembly)';
+  status(where);
+  const millions = (parameters / 1e6).toFixed(1);
+  const about = `${encoder}, ${millions} million parameters, ${inputSide} × ${inputSide} pixels${selfTested ? ', self-test passed' : ''}`;
+  tell(device.fallback ? `Not on the graphics processor – ${device.fallback}.` : '', about);
+}
+
+/** @param {unknown} error */
+function failed(error) {
+  bar.hidden = true;
+  page.dataset.state = 'failed';
+  status('The detector cannot be used');
+  tell(sentence(error));
+}
+
+/** @param {string} text */
+function status(text) {
+  byId('status-text', HTMLSpanElement).textContent = text;
+  more.hidden = true;
+}
+
+/** @param {string[]} lines */
+function tell(...lines) {
+  const shown = lines.filter(Boolean);
+  more.replaceChildren(...shown.map((line) => make('span', { textContent: line })));
+  more.hidden = shown.length === 0;
+}
+
+/** @param {string[]} classes */
+function offerProducts(classes) {
+  const names = classes.map((name) => make('option', { value: name, textContent: name }));
+  // A single class needs no choice.
+  const any = classes.length === 1 ? [] : [make('option', { value: '', textContent: 'Any' })];
+  products.replaceChildren(...any, ...names);
+  products.disabled = classes.length === 1;
+  void gallery.choose(products.value || null);
+}
+
+/** @param {Sample[]} samples */
+function offer(samples) {
+  const items = samples.map(({ name, class: product, path }) => {
+    const image = make('img', { src: path, alt: '', loading: 'lazy' });
+    const button = make('button', { type: 'button' }, image, make('span', { textContent: name }));
+    button.addEventListener('click', async () => {
+      const response = await fetch(new URL(path, document.baseURI)).catch(() => undefined);
+      // A sample that is missing is refused like any other file that is no photo.
+      const content = response?.ok ? await response.blob() : new Blob();
+      gallery.add([new File([content], name)], product);
+    });
+    return make('li', {}, button);
+  });
+  byId('samples-list', HTMLUListElement).replaceChildren(...items);
+  byId('samples', HTMLElement).hidden = items.length === 0;
+}
+
+/** @param {number} bytes */
+const megabytes = (bytes) => (bytes / 1e6).toFixed(1);

@@ -1,0 +1,125 @@
+// @ts-check
+// One photo: what is seen of it while it waits, when it was looked at, and when it cannot be.
+
+import { make, sentence } from './dom.js';
+import { Picture } from './picture.js';
+
+/** @import {Description, Detection} from './types.js' */
+/** @import {Detector} from './detector.js' */
+
+export class Card {
+  /** @type {Detection | undefined} */
+  detection;
+  /** @type {Picture | undefined} */
+  #picture;
+
+  /**
+   * @param {File} file
+   * @param {string | null} product the photo's class, where it is known for sure
+   * @param {(card: Card) => void} remove
+   */
+  constructor(file, product, remove) {
+    this.file = file;
+    this.product = product;
+    const close = make('button', { type: 'button', className: 'close', textContent: '×' });
+    close.setAttribute('aria-label', `Remove ${file.name}`);
+    close.addEventListener('click', () => remove(this));
+    this.body = make('div', { className: 'card-body' });
+    this.element = make('li', { className: 'card' }, this.body, close);
+    this.wait();
+  }
+
+  /** Shows that the photo was not looked at yet. */
+  wait() {
+    this.detection = undefined;
+    this.element.dataset.state = 'waiting';
+    this.body.replaceChildren(make('div', { className: 'stage shimmer' }), this.#caption('Waiting…'));
+  }
+
+  /** Shows that the photo is being looked at. */
+  work() {
+    this.element.dataset.state = 'working';
+    this.body.replaceChildren(make('div', { className: 'stage shimmer' }), this.#caption('Looking…'));
+  }
+
+  /** @param {unknown} error */
+  fail(error) {
+    this.element.dataset.state = 'failed';
+    const message = make('p', { className: 'refusal', textContent: sentence(error) });
+    message.setAttribute('role', 'alert');
+    this.body.replaceChildren(message);
+  }
+
+  /**
+   * @param {Detection} detection
+   * @param {Description} description
+   * @param {Detector} detector
+   * @param {string | null} product the class chosen on the page
+   * @param {number} opacity
+   */
+  async show(detection, description, detector, product, opacity) {
+    this.detection = detection;
+    const canvas = make('canvas');
+    canvas.setAttribute('role', 'img');
+    this.#picture = new Picture(canvas, detection);
+    this.stage = make('div', { className: 'stage' }, canvas);
+    await this.judge(description, detector, product);
+    this.draw(opacity);
+    this.element.dataset.state = 'done';
+  }
+
+  /**
+   * Compares the score with the threshold of the photo's class, or of the one chosen on the page.
+   * @param {Description} description
+   * @param {Detector} detector
+   * @param {string | null} chosen
+   */
+  async judge(description, detector, chosen) {
+    const { detection, stage } = this;
+    if (!detection || !stage) return;
+    const known = description.classes.find(({ name }) => name === (this.product ?? chosen));
+    const threshold = known?.threshold ?? description.threshold;
+    const defective = detection.score > threshold;
+    const rgba = await detector.colours(detection.map, known?.name ?? null);
+    this.#picture?.paint(rgba, detection.side);
+
+    const verdict = make('span', { className: 'verdict', textContent: defective ? 'Defective' : 'Good' });
+    const gauge = make('div', { className: 'gauge' });
+    gauge.style.setProperty('--score', String(Math.min(1, detection.score / (2 * threshold))));
+    const device = description.device.kind === 'webgpu' ? 'GPU' : 'processor';
+    const against = `Score ${short(detection.score)} · threshold ${short(threshold)}${known ? ` (${known.name})` : ''}`;
+    const time = `${duration(detection.timings.detect)} on the ${device}`;
+    stage.querySelector('canvas')?.setAttribute(
+      'aria-label',
+      `${this.file.name} with its heatmap: ${defective ? 'defective' : 'good'}, score ${short(detection.score)}`,
+    );
+    this.element.dataset.verdict = defective ? 'defective' : 'good';
+    this.element.dataset.score = String(detection.score);
+    this.element.dataset.threshold = String(threshold);
+    this.body.replaceChildren(
+      stage,
+      this.#caption(verdict),
+      gauge,
+      make('p', { className: 'numbers', textContent: against }),
+      make('p', { className: 'numbers', textContent: time }),
+    );
+  }
+
+  /** @param {number} opacity */
+  draw(opacity) {
+    this.#picture?.draw(opacity);
+  }
+
+  /** @param {Node | string} state */
+  #caption(state) {
+    const name = make('span', { className: 'name', textContent: this.file.name, title: this.file.name });
+    return make('div', { className: 'caption' }, name, state);
+  }
+}
+
+/** @param {number} value */
+const short = (value) => value.toPrecision(3);
+
+/** @param {number} milliseconds */
+const duration = (milliseconds) =>
+  milliseconds < 1000 ? `${Math.max(1, Math.round(milliseconds))} ms` : `${(milliseconds / 1000).toFixed(1)} s`;

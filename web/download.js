@@ -1,0 +1,128 @@
+// @ts-check
+// Files of a site, with progress, kept by their content.
+
+const CACHE = 'dinomaly-files';
+
+/**
+ * Fetches a file and tells how it grows.
+ * @param {string} url
+ * @param {(bytes: number) => void} grew called with the size of each piece
+ * @returns {Promise<Uint8Array<ArrayBuffer>>}
+ */
+export async function fetchBytes(url, grew) {
+  const response = await request(url);
+  /** @type {Uint8Array[]} */
+  const pieces = [];
+  let size = 0;
+  for await (const piece of pieceByPiece(response, url)) {
+    pieces.push(piece);
+    size += piece.length;
+    grew(piece.length);
+  }
+  const bytes = new Uint8Array(size);
+  let at = 0;
+  for (const piece of pieces) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return bytes;
+}
+
+/**
+ * A WebAssembly module as a response that the browser compiles while it arrives.
+ * @param {string} url
+ * @param {(bytes: number) => void} grew
+ */
+export async function fetchModule(url, grew) {
+  const response = await request(url);
+  const pieces = pieceByPiece(response, url);
+  const body = new ReadableStream({
+    async pull(controller) {
+      try {
+        const { done, value } = await pieces.next();
+        if (done) return controller.close();
+        grew(value.length);
+        controller.enqueue(value);
+      } catch (error) {
+        controller.error(error);
+      }
+    },
+  });
+  return new Response(body, { headers: { 'Content-Type': 'application/wasm' } });
+}
+
+/** @param {string} url */
+async function request(url) {
+  const response = await fetch(url).catch(() => undefined);
+  if (!response) throw new Error(`${fileName(url)} could not be fetched: check the connection and load the page again`);
+  if (!response.ok) throw new Error(`${fileName(url)} could not be fetched: the server answered ${response.status}`);
+  return response;
+}
+
+/**
+ * @param {Response} response
+ * @param {string} url
+ */
+async function* pieceByPiece(response, url) {
+  const reader = response.body?.getReader();
+  if (!reader) return;
+  for (;;) {
+    const { done, value } = await reader.read().catch(() => {
+      throw new Error(`${fileName(url)} broke off: check the connection and load the page again`);
+    });
+    if (done) return;
+    yield value;
+  }
+}
+
+/** @param {string} url */
+const fileName = (url) => new URL(url).pathname.split('/').pop();
+
+/** Files whose URL names their content, kept in the browser's cache; where that is not to be had, nowhere. */
+export class Store {
+  /** @param {Cache | undefined} cache */
+  constructor(cache) {
+    this.cache = cache;
+  }
+
+  static async open() {
+    // Private windows and pages without https have no cache, or one that fails.
+    const cache = await globalThis.caches?.open(CACHE).catch(() => undefined);
+    return new Store(cache);
+  }
+
+  /**
+   * @param {string} url
+   * @returns {Promise<Uint8Array<ArrayBuffer> | undefined>}
+   */
+  async get(url) {
+    try {
+      const response = await this.cache?.match(url);
+      return response && new Uint8Array(await response.arrayBuffer());
+    } catch {
+      return undefined;
+    }
+  }
+
+  /**
+   * @param {string} url
+   * @param {Uint8Array<ArrayBuffer>} bytes
+   */
+  async put(url, bytes) {
+    // A full disk costs another download next time, nothing else.
+    await this.cache?.put(url, new Response(bytes)).catch(() => {});
+  }
+
+  /**
+   * Forgets what no model of the site needs any more.
+   * @param {Set<string>} urls those to keep
+   */
+  async retain(urls) {
+    try {
+      const kept = (await this.cache?.keys()) ?? [];
+      await Promise.all(kept.filter((entry) => !urls.has(entry.url)).map((entry) => this.cache?.delete(entry)));
+    } catch {
+      // Nothing is lost but space.
+    }
+  }
+}

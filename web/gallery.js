@@ -1,0 +1,163 @@
+// @ts-check
+// All photos on the page, looked at one after the other in the order in which they came.
+
+import { Card } from './card.js';
+import { byId } from './dom.js';
+import { picture } from './picture.js';
+
+/** @import {Description} from './types.js' */
+/** @import {Detector} from './detector.js' */
+
+export class Gallery {
+  /** @type {Card[]} */
+  #cards = [];
+  /** @type {{detector: Detector, description: Description} | undefined} */
+  #running;
+  #busy = false;
+  /** @type {string | null} */
+  #product = null;
+  #section = byId('results', HTMLElement);
+  #list = byId('cards', HTMLUListElement);
+  #summary = byId('summary', HTMLParagraphElement);
+  #opacity = byId('opacity', HTMLInputElement);
+
+  /** @param {(description: Description) => void} reopened called where a device was lost and opened again */
+  constructor(reopened) {
+    this.reopened = reopened;
+    this.#opacity.addEventListener('input', () => {
+      this.#opacity.setAttribute('aria-valuetext', `${this.#opacity.value} %`);
+      for (const card of this.#cards) card.draw(this.opacity);
+    });
+    byId('clear', HTMLButtonElement).addEventListener('click', () => {
+      for (const card of [...this.#cards]) this.#remove(card);
+    });
+  }
+
+  get opacity() {
+    return Number(this.#opacity.value) / 100;
+  }
+
+  /**
+   * Takes photos in; newest first.
+   * @param {File[]} files
+   * @param {string | null} product their class, where it is known for sure
+   */
+  add(files, product = null) {
+    const cards = files.map((file) => new Card(file, product, (card) => this.#remove(card)));
+    this.#cards.push(...cards);
+    this.#list.prepend(...cards.map(({ element }) => element));
+    this.#summarise();
+    void this.#work();
+  }
+
+  /** No model is there: photos wait. */
+  pause() {
+    this.#running = undefined;
+    for (const card of this.#cards) if (card.element.dataset.state !== 'waiting') card.wait();
+    this.#summarise();
+  }
+
+  /**
+   * Looks at all photos with this model.
+   * @param {Detector} detector
+   * @param {Description} description
+   */
+  resume(detector, description) {
+    this.#running = { detector, description };
+    void this.#drawScale(detector, description);
+    void this.#work();
+  }
+
+  /** @param {string | null} product the class whose threshold counts */
+  async choose(product) {
+    this.#product = product;
+    if (!this.#running) return;
+    const { detector, description } = this.#running;
+    for (const card of this.#cards) {
+      await card.judge(description, detector, product);
+      card.draw(this.opacity);
+    }
+    this.#summarise();
+  }
+
+  async #work() {
+    if (this.#busy) return;
+    this.#busy = true;
+    for (let card = this.#next(); card && this.#running; card = this.#next()) await this.#look(card, this.#running);
+    this.#busy = false;
+  }
+
+  #next() {
+    return this.#cards.find(({ element }) => element.dataset.state === 'waiting');
+  }
+
+  /**
+   * @param {Card} card
+   * @param {{detector: Detector, description: Description}} running
+   */
+  async #look(card, running) {
+    card.work();
+    const superseded = () => this.#running !== running;
+    try {
+      const detection = await running.detector.detect(card.file, (description) => {
+        if (superseded()) return;
+        running.description = description;
+        this.reopened(description);
+      });
+      await card.show(detection, running.description, running.detector, this.#product, this.opacity);
+      if (superseded()) return card.wait();
+      this.#announce(card, running.description);
+    } catch (error) {
+      if (superseded()) return card.wait();
+      card.fail(error);
+    }
+    this.#summarise();
+  }
+
+  /**
+   * For scripts on the page and for tests: the event `dinomaly:result` carries the detection's numbers.
+   * @param {Card} card
+   * @param {Description} description
+   */
+  #announce(card, { device }) {
+    const { file, detection } = card;
+    if (!detection) return;
+    const { preview: _preview, previewWidth: _previewWidth, ...numbers } = detection;
+    const detail = { file: file.name, device: device.kind, threshold: Number(card.element.dataset.threshold), ...numbers };
+    card.element.dispatchEvent(new CustomEvent('dinomaly:result', { bubbles: true, detail }));
+  }
+
+  /** @param {Card} card */
+  #remove(card) {
+    this.#cards = this.#cards.filter((other) => other !== card);
+    card.element.remove();
+    this.#summarise();
+    if (this.#cards.length === 0) byId('files', HTMLInputElement).focus();
+  }
+
+  #summarise() {
+    const count = (/** @type {(card: Card) => boolean} */ is) => this.#cards.filter(is).length;
+    const verdict = (/** @type {string} */ name) => count(({ element: { dataset } }) => dataset.state === 'done' && dataset.verdict === name);
+    const parts = [
+      [verdict('defective'), 'defective'],
+      [verdict('good'), 'good'],
+      [count(({ element }) => element.dataset.state === 'failed'), 'not readable'],
+      [count(({ element }) => ['waiting', 'working'].includes(element.dataset.state ?? '')), 'to go'],
+    ];
+    this.#summary.textContent = parts.filter(([n]) => n).map(([n, what]) => `${n} ${what}`).join(' · ');
+    this.#section.hidden = this.#cards.length === 0;
+  }
+
+  /**
+   * The legend's colours are those of the maps.
+   * @param {Detector} detector
+   * @param {Description} description
+   */
+  async #drawScale(detector, { threshold }) {
+    const ramp = Float32Array.from({ length: 256 }, (_, i) => (i / 255) * 2 * threshold);
+    const rgba = await detector.colours(ramp, null).catch(() => undefined);
+    if (!rgba) return;
+    const row = picture(new Uint8ClampedArray(rgba.buffer, rgba.byteOffset, rgba.length), 256);
+    byId('scale', HTMLCanvasElement).getContext('2d')?.drawImage(row, 0, 0);
+  }
+}

@@ -1,0 +1,89 @@
+// @ts-check
+// What the page's modules hand to each other. Types alone: nothing here runs.
+
+/**
+ * `models.json`, written by `dinomaly site`. Paths are relative to the page.
+ * @typedef {object} Index
+ * @property {number} version
+ * @property {number} module_bytes size of the detector's WebAssembly module
+ * @property {ModelEntry[]} models
+ * @property {Sample[]} samples
+ */
+
+/**
+ * @typedef {object} ModelEntry
+ * @property {string} id changes with the model's content
+ * @property {string} name
+ * @property {string[]} classes
+ * @property {number} bytes of all files
+ * @property {string} manifest path
+ * @property {Record<string, string>} files paths by name
+ */
+
+/**
+ * @typedef {object} Sample
+ * @property {string} name
+ * @property {string | null} class
+ * @property {string} path
+ */
+
+/** @typedef {'auto' | 'webgpu' | 'wasm'} DeviceChoice */
+
+/**
+ * A model that runs, and what it runs on.
+ * @typedef {object} Description
+ * @property {string} name
+ * @property {string} encoder
+ * @property {number} parameters
+ * @property {number} inputSide in pixels
+ * @property {{name: string, threshold: number}[]} classes
+ * @property {number} threshold for photos whose class is not chosen
+ * @property {boolean} selfTested
+ * @property {Device} device
+ */
+
+/**
+ * @typedef {object} Device
+ * @property {'webgpu' | 'wasm'} kind
+ * @property {string | null} name maker and model of a GPU, as far as the browser tells
+ * @property {boolean} software whether the GPU is only emulated
+ * @property {string | null} fallback why the processor had to be taken
+ */
+
+/**
+ * What the detector says about a photo.
+ * @typedef {object} Detection
+ * @property {number} score
+ * @property {[number, number, number, number]} region the part that was looked at: x0, y0, x1, y1 in pixels of the photo
+ * @property {number} width of the photo, upright
+ * @property {number} height
+ * @property {number} side of the map
+ * @property {Float32Array} map `side · side` anomaly values, row by row
+ * @property {number} previewWidth
+ * @property {Uint8ClampedArray<ArrayBuffer>} preview the photo, small, RGBA
+ * @property {{decode: number, detect: number}} timings in milliseconds
+ */
+
+/**
+ * @typedef {object} Progress
+ * @property {'download' | 'prepare'} phase
+ * @property {number} loaded bytes
+ * @property {number} total bytes
+ */
+
+/**
+ * What the page asks the worker. Each request but the first is answered under its number.
+ * @typedef {{kind: 'open', id: number, base: string, index: Index, model: ModelEntry, device: DeviceChoice}
+ *   | {kind: 'detect', id: number, name: string, bytes: ArrayBuffer}
+ *   | {kind: 'colours', id: number, map: Float32Array, class: string | null}} Request
+ */
+
+/**
+ * What the worker says. A refusal's name is `DeviceError` where another device may do better, and `Crash` where the
+ * worker cannot go on.
+ * @typedef {{kind: 'progress', progress: Progress}
+ *   | {kind: 'answer', id: number, value: any}
+ *   | {kind: 'refusal', id: number, name: string, message: string}} Message
+ */
+
+export {};
