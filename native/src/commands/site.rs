@@ -1,0 +1,52 @@
+//! `dinomaly site`: models → a folder of static files.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::site::{self, Sample};
+use crate::wasm_build;
+
+/// Arguments of `dinomaly site`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Model folders, in the order in which the page offers them
+    #[arg(required = true, value_name = "MODEL")]
+    models: Vec<PathBuf>,
+    /// Folder to write the site to; an earlier site there is replaced
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Photos to try, offered on the page; those in a folder of it are of the class that the folder is named after
+    #[arg(long, value_name = "DIR")]
+    samples: Option<PathBuf>,
+    /// Use this page module instead of building it: the folder wasm of another site
+    #[arg(long, value_name = "DIR")]
+    wasm: Option<PathBuf>,
+}
+
+/// Writes the site.
+///
+/// # Errors
+/// One sentence naming what is wrong; an earlier site is unchanged then.
+pub fn run(args: &Args) -> Result<()> {
+    let samples = args.samples.as_deref().map(site::read_samples).transpose()?.unwrap_or_default();
+    let wasm = args.wasm.clone().map_or_else(wasm_build::build, Ok)?;
+    write(&args.out, &args.models, &samples, &wasm)?;
+    println!("look at it with: dinomaly serve {}", args.out.display());
+    Ok(())
+}
+
+/// Writes a site and says how large it and the page's module are.
+pub(super) fn write(out: &Path, models: &[PathBuf], samples: &[Sample], wasm: &Path) -> Result<()> {
+    let written = site::write(out, models, samples, wasm)?;
+    let (raw, compressed) = wasm_build::sizes(&out.join("wasm").join(wasm_build::MODULE))?;
+    println!(
+        "site {}: {} files, {:.1} MB; the page's module is {:.2} MB, {:.2} MB with gzip",
+        out.display(),
+        written.files,
+        written.bytes as f64 / 1e6,
+        raw as f64 / 1e6,
+        compressed as f64 / 1e6
+    );
+    Ok(())
+}

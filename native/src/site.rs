@@ -1,0 +1,286 @@
+//! Models → a folder of static files that any web server can offer, under any path.
+//!
+//! ```text
+//! index.html style.css *.js      the page
+//! wasm/                          the detector
+//! models.json                    what there is to choose from
+//! files/<sha256>.<extension>     the models' files, each once however many models share it; cached for ever
+//! samples/                       photos to try
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use dinomaly_core::bundle::{MANIFEST, Manifest};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::wasm_build::{GLUE, MODULE};
+use crate::{atomic, model_dir};
+
+/// What tells a site from other folders.
+const INDEX: &str = "models.json";
+
+/// Version of `models.json` as the page of this version reads it.
+const INDEX_VERSION: u32 = 1;
+
+/// The page. Compiled in, so that a program and its page are always of one version.
+const PAGE: &[(&str, &[u8])] = &[
+    ("app.js", include_bytes!("../../web/app.js")),
+    ("card.js", include_bytes!("../../web/card.js")),
+    ("detector.js", include_bytes!("../../web/detector.js")),
+    ("dom.js", include_bytes!("../../web/dom.js")),
+    ("download.js", include_bytes!("../../web/download.js")),
+    ("favicon.svg", include_bytes!("../../web/favicon.svg")),
+    ("gallery.js", include_bytes!("../../web/gallery.js")),
+    ("index.html", include_bytes!("../../web/index.html")),
+    ("intake.js", include_bytes!("../../web/intake.js")),
+    ("picture.js", include_bytes!("../../web/picture.js")),
+    ("style.css", include_bytes!("../../web/style.css")),
+    ("types.js", include_bytes!("../../web/types.js")),
+    ("worker.js", include_bytes!("../../web/worker.js")),
+];
+
+/// A photo to try.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// What is written below it.
+    pub name: String,
+    /// The product on it, where that is known.
+    pub class: Option<String>,
+    /// Content of its file.
+    pub bytes: Vec<u8>,
+    /// Of its file, without the dot.
+    pub extension: String,
+}
+
+/// `models.json`.
+#[derive(Serialize)]
+struct Index<'a> {
+    version: u32,
+    /// Size of the page's module, for the progress bar.
+    module_bytes: u64,
+    models: Vec<IndexedModel>,
+    samples: Vec<IndexedSample<'a>>,
+}
+
+#[derive(Serialize)]
+struct IndexedModel {
+    /// Beginning of the manifest's hash: changes with the model.
+    id: String,
+    name: String,
+    classes: Vec<String>,
+    /// Of all files.
+    bytes: u64,
+    /// Path of the manifest.
+    manifest: String,
+    /// Paths by name.
+    files: BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+struct IndexedSample<'a> {
+    name: &'a str,
+    class: Option<&'a str>,
+    path: String,
+}
+
+/// How large a site is.
+#[derive(Clone, Copy, Debug)]
+pub struct Written {
+    /// Files of all kinds.
+    pub files: usize,
+    /// Their size.
+    pub bytes: u64,
+}
+
+/// Writes a site of these model folders, in the order in which they are offered, with the page's module from `wasm`. An
+/// earlier site in the same place is replaced in one step.
+///
+/// # Errors
+/// Naming the model or file that cannot be used; if something else than a site stands at `out`, or it cannot be written.
+/// What was there is unchanged then.
+pub fn write(out: &Path, models: &[PathBuf], samples: &[Sample], wasm: &Path) -> Result<Written> {
+    if models.is_empty() {
+        bail!("a site needs at least one model");
+    }
+    check_replaceable(out)?;
+    atomic::replace_folder(out, |folder| fill(folder, models, samples, wasm))
+        .with_context(|| format!("the site {} was not written", out.display()))?;
+    measure(out)
+}
+
+fn fill(folder: &Path, models: &[PathBuf], samples: &[Sample], wasm: &Path) -> Result<()> {
+    for name in ["wasm", "files", "samples"] {
+        fs::create_dir(folder.join(name)).with_context(|| format!("folder {name} cannot be made"))?;
+    }
+    for (name, bytes) in PAGE {
+        atomic::write_new(folder, name, bytes)?;
+    }
+    let mut module_bytes = 0;
+    for name in [GLUE, MODULE] {
+        let path = wasm.join(name);
+        let bytes = fs::read(&path).with_context(|| {
+            format!("{} cannot be read: --wasm needs a folder that holds {GLUE} and {MODULE}", path.display())
+        })?;
+        atomic::write_new(folder, &format!("wasm/{name}"), &bytes)?;
+        module_bytes = bytes.len() as u64;
+    }
+    let models = models.iter().map(|model| add_model(folder, model)).collect::<Result<Vec<_>>>()?;
+    let mut indexed = Vec::new();
+    for (i, sample) in samples.iter().enumerate() {
+        let path = format!("samples/{:03}.{}", i + 1, sample.extension);
+        atomic::write_new(folder, &path, &sample.bytes)?;
+        indexed.push(IndexedSample { name: &sample.name, class: sample.class.as_deref(), path });
+    }
+    let index = Index { version: INDEX_VERSION, module_bytes, models, samples: indexed };
+    atomic::write_new(folder, INDEX, &serde_json::to_vec_pretty(&index)?)
+}
+
+/// Copies a model's files to where their content belongs, after checking that the whole model can be used.
+fn add_model(folder: &Path, model: &Path) -> Result<IndexedModel> {
+    model_dir::read(model)?;
+    let manifest = model_dir::read_manifest(model)?;
+    let mut files = BTreeMap::new();
+    for name in manifest.files.iter().map(|file| file.name.as_str()) {
+        files.insert(name.to_owned(), add_file(folder, model, name)?.0);
+    }
+    let (path, id) = add_file(folder, model, MANIFEST)?;
+    let bytes = manifest.total_bytes();
+    let Manifest { name, classes, .. } = manifest;
+    Ok(IndexedModel { id, name, classes, bytes, manifest: path, files })
+}
+
+/// Copies one file, unless another model brought it already: its path on the site, and the beginning of its hash.
+fn add_file(folder: &Path, model: &Path, name: &str) -> Result<(String, String)> {
+    let bytes = fs::read(model.join(name)).with_context(|| format!("{} cannot be read", model.join(name).display()))?;
+    let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let extension = Path::new(name).extension().and_then(|e| e.to_str()).unwrap_or("bin");
+    let path = format!("files/{hash}.{extension}");
+    if !folder.join(&path).exists() {
+        atomic::write_new(folder, &path, &bytes)?;
+    }
+    Ok((path, hash[..16].to_owned()))
+}
+
+/// Photos of a folder, in the order of their names; those in its folders are of the class that the folder is named after.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn read_samples(folder: &Path) -> Result<Vec<Sample>> {
+    let mut samples = Vec::new();
+    for entry in sorted(folder)? {
+        if entry.is_dir() {
+            let class = file_name(&entry);
+            for path in sorted(&entry)?.into_iter().filter(|path| path.is_file()) {
+                samples.push(read_sample(&path, Some(class.clone()))?);
+            }
+        } else {
+            samples.push(read_sample(&entry, None)?);
+        }
+    }
+    Ok(samples)
+}
+
+fn read_sample(path: &Path, class: Option<String>) -> Result<Sample> {
+    let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Sample { name: part(path.file_stem()), class, bytes, extension: part(path.extension()).to_lowercase() })
+}
+
+fn sorted(folder: &Path) -> Result<Vec<PathBuf>> {
+    let cannot = || format!("the samples' folder {} cannot be read", folder.display());
+    let entries = fs::read_dir(folder).with_context(cannot)?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>().with_context(cannot)?;
+    paths.retain(|path| !file_name(path).starts_with('.'));
+    paths.sort();
+    Ok(paths)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Nothing is deleted but an earlier site.
+fn check_replaceable(out: &Path) -> Result<()> {
+    let taken = out.is_dir() && !out.join(INDEX).is_file() && fs::read_dir(out)?.next().is_some();
+    if taken {
+        bail!("{} holds other things than a site (it has no {INDEX}): name another folder with --out", out.display());
+    }
+    Ok(())
+}
+
+fn measure(folder: &Path) -> Result<Written> {
+    let mut written = Written { files: 0, bytes: 0 };
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            let below = measure(&entry.path())?;
+            written.files += below.files;
+            written.bytes += below.bytes;
+        } else {
+            written.files += 1;
+            written.bytes += entry.metadata()?.len();
+        }
+    }
+    Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_compiled_in_as_a_whole() {
+        let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../web");
+        let on_disk: Vec<String> =
+            sorted(&web).unwrap().iter().map(|path| file_name(path)).filter(|name| name != "README.md").collect();
+        let compiled_in: Vec<&str> = PAGE.iter().map(|(name, _)| *name).collect();
+        assert_eq!(compiled_in, on_disk);
+    }
+
+    #[test]
+    fn only_a_site_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        check_replaceable(&folder.path().join("new")).unwrap();
+        check_replaceable(folder.path()).unwrap();
+        fs::write(folder.path().join("thesis.tex"), "…").unwrap();
+        let error = check_replaceable(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("holds other things than a site"), "{error}");
+        fs::write(folder.path().join(INDEX), "{}").unwrap();
+        check_replaceable(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_missing_model_or_module_is_named_and_nothing_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("site");
+        let missing = folder.path().join("no-model");
+        let error = format!("{:#}", write(&out, &[], &[], folder.path()).unwrap_err());
+        assert!(error.contains("at least one model"), "{error}");
+        let error = format!("{:#}", write(&out, std::slice::from_ref(&missing), &[], folder.path()).unwrap_err());
+        assert!(error.contains(GLUE) && error.contains("--wasm"), "{error}");
+        for name in [GLUE, MODULE] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let error = format!("{:#}", write(&out, &[missing], &[], folder.path()).unwrap_err());
+        assert!(error.contains("no-model cannot be used"), "{error}");
+        assert!(!out.exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "the module's two files alone");
+    }
+
+    #[test]
+    fn samples_are_found_with_their_class() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("gear")).unwrap();
+        for name in ["b.PNG", "gear/broken tooth.png", ".hidden"] {
+            fs::write(folder.path().join(name), name).unwrap();
+        }
+        let samples = read_samples(folder.path()).unwrap();
+        let found: Vec<_> =
+            samples.iter().map(|s| (s.name.as_str(), s.class.as_deref(), s.extension.as_str())).collect();
+        assert_eq!(found, [("b", None, "png"), ("broken tooth", Some("gear"), "png")]);
+    }
+}

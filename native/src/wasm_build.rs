@@ -1,0 +1,173 @@
+//! The page's WebAssembly module, built from this checkout and bound to JavaScript.
+//!
+//! wasm-bindgen is a library here, of the version that Cargo.lock names, so that there is no tool to install and the two
+//! halves cannot drift apart.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use wasm_bindgen_cli_support::Bindgen;
+
+/// JavaScript's half of the module.
+pub const GLUE: &str = "dinomaly.js";
+/// The module itself.
+pub const MODULE: &str = "dinomaly_bg.wasm";
+
+const TARGET: &str = "wasm32-unknown-unknown";
+/// See `[profile.wasm]` in Cargo.toml.
+const PROFILE: &str = "wasm";
+
+/// Builds the module and returns the folder that holds [`GLUE`] and [`MODULE`]. What is up to date is not built again.
+///
+/// # Errors
+/// If this program does not lie in its checkout any more, if the wasm target is neither there nor can be added, or if the
+/// build fails; the compiler has said why then.
+pub fn build() -> Result<PathBuf> {
+    let checkout = checkout()?;
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    if !has_target(&rustc, &checkout)? {
+        add_target("rustup", &checkout)?;
+    }
+    // Not the folder that this program was built into: whoever holds its lock would have to be waited for.
+    let target_dir = checkout.join("target/wasm-build");
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .current_dir(&checkout)
+        .args(["build", "--package", "dinomaly-wasm", "--target", TARGET, "--profile", PROFILE, "--target-dir"])
+        .arg(&target_dir);
+    // Flags that were meant for this program would replace those that .cargo/config.toml has for the module.
+    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_BUILD_RUSTFLAGS"] {
+        command.env_remove(variable);
+    }
+    let status = command.status().context("cargo cannot be started: install Rust from https://rustup.rs")?;
+    if !status.success() {
+        bail!("the page's module was not built ({status}): cargo says why above");
+    }
+    let out = target_dir.join("page");
+    bind(&target_dir.join(TARGET).join(PROFILE).join("dinomaly_wasm.wasm"), &out)?;
+    Ok(out)
+}
+
+/// The checkout that this program was built from.
+///
+/// # Errors
+/// If it is not there any more.
+pub fn checkout() -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"));
+    if !root.join("wasm/Cargo.toml").is_file() {
+        bail!(
+            "the checkout {} that this program was built from is gone: give a page module that was built before with --wasm, \
+             such as the folder wasm of another site",
+            root.display()
+        );
+    }
+    Ok(root.to_owned())
+}
+
+/// Sizes of a file as it is and compressed with gzip, as web servers send it, in bytes.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn sizes(path: &Path) -> Result<(u64, u64)> {
+    let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let mut encoder = GzEncoder::new(Counter(0), Compression::default());
+    encoder.write_all(&bytes)?;
+    Ok((bytes.len() as u64, encoder.finish()?.0))
+}
+
+/// Writes JavaScript's half and the module without what only the binding needs.
+fn bind(module: &Path, out: &Path) -> Result<()> {
+    let mut bindgen = Bindgen::new();
+    bindgen.web(true)?;
+    // Without a default, `init()` could not find the module that lies beside it.
+    bindgen.omit_default_module_path(false);
+    bindgen
+        .input_path(module)
+        .out_name("dinomaly")
+        .typescript(true)
+        .remove_name_section(true)
+        .remove_producers_section(true)
+        .generate(out)
+        .with_context(|| format!("{} cannot be bound to JavaScript", module.display()))
+}
+
+/// Whether the compiler has the target's standard library.
+fn has_target(rustc: &OsString, checkout: &Path) -> Result<bool> {
+    let output = Command::new(rustc)
+        .current_dir(checkout)
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("rustc cannot be started: install Rust from https://rustup.rs")?;
+    Ok(output.status.success() && Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
+}
+
+fn add_target(rustup: &str, checkout: &Path) -> Result<()> {
+    let added = Command::new(rustup).current_dir(checkout).args(["target", "add", TARGET]).status();
+    let by_hand = format!("add the target {TARGET} to your Rust toolchain");
+    match added {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => bail!("rustup target add {TARGET} failed ({status}): {by_hand}, then try again"),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            bail!(
+                "this Rust toolchain cannot compile for the browser and rustup is not installed: {by_hand}, or install Rust from https://rustup.rs"
+            )
+        }
+        Err(e) => Err(e).context(format!("rustup cannot be started: {by_hand}")),
+    }
+}
+
+/// Counts what is written to it.
+struct Counter(u64);
+
+impl Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_toolchain_without_rustup_gets_a_sentence() {
+        let error = add_target("no-such-rustup", Path::new(".")).unwrap_err().to_string();
+        assert!(error.contains("rustup is not installed") && error.contains(TARGET), "{error}");
+        // `false` stands for a rustup that cannot reach its server.
+        #[cfg(unix)]
+        assert!(add_target("false", Path::new(".")).unwrap_err().to_string().contains("failed"));
+    }
+
+    #[test]
+    fn missing_targets_are_noticed() {
+        // `false` stands for a compiler that does not know the target.
+        #[cfg(unix)]
+        assert!(!has_target(&"false".into(), Path::new(".")).unwrap());
+        let error = has_target(&"no-such-rustc".into(), Path::new(".")).unwrap_err().to_string();
+        assert!(error.contains("install Rust"), "{error}");
+    }
+
+    #[test]
+    fn both_sizes_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("zeros");
+        fs::write(&path, vec![0; 100_000]).unwrap();
+        let (raw, compressed) = sizes(&path).unwrap();
+        assert_eq!(raw, 100_000);
+        assert!((20..1000).contains(&compressed), "{compressed}");
+    }
+}
