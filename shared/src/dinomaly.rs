@@ -20,6 +20,10 @@ pub enum Stage {
     Bottleneck,
     /// Output of a decoder block.
     DecoderBlock(usize),
+    /// Mean of the target layers of a group.
+    EncodedGroup(usize),
+    /// Mean of the decoder's outputs of a group.
+    DecodedGroup(usize),
 }
 
 /// Sees every intermediate tensor of a forward pass.
@@ -190,10 +194,12 @@ impl<T: Clone> Dinomaly<T> {
     ) -> Result<Vec<T>> {
         let layers = self.encoder.forward(ops, patches, observe)?;
         let encoded = group_means(ops, &layers, &self.groups)?;
+        encoded.iter().enumerate().for_each(|(j, group)| observe(Stage::EncodedGroup(j), group));
         let fused = ops.mean(&layers)?;
         drop(layers);
         observe(Stage::Fused, &fused);
         let decoded = group_means(ops, &self.head.forward(ops, &fused, observe)?, &self.groups)?;
+        decoded.iter().enumerate().for_each(|(j, group)| observe(Stage::DecodedGroup(j), group));
         encoded.iter().zip(&decoded).map(|(e, d)| ops.cosine_distance(e, d)).collect()
     }
 }
