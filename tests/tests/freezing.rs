@@ -1,0 +1,138 @@
+//! Training reaches every trained tensor and no frozen one. candle loses gradients without a word in its fused layer
+//! norm and softmax, so both kinds of attention are tried.
+
+use std::cell::RefCell;
+
+use candle_core::{Device, Tensor};
+use dinomaly::features::encode;
+use dinomaly::head::TrainableHead;
+use dinomaly::schedule::Schedule;
+use dinomaly::train::{Settings, Trainer};
+use dinomaly_core::Result;
+use dinomaly_core::config::{EncoderConfig, Mixer, ModelConfig};
+use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::ops::{Linear, Norm, Ops, Then};
+use dinomaly_core::tensor::HostTensor;
+use dinomaly_core::weights::{Weights, encoder_shapes, head_shapes};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Patches on a side, and photos in the batch.
+const GRID: usize = 3;
+const PHOTOS: usize = 2;
+
+/// candle, remembering what it was given to hold.
+struct Recorder {
+    inner: Candle<'static>,
+    uploaded: RefCell<Vec<Tensor>>,
+}
+
+impl Ops for Recorder {
+    type Tensor = Tensor;
+
+    fn upload(&self, tensor: &HostTensor) -> Result<Tensor> {
+        let tensor = self.inner.upload(tensor)?;
+        self.uploaded.borrow_mut().push(tensor.clone());
+        Ok(tensor)
+    }
+
+    fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
+        self.inner.linear(x, layer, then)
+    }
+
+    fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
+        self.inner.layer_norm(x, norm)
+    }
+
+    fn attention(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
+        self.inner.attention(qkv, heads)
+    }
+
+    fn linear_attention(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
+        self.inner.linear_attention(qkv, heads)
+    }
+
+    fn embed(&self, patches: &Tensor, prefix: &Tensor, positions: &Tensor) -> Result<Tensor> {
+        self.inner.embed(patches, prefix, positions)
+    }
+
+    fn mean(&self, xs: &[Tensor]) -> Result<Tensor> {
+        self.inner.mean(xs)
+    }
+
+    fn cosine_distance(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        self.inner.cosine_distance(a, b)
+    }
+}
+
+#[test]
+fn gradients_reach_all_that_is_trained_and_nothing_that_is_frozen() {
+    for mixer in [Mixer::Linear, Mixer::Softmax] {
+        let config = config(mixer);
+        let mut generator = ChaCha8Rng::seed_from_u64(1);
+        let mut random = |shape: &[usize]| -> Vec<f32> {
+            (0..shape.iter().product()).map(|_| generator.random_range(-1.0..1.0)).collect()
+        };
+        let shapes = encoder_shapes(&config.encoder, config.encoder_blocks_run()).unwrap();
+        let weights = shapes.into_iter().map(|(name, shape)| {
+            let values = random(&shape);
+            (name, HostTensor::f32(shape, values).unwrap())
+        });
+        let weights = Weights(weights.collect());
+
+        let ops = Recorder { inner: Candle::infer(Device::Cpu), uploaded: RefCell::default() };
+        let encoder = weights.encoder(&ops, &config, GRID).unwrap();
+        let frozen = ops.uploaded.into_inner();
+        let patches = [PHOTOS, GRID * GRID, 3 * config.encoder.patch_size.pow(2)];
+        let patches = Tensor::from_vec(random(&patches), &patches, &Device::Cpu).unwrap();
+        let features = encode(&ops.inner, &encoder, &config, &patches).unwrap();
+
+        let head = TrainableHead::fresh(&config, 0, &Device::Cpu).unwrap();
+        let settings = Settings { batch: PHOTOS, seed: 0, schedule: Schedule::official(100), gradient_clip: 0.1 };
+        let trainer = Trainer::new(config.clone(), settings, head, Device::Cpu).unwrap();
+        let gradients = trainer.loss(&features).unwrap().backward().unwrap();
+
+        let trained = &trainer.head.variables;
+        assert_eq!(trained.len(), head_shapes(&config).unwrap().len());
+        for (name, var) in trained {
+            let gradient = gradients.get(var).unwrap_or_else(|| panic!("{mixer:?}: {name} has no gradient"));
+            assert_eq!(gradient.dims(), var.dims(), "{mixer:?}: {name}");
+            let values: Vec<f32> = gradient.flatten_all().unwrap().to_vec1().unwrap();
+            // Row by row: without the softmax's gradient those of queries and keys would be zero, those of values not.
+            let row = if var.rank() == 2 { var.dims()[1] } else { values.len() };
+            for (i, row) in values.chunks_exact(row).enumerate() {
+                let largest = row.iter().fold(0f32, |largest, v| largest.max(v.abs()));
+                assert!(
+                    largest > 0.0 && largest.is_finite(),
+                    "{mixer:?}: the gradient of {name}, row {i}, is {largest}"
+                );
+            }
+        }
+        // Two for the patch embedding, prefix, positions, and twelve a block.
+        assert_eq!(frozen.len(), 4 + 12 * config.encoder_blocks_run());
+        let reached = frozen.iter().filter(|tensor| tensor.is_variable() || gradients.get(tensor).is_some()).count();
+        assert_eq!(reached, 0, "{mixer:?}: {reached} of {} frozen tensors have a gradient", frozen.len());
+        println!(
+            "{mixer:?}: {} trained tensors have a gradient, {} frozen ones have none",
+            trained.len(),
+            frozen.len()
+        );
+    }
+}
+
+fn config(mixer: Mixer) -> ModelConfig {
+    let mut config = ModelConfig::published(EncoderConfig {
+        name: "test".into(),
+        hidden_size: 12,
+        num_attention_heads: 3,
+        num_hidden_layers: 12,
+        intermediate_size: 20,
+        patch_size: 4,
+        num_register_tokens: 2,
+        position_grid: 2,
+        layer_norm_eps: 1e-6,
+    })
+    .unwrap();
+    config.decoder.mixer = mixer;
+    config
+}
