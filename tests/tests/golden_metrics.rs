@@ -66,6 +66,10 @@ impl Comparison {
 /// One case: all numbers in `expected.json` and all curves beside the maps.
 fn compare(folder: &Path, case: &str, entry: &Value) -> usize {
     let path = folder.join(format!("{case}.safetensors"));
+    if !path.is_file() {
+        println!("not compared: {case} ({} is not there)", path.display());
+        return 0;
+    }
     let tensors = read_golden(&path);
     let (maps, width) = (&tensors["maps"].values, tensors["maps"].shape[2]);
     let pixels = width * tensors["maps"].shape[1];
@@ -120,7 +124,7 @@ fn compare(folder: &Path, case: &str, entry: &Value) -> usize {
             check.number("min_fpr", Ok(curve.fprs.iter().copied().fold(f64::MAX, f64::min)), &diagnostics["min_fpr"]);
             check.number("recomputed_from_curve", area, &diagnostics["recomputed_from_curve"]);
         }
-        Err(reason) => assert!(diagnostics["curve"].is_string(), "{case}: no curve ({reason}), expected one"),
+        Err(reason) => assert!(!stored.contains_key("pro_values"), "{case}: no curve ({reason}), expected one"),
     }
     compare_table(case, &parts, &labels, scores, width, &values);
     check.compared
