@@ -86,7 +86,10 @@ fn fresh_folder(path: &Path) -> Result<TempDir> {
 fn exchange(fresh: TempDir, path: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     match renameat_with(CWD, fresh.path(), CWD, path, RenameFlags::EXCHANGE) {
-        Ok(()) => Ok(drop(fresh)),
+        Ok(()) => {
+            drop(fresh);
+            Ok(())
+        }
         // Some file systems (NFS, FAT) cannot.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOTSUP | rustix::io::Errno::NOSYS) => {
             exchange_slowly(fresh, path)

@@ -287,6 +287,30 @@ fn each_wrong_tensor_is_named_with_its_file() {
 }
 
 #[test]
+fn a_tensor_in_two_shards_is_named_with_the_second() {
+    let mut files = files(&model());
+    let (first, second) = (shard(&files, "head"), Weights([one_of(&model().weights)].into()));
+    let second = crate::safetensors_io::write(&second, None).unwrap();
+    let entry = FileEntry::of(String::new(), Kind::Head, Some(Storage::Float32), &second);
+    let name = manifest::shard_name(Kind::Head, &entry.sha256, 2, 2);
+    let renamed = first.replace("of-00001", "of-00002");
+    edit_manifest(&mut files, |manifest| {
+        let listed = manifest["files"].as_array_mut().unwrap();
+        listed.iter_mut().find(|entry| entry["name"] == first).unwrap()["name"] = renamed.clone().into();
+        listed.push(serde_json::to_value(FileEntry { name: name.clone(), ..entry }).unwrap());
+    });
+    let bytes = files.remove(&first).unwrap();
+    files.extend([(renamed, bytes), (name.clone(), second)]);
+    let expected = format!("model file {name}: tensor decoder.2.norm1.weight: is in an earlier shard too");
+    assert_eq!(refusal(&files), expected);
+}
+
+fn one_of(weights: &Weights) -> (String, HostTensor) {
+    let name = "decoder.2.norm1.weight";
+    (name.into(), weights.0[name].clone())
+}
+
+#[test]
 fn int8_is_for_linear_weights_only() {
     let mut quantized = model();
     quantized.weights = quantize(&quantized.weights).unwrap().0;
