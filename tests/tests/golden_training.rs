@@ -31,10 +31,7 @@ fn losses_and_gradients() {
     let mut total = Tally::default();
     for case in cases() {
         let Some(stored) = file(&case, "grads") else { continue };
-        let Some(input) = file(&case, "forward").and_then(|mut forward| forward.remove("input")) else {
-            println!("not run: {}/grads (its input is in forward.safetensors, which is not there)", case.name);
-            continue;
-        };
+        let Some(input) = input(&case) else { continue };
         let mut tally = Tally::default();
         for (rate, expected) in case.meta["loss"].as_object().into_iter().flatten() {
             gradients(&case, &input, rate, expected, &stored, &mut tally);
@@ -193,8 +190,9 @@ fn dropout() {
 fn trajectories() {
     let mut total = Tally::default();
     for case in cases() {
-        let Some(input) = file(&case, "forward").and_then(|mut forward| forward.remove("input")) else { continue };
-        for (name, run) in case.meta["traj"].as_object().into_iter().flatten() {
+        let Some(runs) = case.meta["traj"].as_object() else { continue };
+        let Some(input) = input(&case) else { continue };
+        for (name, run) in runs {
             let mut tally = Tally::default();
             trajectory(&case, &input, name, run, &mut tally);
             tally.print(&format!("{}/traj_{name}", case.name));
@@ -416,6 +414,15 @@ fn compare_loss(tally: &mut Tally, name: &str, loss: &Tensor, expected: &Value) 
 fn file(case: &Case, stem: &str) -> Option<BTreeMap<String, Golden>> {
     let path = case.folder.join(format!("{stem}.safetensors"));
     entries(&case.folder).contains(&path).then(|| read_golden(&path))
+}
+
+/// The photos of a case, or `None` after saying that they are not there.
+fn input(case: &Case) -> Option<Golden> {
+    let input = file(case, "forward").and_then(|mut forward| forward.remove("input"));
+    if input.is_none() {
+        println!("not run: training of {} (its input is in forward.safetensors, which is not there)", case.name);
+    }
+    input
 }
 
 /// A photo batch's features as training has them: from the encoder through the cache.
