@@ -23,12 +23,18 @@ enum Command {
     Detect(commands::detect::Args),
     /// Make a model smaller: int8 weights
     Quantize(commands::quantize::Args),
+    /// Make a small encoder that imitates a large one
+    Distill(commands::distill::Args),
+    /// Draw photo-like products with defects and masks, from a seed
+    Generate(commands::generate::Args),
     /// Show what a model is, its size and the work of a photo
     Inspect(commands::inspect::Args),
     /// Write a web page with models: a folder of static files for any web server
     Site(commands::site::Args),
     /// Serve such a folder on this machine
     Serve(commands::serve::Args),
+    /// Show the page with the embedded model: builds, writes and serves a site
+    Demo(commands::demo::Args),
 }
 
 impl Cli {
@@ -42,9 +48,12 @@ impl Cli {
             Command::Evaluate(args) => commands::evaluate::run(&args),
             Command::Detect(args) => commands::detect::run(&args),
             Command::Quantize(args) => commands::quantize::run(&args),
+            Command::Distill(args) => commands::distill::run(&args),
+            Command::Generate(args) => commands::generate::run(&args),
             Command::Inspect(args) => commands::inspect::run(&args),
             Command::Site(args) => commands::site::run(&args),
             Command::Serve(args) => commands::serve::run(&args),
+            Command::Demo(args) => commands::demo::run(&args),
         }
     }
 }

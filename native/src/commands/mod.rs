@@ -1,7 +1,10 @@
 //! The commands, one file each: arguments and flow; the work is done by the library's modules.
 
+pub mod demo;
 pub mod detect;
+pub mod distill;
 pub mod evaluate;
+pub mod generate;
 pub mod inspect;
 pub mod options;
 pub mod quantize;

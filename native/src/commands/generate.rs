@@ -1,0 +1,85 @@
+//! `dinomaly generate`: a data set of generated products with defects and masks.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::dataset::Dataset;
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::synth::dataset::Plan;
+use crate::synth::{Class, baseline};
+
+/// Arguments of `dinomaly generate`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Folder to write the data set to (MVTec-AD layout); must not exist yet, or be empty
+    out: PathBuf,
+    /// Generate these classes only: blister, board, fabric, gear
+    #[arg(long, value_delimiter = ',', value_name = "CLASS,…", value_parser = parse_class)]
+    classes: Vec<Class>,
+    /// Side of the photos in pixels
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(32..=2048))]
+    size: u32,
+    /// Good photos to train on, for each class
+    #[arg(long, default_value_t = 160, value_parser = clap::value_parser!(u32).range(1..))]
+    train: u32,
+    /// Good test photos, for each class
+    #[arg(long, default_value_t = 40)]
+    good: u32,
+    /// Test photos of each kind of defect
+    #[arg(long, default_value_t = 10)]
+    defective: u32,
+    /// Seed: the same seed gives the same photos on every machine
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Also print how well trivial detectors, which look at single pixels, do on what was written
+    #[arg(long)]
+    baseline: bool,
+}
+
+fn parse_class(name: &str) -> Result<Class, String> {
+    let known = || Class::ALL.map(Class::name).join(", ");
+    Class::ALL
+        .into_iter()
+        .find(|c| c.name() == name)
+        .ok_or_else(|| format!("there is no class {name}, only {}", known()))
+}
+
+/// Writes the data set.
+///
+/// # Errors
+/// If the folder is taken or cannot be written, or Ctrl-C was pressed; nothing stays then.
+pub fn run(args: &Args) -> Result<()> {
+    let interrupt = Interrupt::listen("the unfinished data set is removed")?;
+    let mut classes = if args.classes.is_empty() { Class::ALL.to_vec() } else { args.classes.clone() };
+    classes.sort_by_key(|class| class.name());
+    classes.dedup();
+    let plan = Plan {
+        classes,
+        size: args.size as usize,
+        seed: args.seed,
+        train: args.train as usize,
+        good: args.good as usize,
+        defective: args.defective as usize,
+    };
+    let progress = Progress::new("drawing", plan.photos(), "photos");
+    plan.write(&args.out, || {
+        progress.advance(1, String::new);
+        if interrupt.asked() {
+            bail!("stopped: nothing was written to {}", args.out.display());
+        }
+        Ok(())
+    })?;
+    progress.finish();
+    println!("{} photos of {} classes in {}", plan.photos(), plan.classes.len(), args.out.display());
+    if args.baseline {
+        for class in Dataset::open(&args.out, &[])?.classes {
+            println!("\n{:42} I-AUROC  P-AUROC", class.name);
+            for found in baseline::measure_class(&class)? {
+                println!("{:42} {:7.1}  {:7.1}", found.detector.name(), 100.0 * found.image, 100.0 * found.pixel);
+            }
+        }
+    }
+    Ok(())
+}
