@@ -73,7 +73,11 @@ async function run(index, model) {
     ready(description);
     gallery.resume(opened, description);
   } catch (error) {
-    if (opened === detector) failed(error);
+    if (opened !== detector) return;
+    // Downloads that go on would still report.
+    detector.close();
+    detector = undefined;
+    failed(error);
   }
 }
 

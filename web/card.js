@@ -62,7 +62,8 @@ export class Card {
     const canvas = make('canvas');
     canvas.setAttribute('role', 'img');
     this.#picture = new Picture(canvas, detection);
-    this.stage = make('div', { className: 'stage' }, canvas);
+    this.stage = make('button', { type: 'button', className: 'stage', title: 'Larger or smaller' }, canvas);
+    this.stage.addEventListener('click', () => this.element.classList.toggle('wide'));
     await this.judge(description, detector, product);
     this.draw(opacity);
     this.element.dataset.state = 'done';

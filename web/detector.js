@@ -68,7 +68,7 @@ export class Detector {
         if (this.#closed || (name !== 'DeviceError' && name !== 'Crash')) throw error;
         if (name === 'DeviceError' && failures > 0) this.device = 'wasm';
         const description = await this.open();
-        if (name === 'DeviceError' && failures > 0) description.device.fallback = message;
+        if (name === 'DeviceError' && failures > 0) description.device.fallback = `it failed again and again (${message})`;
         reopened(description);
         if (name === 'Crash') throw named(name, `photo ${file.name}: ${message}`);
         if (failures > 1) throw error;

@@ -6,15 +6,16 @@ const CACHE = 'dinomaly-files';
 /**
  * Fetches a file and tells how it grows.
  * @param {string} url
+ * @param {string} name what it is called where it cannot be had
  * @param {(bytes: number) => void} grew called with the size of each piece
  * @returns {Promise<Uint8Array<ArrayBuffer>>}
  */
-export async function fetchBytes(url, grew) {
-  const response = await request(url);
+export async function fetchBytes(url, name, grew) {
+  const response = await request(url, name);
   /** @type {Uint8Array[]} */
   const pieces = [];
   let size = 0;
-  for await (const piece of pieceByPiece(response, url)) {
+  for await (const piece of pieceByPiece(response, name)) {
     pieces.push(piece);
     size += piece.length;
     grew(piece.length);
@@ -34,8 +35,9 @@ export async function fetchBytes(url, grew) {
  * @param {(bytes: number) => void} grew
  */
 export async function fetchModule(url, grew) {
-  const response = await request(url);
-  const pieces = pieceByPiece(response, url);
+  const name = 'the detector';
+  const response = await request(url, name);
+  const pieces = pieceByPiece(response, name);
   const body = new ReadableStream({
     async pull(controller) {
       try {
@@ -51,32 +53,32 @@ export async function fetchModule(url, grew) {
   return new Response(body, { headers: { 'Content-Type': 'application/wasm' } });
 }
 
-/** @param {string} url */
-async function request(url) {
+/**
+ * @param {string} url
+ * @param {string} name
+ */
+async function request(url, name) {
   const response = await fetch(url).catch(() => undefined);
-  if (!response) throw new Error(`${fileName(url)} could not be fetched: check the connection and load the page again`);
-  if (!response.ok) throw new Error(`${fileName(url)} could not be fetched: the server answered ${response.status}`);
+  if (!response) throw new Error(`${name} could not be fetched: check the connection and load the page again`);
+  if (!response.ok) throw new Error(`${name} could not be fetched: the server answered ${response.status}`);
   return response;
 }
 
 /**
  * @param {Response} response
- * @param {string} url
+ * @param {string} name
  */
-async function* pieceByPiece(response, url) {
+async function* pieceByPiece(response, name) {
   const reader = response.body?.getReader();
   if (!reader) return;
   for (;;) {
     const { done, value } = await reader.read().catch(() => {
-      throw new Error(`${fileName(url)} broke off: check the connection and load the page again`);
+      throw new Error(`${name} broke off: check the connection and load the page again`);
     });
     if (done) return;
     yield value;
   }
 }
-
-/** @param {string} url */
-const fileName = (url) => new URL(url).pathname.split('/').pop();
 
 /** Files whose URL names their content, kept in the browser's cache; where that is not to be had, nowhere. */
 export class Store {

@@ -3,7 +3,6 @@
 
 import { Card } from './card.js';
 import { byId } from './dom.js';
-import { picture } from './picture.js';
 
 /** @import {Description} from './types.js' */
 /** @import {Detector} from './detector.js' */
@@ -157,7 +156,7 @@ export class Gallery {
     const ramp = Float32Array.from({ length: 256 }, (_, i) => (i / 255) * 2 * threshold);
     const rgba = await detector.colours(ramp, null).catch(() => undefined);
     if (!rgba) return;
-    const row = picture(new Uint8ClampedArray(rgba.buffer, rgba.byteOffset, rgba.length), 256);
-    byId('scale', HTMLCanvasElement).getContext('2d')?.drawImage(row, 0, 0);
+    const row = new ImageData(new Uint8ClampedArray(rgba), 256);
+    byId('scale', HTMLCanvasElement).getContext('2d')?.putImageData(row, 0, 0);
   }
 }

@@ -3,6 +3,9 @@
 
 /** @import {Detection} from './types.js' */
 
+/** A small photo is enlarged to this length of its longer side, in pixels, so that what is drawn on it stays sharp. */
+const SMALLEST = 640;
+
 /** @type {HTMLCanvasElement | undefined} */
 let stripes;
 
@@ -17,13 +20,14 @@ export class Picture {
    * @param {Detection} detection
    */
   constructor(canvas, detection) {
-    const { preview, previewWidth, region, width } = detection;
+    const { preview, previewWidth, region, width, height } = detection;
     this.canvas = canvas;
     this.#photo = picture(preview, previewWidth);
-    canvas.width = this.#photo.width;
-    canvas.height = this.#photo.height;
-    const scale = canvas.width / width;
-    this.#region = region.map((edge) => edge * scale);
+    const enlarged = Math.max(1, SMALLEST / Math.max(this.#photo.width, this.#photo.height));
+    canvas.width = Math.round(this.#photo.width * enlarged);
+    canvas.height = Math.round(this.#photo.height * enlarged);
+    const [across, down] = [canvas.width / width, canvas.height / height];
+    this.#region = region.map((edge, i) => edge * (i % 2 === 0 ? across : down));
   }
 
   /**
@@ -31,7 +35,7 @@ export class Picture {
    * @param {number} side
    */
   paint(rgba, side) {
-    this.#heat = picture(new Uint8ClampedArray(rgba.buffer, rgba.byteOffset, rgba.length), side);
+    this.#heat = picture(new Uint8ClampedArray(rgba), side);
   }
 
   /** @param {number} opacity of the heatmap, 0 to 1 */
@@ -41,7 +45,7 @@ export class Picture {
     const { width, height } = this.canvas;
     const [x0, y0, x1, y1] = this.#region;
     context.globalAlpha = 1;
-    context.drawImage(this.#photo, 0, 0);
+    context.drawImage(this.#photo, 0, 0, width, height);
     if (this.#heat) {
       context.globalAlpha = opacity;
       context.drawImage(this.#heat, x0, y0, x1 - x0, y1 - y0);
@@ -70,7 +74,7 @@ export class Picture {
  * @param {Uint8ClampedArray<ArrayBuffer>} rgba
  * @param {number} width
  */
-export function picture(rgba, width) {
+function picture(rgba, width) {
   const canvas = document.createElement('canvas');
   canvas.width = width;
   canvas.height = rgba.length / 4 / width;

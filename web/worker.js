@@ -60,7 +60,7 @@ async function load({ base, index, model }) {
 
   const [store, manifest] = await Promise.all([
     Store.open(),
-    fetchBytes(url(model.manifest), () => {}),
+    fetchBytes(url(model.manifest), 'manifest.json', () => {}),
     initialise({ module_or_path: fetchModule(url('wasm/dinomaly_bg.wasm'), grew) }),
   ]);
   const opened = new Detector(manifest);
@@ -78,7 +78,7 @@ async function load({ base, index, model }) {
         // Damaged in the cache: fetched again below.
       }
     }
-    const bytes = await fetchBytes(url(path), grew);
+    const bytes = await fetchBytes(url(path), `model file ${name}`, grew);
     opened.add(name, bytes);
     await store.put(url(path), bytes);
   };

@@ -35,7 +35,8 @@ pub fn save(path: &Path, optimizer: &StableAdamW, run: &impl Serialize) -> Resul
     let mut tensors: Vec<(String, Tensor)> = Vec::new();
     for (name, var, moments) in &optimizer.parameters {
         let (mean, square, largest) = (&moments.mean, &moments.square, &moments.largest);
-        for (part, tensor) in [("parameter", var.as_tensor()), ("mean", mean), ("square", square), ("largest", largest)] {
+        for (part, tensor) in [("parameter", var.as_tensor()), ("mean", mean), ("square", square), ("largest", largest)]
+        {
             tensors.push((format!("{part}/{name}"), tensor.to_device(&Device::Cpu)?.contiguous()?));
         }
     }
@@ -83,7 +84,8 @@ pub fn restore(path: &Path, optimizer: &mut StableAdamW) -> Result<()> {
     let mut tensors = candle_core::safetensors::load(path, &device)
         .with_context(|| format!("checkpoint {} cannot be read", path.display()))?;
     let mut take = |name: String, shape: &[usize]| {
-        let tensor = tensors.remove(&name).with_context(|| format!("checkpoint {}: {name} is missing", path.display()))?;
+        let tensor =
+            tensors.remove(&name).with_context(|| format!("checkpoint {}: {name} is missing", path.display()))?;
         if tensor.dims() != shape {
             bail!("checkpoint {}: {name} has shape {:?}, expected {shape:?}", path.display(), tensor.dims());
         }

@@ -85,11 +85,7 @@ impl Class {
             for path in photos(&kind)? {
                 let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
                 let mask = folder.join("ground_truth").join(&name).join(format!("{stem}_mask.png"));
-                test.push(TestPhoto {
-                    path,
-                    defect: (!good).then(|| name.clone()),
-                    mask: (!good).then_some(mask),
-                });
+                test.push(TestPhoto { path, defect: (!good).then(|| name.clone()), mask: (!good).then_some(mask) });
             }
         }
         Ok(Self { name: folder_name(folder), train, test })

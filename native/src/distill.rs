@@ -118,7 +118,8 @@ impl Distiller {
         let no_noise = |x: &Tensor| Ok(x.clone());
         let ops = Candle::train(self.device.clone(), &no_noise);
         let geometry = self.student_geometry();
-        let patches = patches(&pictures, &Preprocessor::imagenet(geometry), self.settings.student.patch_size, &self.device)?;
+        let patches =
+            patches(&pictures, &Preprocessor::imagenet(geometry), self.settings.student.patch_size, &self.device)?;
         let features = encode(&ops, &self.student, &self.config, &patches)?;
         let mut loss: Option<Tensor> = None;
         for ((features, target), projection) in features.groups.iter().zip(&targets).zip(&self.projections) {
@@ -213,7 +214,8 @@ impl Distiller {
             batches.push(self.teacher.features(&self.pictures(batch), &self.device)?);
         }
         for target in 0..self.config.groups.len() {
-            let rows: Vec<Tensor> = batches.iter().map(|batch| Ok(batch[target].flatten_to(1)?)).collect::<Result<_>>()?;
+            let rows: Vec<Tensor> =
+                batches.iter().map(|batch| Ok(batch[target].flatten_to(1)?)).collect::<Result<_>>()?;
             let rows = Tensor::cat(&rows, 0)?;
             let mean = rows.mean_keepdim(0)?;
             let variance = rows.broadcast_sub(&mean)?.sqr()?.mean_keepdim(0)?;

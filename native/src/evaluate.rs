@@ -102,14 +102,7 @@ fn mask(photo: &TestPhoto, geometry: Geometry, size: (u32, u32), side: usize) ->
     }
     let mask = read_photo(path).with_context(|| format!("mask of photo {}", photo.path.display()))?;
     if (mask.width, mask.height) != size {
-        bail!(
-            "mask {} is {} × {} pixels, its photo {} × {}",
-            path.display(),
-            mask.width,
-            mask.height,
-            size.0,
-            size.1
-        );
+        bail!("mask {} is {} × {} pixels, its photo {} × {}", path.display(), mask.width, mask.height, size.0, size.1);
     }
     Ok(Some(geometry.mask(&mask, side)))
 }

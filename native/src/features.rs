@@ -117,7 +117,9 @@ impl FeatureCache {
             parts.push(&features.fused);
         }
         let batch = Tensor::stack(&parts, 1)?;
-        if batch.dims()[1..] != [parts.len(), self.tokens, self.channels] || parts.len() * self.tokens * self.channels != self.photo_values() {
+        if batch.dims()[1..] != [parts.len(), self.tokens, self.channels]
+            || parts.len() * self.tokens * self.channels != self.photo_values()
+        {
             bail!("features of shape {:?} do not fit the cache", batch.dims());
         }
         for photo in batch.flatten_from(1)?.to_vec2::<f32>()? {
@@ -127,7 +129,10 @@ impl FeatureCache {
                 let mut file = self.file.lock().expect("no thread panics while it holds the file");
                 file.seek(SeekFrom::Start(self.spilled as u64 * self.photo_bytes()))?;
                 file.write_all(bytemuck::cast_slice(&photo)).with_context(|| {
-                    format!("the feature cache is full after {} photos: free disk space or raise --cache-memory", self.len())
+                    format!(
+                        "the feature cache is full after {} photos: free disk space or raise --cache-memory",
+                        self.len()
+                    )
                 })?;
                 self.spilled += 1;
             }

@@ -41,9 +41,7 @@ impl TrainableHead {
     /// # Errors
     /// A missing or misshapen tensor, by name.
     pub fn from_weights(config: &ModelConfig, weights: &Weights, device: &Device) -> dinomaly_core::Result<Self> {
-        Self::build(config, &mut |name, shape| {
-            Ok(Var::from_slice(&weights.get(name, shape)?.to_f32(), shape, device)?)
-        })
+        Self::build(config, &mut |name, shape| Ok(Var::from_slice(&weights.get(name, shape)?.to_f32(), shape, device)?))
     }
 
     fn build(
@@ -66,7 +64,12 @@ impl TrainableHead {
     /// If the device fails.
     pub fn weights(&self) -> dinomaly_core::Result<Weights> {
         let host = |var: &Var| HostTensor::f32(var.dims(), var.flatten_all()?.to_vec1::<f32>()?);
-        Ok(Weights(self.variables.iter().map(|(name, var)| Ok((name.clone(), host(var)?))).collect::<dinomaly_core::Result<_>>()?))
+        Ok(Weights(
+            self.variables
+                .iter()
+                .map(|(name, var)| Ok((name.clone(), host(var)?)))
+                .collect::<dinomaly_core::Result<_>>()?,
+        ))
     }
 }
 

@@ -36,8 +36,8 @@ impl Progress {
         let template = format!("{what} {{bar:30}} {{pos}}/{{len}} {unit} · {{eta}} left{{msg}}");
         bar.set_style(ProgressStyle::with_template(&template).expect("a valid template"));
         let now = Instant::now();
-        let plain = (!std::io::stderr().is_terminal())
-            .then(|| Mutex::new(Plain { last: now, begun: now, first: done as u64 }));
+        let plain =
+            (!std::io::stderr().is_terminal()).then(|| Mutex::new(Plain { last: now, begun: now, first: done as u64 }));
         Self { bar, plain, what, unit }
     }
 

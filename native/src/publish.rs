@@ -73,7 +73,8 @@ fn calibrate(detector: &PhotoDetector, dataset: &Dataset, split: &Split) -> Resu
     let photos: Vec<(String, PathBuf)> = if held_out {
         split.held_out.clone()
     } else {
-        let of_class = |class: &Class| class.train.iter().map(|photo| (class.name.clone(), photo.clone())).collect::<Vec<_>>();
+        let of_class =
+            |class: &Class| class.train.iter().map(|photo| (class.name.clone(), photo.clone())).collect::<Vec<_>>();
         dataset.classes.iter().flat_map(of_class).collect()
     };
     println!("calibrating on {} {} photos", photos.len(), if held_out { "held-out" } else { "training" });

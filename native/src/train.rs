@@ -5,8 +5,8 @@ use dinomaly_core::Result;
 use dinomaly_core::config::ModelConfig;
 use dinomaly_core::dinomaly::group_means;
 use dinomaly_core::executors::candle::{Candle, Noise};
-use rand::seq::SliceRandom;
 use rand::SeedableRng;
+use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 

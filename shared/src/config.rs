@@ -131,7 +131,7 @@ impl ModelConfig {
             ("encoder.num_attention_heads", e.num_attention_heads),
             ("decoder.num_attention_heads", self.decoder.num_attention_heads),
         ] {
-            if heads == 0 || e.hidden_size % heads != 0 {
+            if heads == 0 || !e.hidden_size.is_multiple_of(heads) {
                 return refuse(format!("{name} = {heads} does not divide hidden_size = {}", e.hidden_size));
             }
         }
@@ -139,7 +139,10 @@ impl ModelConfig {
             return refuse(format!("target_layers {:?} must be ascending and not empty", self.target_layers));
         }
         if let Some(&layer) = self.target_layers.iter().find(|&&layer| layer >= e.num_hidden_layers) {
-            return refuse(format!("target layer {layer} does not exist: the encoder has {} blocks", e.num_hidden_layers));
+            return refuse(format!(
+                "target layer {layer} does not exist: the encoder has {} blocks",
+                e.num_hidden_layers
+            ));
         }
         if self.decoder.num_hidden_layers != self.target_layers.len() {
             return refuse(format!(

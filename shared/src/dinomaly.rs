@@ -146,10 +146,7 @@ impl<T: Clone> Head<T> {
 /// # Errors
 /// Whatever the executor refuses.
 pub fn group_means<O: Ops>(ops: &O, layers: &[O::Tensor], groups: &[Vec<usize>]) -> Result<Vec<O::Tensor>> {
-    groups
-        .iter()
-        .map(|group| ops.mean(&group.iter().map(|&i| layers[i].clone()).collect::<Vec<_>>()))
-        .collect()
+    groups.iter().map(|group| ops.mean(&group.iter().map(|&i| layers[i].clone()).collect::<Vec<_>>())).collect()
 }
 
 /// A whole detector on one executor.

@@ -16,11 +16,13 @@ pub fn colour(value: f32) -> [u8; 3] {
     rgb
 }
 
-/// The map as an opaque picture of its own size: `[side, side, 4]`, RGBA. `range` are the values of the first and the last colour.
+/// The map as a picture of its own size, to be drawn over the photo: `[side, side, 4]`, RGBA, transparent where all is
+/// usual. `range` are the values of the first and the last colour.
 pub fn heat_rgba(map: &AnomalyMap, range: (f32, f32)) -> Vec<u8> {
     let pixel = |&value: &f32| {
-        let [r, g, b] = colour(normalised(value, range));
-        [r, g, b, 255]
+        let value = normalised(value, range);
+        let [r, g, b] = colour(value);
+        [r, g, b, (255.0 * presence(value)).round() as u8]
     };
     map.values.iter().flat_map(pixel).collect()
 }
@@ -32,7 +34,8 @@ pub fn range_around(threshold: f32) -> (f32, f32) {
 
 /// The map over its photo, in the photo's own size: `[height, width, 3]`, RGB.
 ///
-/// Inside `region` the map, interpolated, covers the photo with `opacity` 0..1. Outside the detector has seen nothing, which
+/// Inside `region` the map, interpolated, covers the photo with `opacity` 0..1 where something is unusual, and less where
+/// it is not. Outside the detector has seen nothing, which
 /// is shown whatever the opacity: the photo there is grey and hatched.
 ///
 /// # Errors
@@ -69,8 +72,9 @@ pub fn overlay(
         if !inside.is_empty() {
             let values = Between::new(y, region.1, region.3, map.side).row(map);
             for (at, pixel) in across.iter().zip(line[inside.start * 3..].chunks_exact_mut(3)) {
-                let heat = colour(normalised(at.blend(values[at.first], values[at.second]), range));
-                for (p, h) in pixel.iter_mut().zip(heat) {
+                let value = normalised(at.blend(values[at.first], values[at.second]), range);
+                let opacity = opacity * presence(value);
+                for (p, h) in pixel.iter_mut().zip(colour(value)) {
                     *p = (f32::from(*p) * (1.0 - opacity) + f32::from(h) * opacity).round() as u8;
                 }
             }
@@ -80,6 +84,13 @@ pub fn overlay(
         }
     }
     Ok(pixels)
+}
+
+/// How much of the heatmap is seen at a place of the scale: nothing where all is usual, so that the photo is seen as it is,
+/// everything from the middle on.
+fn presence(value: f32) -> f32 {
+    let x = ((value - 0.2) / 0.3).clamp(0.0, 1.0);
+    x * x * (3.0 - 2.0 * x)
 }
 
 /// Place of a value between the ends of a range, 0..1. A range without extent separates what is above it from what is not.
@@ -185,7 +196,7 @@ mod tests {
     #[test]
     fn range_spans_the_colours() {
         let heat = heat_rgba(&map(&[0.2, 0.3, 0.4, 0.9]), (0.2, 0.4));
-        assert_eq!(heat[..4], [0, 0, 4, 255]);
+        assert_eq!(heat[..4], [0, 0, 4, 0]);
         assert_eq!(heat[8..], [252, 255, 164, 255, 252, 255, 164, 255]);
         let flat = heat_rgba(&map(&[0.2, 0.3, 0.4, 0.9]), (0.3, 0.3));
         assert_eq!(flat[..4], flat[4..8], "not above a range without extent");
@@ -194,11 +205,11 @@ mod tests {
 
     #[test]
     fn the_map_is_stretched_over_the_region() {
-        let heat = overlay(&[0; 96], 8, 4, &map(&[0.0, 1.0, 0.0, 1.0]), WHOLE, (0.0, 1.0), 1.0).unwrap();
-        assert_eq!(pixel(&heat, 8, 0, 0), colour(0.0));
+        let heat = overlay(&[0; 96], 8, 4, &map(&[0.5, 1.0, 0.5, 1.0]), WHOLE, (0.0, 1.0), 1.0).unwrap();
+        assert_eq!(pixel(&heat, 8, 0, 0), colour(0.5));
         assert_eq!(pixel(&heat, 8, 7, 3), colour(1.0));
         // Centres of the map's columns lie at 2 and 6 of 8 pixels.
-        assert_eq!(pixel(&heat, 8, 3, 1), colour(0.375));
+        assert_eq!(pixel(&heat, 8, 3, 1), colour(0.6875));
     }
 
     #[test]
@@ -211,6 +222,16 @@ mod tests {
         let (x, y) = inside.max_by_key(|&(x, y)| pixel(&heat, 100, x, y)[1]).unwrap();
         // Map pixel (5, 2) is photo pixels 60..70, 40..45.
         assert!((60..70).contains(&x) && (40..45).contains(&y), "{x}, {y}");
+    }
+
+    #[test]
+    fn usual_places_are_seen_as_they_are() {
+        let photo: Vec<u8> = (0..96).collect();
+        let draw = |value| overlay(&photo, 8, 4, &map(&[value]), WHOLE, (0.0, 1.0), 1.0).unwrap();
+        assert_eq!(draw(0.2), photo);
+        assert_eq!(pixel(&draw(0.5), 8, 0, 0), colour(0.5));
+        let steps: Vec<u8> = (0..=10).map(|i| heat_rgba(&map(&[i as f32 / 10.0]), (0.0, 1.0))[3]).collect();
+        assert_eq!(steps, [0, 0, 0, 66, 189, 255, 255, 255, 255, 255, 255]);
     }
 
     #[test]

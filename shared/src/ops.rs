@@ -49,7 +49,12 @@ pub trait Ops {
     fn upload(&self, tensor: &HostTensor) -> Result<Self::Tensor>;
 
     /// `[batch, tokens, in]` → `[batch, tokens, out]`.
-    fn linear(&self, x: &Self::Tensor, layer: &Linear<Self::Tensor>, then: Then<'_, Self::Tensor>) -> Result<Self::Tensor>;
+    fn linear(
+        &self,
+        x: &Self::Tensor,
+        layer: &Linear<Self::Tensor>,
+        then: Then<'_, Self::Tensor>,
+    ) -> Result<Self::Tensor>;
 
     /// Normalises each row over its channels, sums in f32 at least, biased variance. Same shape.
     fn layer_norm(&self, x: &Self::Tensor, norm: &Norm<Self::Tensor>) -> Result<Self::Tensor>;

@@ -57,9 +57,7 @@ const SCALES: u32 = 41;
 /// The scale of least squared error; 1 for a row of zeros, or of values so small that their scale vanishes.
 fn best_scale(row: &[f32]) -> f32 {
     let widest = row.iter().fold(0.0_f32, |most, v| most.max(v.abs())) / LARGEST;
-    let error = |scale: f32| -> f64 {
-        row.iter().map(|&v| f64::from(rounded(v, scale) * scale - v).powi(2)).sum()
-    };
+    let error = |scale: f32| -> f64 { row.iter().map(|&v| f64::from(rounded(v, scale) * scale - v).powi(2)).sum() };
     let candidates = (0..SCALES).map(|i| widest * (1.0 - 0.5 * i as f32 / (SCALES - 1) as f32));
     let scales = candidates.filter(|&scale| scale > 0.0).map(|scale| (error(scale), scale));
     scales.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(1.0, |(_, scale)| scale)

@@ -65,9 +65,7 @@ impl HostTensor {
             Data::F16(values) => Cow::Owned(values.iter().map(|v| v.to_f32()).collect()),
             Data::Int8 { values, scales } => {
                 let row = values.len() / scales.len().max(1);
-                Cow::Owned(
-                    values.iter().enumerate().map(|(i, &v)| f32::from(v) * scales[i / row]).collect(),
-                )
+                Cow::Owned(values.iter().enumerate().map(|(i, &v)| f32::from(v) * scales[i / row]).collect())
             }
         }
     }

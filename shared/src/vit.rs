@@ -83,9 +83,5 @@ pub(crate) fn load_linear<T>(name: &str, inputs: usize, outputs: usize, load: &m
 
 /// Takes `{name}.weight [width]` and `{name}.bias [width]`.
 fn load_norm<T>(name: &str, width: usize, eps: f64, load: &mut Load<'_, T>) -> Result<Norm<T>> {
-    Ok(Norm {
-        weight: load(&format!("{name}.weight"), &[width])?,
-        bias: load(&format!("{name}.bias"), &[width])?,
-        eps,
-    })
+    Ok(Norm { weight: load(&format!("{name}.weight"), &[width])?, bias: load(&format!("{name}.bias"), &[width])?, eps })
 }

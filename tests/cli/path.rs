@@ -19,7 +19,8 @@ fn the_whole_path_from_photos_to_results() {
     assert!(csv.contains(&format!("{:.2}", 100.0 * auroc)), "{csv} holds no {auroc}");
 
     let class = names(&shop.path("data"))[0].clone();
-    let text = shop.succeed(shop.command(&format!("detect @model @data/{class}/test/good --class {class} --heatmaps @out")));
+    let text =
+        shop.succeed(shop.command(&format!("detect @model @data/{class}/test/good --class {class} --heatmaps @out")));
     assert_eq!(text.lines().count(), 4, "{text}");
     assert!(text.starts_with("photo,score,threshold,defective\n"), "{text}");
     assert_eq!(names(&shop.path("out")).len(), 3);
@@ -31,12 +32,17 @@ fn the_whole_path_from_photos_to_results() {
 
     let bytes = |model: &str| -> u64 {
         let files = std::fs::read_dir(shop.path(model)).unwrap();
-        files.map(|file| file.unwrap()).filter(|f| f.file_name().to_string_lossy().ends_with("safetensors")).map(|f| f.metadata().unwrap().len()).sum()
+        files
+            .map(|file| file.unwrap())
+            .filter(|f| f.file_name().to_string_lossy().ends_with("safetensors"))
+            .map(|f| f.metadata().unwrap().len())
+            .sum()
     };
     shop.succeed(shop.command("quantize @model --out @int8"));
     assert!(3 * bytes("int8") < bytes("model"), "{} and {} bytes", bytes("int8"), bytes("model"));
     let score = |text: &str| -> f64 { text.lines().nth(1).unwrap().split(',').nth(1).unwrap().parse().unwrap() };
-    let detect = |model: &str| score(&shop.succeed(shop.command(&format!("detect @{model} @data/{class}/test/good/000.png"))));
+    let detect =
+        |model: &str| score(&shop.succeed(shop.command(&format!("detect @{model} @data/{class}/test/good/000.png"))));
     let (f32, int8) = (detect("model"), detect("int8"));
     // Random weights of 64 channels round worse than trained ones.
     assert!((f32 - int8).abs() < 0.05 * f32, "{f32} and {int8}");
@@ -50,7 +56,8 @@ fn a_distilled_encoder_is_a_backbone() {
     let distill = "distill --teacher @encoder.safetensors --student @student.safetensors --width 64 --grid 2 --batch 4";
     let text = shop.succeed(shop.command(&format!("{distill} --iterations 3")));
     assert!(text.contains("encoder written to"), "{text}");
-    let train = "train @data --backbone @student.safetensors --out @model --resize 64 --crop 64 --batch 4 --iterations 2";
+    let train =
+        "train @data --backbone @student.safetensors --out @model --resize 64 --crop 64 --batch 4 --iterations 2";
     shop.succeed(shop.command(train));
     assert!(shop.path("model/manifest.json").is_file());
 }

@@ -172,7 +172,7 @@ fn every(pixels: &[f32], side: usize, step: usize) -> Vec<f32> {
     pixels
         .chunks_exact(side)
         .enumerate()
-        .filter(|(y, _)| (y % side) % step == 0)
+        .filter(|(y, _)| (y % side).is_multiple_of(step))
         .flat_map(|(_, row)| row.iter().step_by(step))
         .copied()
         .collect()

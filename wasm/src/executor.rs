@@ -80,7 +80,9 @@ pub async fn open(choice: Choice, model: &Model) -> Result<Opened> {
         }
         Choice::Auto => match real_gpu(model).await {
             Ok(detector) => return Ok(Opened { executor: Executor::WebGpu(detector), fallback: None }),
-            Err(reason) => Some(reason.to_string()),
+            // The page says itself that it is about the GPU.
+            Err(Error::Device { reason, .. }) => Some(reason),
+            Err(error) => Some(error.to_string()),
         },
     };
     let detector = tested("candle", Candle::infer(Device::Cpu), model).await?;

@@ -152,7 +152,9 @@ pub fn run(args: &Args) -> Result<()> {
 fn parameters(e: &EncoderConfig) -> usize {
     let (width, hidden) = (e.hidden_size, e.intermediate_size);
     let block = width * (4 * width + 2 * hidden) + 9 * width + hidden;
-    e.num_hidden_layers * block + 3 * e.patch_size * e.patch_size * width + (e.position_grid * e.position_grid + 3) * width
+    e.num_hidden_layers * block
+        + 3 * e.patch_size * e.patch_size * width
+        + (e.position_grid * e.position_grid + 3) * width
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -50,7 +50,10 @@ pub fn run(args: &Args) -> Result<()> {
     print!("{}", lines.trim_start());
     if let Some(before) = &before {
         let largest = before.map.iter().zip(&self_test.map).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
-        println!("self-test picture: score {:.5} → {:.5}, map differs by at most {largest:.5}", before.score, self_test.score);
+        println!(
+            "self-test picture: score {:.5} → {:.5}, map differs by at most {largest:.5}",
+            before.score, self_test.score
+        );
     }
     model.card += &lines;
     model.self_test = Some(self_test);

@@ -11,10 +11,10 @@ use crate::backbone;
 use crate::dataset::Dataset;
 use crate::encode::PhotoEncoder;
 use crate::interrupt::Interrupt;
-use crate::{model_dir, publish};
 use crate::run::{Run, Split};
 use crate::schedule::Schedule;
 use crate::train::Settings;
+use crate::{model_dir, publish};
 
 /// Arguments of `dinomaly train`.
 #[derive(Clone, Debug, clap::Args)]
@@ -90,11 +90,7 @@ pub fn run(args: &Args) -> Result<()> {
     let settings = Settings {
         batch: args.batch as usize,
         seed: args.seed,
-        schedule: Schedule {
-            peak: args.lr,
-            last: args.lr / 10.0,
-            ..Schedule::official(args.iterations as usize)
-        },
+        schedule: Schedule { peak: args.lr, last: args.lr / 10.0, ..Schedule::official(args.iterations as usize) },
         gradient_clip: 0.1,
     };
     let split = Split::new(&dataset, args.holdout, args.seed);

@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     let protocol = &reference["protocol"];
     let classes = protocol["data"].as_array().context("protocol.data")?.iter().filter_map(Value::as_str);
     let classes = classes.collect::<Vec<_>>().join(",");
-    let iterations = protocol["iterations"].to_string();
+    let iterations = protocol["iterations"].as_u64().context("protocol.iterations")?;
 
     std::fs::create_dir_all(&out)?;
     let path = |name: &str| out.join(name).display().to_string();
@@ -39,7 +39,7 @@ fn main() -> Result<()> {
     let (model, int8) = (path("model"), path("model-int8"));
     let geometry = ["--resize", "256", "--crop", "224", "--batch", "16", "--holdout", "0"];
     let train = ["train", &data, "--classes", &classes, "--backbone", &backbone_text, "--out", &model];
-    let schedule = ["--iterations", &iterations, "--seed", &seed];
+    let schedule = ["--iterations", &iterations.to_string(), "--seed", &seed];
     dinomaly(&[&train[..], &geometry, &schedule].concat())?;
     dinomaly(&["quantize", &model, "--out", &int8])?;
     let evaluate = |model: &str, json: &str| -> Result<BTreeMap<String, Value>> {
@@ -48,11 +48,11 @@ fn main() -> Result<()> {
     };
     let (ours, quantized) = (evaluate(&model, &path("f32.json"))?, evaluate(&int8, &path("int8.json"))?);
 
-    let table = table(&reference, &iterations, &ours, &quantized)?;
+    let table = table(&reference, iterations, &ours, &quantized)?;
     let file = out.join("table.md");
     std::fs::write(&file, &table)?;
     println!("\n{table}\nwritten to {}", file.display());
-    let mean = final_mean(&reference, &iterations, "mean")?;
+    let mean = final_mean(&reference, iterations, "mean")?;
     let behind = |metric: &&str| percent(&ours["mean"], metric) < mean[*metric] - 1.0;
     if let Some(metric) = REQUIRED.iter().find(|metric| behind(metric)) {
         bail!("{metric} is more than a point below the reference");
@@ -81,13 +81,10 @@ fn by_class(json: &Path) -> Result<BTreeMap<String, Value>> {
 }
 
 /// Mean over the reference's seeds after the last iteration, in percent.
-fn final_mean<'a>(reference: &Value, iterations: &str, class: &str) -> Result<BTreeMap<&'a str, f64>> {
+fn final_mean<'a>(reference: &Value, iterations: u64, class: &str) -> Result<BTreeMap<&'a str, f64>> {
     let runs = reference["runs"].as_array().context("runs")?;
-    let last: Vec<&Value> = runs
-        .iter()
-        .filter(|run| run["iteration"].to_string() == iterations)
-        .map(|run| &run["metrics_percent"][class])
-        .collect();
+    let last: Vec<&Value> =
+        runs.iter().filter(|run| run["iteration"] == iterations).map(|run| &run["metrics_percent"][class]).collect();
     let mean = |metric: &str| last.iter().filter_map(|m| m[metric].as_f64()).sum::<f64>() / last.len() as f64;
     Ok(METRICS.map(|metric| (metric, mean(metric))).into())
 }
@@ -98,11 +95,13 @@ fn percent(metrics: &Value, metric: &str) -> f64 {
 
 fn table(
     reference: &Value,
-    iterations: &str,
+    iterations: u64,
     ours: &BTreeMap<String, Value>,
     quantized: &BTreeMap<String, Value>,
 ) -> Result<String> {
-    let mut text = String::from("| class | | I-AUROC | I-AP | I-F1max | P-AUROC | P-AP | P-F1max | AUPRO |\n|---|---|---|---|---|---|---|---|---|\n");
+    let mut text = String::from(
+        "| class | | I-AUROC | I-AP | I-F1max | P-AUROC | P-AP | P-F1max | AUPRO |\n|---|---|---|---|---|---|---|---|---|\n",
+    );
     for class in ours.keys() {
         let official = final_mean(reference, iterations, class)?;
         let rows = [

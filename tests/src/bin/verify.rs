@@ -64,7 +64,9 @@ fn system_packages() -> Result<()> {
     }
     let install = format!("apt-get install --yes {}", PACKAGES.join(" "));
     if !works("apt-get", &["--version"]) {
-        bail!("Chromium and a Vulkan driver are needed, and there is no apt-get to install them: install Chromium (or name it in CHROME) and Mesa's Vulkan drivers");
+        bail!(
+            "Chromium and a Vulkan driver are needed, and there is no apt-get to install them: install Chromium (or name it in CHROME) and Mesa's Vulkan drivers"
+        );
     }
     let words: Vec<&str> = install.split(' ').collect();
     if works("sh", &["-c", "test $(id -u) = 0"]) {
@@ -92,7 +94,8 @@ fn has_vulkan() -> bool {
 
 /// Whether a command exists and succeeds.
 fn works(program: &str, arguments: &[&str]) -> bool {
-    let quiet = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let quiet =
+        Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     quiet.is_ok_and(|status| status.success())
 }
 

@@ -27,10 +27,13 @@ pub enum After {
     Add(HostTensor),
 }
 
+/// Uploads an operation's operands, runs it and reads the result.
+type Run = dyn Fn(&Op) -> Vec<f32>;
+
 /// An executor, by name.
 pub struct Executor {
     pub name: &'static str,
-    run: Box<dyn Fn(&Op) -> Vec<f32>>,
+    run: Box<Run>,
 }
 
 impl Executor {

@@ -33,11 +33,7 @@ impl Gpu {
             power_preference: wgpu::PowerPreference::HighPerformance,
             ..Default::default()
         };
-        let adapter = instance.request_adapter(&options).await.map_err(|cause| {
-            fault(format!(
-                "no GPU was found ({cause}): install a driver with Vulkan, or use an executor on the processor"
-            ))
-        })?;
+        let adapter = instance.request_adapter(&options).await.map_err(|cause| fault(no_gpu(&cause)))?;
         let (device, queue) = adapter.request_device(&wgpu::DeviceDescriptor::default()).await.map_err(|cause| {
             fault(format!(
                 "the GPU {} cannot be used ({cause}): use an executor on the processor",
@@ -96,6 +92,17 @@ fn sentence(error: &wgpu::Error) -> String {
             format!("the GPU refused a command: {}", description.split_whitespace().collect::<Vec<_>>().join(" "))
         }
     }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn no_gpu(cause: &wgpu::RequestAdapterError) -> String {
+    format!("no GPU was found ({cause}): install a driver with Vulkan, or use an executor on the processor")
+}
+
+/// wgpu's own words are about backends that a browser does not have.
+#[cfg(target_arch = "wasm32")]
+fn no_gpu(_: &wgpu::RequestAdapterError) -> String {
+    "no GPU was found: this browser has no WebGPU, or does not offer it on this device".into()
 }
 
 #[cfg(not(target_arch = "wasm32"))]
