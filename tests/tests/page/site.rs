@@ -1,0 +1,188 @@
+//! Small models, published, assembled to a site, served by the program's own server.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::thread;
+
+use candle_core::Device;
+use dinomaly::serve::Server;
+use dinomaly::{model_dir, site, wasm_build};
+use dinomaly_core::bundle::{Calibration, ClassCalibration, Model, ScoreStatistics};
+use dinomaly_core::config::{EncoderConfig, ModelConfig};
+use dinomaly_core::detector::{Detection, Detector, SELF_TEST_SEED};
+use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::photo::Photo;
+use dinomaly_core::preprocess::{Geometry, Preprocessor};
+use dinomaly_core::quant::quantize;
+use dinomaly_core::tensor::HostTensor;
+use dinomaly_core::weights::{Weights, model_shapes};
+use pollster::block_on;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tempfile::TempDir;
+
+/// How far another device may be from the one that published the model; see `dinomaly::publish`.
+const TOLERANCE: f32 = dinomaly::publish::SELF_TEST_TOLERANCE;
+
+/// Models of this folder name, in the order in which the page offers them: two that share their encoder, and the first
+/// one's weights in int8.
+pub const MODELS: [&str; 3] = ["screws", "nuts", "screws in int8"];
+
+/// A site in a folder of its own, below a path with a blank, on a server of its own.
+pub struct Site {
+    /// The server's root.
+    root: TempDir,
+    pub url: String,
+}
+
+impl Site {
+    /// The site of [`MODELS`] with the page's module from this checkout.
+    pub fn new() -> Self {
+        Self::altered(|_| ())
+    }
+
+    /// The same after something was done to its folder.
+    pub fn altered(alter: impl FnOnce(&Path)) -> Self {
+        Self::filled(|folder| {
+            copy(pristine(), folder);
+            alter(folder);
+        })
+    }
+
+    /// The site of these model folders.
+    pub fn of(models: &[PathBuf]) -> Self {
+        Self::filled(|folder| {
+            site::write(folder, models, &[], module()).unwrap();
+        })
+    }
+
+    fn filled(fill: impl FnOnce(&Path)) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("index.html"), "not the page").unwrap();
+        let folder = root.path().join("some/sub path");
+        fill(&folder);
+        let server = Server::bind(root.path(), 0).unwrap();
+        let url = format!("{}some/sub%20path/", server.url());
+        thread::spawn(|| server.run_until(std::future::pending()));
+        Self { root, url }
+    }
+
+    /// Where its files are.
+    pub fn folder(&self) -> PathBuf {
+        self.root.path().join("some/sub path")
+    }
+}
+
+/// Lines put before the worker's own: how a test gets at what only the worker sees.
+pub fn before_worker(folder: &Path, lines: &str) {
+    let path = folder.join("worker.js");
+    let own = fs::read_to_string(&path).unwrap();
+    // Imports are carried out first whatever the order, but nothing of the worker runs before its first message.
+    fs::write(path, format!("{lines}\n{own}")).unwrap();
+}
+
+/// Files of the site's models that hold tensors, in the order of their names.
+pub fn shards(folder: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(folder.join("files")).unwrap().map(|entry| entry.unwrap().path());
+    let mut shards: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect();
+    shards.sort();
+    shards
+}
+
+/// One of [`MODELS`] on candle, as natively.
+pub fn detector(name: &str) -> Detector<Candle<'static>> {
+    Detector::new(Candle::infer(Device::Cpu), &model(name)).unwrap()
+}
+
+/// What the native detector says about a photo.
+pub fn detect(detector: &Detector<Candle<'static>>, photo: &Photo) -> Detection {
+    block_on(detector.detect(std::slice::from_ref(photo))).unwrap().remove(0)
+}
+
+/// A model with arbitrary weights, of a geometry that leaves a border uncovered.
+pub fn model(name: &str) -> Model {
+    let encoder = EncoderConfig {
+        name: "arbitrary".into(),
+        hidden_size: 48,
+        num_attention_heads: 3,
+        num_hidden_layers: 12,
+        intermediate_size: 192,
+        patch_size: 14,
+        num_register_tokens: 2,
+        position_grid: 5,
+        layer_norm_eps: 1e-6,
+    };
+    let config = ModelConfig::published(encoder).unwrap();
+    let mut weights = arbitrary(&config, name);
+    if name.ends_with("int8") {
+        weights = quantize(&weights).unwrap().0;
+    }
+    let preprocessor = Preprocessor::imagenet(Geometry { resize: 112, crop: 98 });
+    let detector = Detector::of_parts(Candle::infer(Device::Cpu), &config, &preprocessor, &weights).unwrap();
+    let self_test = block_on(detector.self_test(SELF_TEST_SEED, TOLERANCE)).unwrap();
+    // Some photos below, some above; the class is stricter.
+    let around = |threshold| ClassCalibration { threshold, good_scores: ScoreStatistics::of(&[threshold]).unwrap() };
+    let calibration = Calibration {
+        classes: [("strict".to_owned(), around(self_test.score * 0.5)), ("usual".to_owned(), around(self_test.score))]
+            .into(),
+        overall: around(self_test.score),
+        held_out: true,
+    };
+    let card = "# Arbitrary weights, for tests".into();
+    Model { name: name.into(), config, preprocessor, calibration, weights, self_test: Some(self_test), card }
+}
+
+/// Weights that keep activations in their usual range. Encoders of all models are alike, heads differ but for the int8 copy.
+fn arbitrary(config: &ModelConfig, name: &str) -> Weights {
+    let mut tensors = Weights::default();
+    for (tensor, shape) in model_shapes(config).unwrap() {
+        let seed = if tensor.starts_with("encoder.") || name.starts_with("screws") { 7 } else { 8 };
+        let mut random = ChaCha8Rng::seed_from_u64(seed ^ tensor.bytes().fold(0, |h, b| h * 31 + u64::from(b)));
+        let inputs: usize = shape[1..].iter().product();
+        let (centre, spread) = match () {
+            _ if tensor.contains("norm") && tensor.ends_with("weight") => (1.0, 0.3),
+            _ if tensor.ends_with("weight") => (0.0, 1.7 / (inputs as f32).sqrt()),
+            _ => (0.0, 0.3),
+        };
+        let values =
+            (0..shape.iter().product()).map(|_| centre + spread * random.random_range(-1.0_f32..1.0)).collect();
+        tensors.0.insert(tensor, HostTensor::f32(shape, values).unwrap());
+    }
+    tensors
+}
+
+/// The site of [`MODELS`], assembled once.
+fn pristine() -> &'static Path {
+    static SITE: OnceLock<TempDir> = OnceLock::new();
+    let folder = SITE.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let models = MODELS.map(|name| {
+            let path = folder.path().join(name);
+            model_dir::write(&path, &model(name)).unwrap();
+            path
+        });
+        site::write(&folder.path().join("site"), &models, &[], module()).unwrap();
+        folder
+    });
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| folder.path().join("site"))
+}
+
+/// The page's module, built once.
+pub fn module() -> &'static Path {
+    static MODULE: OnceLock<PathBuf> = OnceLock::new();
+    MODULE.get_or_init(|| wasm_build::build().unwrap())
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
