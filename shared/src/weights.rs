@@ -337,10 +337,10 @@ mod tests {
         let (_, mut weights) = tiny(0);
         weights.check_finite().unwrap();
         let mut values = vec![0.0; 24];
-        values[12 + 4 + 1] = f32::NAN;
+        values[12 + 8 + 3] = f32::NAN;
         weights.0.insert("x".into(), HostTensor::f32([2, 3, 4], values).unwrap());
         let error = weights.check_finite().unwrap_err().to_string();
-        assert!(error.contains("tensor x: the value at [1, 1, 1] is NaN"), "{error}");
+        assert!(error.contains("tensor x: the value at [1, 2, 3] is NaN"), "{error}");
 
         let half = HostTensor { shape: vec![2], data: Data::F16(vec![f16::ONE, f16::INFINITY]) };
         let error = check_finite("h", &half).unwrap_err().to_string();
