@@ -33,7 +33,13 @@ impl Gpu {
             power_preference: wgpu::PowerPreference::HighPerformance,
             ..Default::default()
         };
-        let adapter = instance.request_adapter(&options).await.map_err(|cause| fault(no_gpu(&cause)))?;
+        // The cause would be a list of what this build was compiled without.
+        let adapter = instance.request_adapter(&options).await.map_err(|_| {
+            fault(
+                "no GPU was found: install a Vulkan, Metal or DirectX 12 driver, switch on WebGPU in the browser, or use an \
+                 executor on the processor",
+            )
+        })?;
         let (device, queue) = adapter.request_device(&wgpu::DeviceDescriptor::default()).await.map_err(|cause| {
             fault(format!(
                 "the GPU {} cannot be used ({cause}): use an executor on the processor",
