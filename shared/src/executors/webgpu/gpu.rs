@@ -101,17 +101,6 @@ fn sentence(error: &wgpu::Error) -> String {
 }
 
 #[cfg(not(target_arch = "wasm32"))]
-fn no_gpu(cause: &wgpu::RequestAdapterError) -> String {
-    format!("no GPU was found ({cause}): install a driver with Vulkan, or use an executor on the processor")
-}
-
-/// wgpu's own words are about backends that a browser does not have.
-#[cfg(target_arch = "wasm32")]
-fn no_gpu(_: &wgpu::RequestAdapterError) -> String {
-    "no GPU was found: this browser has no WebGPU, or does not offer it on this device".into()
-}
-
-#[cfg(not(target_arch = "wasm32"))]
 fn describe(info: &wgpu::AdapterInfo, _: &wgpu::Device) -> Adapter {
     // PCI identifiers, and those that Khronos gave to makers without one.
     let vendor = match info.vendor {
