@@ -38,9 +38,9 @@ impl FromStr for Choice {
 /// A model on the device that was chosen.
 pub enum Executor {
     /// On the GPU.
-    WebGpu(Detector<WebGpu>),
+    WebGpu(Box<Detector<WebGpu>>),
     /// On the processor.
-    Wasm(Detector<Candle<'static>>),
+    Wasm(Box<Detector<Candle<'static>>>),
 }
 
 /// An executor, and how it came to be chosen.
@@ -75,18 +75,18 @@ pub async fn open(choice: Choice, model: &Model) -> Result<Opened> {
     let fallback = match choice {
         Choice::Wasm => None,
         Choice::WebGpu => {
-            let executor = Executor::WebGpu(tested("webgpu", WebGpu::new().await?, model).await?);
+            let executor = Executor::WebGpu(Box::new(tested("webgpu", WebGpu::new().await?, model).await?));
             return Ok(Opened { executor, fallback: None });
         }
         Choice::Auto => match real_gpu(model).await {
-            Ok(detector) => return Ok(Opened { executor: Executor::WebGpu(detector), fallback: None }),
+            Ok(detector) => return Ok(Opened { executor: Executor::WebGpu(Box::new(detector)), fallback: None }),
             // The page says itself that it is about the GPU.
             Err(Error::Device { reason, .. }) => Some(reason),
             Err(error) => Some(error.to_string()),
         },
     };
     let detector = tested("candle", Candle::infer(Device::Cpu), model).await?;
-    Ok(Opened { executor: Executor::Wasm(detector), fallback })
+    Ok(Opened { executor: Executor::Wasm(Box::new(detector)), fallback })
 }
 
 /// A GPU that is worth using.
