@@ -96,8 +96,9 @@ impl Chrome {
         requests
             .filter_map(|event| {
                 let params = &event["params"];
-                // What the browser does for itself has no initiator.
-                params["initiator"].as_str().filter(|initiator| *initiator != "not an origin")?;
+                // What the browser does for itself has no initiator, or one of its own pages: its first tab is one.
+                let own = |initiator: &str| initiator == "not an origin" || initiator.starts_with("chrome://");
+                params["initiator"].as_str().filter(|initiator| !own(initiator))?;
                 Some(params["url"].as_str()?.to_owned())
             })
             .collect()
