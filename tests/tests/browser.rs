@@ -16,6 +16,7 @@ use dinomaly::cli::Cli;
 use dinomaly::dataset::photos as photos_in;
 use dinomaly::detect::PhotoDetector;
 use dinomaly::model_dir;
+use dinomaly::synth::Class;
 use dinomaly_core::executors::webgpu::kernel_sources;
 use dinomaly_core::photo::Photo;
 use dinomaly_tests::max_difference;
@@ -120,7 +121,7 @@ fn real_photos_get_the_map_of_the_command_line() {
     let command = ["dinomaly", "train", data_arg, "--backbone", backbone_arg, "--out", model_arg];
     Cli::parse_from(command.into_iter().chain(arguments)).run().unwrap();
 
-    let site = Site::of(std::slice::from_ref(&model));
+    let site = Site::of(&model, None);
     let photos = defective(&data, folder.path());
     let mut expected = Vec::new();
     let native = PhotoDetector::new(&model_dir::read(&model).unwrap(), Device::Cpu).unwrap();
@@ -155,6 +156,45 @@ fn real_photos_get_the_map_of_the_command_line() {
         page.resize(420, 1900);
         page.screenshot(&format!("page-real-{device}-dark-narrow"));
     }
+}
+
+/// What `cargo demo` shows: the embedded model, and photos to click.
+#[test]
+fn samples_of_the_embedded_model_are_judged_by_their_class() {
+    let _turn = turn();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model");
+    let folder = tempfile::tempdir().unwrap();
+    for class in Class::ALL {
+        fs::create_dir(folder.path().join(class.name())).unwrap();
+        let save = |photo: RgbImage, kind: &str| {
+            photo.save(folder.path().join(class.name()).join(format!("{} {kind}.png", class.name()))).unwrap();
+        };
+        save(class.good(3, "page", 0, 256), "good");
+        save(class.defective(3, class.defects()[0], 0, 256).photo, class.defects()[0]);
+    }
+    let site = Site::of(&model, Some(folder.path()));
+    let chrome = Chrome::launch();
+    let page = chrome.open(&format!("{}?device=wasm", site.url));
+    page.resize(1280, 1900);
+    page.wait_for_model();
+    let samples = page.eval("document.querySelectorAll('#samples button').length");
+    assert_eq!(samples, 2 * Class::ALL.len());
+    page.eval("document.querySelectorAll('#samples button').forEach((button) => button.click())");
+    let results = page.results(2 * Class::ALL.len());
+    let model = model_dir::read(&model).unwrap();
+    let native = PhotoDetector::new(&model, Device::Cpu).unwrap();
+    assert_eq!(results.len(), 2 * Class::ALL.len());
+    for found in &results {
+        let class = found.file.split(' ').next().unwrap();
+        let photo = read(&folder.path().join(class).join(format!("{}.png", found.file)));
+        let expected = detect(native.detector(), &photo);
+        let difference = max_difference(&found.map().values, &expected.map.values);
+        assert!(difference <= TOLERANCE, "{}: map differs by {difference:e}", found.file);
+        assert_eq!(found.threshold, model.calibration.classes[class].threshold, "{}", found.file);
+        println!("{}: score {:.4}, threshold {:.4}", found.file, found.score, found.threshold);
+    }
+    assert_silent(&page);
+    page.screenshot("page-demo");
 }
 
 /// A defective photo of each kind of each class, copied to a folder under a name of its own.

@@ -50,10 +50,11 @@ impl Site {
         })
     }
 
-    /// The site of these model folders.
-    pub fn of(models: &[PathBuf]) -> Self {
+    /// The site of a model folder, with samples of a folder.
+    pub fn of(model: &Path, samples: Option<&Path>) -> Self {
         Self::filled(|folder| {
-            site::write(folder, models, &[], module()).unwrap();
+            let samples = samples.map(|folder| site::read_samples(folder).unwrap()).unwrap_or_default();
+            site::write(folder, &[model.to_owned()], &samples, module()).unwrap();
         })
     }
 
