@@ -14,8 +14,8 @@ use crate::wasm_build;
 
 /// Seed of the photos to try: not the one that the embedded model was trained with.
 const SEED: u64 = 2025;
-/// Their side, in pixels.
-const SIDE: usize = 512;
+/// Their side, in pixels: that of the photos which the embedded model was trained on.
+const SIDE: usize = 256;
 
 /// Arguments of `dinomaly demo`.
 #[derive(Clone, Debug, clap::Args)]

@@ -120,7 +120,7 @@ impl Product for Blister {
             "torn_foil" => {
                 let corner = vec2(self.half.x * 0.6 * dice.spread(1.0), self.half.y * dice.pick(&[-1.0, 1.0]));
                 let at = if dice.chance(0.5) { corner } else { pocket.at + vec2(dice.pick(&[-0.45, 0.45]), 0.0) };
-                tear = Some((at, dice.range(0.16, 0.24), dice.bits()));
+                tear = Some((at, dice.range(0.22, 0.3), dice.bits()));
             }
             _ => {}
         }
@@ -227,9 +227,9 @@ impl Blister {
         let mut dull = 0.0;
         if let Some((at, depth)) = pocket.crushed {
             let folds = fbm(q * 10.0, 3, self.seed ^ 9);
-            let pushed = smoothstep(0.34, 0.05, (q - at).length() + 0.12 * (folds - 0.5));
+            let pushed = smoothstep(0.42, 0.1, (q - at).length() + 0.12 * (folds - 0.5));
             dome *= 1.0 - 0.75 * depth * pushed * (0.4 + folds);
-            dull = 0.8 * pushed * smoothstep(0.4, 0.58, folds);
+            dull = 0.95 * pushed * smoothstep(0.38, 0.52, folds);
         }
         // Inside, the foil is smooth and shaded by the plastic.
         let below = Texel { albedo: scale(self.foil, 0.5), rough: 0.5, ..Texel::metal(self.foil, 0.5) };

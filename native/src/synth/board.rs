@@ -194,22 +194,22 @@ impl Product for Board {
                 let at = self.pose.world(part.place.world(pads[dice.below(pads.len())].0));
                 for _ in 0..3 {
                     let drop = at + Vec2::polar(unit * dice.range(0.0, 0.2), dice.angle());
-                    let radius = unit * dice.range(0.1, 0.15);
-                    blob(&mut surface, drop, radius, 0.4 * radius, &TIN, 1.0, dice.bits());
+                    let radius = unit * dice.range(0.13, 0.19);
+                    blob(&mut surface, drop, radius, 0.25 * radius, &TIN, 1.0, dice.bits());
                 }
             }
             "scratch" => {
                 let copper = Texel::metal([0.62, 0.36, 0.22], 0.35);
                 let (middle, heading) = (spot(&mut dice), dice.angle());
-                for k in 0..2 {
-                    let length = unit * dice.range(0.55, 0.85);
+                for k in 0..3 {
+                    let length = unit * dice.range(0.7, 1.0);
                     let aside = Vec2::polar(unit * 0.06 * k as f32, heading + 1.6);
                     let start = middle + aside - Vec2::polar(0.5 * length, heading);
                     let path = wander(&mut dice, start, heading, length, 0.8);
                     scratch(
                         &mut surface,
                         &path,
-                        unit * dice.range(0.014, 0.022),
+                        unit * dice.range(0.02, 0.03),
                         unit * 0.012,
                         0.5 * THICK * unit,
                         &copper,

@@ -52,7 +52,7 @@ pub fn dent(surface: &mut Surface, centre: Vec2, radius: f32, depth: f32, level:
 
 /// A dark gap along a jagged path, with one short branch. What lies below `level` stays as it is.
 pub fn crack(surface: &mut Surface, dice: &mut Dice, start: Vec2, heading: f32, length: f32, level: f32) {
-    let width = 0.07 * length;
+    let width = 0.09 * length;
     let jagged = |dice: &mut Dice, start, heading: f32, length: f32| {
         let mut path = vec![start];
         for _ in 0..14 {

@@ -81,7 +81,7 @@ impl Product for Gear {
         let Some(Flaw { kind, mut dice }) = flaw else { return self.machine(size, &Damage::default()) };
         let mut damage = Damage::default();
         if kind == "broken_tooth" {
-            damage.tooth = Some((dice.below(self.teeth), dice.range(-0.45, 0.0), dice.bits()));
+            damage.tooth = Some((dice.below(self.teeth), dice.range(-1.0, -0.6), dice.bits()));
         }
         let mut surface = self.machine(size, &damage);
         let unit = self.pose.scale();
@@ -103,9 +103,9 @@ impl Product for Gear {
             }
             "dent" => {
                 let middle = self.pose.world(Vec2::polar(dice.range(0.68, 0.82), dice.angle()));
-                for _ in 0..2 + dice.below(2) {
+                for _ in 0..3 {
                     let at = middle + Vec2::polar(unit * dice.range(0.0, 0.2), dice.angle());
-                    let radius = unit * dice.range(0.09, 0.14);
+                    let radius = unit * dice.range(0.11, 0.16);
                     dent(&mut surface, at, radius, 0.55 * radius, level, dice.bits());
                 }
             }
@@ -139,7 +139,8 @@ impl Product for Gear {
 /// What was broken off or never machined.
 #[derive(Default)]
 struct Damage {
-    /// The first of three neighbouring teeth, what is left of their height, and a seed for the fracture.
+    /// The first of three neighbouring teeth, what is left of their height (below zero the rim broke too), and a seed for the
+    /// fracture.
     tooth: Option<(usize, f32, u32)>,
 }
 
@@ -179,7 +180,7 @@ impl Gear {
     /// Distance to the toothed outline, and how far the point lies below a fracture.
     fn outline(&self, q: Vec2, r: f32, damage: &Damage) -> (f32, f32) {
         let root = 1.0 - self.depth;
-        if r < root - 0.05 || self.depth == 0.0 {
+        if r < root - 2.0 * self.depth || self.depth == 0.0 {
             return (r - 1.0, 0.0);
         }
         let turn = q.angle() / TURN * self.teeth as f32;

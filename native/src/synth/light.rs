@@ -143,15 +143,14 @@ struct Shadow<'a> {
 
 impl<'a> Shadow<'a> {
     fn new(heights: &'a [f32], size: usize, lamp: Vec3) -> Self {
-        let (low, top) = heights.iter().fold((f32::MAX, f32::MIN), |(l, h), &v| (l.min(v), h.max(v)));
-        // In coarse steps, so that a small change of the highest point leaves the shadows of all others as they are.
-        let rise = ((top - low) * 10.0).ceil() / 10.0;
+        // The same steps for every surface, so that nothing changes the shadows of what lies far from it. Short ones
+        // first: contact shadows are the sharp ones. The last one still meets what is 0.3 picture widths high.
         let steps = std::array::from_fn(|k| {
-            // Short steps first: contact shadows are the sharp ones.
             let share = (k + 1) as f32 * 0.1;
-            let climb = rise * share * share;
+            let climb = 0.3 * share * share * share;
             (vec2(lamp[0], lamp[1]) * (size as f32 * climb / lamp[2]), climb)
         });
+        let top = heights.iter().fold(f32::MIN, |top, &h| top.max(h));
         Self { heights, size, top, steps }
     }
 
