@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 use crate::backbone::Backbone;
 use crate::features::encode;
 use crate::head::truncated_normal;
-use crate::optimizer::{self, StableAdamW, clip_factor, gradient_norm};
+use crate::muon::Muon;
+use crate::optimizer::{clip_factor, gradient_norm};
 use crate::schedule::Schedule;
 use crate::synth;
 
@@ -62,7 +63,7 @@ pub struct Distiller {
     config: ModelConfig,
     projections: Vec<Linear<Tensor>>,
     /// Moments of every trained tensor.
-    pub optimizer: StableAdamW,
+    pub optimizer: Muon,
     device: Device,
 }
 
@@ -101,8 +102,7 @@ impl Distiller {
                 })
             })
             .collect::<Result<_>>()?;
-        let adam = optimizer::Settings { weight_decay: 0.02, eps: 1e-8, ..optimizer::Settings::default() };
-        let optimizer = StableAdamW::new(variables, adam)?;
+        let optimizer = Muon::new(variables)?;
         let mut distiller = Self { settings, teacher, student, config, projections, optimizer, device };
         distiller.measure_teacher()?;
         Ok(distiller)
@@ -133,7 +133,7 @@ impl Distiller {
         let loss = (loss.expect("at least one target") / targets.len() as f64)?;
         let gradients = loss.backward()?;
         let value = f64::from(loss.to_scalar::<f32>()?);
-        let norm = gradient_norm(self.optimizer.parameters.iter().map(|(_, var, _)| var), &gradients)?;
+        let norm = gradient_norm(self.optimizer.state.parameters.iter().map(|(_, var, _)| var), &gradients)?;
         if !(value.is_finite() && norm.is_finite()) {
             return Err(Error::Tensor {
                 name: "loss".into(),
@@ -158,7 +158,7 @@ impl Distiller {
             weights.0.insert(name.to_owned(), tensor);
             Ok::<_, Error>(())
         };
-        for (name, var, _) in &self.optimizer.parameters {
+        for (name, var, _) in &self.optimizer.state.parameters {
             let values = var.flatten_all()?.to_vec1::<f32>()?;
             let width = e.hidden_size;
             match name.as_str() {

@@ -3,7 +3,8 @@
 //! Good photos → model, in the order of the files: [`dataset`] lists photos, [`backbone`] reads a pretrained encoder,
 //! [`encode`] runs it once a photo into [`features`], [`head`] is what is trained, [`run`] steps [`train`] with [`loss`],
 //! [`noise`], [`schedule`] and [`optimizer`], [`checkpoint`] survives crashes, [`publish`] writes the model through
-//! [`model_dir`]. Photos → results: [`detect`], [`evaluate`]. The commands are in [`commands`].
+//! [`model_dir`]. Photos → results: [`detect`], [`evaluate`]. Large encoder → small one: [`distill`] with [`muon`] on pictures of
+//! [`synth`]. The commands are in [`commands`].
 
 pub mod allocator;
 pub mod atomic;
@@ -21,6 +22,7 @@ pub mod head;
 pub mod interrupt;
 pub mod loss;
 pub mod model_dir;
+pub mod muon;
 pub mod noise;
 pub mod optimizer;
 pub mod progress;

@@ -79,7 +79,11 @@ impl StableAdamW {
     }
 }
 
-fn update(s: &Settings, var: &Var, state: &mut Moments, gradient: &Tensor, learning_rate: f64) -> Result<()> {
+/// One update of one tensor.
+///
+/// # Errors
+/// If the device fails.
+pub fn update(s: &Settings, var: &Var, state: &mut Moments, gradient: &Tensor, learning_rate: f64) -> Result<()> {
     let (beta1, beta2) = s.betas;
     state.steps += 1;
     state.mean = ((&state.mean * beta1)? + (gradient * (1.0 - beta1))?)?;

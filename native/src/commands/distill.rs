@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(long, default_value_t = 8)]
     grid: usize,
     /// Pictures in a batch
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 16)]
     batch: usize,
     /// Optimiser steps
     #[arg(long, default_value_t = 10_000)]
@@ -118,7 +118,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut distiller = Distiller::new(&teacher, settings, device)?;
     let mut losses = Vec::new();
     if let Some(earlier) = earlier {
-        checkpoint::restore(&checkpoint, &mut distiller.optimizer)?;
+        checkpoint::restore(&checkpoint, &mut distiller.optimizer.state)?;
         losses = earlier.losses;
         println!("resuming after iteration {}", losses.len());
     }
@@ -133,7 +133,7 @@ pub fn run(args: &Args) -> Result<()> {
         if losses.len().is_multiple_of(CHECKPOINT_EVERY) || interrupt.asked() {
             let state =
                 State { settings: distiller.settings().clone(), teacher: teacher_hash.clone(), losses: losses.clone() };
-            checkpoint::save(&checkpoint, &distiller.optimizer, &state)?;
+            checkpoint::save(&checkpoint, &distiller.optimizer.state, &state)?;
         }
         if interrupt.asked() {
             println!("stopped after iteration {}; the same command goes on from there", losses.len());
