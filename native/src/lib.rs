@@ -12,6 +12,7 @@ pub mod backbone;
 pub mod checkpoint;
 pub mod cli;
 pub mod commands;
+pub mod costs;
 pub mod dataset;
 pub mod detect;
 pub mod distill;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use dinomaly_core::config::{Mixer, ModelConfig};
 
+use crate::costs::macs;
 use crate::evaluate::align;
 use crate::model_dir;
 
@@ -13,12 +13,6 @@ use crate::model_dir;
 pub struct Args {
     /// Model folder
     model: PathBuf,
-}
-
-/// Multiply-accumulates of a photo, by part.
-struct Macs {
-    encoder: u64,
-    head: u64,
 }
 
 /// Prints the model's parts, files and thresholds.
@@ -75,28 +69,4 @@ pub fn run(args: &Args) -> Result<()> {
         println!("thresholds come from photos that were trained on: expect more good parts to be called defective");
     }
     Ok(())
-}
-
-/// Counts matrix products, attention's included; everything else is small beside them.
-fn macs(config: &ModelConfig, grid: usize) -> Macs {
-    let (e, d) = (&config.encoder, &config.decoder);
-    let patches = (grid * grid) as u64;
-    let tokens = patches + config.prefix_tokens() as u64;
-    let width = e.hidden_size as u64;
-    let block = |hidden: usize, heads: usize, mixer: Mixer| {
-        let linear = tokens * width * (4 * width + 2 * hidden as u64);
-        let size = width / heads as u64;
-        linear
-            + match mixer {
-                Mixer::Softmax => 2 * tokens * tokens * width,
-                Mixer::Linear => 2 * tokens * size * width,
-            }
-    };
-    let patch = 3 * (e.patch_size * e.patch_size) as u64;
-    Macs {
-        encoder: patches * patch * width
-            + config.encoder_blocks_run() as u64 * block(e.intermediate_size, e.num_attention_heads, Mixer::Softmax),
-        head: tokens * 2 * width * d.intermediate_size as u64
-            + d.num_hidden_layers as u64 * block(d.intermediate_size, d.num_attention_heads, d.mixer),
-    }
 }
