@@ -1,0 +1,50 @@
+//! A training step of the head on the CPU: forward, backward and optimiser on a batch of cached features.
+//!
+//! Counted: the forward pass's matrix products, three times.
+
+mod measure;
+
+use candle_core::{Device, Tensor};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use dinomaly::costs::macs;
+use dinomaly::features::Features;
+use dinomaly::head::TrainableHead;
+use dinomaly::schedule::Schedule;
+use dinomaly::train::{Settings, Trainer};
+use dinomaly_core::config::{EncoderConfig, ModelConfig};
+use measure::Flops;
+
+const BATCH: usize = 16;
+const GRID: usize = 14;
+
+fn steps(criterion: &mut Criterion<Flops>) {
+    let mut group = criterion.benchmark_group("training step");
+    for (name, width) in [("embedded encoder", 128), ("DeiT-Ti", 192)] {
+        let config = ModelConfig::published(EncoderConfig {
+            name: name.into(),
+            hidden_size: width,
+            num_attention_heads: width / 64,
+            num_hidden_layers: 12,
+            intermediate_size: 4 * width,
+            patch_size: 16,
+            num_register_tokens: 0,
+            position_grid: GRID,
+            layer_norm_eps: 1e-6,
+        })
+        .unwrap();
+        let tokens = GRID * GRID + config.prefix_tokens();
+        let features = || Tensor::randn(0f32, 1.0, (BATCH, tokens, width), &Device::Cpu).unwrap();
+        let features = Features { groups: config.groups.iter().map(|_| features()).collect(), fused: features() };
+        let head = TrainableHead::fresh(&config, 1, &Device::Cpu).unwrap();
+        let operations = 3 * 2 * BATCH as u64 * macs(&config, GRID).head;
+        let settings = Settings { batch: BATCH, seed: 1, schedule: Schedule::official(10_000), gradient_clip: 0.1 };
+        let mut trainer = Trainer::new(config, settings, head, Device::Cpu).unwrap();
+        group.throughput(Throughput::Elements(operations));
+        group.bench_function(BenchmarkId::new(name, format!("{BATCH}x{tokens}x{width}")), |b| {
+            b.iter(|| trainer.step(&features).unwrap());
+        });
+    }
+}
+
+criterion_group! { name = benches; config = measure::criterion(); targets = steps }
+criterion_main!(benches);
