@@ -76,14 +76,20 @@ fn detection_names_each_bad_photo_and_does_the_others() {
     let (shop, class) = with_model();
     fs::write(shop.path("text.png"), "not a photo").unwrap();
     fs::write(shop.path("empty.jpg"), "").unwrap();
+    // A bitmap's header, 20,000 × 20,000 of 24 bits; no pixel of it is ever asked for.
+    let fields = [0, 0, 54, 40, 20_000, 20_000, 24 << 16 | 1, 0, 0, 0, 0, 0, 0_u32];
+    let header = fields.iter().flat_map(|field| field.to_le_bytes());
+    fs::write(shop.path("huge.bmp"), b"BM".iter().copied().chain(header).collect::<Vec<u8>>()).unwrap();
     let good = format!("@data/{class}/test/good/000.png");
-    let output = shop.command(&format!("detect @model @text.png {good} @empty.jpg @none.jpg")).output().unwrap();
+    let command = format!("detect @model @text.png {good} @empty.jpg @none.jpg @huge.bmp");
+    let output = shop.command(&command).output().unwrap();
     let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(!output.status.success());
     assert_eq!(out.lines().count(), 2, "{out}");
-    for name in ["text.png", "empty.jpg", "none.jpg", "3 of 4 photos could not be read"] {
+    for name in ["text.png", "empty.jpg", "none.jpg", "huge.bmp", "4 of 5 photos could not be read"] {
         assert!(err.contains(name), "{err}");
     }
+    assert!(err.contains("20000x20000 pixels are 400 megapixels, the limit is 120"), "{err}");
     let error = shop.refuse(shop.command(&format!("detect @model {good} --class bolt")));
     assert!(error.contains("has no class bolt") && error.contains(&class), "{error}");
 }
