@@ -3,6 +3,8 @@
 //! `CHROME` names another browser. Faults that a page cannot be asked for (a GPU that computes wrongly or gets lost) are
 //! brought about by lines put before the worker's own, in a copy of the site.
 
+#[allow(dead_code, reason = "only the GPU is taken from it")]
+mod executors;
 mod page;
 
 use std::fs;
@@ -17,10 +19,12 @@ use dinomaly::dataset::photos as photos_in;
 use dinomaly::detect::PhotoDetector;
 use dinomaly::model_dir;
 use dinomaly::synth::Class;
+use dinomaly_core::detector::{Detection, Detector};
 use dinomaly_core::executors::webgpu::kernel_sources;
 use dinomaly_core::photo::Photo;
 use dinomaly_tests::max_difference;
 use image::{Rgb, RgbImage};
+use pollster::block_on;
 use tempfile::TempDir;
 
 use page::chrome::{Chrome, Found, Page};
@@ -107,55 +111,93 @@ fn photos_of_every_kind_get_the_map_of_the_native_detector() {
     }
 }
 
-/// A real encoder, trained for a moment on real photos; real photos dropped on the page.
+/// One photo, four executors: a real encoder, trained for a moment on real photos, in f32 and in int8; real photos through
+/// the command line's detector (candle), the WGSL kernels natively, and dropped on the page without and with WebGPU.
 #[test]
-fn real_photos_get_the_map_of_the_command_line() {
+fn real_photos_get_one_map_from_four_executors() {
     let (Some(data), Some(weights)) = (dinomaly_tests::data(), dinomaly_tests::weights()) else { return };
     let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
-    let model = folder.path().join("real");
+    let models = NAMES.map(|name| folder.path().join(name));
     let data = if data.join("few").is_dir() { data.join("few") } else { data };
     let backbone = files_like(&weights, "safetensors").remove(0);
-    let [data_arg, backbone_arg, model_arg] = [&data, &backbone, &model].map(|path| path.to_str().unwrap());
-    let arguments = ["--resize", "256", "--crop", "224", "--iterations", "12", "--batch", "4", "--holdout", "0.25"];
-    let command = ["dinomaly", "train", data_arg, "--backbone", backbone_arg, "--out", model_arg];
-    Cli::parse_from(command.into_iter().chain(arguments)).run().unwrap();
+    let [data_arg, backbone_arg, f32_arg, int8_arg] =
+        [&data, &backbone, &models[0], &models[1]].map(|path| path.to_str().unwrap());
+    let settings = ["--resize", "256", "--crop", "224", "--iterations", "12", "--batch", "4", "--holdout", "0.25"];
+    let train = ["train", data_arg, "--backbone", backbone_arg, "--out", f32_arg];
+    let run = |arguments: &[&str]| Cli::parse_from([&["dinomaly"], arguments].concat()).run().unwrap();
+    run(&[&train[..], &settings].concat());
+    run(&["quantize", f32_arg, "--out", int8_arg]);
 
-    let site = Site::of(&model, None);
     let photos = defective(&data, folder.path());
-    let mut expected = Vec::new();
-    let native = PhotoDetector::new(&model_dir::read(&model).unwrap(), Device::Cpu).unwrap();
-    native
-        .detect(&photos, |_, result| {
-            expected.push(result?.1);
-            Ok(())
-        })
-        .unwrap();
-    // An emulated GPU needs seconds for a photo.
-    for (device, count) in [("wasm", 9), ("webgpu", 2)] {
-        let photos = &photos[..photos.len().min(count)];
+    let expected = models.each_ref().map(|model| {
+        let detector = PhotoDetector::new(&model_dir::read(model).unwrap(), Device::Cpu).unwrap();
+        let mut expected = Vec::new();
+        detector
+            .detect(&photos, |_, result| {
+                expected.push(result?.1);
+                Ok(())
+            })
+            .unwrap();
+        expected
+    });
+    let rounded = expected[0].iter().zip(&expected[1]).map(|(a, b)| max_difference(&a.map.values, &b.map.values));
+    println!("int8 itself moves a map's values by up to {:e}", rounded.fold(0.0, f32::max));
+
+    for (model, (name, expected)) in models.iter().zip(NAMES.iter().zip(&expected)) {
+        let Some(gpu) = executors::webgpu() else { break };
+        let detector = Detector::new(gpu, &model_dir::read(model).unwrap()).unwrap();
+        let look = |path: &PathBuf| block_on(detector.detect(&[read(path)])).unwrap().remove(0);
+        let found: Vec<Detection> = photos[..EMULATED].iter().map(look).collect();
+        let pairs = found.iter().map(|found| (&found.map.values[..], found.score)).zip(expected);
+        assert_same(&format!("native WebGPU, {name}"), pairs);
+    }
+    let site = Site::of(&models, None);
+    for (device, count) in [("wasm", photos.len()), ("webgpu", EMULATED)] {
+        let photos = &photos[..count];
         let chrome = Chrome::launch();
         let page = chrome.open(&format!("{}?device={device}", site.url));
         page.resize(1280, 1900);
         page.wait_for_model();
         page.drop_files(photos);
-        let results = page.results(photos.len());
-        assert_eq!(results.len(), photos.len(), "{device}: {}", page.text("main"));
-        let mut largest = 0.0_f32;
-        for found in &results {
-            let expected = &expected[photos.iter().position(|path| path.ends_with(&found.file)).unwrap()];
-            let difference = max_difference(&found.map().values, &expected.map.values);
-            assert!(difference <= TOLERANCE, "{device}, {}: map differs by {difference:e}", found.file);
-            assert!((found.score - expected.score).abs() <= TOLERANCE, "{device}, {}", found.file);
-            largest = largest.max(difference);
+        for (i, (name, expected)) in NAMES.iter().zip(&expected).enumerate() {
+            if i > 0 {
+                page.choose("model", name);
+            }
+            let results = page.results(count);
+            assert_eq!(results.len(), count, "{device}: {}", page.text("main"));
+            let maps: Vec<Vec<f32>> = results.iter().map(|found| found.map().values).collect();
+            let pairs = results.iter().zip(&maps).map(|(found, map)| {
+                let photo = photos.iter().position(|path| path.ends_with(&found.file)).unwrap();
+                ((&map[..], found.score), &expected[photo])
+            });
+            assert_same(&format!("page on {device}, {name}"), pairs);
         }
-        println!("{device}: {} real photos, maps differ by at most {largest:e}", results.len());
         assert_silent(&page);
         page.screenshot(&format!("page-real-{device}"));
         page.prefer("dark");
         page.resize(420, 1900);
         page.screenshot(&format!("page-real-{device}-dark-narrow"));
     }
+}
+
+/// Names of the models of real photos.
+const NAMES: [&str; 2] = ["real", "real in int8"];
+/// Photos that an emulated GPU, which needs seconds for each, is given.
+const EMULATED: usize = 2;
+
+/// Compares maps and scores with the native detector's.
+fn assert_same<'a>(what: &str, pairs: impl Iterator<Item = ((&'a [f32], f32), &'a Detection)>) {
+    let (mut largest, mut count) = (0.0_f32, 0);
+    for ((map, score), expected) in pairs {
+        let difference = max_difference(map, &expected.map.values);
+        assert!(difference <= TOLERANCE, "{what}: a map differs by {difference:e}");
+        assert!((score - expected.score).abs() <= TOLERANCE, "{what}: score {score}, expected {}", expected.score);
+        largest = largest.max(difference);
+        count += 1;
+    }
+    assert!(count > 0, "{what}: no photo");
+    println!("{what}: {count} real photos, maps differ from candle's by at most {largest:e}");
 }
 
 /// What `cargo demo` shows: the embedded model, and photos to click.
@@ -172,7 +214,7 @@ fn samples_of_the_embedded_model_are_judged_by_their_class() {
         save(class.good(3, "page", 0, 256), "good");
         save(class.defective(3, class.defects()[0], 0, 256).photo, class.defects()[0]);
     }
-    let site = Site::of(&model, Some(folder.path()));
+    let site = Site::of(std::slice::from_ref(&model), Some(folder.path()));
     let chrome = Chrome::launch();
     let page = chrome.open(&format!("{}?device=wasm", site.url));
     page.resize(1280, 1900);

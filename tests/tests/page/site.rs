@@ -50,11 +50,11 @@ impl Site {
         })
     }
 
-    /// The site of a model folder, with samples of a folder.
-    pub fn of(model: &Path, samples: Option<&Path>) -> Self {
+    /// The site of model folders, with samples of a folder.
+    pub fn of(models: &[PathBuf], samples: Option<&Path>) -> Self {
         Self::filled(|folder| {
             let samples = samples.map(|folder| site::read_samples(folder).unwrap()).unwrap_or_default();
-            site::write(folder, &[model.to_owned()], &samples, module()).unwrap();
+            site::write(folder, models, &samples, module()).unwrap();
         })
     }
 
