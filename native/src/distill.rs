@@ -3,6 +3,8 @@
 //! The student is a plain ViT of as many blocks as the published layer choice asks for. What it must predict, through one
 //! linear layer each, are the teacher's group means that Dinomaly uses, and its last block, each channel standardised.
 
+use std::collections::BTreeMap;
+
 use candle_core::{Device, Tensor, Var};
 use dinomaly_core::config::{EncoderConfig, ModelConfig};
 use dinomaly_core::dinomaly::Encoder;
@@ -68,18 +70,30 @@ pub struct Distiller {
 }
 
 impl Distiller {
-    /// Begins a distillation: a fresh student, and the statistics of the teacher's channels.
+    /// Begins a distillation: the student, fresh or as `earlier` has it, and the statistics of the teacher's channels.
     ///
     /// # Errors
-    /// If the teacher's depth has no published layer choice, or the device has no room.
-    pub fn new(teacher: &Backbone, settings: Settings, device: Device) -> Result<Self> {
+    /// If the teacher's depth has no published layer choice, the earlier student has another shape, or the device has no
+    /// room.
+    pub fn new(teacher: &Backbone, earlier: Option<&Backbone>, settings: Settings, device: Device) -> Result<Self> {
         let grid = settings.student.position_grid;
         let config = with_last_block(ModelConfig::published(settings.student.clone())?);
+        let earlier = match earlier {
+            // Its positions are interpolated to the new grid, as for any other input size.
+            Some(earlier) => {
+                let mut config = config.clone();
+                config.encoder.position_grid = earlier.config.position_grid;
+                earlier.weights.encoder_values(&config, grid)?
+            }
+            None => BTreeMap::new(),
+        };
         let mut generator = ChaCha8Rng::seed_from_u64(settings.seed);
         let mut variables = Vec::new();
         let mut variable = |name: &str, shape: &[usize]| -> Result<Tensor> {
             let count = shape.iter().product();
-            let values = if name.ends_with(".bias") {
+            let values = if let Some(earlier) = earlier.get(name) {
+                earlier.to_f32().into_owned()
+            } else if name.ends_with(".bias") {
                 vec![0.0; count]
             } else if shape.len() == 1 {
                 vec![1.0; count]

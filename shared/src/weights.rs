@@ -144,6 +144,21 @@ impl Weights {
         Encoder::load(config, grid, &mut |name, shape| self.upload(ops, &embedding, name, shape))
     }
 
+    /// The tensors that [`Encoder::load`] asks for, by its names, for an input of `grid × grid` patches: what an encoder's
+    /// training goes on from.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor, by name.
+    pub fn encoder_values(&self, config: &ModelConfig, grid: usize) -> Result<BTreeMap<String, HostTensor>> {
+        let embedding = self.embedding(config, grid)?;
+        let mut values = BTreeMap::new();
+        Encoder::<()>::load(config, grid, &mut |name, shape| {
+            values.insert(name.to_owned(), self.prepared(&embedding, name, shape)?.clone());
+            Ok(())
+        })?;
+        Ok(values)
+    }
+
     /// Builds the bottleneck and decoder.
     ///
     /// # Errors
@@ -162,11 +177,16 @@ impl Weights {
     }
 
     fn upload<O: Ops>(&self, ops: &O, embedding: &Embedding, name: &str, shape: &[usize]) -> Result<O::Tensor> {
+        ops.upload(self.prepared(embedding, name, shape)?)
+    }
+
+    /// A stored tensor, or what the embedding's were made into.
+    fn prepared<'a>(&'a self, embedding: &'a Embedding, name: &str, shape: &[usize]) -> Result<&'a HostTensor> {
         match name {
-            "encoder.prefix" => ops.upload(&embedding.prefix),
-            "encoder.positions" => ops.upload(&embedding.positions),
-            "encoder.patch_embed.proj.weight" => ops.upload(&embedding.patch_projection),
-            _ => ops.upload(self.get(name, shape)?),
+            "encoder.prefix" => Ok(&embedding.prefix),
+            "encoder.positions" => Ok(&embedding.positions),
+            "encoder.patch_embed.proj.weight" => Ok(&embedding.patch_projection),
+            _ => self.get(name, shape),
         }
     }
 

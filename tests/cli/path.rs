@@ -1,5 +1,11 @@
 //! Photos → model → metrics, scores, heatmaps, int8, in the commands of the README.
 
+use std::collections::BTreeMap;
+use std::fs;
+
+use half::f16;
+use safetensors::SafeTensors;
+
 use crate::workshop::{Workshop, names};
 
 #[test]
@@ -50,12 +56,31 @@ fn the_whole_path_from_photos_to_results() {
     assert!(text.contains("int8") && text.contains(&class), "{text}");
 }
 
+fn halves(bytes: &[u8]) -> Vec<f16> {
+    bytes.chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]])).collect()
+}
+
 #[test]
 fn a_distilled_encoder_is_a_backbone() {
     let shop = Workshop::new();
     let distill = "distill --teacher @encoder.safetensors --student @student.safetensors --width 64 --grid 2 --batch 4";
     let text = shop.succeed(shop.command(&format!("{distill} --iterations 3")));
     assert!(text.contains("encoder written to"), "{text}");
+    let further = "distill --teacher @encoder.safetensors --from @student.safetensors --student @further.safetensors";
+    let text = shop.succeed(shop.command(&format!("{further} --width 64 --grid 4 --batch 4 --iterations 1")));
+    // The first iteration runs at rate 0: nothing but the grid of positions differs.
+    assert!(text.contains("encoder written to"), "{text}");
+    let [student, further_on] = ["student", "further"].map(|name| {
+        let bytes = fs::read(shop.path(&format!("{name}.safetensors"))).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        file.tensors().into_iter().map(|(name, view)| (name, halves(view.data()))).collect::<BTreeMap<_, _>>()
+    });
+    for (name, values) in &student {
+        assert_eq!(values == &further_on[name], !name.ends_with("pos_embed"), "{name}");
+    }
+    let error =
+        shop.refuse(shop.command(&format!("{further} --width 128 --grid 4 --batch 4 --iterations 1 --restart")));
+    assert!(error.contains("expected"), "{error}");
     let train =
         "train @data --backbone @student.safetensors --out @model --resize 64 --crop 64 --batch 4 --iterations 2";
     shop.succeed(shop.command(train));

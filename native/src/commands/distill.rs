@@ -32,6 +32,9 @@ pub struct Args {
     /// File to write the small encoder to (.safetensors); `train --backbone` reads it
     #[arg(long, value_name = "FILE")]
     student: PathBuf,
+    /// Earlier student of the same shape to go on from, for example on larger pictures; a fresh one without
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
     /// Channels of the student; its heads have 64 each
     #[arg(long, default_value_t = 128)]
     width: usize,
@@ -68,6 +71,9 @@ pub struct Args {
 struct State {
     settings: Settings,
     teacher: String,
+    /// Hash of the student that it went on from.
+    #[serde(default)]
+    from: Option<String>,
     losses: Vec<f64>,
 }
 
@@ -85,6 +91,8 @@ pub fn run(args: &Args) -> Result<()> {
     let device = args.device.open()?;
     let teacher = backbone::read(&args.teacher, args.teacher_heads)?;
     let teacher_hash = hex(&fs::read(&args.teacher)?);
+    let from = args.from.as_ref().map(|path| backbone::read(path, None)).transpose()?;
+    let from_hash = args.from.as_ref().map(fs::read).transpose()?.map(|bytes| hex(&bytes));
     let name = args.student.file_stem().context("--student names no file")?.to_string_lossy().into_owned();
     let settings = Settings {
         student: EncoderConfig {
@@ -107,15 +115,17 @@ pub fn run(args: &Args) -> Result<()> {
         fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
     }
     let earlier: Option<State> = checkpoint::read(&checkpoint)?;
-    if earlier.as_ref().is_some_and(|earlier| earlier.settings != settings || earlier.teacher != teacher_hash) {
+    if earlier.as_ref().is_some_and(|earlier| {
+        earlier.settings != settings || earlier.teacher != teacher_hash || earlier.from != from_hash
+    }) {
         bail!(
-            "an unfinished run with another teacher or other settings lies in {}: repeat its command to finish it, or discard it with --restart",
+            "an unfinished run with another teacher, another --from or other settings lies in {}: repeat its command to finish it, or discard it with --restart",
             checkpoint.display()
         );
     }
     let interrupt = Interrupt::listen("finishing this iteration and saving a checkpoint")?;
     println!("student of {} parameters imitates {}", parameters(&settings.student), teacher.config.name);
-    let mut distiller = Distiller::new(&teacher, settings, device)?;
+    let mut distiller = Distiller::new(&teacher, from.as_ref(), settings, device)?;
     let mut losses = Vec::new();
     if let Some(earlier) = earlier {
         checkpoint::restore(&checkpoint, &mut distiller.optimizer.state)?;
@@ -131,8 +141,12 @@ pub fn run(args: &Args) -> Result<()> {
             format!("loss {:.4} · {pictures:.0} pictures/s", recent_mean(&losses))
         });
         if losses.len().is_multiple_of(CHECKPOINT_EVERY) || interrupt.asked() {
-            let state =
-                State { settings: distiller.settings().clone(), teacher: teacher_hash.clone(), losses: losses.clone() };
+            let state = State {
+                settings: distiller.settings().clone(),
+                teacher: teacher_hash.clone(),
+                from: from_hash.clone(),
+                losses: losses.clone(),
+            };
             checkpoint::save(&checkpoint, &distiller.optimizer.state, &state)?;
         }
         if interrupt.asked() {
