@@ -1,15 +1,17 @@
-//! Distillation: a small encoder learns a large one's patch features on generated pictures.
+//! Distillation: a small encoder learns to follow a large one's residual stream on generated pictures.
 //!
-//! The student is a plain ViT of as many blocks as the published layer choice asks for. What it must predict, through one
-//! linear layer each, are the teacher's group means that Dinomaly uses, and its last block, each channel standardised.
+//! What a large encoder's tokens are before the first block and after each is expressed in a fixed basis of as many
+//! directions as the student has channels; the student's own tokens must be that, at every block. First each block is taught
+//! alone, its input taken from the teacher: shallow problems, which a small network solves in few steps. Then the student
+//! runs as a whole, and its blocks learn to live with each other's errors.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use candle_core::{Device, Tensor, Var};
 use dinomaly_core::config::{EncoderConfig, ModelConfig};
-use dinomaly_core::dinomaly::Encoder;
+use dinomaly_core::dinomaly::{Encoder, Stage};
 use dinomaly_core::executors::candle::Candle;
-use dinomaly_core::ops::{Linear, Ops, Then};
 use dinomaly_core::photo::Photo;
 use dinomaly_core::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::tensor::HostTensor;
@@ -18,19 +20,22 @@ use dinomaly_core::{Error, Result};
 use half::f16;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::Backbone;
-use crate::features::encode;
 use crate::head::truncated_normal;
 use crate::muon::Muon;
 use crate::optimizer::{clip_factor, gradient_norm};
 use crate::schedule::Schedule;
+use crate::subspace::{Moments, Regression, principal, tensor};
 use crate::synth;
+use crate::workers::Workers;
 
-/// Batches from which the mean and deviation of the teacher's channels are measured.
-const STATISTICS_BATCHES: u64 = 16;
+/// Pictures from which the basis and the spread of the teacher's streams are measured; training never sees them.
+const MEASURED: u64 = 128;
+
+/// Pictures that a thread takes at a time. Sums over a batch are made in this order, however many threads there are.
+const SHARE: usize = 8;
 
 /// Largest norm of all gradients together.
 const GRADIENT_CLIP: f64 = 1.0;
@@ -42,19 +47,25 @@ pub struct Settings {
     pub student: EncoderConfig,
     /// Pictures in a batch.
     pub batch: usize,
+    /// Iterations in which each block is taught alone, before all of them run as a whole.
+    pub alone: usize,
     /// Seed of initial values and pictures.
     pub seed: u64,
     /// Learning rate over the iterations (the mining fields are not used).
     pub schedule: Schedule,
 }
 
-/// A frozen encoder and the features that Dinomaly takes from it.
+/// A frozen encoder, and how the student is to see it.
 struct Teacher {
     config: ModelConfig,
     encoder: Encoder<Tensor>,
     preprocessor: Preprocessor,
-    /// Mean and inverse standard deviation of each target's channels.
-    statistics: Vec<(Tensor, Tensor)>,
+    /// The teacher's block that each block of the student imitates.
+    blocks: Vec<usize>,
+    /// `[teacher's channels, student's channels]`.
+    basis: Tensor,
+    /// Variance of each stream in the basis, the mean over channels.
+    variances: Vec<f64>,
 }
 
 /// A distillation in progress.
@@ -62,23 +73,22 @@ pub struct Distiller {
     settings: Settings,
     teacher: Teacher,
     student: Encoder<Tensor>,
-    config: ModelConfig,
-    projections: Vec<Linear<Tensor>>,
     /// Moments of every trained tensor.
     pub optimizer: Muon,
     device: Device,
+    workers: Workers,
 }
 
 impl Distiller {
-    /// Begins a distillation: the student, fresh or as `earlier` has it, and the statistics of the teacher's channels.
+    /// Begins a distillation: the student, fresh or as `earlier` has it, and the basis in which it sees the teacher.
     ///
     /// # Errors
-    /// If the teacher's depth has no published layer choice, the earlier student has another shape, or the device has no
-    /// room.
+    /// If the student is wider than the teacher or their depths do not fit, the teacher's depth has no published layer
+    /// choice, the earlier student has another shape, or the device has no room.
     pub fn new(teacher: &Backbone, earlier: Option<&Backbone>, settings: Settings, device: Device) -> Result<Self> {
         let grid = settings.student.position_grid;
-        let config = with_last_block(ModelConfig::published(settings.student.clone())?);
-        let earlier = match earlier {
+        let config = with_all_blocks(settings.student.clone())?;
+        let values = match earlier {
             // Its positions are interpolated to the new grid, as for any other input size.
             Some(earlier) => {
                 let mut config = config.clone();
@@ -89,9 +99,9 @@ impl Distiller {
         };
         let mut generator = ChaCha8Rng::seed_from_u64(settings.seed);
         let mut variables = Vec::new();
-        let mut variable = |name: &str, shape: &[usize]| -> Result<Tensor> {
+        let student = Encoder::load(&config, grid, &mut |name, shape| {
             let count = shape.iter().product();
-            let values = if let Some(earlier) = earlier.get(name) {
+            let values = if let Some(earlier) = values.get(name) {
                 earlier.to_f32().into_owned()
             } else if name.ends_with(".bias") {
                 vec![0.0; count]
@@ -104,49 +114,37 @@ impl Distiller {
             let tensor = var.as_tensor().clone();
             variables.push((name.to_owned(), var));
             Ok(tensor)
-        };
-        let student = Encoder::load(&config, grid, &mut variable)?;
-        let teacher = Teacher::new(teacher, grid, &device)?;
-        let (inputs, outputs) = (settings.student.hidden_size, teacher.config.encoder.hidden_size);
-        let projections = (0..config.groups.len())
-            .map(|i| {
-                Ok(Linear {
-                    weight: variable(&format!("projection.{i}.weight"), &[outputs, inputs])?,
-                    bias: variable(&format!("projection.{i}.bias"), &[outputs])?,
-                })
-            })
-            .collect::<Result<_>>()?;
+        })?;
+        let teacher = Teacher::new(teacher, &settings.student, &device)?;
         let optimizer = Muon::new(variables)?;
-        let mut distiller = Self { settings, teacher, student, config, projections, optimizer, device };
-        distiller.measure_teacher()?;
+        let mut distiller = Self { settings, teacher, student, optimizer, device, workers: Workers::new() };
+        distiller.measure_teacher(earlier.is_some())?;
         Ok(distiller)
     }
 
-    /// One optimiser step on new pictures; gives back the mean squared error in standard deviations of the teacher's channels.
+    /// One optimiser step on new pictures; gives back the share of the teacher's variance that the student does not
+    /// explain, the mean over all streams.
     ///
     /// # Errors
     /// If the device fails, or the loss is not a number.
     pub fn step(&mut self, iteration: usize) -> Result<f64> {
-        let pictures = self.pictures(STATISTICS_BATCHES + iteration as u64);
-        let targets = self.teacher.targets(&pictures, &self.device)?;
-        let no_noise = |x: &Tensor| Ok(x.clone());
-        let ops = Candle::train(self.device.clone(), &no_noise);
-        let geometry = self.student_geometry();
-        let patches =
-            patches(&pictures, &Preprocessor::imagenet(geometry), self.settings.student.patch_size, &self.device)?;
-        let features = encode(&ops, &self.student, &self.config, &patches)?;
-        let mut loss: Option<Tensor> = None;
-        for ((features, target), projection) in features.groups.iter().zip(&targets).zip(&self.projections) {
-            let predicted = ops.linear(&drop_prefix(features, &self.config)?, projection, Then::Store)?;
-            let error = (predicted - target)?.sqr()?.mean_all()?;
-            loss = Some(match loss {
-                Some(loss) => (loss + error)?,
-                None => error,
-            });
+        let first = MEASURED + (iteration * self.settings.batch) as u64;
+        let alone = iteration < self.settings.alone;
+        let mut shares = self.over_batch(first, |pictures| {
+            let part = pictures.len() as f64 / self.settings.batch as f64;
+            let loss = (self.loss(pictures, alone)? * part)?;
+            Ok((f64::from(loss.to_scalar::<f32>()?), loss.backward()?))
+        })?;
+        let value = shares.iter().map(|(value, _)| value).sum::<f64>();
+        let (_, mut gradients) = shares.remove(0);
+        for (_, var, _) in &self.optimizer.state.parameters {
+            for (_, other) in &shares {
+                if let (Some(sum), Some(gradient)) = (gradients.get(var), other.get(var)) {
+                    let sum = (sum.detach() + gradient.detach())?;
+                    gradients.insert(var, sum);
+                }
+            }
         }
-        let loss = (loss.expect("at least one target") / targets.len() as f64)?;
-        let gradients = loss.backward()?;
-        let value = f64::from(loss.to_scalar::<f32>()?);
         let norm = gradient_norm(self.optimizer.state.parameters.iter().map(|(_, var, _)| var), &gradients)?;
         if !(value.is_finite() && norm.is_finite()) {
             return Err(Error::Tensor {
@@ -155,8 +153,53 @@ impl Distiller {
             });
         }
         let rate = self.settings.schedule.learning_rate(iteration);
-        self.optimizer.step(&gradients, rate, clip_factor(norm, GRADIENT_CLIP))?;
+        self.optimizer.step(&gradients, rate, clip_factor(norm, GRADIENT_CLIP), &self.workers)?;
         Ok(value)
+    }
+
+    /// The share of the teacher's variance that the whole student does not explain on pictures that it was not trained on.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn unexplained(&self) -> Result<f64> {
+        let shares = self.over_batch(0, |pictures| Ok(f64::from(self.loss(pictures, false)?.to_scalar::<f32>()?)))?;
+        Ok(shares.iter().sum::<f64>() / shares.len() as f64)
+    }
+
+    /// `work` on the pictures of a batch, in shares.
+    fn over_batch<T: Send>(&self, first: u64, work: impl Fn(&[Photo]) -> Result<T> + Sync) -> Result<Vec<T>> {
+        let last = first + self.settings.batch as u64;
+        let shares = (first..last).step_by(SHARE).map(|from| from..last.min(from + SHARE as u64)).collect();
+        self.workers.map(shares, |share| work(&self.pictures(share))).into_iter().collect()
+    }
+
+    fn loss(&self, pictures: &[Photo], alone: bool) -> Result<Tensor> {
+        let targets = self.teacher.targets(pictures, &self.device)?;
+        let streams = self.streams(pictures, alone.then_some(&targets))?;
+        let mut sum: Option<Tensor> = None;
+        for ((stream, target), variance) in streams.iter().zip(&targets).zip(&self.teacher.variances) {
+            let error = ((stream - target)?.sqr()?.mean_all()? / *variance)?;
+            sum = Some(match sum {
+                Some(sum) => (sum + error)?,
+                None => error,
+            });
+        }
+        Ok((sum.expect("at least one stream") / streams.len() as f64)?)
+    }
+
+    /// The student's tokens before the first block and after each `[batch, 1 + patches, channels]`; every block's input is
+    /// the one given, or else what the block before it made.
+    fn streams(&self, pictures: &[Photo], inputs: Option<&Vec<Tensor>>) -> Result<Vec<Tensor>> {
+        let no_noise = |x: &Tensor| Ok(x.clone());
+        let ops = Candle::train(self.device.clone(), &no_noise);
+        let preprocessor = Preprocessor::imagenet(self.student_geometry());
+        let patches = patches(pictures, &preprocessor, self.settings.student.patch_size, &self.device)?;
+        let mut streams = vec![self.student.embed(&ops, &patches, &mut |_, _| {})?];
+        for (i, block) in self.student.blocks().iter().enumerate() {
+            let input = inputs.map_or(&streams[i], |inputs| &inputs[i]);
+            streams.push(block.forward(&ops, input)?);
+        }
+        Ok(streams)
     }
 
     /// The student as a backbone, its values in half precision.
@@ -209,12 +252,10 @@ impl Distiller {
         Geometry { resize: side, crop: side }
     }
 
-    /// The pictures of a batch: never the same twice, the same for a seed.
-    fn pictures(&self, batch: u64) -> Vec<Photo> {
+    /// Pictures of the seed's endless row.
+    fn pictures(&self, which: Range<u64>) -> Vec<Photo> {
         let side = self.student_geometry().resize;
-        let first = batch * self.settings.batch as u64;
-        (first..first + self.settings.batch as u64)
-            .into_par_iter()
+        which
             .map(|index| {
                 let picture = synth::scrap(self.settings.seed, index, side);
                 Photo { width: side as u32, height: side as u32, rgb: picture.into_raw() }
@@ -222,66 +263,172 @@ impl Distiller {
             .collect()
     }
 
-    fn measure_teacher(&mut self) -> Result<()> {
-        let mut batches: Vec<Vec<Tensor>> = Vec::new();
-        for batch in 0..STATISTICS_BATCHES {
-            batches.push(self.teacher.features(&self.pictures(batch), &self.device)?);
+    /// Finds the basis, and the variances in it.
+    ///
+    /// A fresh student gets the directions that hold most of the teacher's streams and of what its blocks add to them; one
+    /// that goes on keeps the directions that it has already.
+    fn measure_teacher(&mut self, goes_on: bool) -> Result<()> {
+        let (channels, width) = (self.teacher.config.encoder.hidden_size, self.settings.student.hidden_size);
+        let count = self.teacher.blocks.len();
+        let mut streams: Vec<Moments> = (0..=count).map(|_| Moments::new(channels)).collect();
+        let mut updates: Vec<Moments> = (0..count).map(|_| Moments::new(channels)).collect();
+        let mut regression = Regression::new(channels, width);
+        let rows = |x: &Tensor| x.detach().flatten_to(1);
+        let shares = (0..MEASURED).step_by(SHARE).map(|first| first..first + SHARE as u64).collect();
+        let seen = self.workers.map(shares, |share| -> Result<_> {
+            let pictures = self.pictures(share);
+            let student = if goes_on { self.streams(&pictures, None)? } else { Vec::new() };
+            Ok((self.teacher.streams(&pictures, &self.device)?, student))
+        });
+        for seen in seen {
+            let (teacher, student) = seen?;
+            for (x, moments) in teacher.iter().zip(&mut streams) {
+                moments.add(&rows(x)?)?;
+            }
+            for (pair, moments) in teacher.windows(2).zip(&mut updates) {
+                moments.add(&rows(&(&pair[1] - &pair[0])?)?)?;
+            }
+            for (x, y) in teacher.iter().zip(&student) {
+                regression.add(&rows(x)?, &rows(y)?)?;
+            }
         }
-        for target in 0..self.config.groups.len() {
-            let rows: Vec<Tensor> =
-                batches.iter().map(|batch| Ok(batch[target].flatten_to(1)?)).collect::<Result<_>>()?;
-            let rows = Tensor::cat(&rows, 0)?;
-            let mean = rows.mean_keepdim(0)?;
-            let variance = rows.broadcast_sub(&mean)?.sqr()?.mean_keepdim(0)?;
-            self.teacher.statistics.push((mean, (variance + 1e-12)?.sqrt()?.recip()?));
-        }
+        let basis = if goes_on {
+            regression.solve()?
+        } else {
+            let basis = principal(streams.iter().chain(&updates), width);
+            // Tokens of about unit size, as the student's initial values expect.
+            let size = streams.iter().map(|stream| stream.mean_square(&basis)).sum::<f64>() / streams.len() as f64;
+            basis / size.sqrt()
+        };
+        self.teacher.variances = streams.iter().map(|stream| stream.variance(&basis).max(f64::MIN_POSITIVE)).collect();
+        self.teacher.basis = tensor(&basis, &self.device)?;
         Ok(())
     }
 }
 
 impl Teacher {
-    fn new(backbone: &Backbone, grid: usize, device: &Device) -> Result<Self> {
-        let config = with_last_block(ModelConfig::published(backbone.config.clone())?);
-        let side = grid * config.encoder.patch_size;
+    fn new(backbone: &Backbone, student: &EncoderConfig, device: &Device) -> Result<Self> {
+        let config = with_all_blocks(backbone.config.clone())?;
+        let e = &config.encoder;
+        if student.hidden_size > e.hidden_size || e.num_hidden_layers % student.num_hidden_layers != 0 {
+            return Err(Error::Config(format!(
+                "a student of width {} and {} blocks cannot follow a teacher of width {} and {}: it must not be wider, and \
+                 the teacher's blocks must be a multiple of its own",
+                student.hidden_size, student.num_hidden_layers, e.hidden_size, e.num_hidden_layers
+            )));
+        }
+        let each = e.num_hidden_layers / student.num_hidden_layers;
+        let blocks = (1..=student.num_hidden_layers).map(|i| i * each - 1).collect();
+        let grid = student.position_grid;
+        let side = grid * e.patch_size;
         let geometry = Geometry { resize: side, crop: side };
         let preprocessor = Preprocessor { geometry, mean: backbone.mean, std: backbone.std };
         let encoder = backbone.weights.encoder(&Candle::infer(device.clone()), &config, grid)?;
-        Ok(Self { config, encoder, preprocessor, statistics: Vec::new() })
+        let basis = Tensor::zeros((e.hidden_size, student.hidden_size), candle_core::DType::F32, device)?;
+        Ok(Self { config, encoder, preprocessor, blocks, basis, variances: Vec::new() })
     }
 
-    /// The group means and the last block, patches only.
-    fn features(&self, pictures: &[Photo], device: &Device) -> Result<Vec<Tensor>> {
+    /// The tokens before the first block and after those that are imitated, without registers:
+    /// `[batch, 1 + patches, channels]`.
+    fn streams(&self, pictures: &[Photo], device: &Device) -> Result<Vec<Tensor>> {
         let patches = patches(pictures, &self.preprocessor, self.config.encoder.patch_size, device)?;
-        let features = encode(&Candle::infer(device.clone()), &self.encoder, &self.config, &patches)?;
-        features.groups.iter().map(|group| drop_prefix(group, &self.config)).collect()
+        let mut streams = Vec::new();
+        self.encoder.forward(&Candle::infer(device.clone()), &patches, &mut |stage, x| {
+            if stage == Stage::Tokens || self.blocks.iter().any(|&block| stage == Stage::EncoderBlock(block)) {
+                streams.push(x.clone());
+            }
+        })?;
+        let prefix = self.config.prefix_tokens();
+        let without_registers =
+            |x: &Tensor| Tensor::cat(&[x.narrow(1, 0, 1)?, x.narrow(1, prefix, x.dim(1)? - prefix)?], 1);
+        streams.iter().map(|x| Ok(without_registers(x)?)).collect()
     }
 
-    /// [`Teacher::features`] with every channel of mean 0 and deviation 1.
+    /// [`Teacher::streams`] in the basis.
     fn targets(&self, pictures: &[Photo], device: &Device) -> Result<Vec<Tensor>> {
-        let features = self.features(pictures, device)?;
-        features
+        let streams = self.streams(pictures, device)?;
+        streams
             .iter()
-            .zip(&self.statistics)
-            .map(|(x, (mean, scale))| Ok(x.broadcast_sub(mean)?.broadcast_mul(scale)?))
+            .map(|x| {
+                let (batch, tokens, _) = x.dims3()?;
+                Ok(x.flatten_to(1)?.matmul(&self.basis)?.reshape((batch, tokens, ()))?)
+            })
             .collect()
     }
 }
 
-/// The published layers and groups, and the last block as one more group.
-fn with_last_block(mut config: ModelConfig) -> ModelConfig {
-    config.groups.push(vec![config.target_layers.len()]);
-    config.target_layers.push(config.encoder.num_hidden_layers - 1);
-    config
-}
-
-fn drop_prefix(x: &Tensor, config: &ModelConfig) -> Result<Tensor> {
-    let prefix = config.prefix_tokens();
-    Ok(x.narrow(1, prefix, x.dim(1)? - prefix)?.contiguous()?)
+/// A model of which every block is run.
+fn with_all_blocks(encoder: EncoderConfig) -> Result<ModelConfig> {
+    let mut config = ModelConfig::published(encoder)?;
+    config.target_layers = (0..config.encoder.num_hidden_layers).collect();
+    Ok(config)
 }
 
 /// `[batch, grid², 3·patch²]`.
 fn patches(pictures: &[Photo], preprocessor: &Preprocessor, patch: usize, device: &Device) -> Result<Tensor> {
-    let rows: Vec<Vec<f32>> = pictures.par_iter().map(|picture| preprocessor.patches(picture, patch)).collect();
+    let rows: Vec<Vec<f32>> = pictures.iter().map(|picture| preprocessor.patches(picture, patch)).collect();
     let shape = (pictures.len(), preprocessor.geometry.grid(patch).pow(2), 3 * patch * patch);
     Ok(Tensor::from_vec(rows.concat(), shape, device)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(width: usize, layers: usize) -> EncoderConfig {
+        EncoderConfig {
+            name: "test".into(),
+            hidden_size: width,
+            num_attention_heads: 2,
+            num_hidden_layers: layers,
+            intermediate_size: 2 * width,
+            patch_size: 4,
+            num_register_tokens: 0,
+            position_grid: 4,
+            layer_norm_eps: 1e-6,
+        }
+    }
+
+    /// An encoder of random values, some registers included.
+    fn teacher(layers: usize) -> Backbone {
+        let config = EncoderConfig { num_register_tokens: 3, ..shape(32, layers) };
+        let mut generator = ChaCha8Rng::seed_from_u64(3);
+        let mut weights = Weights::default();
+        for (name, shape) in dinomaly_core::weights::encoder_shapes(&config, layers).unwrap() {
+            let count = shape.iter().product();
+            let values = (0..count).map(|_| 0.2 * truncated_normal(&mut generator)).collect();
+            weights.0.insert(name, HostTensor::f32(shape, values).unwrap());
+        }
+        Backbone { config, weights, mean: [0.5; 3], std: [0.25; 3] }
+    }
+
+    fn settings(width: usize, alone: usize) -> Settings {
+        let schedule = Schedule { warmup: 2, ..Schedule::official(60) };
+        Settings { student: shape(width, 12), batch: 12, alone, seed: 1, schedule }
+    }
+
+    #[test]
+    fn a_student_learns_to_follow_its_teacher_and_goes_on_in_the_basis_that_it_has() {
+        let teacher = teacher(24);
+        let mut fresh = Distiller::new(&teacher, None, settings(16, 30), Device::Cpu).unwrap();
+        let before = fresh.unexplained().unwrap();
+        let losses: Vec<f64> = (0..60).map(|i| fresh.step(i).unwrap()).collect();
+        let after = fresh.unexplained().unwrap();
+        assert!(losses[29] < 0.6 * losses[0] && after < 0.6 * before, "{before} to {after}, {losses:?}");
+
+        let student = fresh.backbone().unwrap();
+        let other_seed = Settings { seed: 2, ..settings(16, 0) };
+        let further = Distiller::new(&teacher, Some(&student), other_seed, Device::Cpu).unwrap();
+        let begun = further.unexplained().unwrap();
+        assert!(begun < 1.2 * after, "{after} became {begun}");
+    }
+
+    #[test]
+    fn a_student_must_fit_its_teacher() {
+        let refuse = |width, layers| {
+            let error = Distiller::new(&teacher(layers), None, settings(width, 0), Device::Cpu).err().unwrap();
+            assert!(error.to_string().contains("cannot follow a teacher"), "{error}");
+        };
+        refuse(48, 12);
+    }
 }

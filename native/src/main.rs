@@ -7,6 +7,7 @@ use dinomaly::cli::Cli;
 
 fn main() -> ExitCode {
     dinomaly::allocator::keep_freed_memory();
+    dinomaly::workers::keep_candle_from_spinning();
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -9,6 +9,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
 
 use crate::optimizer::{Moments, Settings, StableAdamW, update};
+use crate::workers::Workers;
 
 /// Decay of the momentum.
 const MOMENTUM: f64 = 0.95;
@@ -44,18 +45,24 @@ impl Muon {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn step(&mut self, gradients: &GradStore, learning_rate: f64, gradient_factor: f64) -> Result<()> {
-        for (name, var, moments) in &mut self.state.parameters {
-            let Some(gradient) = gradients.get(var) else { continue };
+    pub fn step(
+        &mut self,
+        gradients: &GradStore,
+        learning_rate: f64,
+        gradient_factor: f64,
+        workers: &Workers,
+    ) -> Result<()> {
+        let updates = workers.map(self.state.parameters.iter_mut().collect(), |(name, var, moments)| {
+            let Some(gradient) = gradients.get(var) else { return Ok(()) };
             // Detached: a gradient may carry the graph that made it.
             let gradient = gradient.detach();
             if name.contains(".blocks.") && var.rank() == 2 {
-                turn(var, moments, &gradient, learning_rate)?;
+                turn(var, moments, &gradient, learning_rate)
             } else {
-                update(&REST, var, moments, &(gradient * gradient_factor)?, learning_rate)?;
+                update(&REST, var, moments, &(gradient * gradient_factor)?, learning_rate)
             }
-        }
-        Ok(())
+        });
+        updates.into_iter().collect()
     }
 }
 
@@ -126,7 +133,7 @@ mod tests {
         let target = matrix(8, 16).narrow(1, 3, 8).unwrap();
         let loss = [&hidden, &projection].map(|v| (v.as_tensor() * &target).unwrap().sum_all().unwrap());
         let gradients = (&loss[0] + &loss[1]).unwrap().backward().unwrap();
-        muon.step(&gradients, 0.1, 1.0).unwrap();
+        muon.step(&gradients, 0.1, 1.0, &Workers::new()).unwrap();
         let moved = |var: &Var, decay: f64| {
             let kept = (matrix(8, 8) * (1.0 - 0.1 * decay)).unwrap();
             ((kept - var.as_tensor()).unwrap() / 0.1).unwrap()

@@ -66,15 +66,29 @@ impl<T: Clone> Encoder<T> {
         })
     }
 
+    /// `patches [batch, grid², 3·patch²]` → the first block's input `[batch, tokens, width]`.
+    ///
+    /// # Errors
+    /// Whatever the executor refuses.
+    pub fn embed<O: Ops<Tensor = T>>(&self, ops: &O, patches: &T, observe: &mut Observe<'_, T>) -> Result<T> {
+        let embedded = ops.linear(patches, &self.patch_embed, Then::Store)?;
+        observe(Stage::PatchEmbed, &embedded);
+        let tokens = ops.embed(&embedded, &self.prefix, &self.positions)?;
+        observe(Stage::Tokens, &tokens);
+        Ok(tokens)
+    }
+
+    /// The blocks up to the last target layer.
+    pub fn blocks(&self) -> &[Block<T>] {
+        &self.blocks
+    }
+
     /// `patches [batch, grid², 3·patch²]` → the target layers' outputs, each `[batch, tokens, width]`, shallow first.
     ///
     /// # Errors
     /// Whatever the executor refuses.
     pub fn forward<O: Ops<Tensor = T>>(&self, ops: &O, patches: &T, observe: &mut Observe<'_, T>) -> Result<Vec<T>> {
-        let embedded = ops.linear(patches, &self.patch_embed, Then::Store)?;
-        observe(Stage::PatchEmbed, &embedded);
-        let mut x = ops.embed(&embedded, &self.prefix, &self.positions)?;
-        observe(Stage::Tokens, &x);
+        let mut x = self.embed(ops, patches, observe)?;
         let mut collected = Vec::with_capacity(self.target_layers.len());
         for (i, block) in self.blocks.iter().enumerate() {
             x = block.forward(ops, &x)?;

@@ -35,9 +35,12 @@ pub struct Args {
     /// Earlier student of the same shape to go on from, for example on larger pictures; a fresh one without
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// Channels of the student; its heads have 64 each
-    #[arg(long, default_value_t = 128)]
+    /// Channels of the student
+    #[arg(long, default_value_t = 144)]
     width: usize,
+    /// Attention heads of the student; as many as the teacher has without
+    #[arg(long)]
+    heads: Option<usize>,
     /// Blocks of the student
     #[arg(long, default_value_t = 12)]
     depth: usize,
@@ -53,6 +56,9 @@ pub struct Args {
     /// Optimiser steps
     #[arg(long, default_value_t = 10_000)]
     iterations: usize,
+    /// Optimiser steps in which each block is taught alone, before all run as a whole; half of them without, none with --from
+    #[arg(long, conflicts_with = "from")]
+    alone: Option<usize>,
     /// Highest learning rate; the last is a hundredth of it
     #[arg(long, default_value_t = 2e-3)]
     lr: f64,
@@ -82,9 +88,6 @@ struct State {
 /// # Errors
 /// One sentence naming what is wrong; everything up to the last checkpoint is kept.
 pub fn run(args: &Args) -> Result<()> {
-    if args.width == 0 || !args.width.is_multiple_of(64) {
-        bail!("--width {} is not a multiple of 64, the channels of a head", args.width);
-    }
     if args.batch == 0 || args.grid == 0 || args.patch == 0 || args.iterations == 0 {
         bail!("--batch, --grid, --patch and --iterations must be at least 1");
     }
@@ -93,12 +96,16 @@ pub fn run(args: &Args) -> Result<()> {
     let teacher_hash = hex(&fs::read(&args.teacher)?);
     let from = args.from.as_ref().map(|path| backbone::read(path, None)).transpose()?;
     let from_hash = args.from.as_ref().map(fs::read).transpose()?.map(|bytes| hex(&bytes));
+    let heads = args.heads.unwrap_or(teacher.config.num_attention_heads);
+    if heads == 0 || args.width == 0 || !args.width.is_multiple_of(heads) {
+        bail!("--width {} is not a multiple of the {heads} attention heads", args.width);
+    }
     let name = args.student.file_stem().context("--student names no file")?.to_string_lossy().into_owned();
     let settings = Settings {
         student: EncoderConfig {
             name,
             hidden_size: args.width,
-            num_attention_heads: args.width / 64,
+            num_attention_heads: heads,
             num_hidden_layers: args.depth,
             intermediate_size: 4 * args.width,
             patch_size: args.patch,
@@ -107,6 +114,7 @@ pub fn run(args: &Args) -> Result<()> {
             layer_norm_eps: 1e-6,
         },
         batch: args.batch,
+        alone: if from.is_some() { 0 } else { args.alone.unwrap_or(args.iterations / 2) },
         seed: args.seed,
         schedule: Schedule { peak: args.lr, last: args.lr / 100.0, ..Schedule::official(args.iterations) },
     };
@@ -126,6 +134,7 @@ pub fn run(args: &Args) -> Result<()> {
     let interrupt = Interrupt::listen("finishing this iteration and saving a checkpoint")?;
     println!("student of {} parameters imitates {}", parameters(&settings.student), teacher.config.name);
     let mut distiller = Distiller::new(&teacher, from.as_ref(), settings, device)?;
+    let alone = distiller.settings().alone;
     let mut losses = Vec::new();
     if let Some(earlier) = earlier {
         checkpoint::restore(&checkpoint, &mut distiller.optimizer.state)?;
@@ -138,7 +147,8 @@ pub fn run(args: &Args) -> Result<()> {
         losses.push(distiller.step(iteration)?);
         progress.advance(1, || {
             let pictures = ((losses.len() - first) * args.batch) as f64 / begun.elapsed().as_secs_f64();
-            format!("loss {:.4} · {pictures:.0} pictures/s", recent_mean(&losses))
+            let part = if losses.len() <= alone { "blocks alone" } else { "as a whole" };
+            format!("{part}, loss {:.4} · {pictures:.0} pictures/s", recent_mean(&losses))
         });
         if losses.len().is_multiple_of(CHECKPOINT_EVERY) || interrupt.asked() {
             let state = State {
@@ -159,7 +169,11 @@ pub fn run(args: &Args) -> Result<()> {
     if checkpoint.exists() {
         fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
     }
-    println!("encoder written to {}; loss {:.4} at the end", args.student.display(), recent_mean(&losses));
+    println!(
+        "encoder written to {}; it leaves {:.1} % of the teacher's variance unexplained on pictures that it was not trained on",
+        args.student.display(),
+        100.0 * distiller.unexplained()?
+    );
     Ok(())
 }
 
