@@ -11,7 +11,7 @@ use std::ops::Range;
 use candle_core::{Device, Tensor, Var};
 use dinomaly_core::config::{EncoderConfig, ModelConfig};
 use dinomaly_core::dinomaly::{Encoder, Stage};
-use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::executors::candle::{Candle, no_noise};
 use dinomaly_core::photo::Photo;
 use dinomaly_core::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::tensor::HostTensor;
@@ -190,7 +190,6 @@ impl Distiller {
     /// The student's tokens before the first block and after each `[batch, 1 + patches, channels]`; every block's input is
     /// the one given, or else what the block before it made.
     fn streams(&self, pictures: &[Photo], inputs: Option<&Vec<Tensor>>) -> Result<Vec<Tensor>> {
-        let no_noise = |x: &Tensor| Ok(x.clone());
         let ops = Candle::train(self.device.clone(), &no_noise);
         let preprocessor = Preprocessor::imagenet(self.student_geometry());
         let patches = patches(pictures, &preprocessor, self.settings.student.patch_size, &self.device)?;
@@ -338,7 +337,7 @@ impl Teacher {
                 streams.push(x.clone());
             }
         })?;
-        let prefix = self.config.prefix_tokens();
+        let prefix = self.config.encoder.prefix_tokens();
         let without_registers =
             |x: &Tensor| Tensor::cat(&[x.narrow(1, 0, 1)?, x.narrow(1, prefix, x.dim(1)? - prefix)?], 1);
         streams.iter().map(|x| Ok(without_registers(x)?)).collect()

@@ -40,9 +40,9 @@ impl PhotoEncoder {
         Ok(Self { config: config.clone(), preprocessor: preprocessor.clone(), encoder, ops })
     }
 
-    /// Tokens of a photo, class and registers included.
+    /// Tokens of a photo that bottleneck and decoder see.
     pub fn tokens(&self) -> usize {
-        self.grid().pow(2) + self.config.prefix_tokens()
+        self.grid().pow(2) + self.config.kept_prefix_tokens()
     }
 
     fn grid(&self) -> usize {

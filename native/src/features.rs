@@ -10,18 +10,13 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
-use dinomaly_core::config::ModelConfig;
-use dinomaly_core::dinomaly::{Encoder, group_means};
+use dinomaly_core::config::{BottleneckInput, Comparison, ModelConfig};
+use dinomaly_core::dinomaly::{Encoded, Encoder, encoded};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::ops::Ops;
 
 /// What the encoder says about a batch of photos.
-pub struct Features {
-    /// The group means, each `[batch, tokens, channels]`.
-    pub groups: Vec<Tensor>,
-    /// The bottleneck's input `[batch, tokens, channels]`.
-    pub fused: Tensor,
-}
+pub type Features = Encoded<Tensor>;
 
 /// Runs the encoder on `patches [batch, grid², 3·patch²]`.
 ///
@@ -33,16 +28,16 @@ pub fn encode(
     config: &ModelConfig,
     patches: &Tensor,
 ) -> dinomaly_core::Result<Features> {
-    let layers = encoder.forward(ops, patches, &mut |_, _| {})?;
-    let groups = group_means(ops, &layers, &config.groups)?;
-    Ok(Features { groups, fused: ops.mean(&layers)? })
+    encoded(ops, &encoder.forward(ops, patches, &mut |_, _| {})?, config)
 }
 
-/// Whether the mean of the group means is the mean of all target layers.
-fn partitions_equally(config: &ModelConfig) -> bool {
+/// Whether the bottleneck's input is the mean of the groups.
+fn fused_is_mean_of_groups(config: &ModelConfig) -> bool {
     let mut layers: Vec<usize> = config.groups.concat();
     layers.sort_unstable();
-    layers.iter().copied().eq(0..config.target_layers.len())
+    config.comparison == Comparison::Mean
+        && config.bottleneck_input == BottleneckInput::Mean
+        && layers.iter().copied().eq(0..config.target_layers.len())
         && config.groups.iter().all(|group| group.len() == config.groups[0].len())
 }
 
@@ -50,8 +45,8 @@ fn partitions_equally(config: &ModelConfig) -> bool {
 /// the same bytes wherever they lie.
 pub struct FeatureCache {
     tokens: usize,
-    channels: usize,
-    groups: usize,
+    /// Channels of each group, and of the bottleneck's input where it is stored.
+    channels: Vec<usize>,
     fused_stored: bool,
     in_memory: Vec<Vec<f32>>,
     capacity: usize,
@@ -65,11 +60,18 @@ impl FeatureCache {
     /// # Errors
     /// If the file cannot be created.
     pub fn new(config: &ModelConfig, tokens: usize, memory_limit: u64, folder: &Path) -> Result<Self> {
-        let fused_stored = !partitions_equally(config);
+        let width = config.encoder.hidden_size;
+        let mut channels: Vec<usize> = match config.comparison {
+            Comparison::Mean => vec![width; config.groups.len()],
+            Comparison::Concatenated => vec![width * config.groups[0].len()],
+        };
+        let fused_stored = !fused_is_mean_of_groups(config);
+        if fused_stored {
+            channels.push(width);
+        }
         let mut cache = Self {
             tokens,
-            channels: config.encoder.hidden_size,
-            groups: config.groups.len(),
+            channels,
             fused_stored,
             in_memory: Vec::new(),
             capacity: 0,
@@ -104,7 +106,7 @@ impl FeatureCache {
     }
 
     fn photo_values(&self) -> usize {
-        (self.groups + usize::from(self.fused_stored)) * self.tokens * self.channels
+        self.tokens * self.channels.iter().sum::<usize>()
     }
 
     /// Appends a batch.
@@ -116,13 +118,13 @@ impl FeatureCache {
         if self.fused_stored {
             parts.push(&features.fused);
         }
-        let batch = Tensor::stack(&parts, 1)?;
-        if batch.dims()[1..] != [parts.len(), self.tokens, self.channels]
-            || parts.len() * self.tokens * self.channels != self.photo_values()
-        {
-            bail!("features of shape {:?} do not fit the cache", batch.dims());
+        let expected = self.channels.iter().map(|&channels| [self.tokens, channels]);
+        if !parts.iter().map(|part| &part.dims()[1..]).eq(expected) {
+            let shapes: Vec<&[usize]> = parts.iter().map(|part| part.dims()).collect();
+            bail!("features of shapes {shapes:?} do not fit the cache");
         }
-        for photo in batch.flatten_from(1)?.to_vec2::<f32>()? {
+        let rows = parts.iter().map(|part| part.flatten_from(1)).collect::<candle_core::Result<Vec<_>>>()?;
+        for photo in Tensor::cat(&rows, 1)?.to_vec2::<f32>()? {
             if self.in_memory.len() < self.capacity {
                 self.in_memory.push(photo);
             } else {
@@ -157,11 +159,17 @@ impl FeatureCache {
                 values.extend(photo);
             }
         }
-        let parts = self.groups + usize::from(self.fused_stored);
-        let batch = Tensor::from_vec(values, (indices.len(), parts, self.tokens, self.channels), device)?;
-        let part = |i: usize| batch.narrow(1, i, 1)?.squeeze(1)?.contiguous();
-        let groups = (0..self.groups).map(part).collect::<candle_core::Result<Vec<_>>>()?;
-        let fused = if self.fused_stored { part(self.groups)? } else { Candle::infer(device.clone()).mean(&groups)? };
+        let batch = Tensor::from_vec(values, (indices.len(), self.photo_values()), device)?;
+        let (mut groups, mut begin) = (Vec::new(), 0);
+        for &channels in &self.channels {
+            let part = batch.narrow(1, begin, self.tokens * channels)?.contiguous()?;
+            groups.push(part.reshape((indices.len(), self.tokens, channels))?);
+            begin += self.tokens * channels;
+        }
+        let fused = match self.fused_stored {
+            true => groups.pop().context("the bottleneck's input is stored last")?,
+            false => Candle::infer(device.clone()).mean(&groups)?,
+        };
         Ok(Features { groups, fused })
     }
 }

@@ -73,13 +73,18 @@ impl TrainableHead {
     }
 }
 
-/// Standard normal, redrawn outside ±3 (`trunc_normal_(std=0.01, a=-0.03, b=0.03)`), by Box and Muller.
+/// Standard normal, redrawn outside ±3 (`trunc_normal_(std=0.01, a=-0.03, b=0.03)`).
 pub(crate) fn truncated_normal(generator: &mut ChaCha8Rng) -> f32 {
     loop {
-        let (u, v): (f64, f64) = (1.0 - generator.random::<f64>(), generator.random());
-        let z = (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
+        let z = standard_normal(generator);
         if z.abs() <= 3.0 {
-            return z as f32;
+            return z;
         }
     }
+}
+
+/// Standard normal, by Box and Muller.
+pub(crate) fn standard_normal(generator: &mut ChaCha8Rng) -> f32 {
+    let (u, v): (f64, f64) = (1.0 - generator.random::<f64>(), generator.random());
+    ((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
 }

@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use dinomaly_core::Result;
 use dinomaly_core::config::ModelConfig;
-use dinomaly_core::dinomaly::group_means;
+use dinomaly_core::dinomaly::decoded;
 use dinomaly_core::executors::candle::{Candle, Noise};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::features::Features;
 use crate::head::TrainableHead;
 use crate::loss::hard_mining_loss;
-use crate::noise::Dropout;
+use crate::noise::BottleneckNoise;
 use crate::optimizer::{self, StableAdamW, clip_factor, gradient_norm};
 use crate::schedule::Schedule;
 
@@ -96,8 +96,8 @@ impl Trainer {
     /// # Errors
     /// If the device fails.
     pub fn loss(&self, features: &Features) -> Result<Tensor> {
-        let dropout = Dropout::new(self.config.bottleneck_dropout, self.settings.seed, self.iteration);
-        let [encoded, decoded] = self.groups(features, &|x| dropout.apply(x))?;
+        let noise = BottleneckNoise::new(&self.config, self.settings.seed, self.iteration);
+        let [encoded, decoded] = self.groups(features, &|x, at| noise.apply(x, at))?;
         Ok(hard_mining_loss(&encoded, &decoded, self.settings.schedule.mining(self.iteration))?)
     }
 
@@ -109,13 +109,13 @@ impl Trainer {
     pub fn groups(&self, features: &Features, noise: &Noise<'_>) -> Result<[Vec<Tensor>; 2]> {
         let ops = Candle::train(self.device.clone(), noise);
         let outputs = self.head.head.forward(&ops, &features.fused, &mut |_, _| {})?;
-        let decoded = group_means(&ops, &outputs, &self.config.groups)?;
+        let decoded = decoded(&ops, outputs, &self.config)?;
         Ok([self.patches(&features.groups)?, self.patches(&decoded)?])
     }
 
     /// Drops class and register tokens: the loss sees patches only.
     fn patches(&self, groups: &[Tensor]) -> Result<Vec<Tensor>> {
-        let prefix = self.config.prefix_tokens();
+        let prefix = self.config.kept_prefix_tokens();
         groups.iter().map(|group| Ok(group.narrow(1, prefix, group.dim(1)? - prefix)?)).collect()
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ops::Neighbours;
 use crate::{Error, Result};
 
 /// A whole detector: frozen encoder, which of its layers are collected, how they are grouped, and the decoder.
@@ -17,10 +18,55 @@ pub struct ModelConfig {
     /// Which collected layers make one group, as indices into `target_layers`. The decoder's outputs are grouped
     /// by the same indices after their list is reversed: the shallow layers face the last decoder blocks.
     pub groups: Vec<Vec<usize>>,
+    /// Which decoder outputs make the groups that these are compared with, as indices into the reversed list; the same as
+    /// `groups` where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder_groups: Option<Vec<Vec<usize>>>,
+    /// What a group is compared as.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub comparison: Comparison,
+    /// What the bottleneck is given.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub bottleneck_input: BottleneckInput,
+    /// Whether bottleneck and decoder are given patches only, without class and register tokens.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub remove_class_token: bool,
     /// The trained decoder.
     pub decoder: DecoderConfig,
     /// Dropout rate of the bottleneck while training ("noisy bottleneck").
     pub bottleneck_dropout: f64,
+    /// Scale of the normal noise on the bottleneck's input while training, in token norms divided by channels (UniAD's
+    /// feature jitter; official `FeatureJitter`). 0 in Dinomaly.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub feature_jitter: f64,
+}
+
+/// How the decoder's outputs and the encoder's layers are compared ("reconstruction constraint", paper section 3.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Comparison {
+    /// The mean of a group's layers with the mean of as many decoder blocks. Groups of one layer each are the classical
+    /// layer-to-layer comparison.
+    #[default]
+    Mean,
+    /// All layers of the one group side by side with what one more linear layer makes of the last decoder block (official
+    /// `ViTillCat`).
+    Concatenated,
+}
+
+/// What the bottleneck is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BottleneckInput {
+    /// The mean of all target layers.
+    #[default]
+    Mean,
+    /// The last target layer alone (ViTAD).
+    Last,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Shape of a DINO / DINOv2 / timm vision transformer.
@@ -59,6 +105,9 @@ pub struct DecoderConfig {
     pub intermediate_size: usize,
     /// How tokens exchange information.
     pub mixer: Mixer,
+    /// Side of the window of patches around each that it must not attend to (UniAD's neighbour mask); 0 for none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub neighbour_mask: usize,
     /// Epsilon of the decoder's layer norms: 1e-8 in the official code.
     pub layer_norm_eps: f64,
 }
@@ -71,6 +120,18 @@ pub enum Mixer {
     Softmax,
     /// `phi(q) (Σ phi(k) v) / (phi(q)·Σ phi(k))`, `phi = elu + 1`, no scale, no epsilon.
     Linear,
+    /// A convolution of each channel in a block that widens before it and narrows after it; needs `remove_class_token`.
+    Convolution {
+        /// Side of the kernel, odd: 3, 5 or 7 in the paper.
+        kernel: usize,
+    },
+}
+
+impl EncoderConfig {
+    /// Tokens before the first patch: the class token and the registers.
+    pub fn prefix_tokens(&self) -> usize {
+        1 + self.num_register_tokens
+    }
 }
 
 impl ModelConfig {
@@ -95,14 +156,20 @@ impl ModelConfig {
             num_attention_heads: encoder.num_attention_heads,
             intermediate_size: 4 * encoder.hidden_size,
             mixer: Mixer::Linear,
+            neighbour_mask: 0,
             layer_norm_eps: 1e-8,
         };
         let config = Self {
             encoder,
             target_layers,
             groups: vec![vec![0, 1, 2, 3], vec![4, 5, 6, 7]],
+            decoder_groups: None,
+            comparison: Comparison::Mean,
+            bottleneck_input: BottleneckInput::Mean,
+            remove_class_token: false,
             decoder,
             bottleneck_dropout: 0.2,
+            feature_jitter: 0.0,
         };
         config.validate()?;
         Ok(config)
@@ -144,21 +211,51 @@ impl ModelConfig {
                 e.num_hidden_layers
             ));
         }
-        if self.decoder.num_hidden_layers != self.target_layers.len() {
-            return refuse(format!(
-                "{} decoder blocks cannot be paired with {} target layers",
-                self.decoder.num_hidden_layers,
-                self.target_layers.len()
-            ));
-        }
-        if self.groups.is_empty() || self.groups.iter().any(Vec::is_empty) {
-            return refuse("groups must not be empty".into());
-        }
-        if let Some(index) = self.groups.iter().flatten().find(|&&i| i >= self.target_layers.len()) {
-            return refuse(format!("group index {index} is beyond the {} target layers", self.target_layers.len()));
+        self.validate_groups()?;
+        if let Mixer::Convolution { kernel } = self.decoder.mixer {
+            if kernel % 2 == 0 || !self.remove_class_token || self.decoder.neighbour_mask > 0 {
+                return refuse(format!(
+                    "a convolution of side {kernel} in the decoder needs an odd side, remove_class_token, and no neighbour_mask"
+                ));
+            }
         }
         if !(0.0..1.0).contains(&self.bottleneck_dropout) {
             return refuse(format!("bottleneck_dropout = {} is outside 0..1", self.bottleneck_dropout));
+        }
+        if !(self.feature_jitter.is_finite() && self.feature_jitter >= 0.0) {
+            return refuse(format!("feature_jitter = {} must be a number from 0 on", self.feature_jitter));
+        }
+        Ok(())
+    }
+
+    fn validate_groups(&self) -> Result<()> {
+        let refuse = |reason: String| Err(Error::Config(reason));
+        let (layers, blocks) = (self.target_layers.len(), self.decoder.num_hidden_layers);
+        let decoder_groups = self.decoder_groups.as_ref().unwrap_or(&self.groups);
+        if self.groups.is_empty() || self.groups.iter().chain(decoder_groups).any(Vec::is_empty) {
+            return refuse("groups must not be empty".into());
+        }
+        if let Some(index) = self.groups.iter().flatten().find(|&&i| i >= layers) {
+            return refuse(format!("group index {index} is beyond the {layers} target layers"));
+        }
+        if self.comparison == Comparison::Concatenated {
+            if self.groups.len() > 1 || self.decoder_groups.is_some() {
+                return refuse("concatenated layers are one group, and the decoder has none".into());
+            }
+            return Ok(());
+        }
+        if self.decoder_groups.is_none() && blocks != layers {
+            return refuse(format!("{blocks} decoder blocks cannot be paired with {layers} target layers"));
+        }
+        if let Some(index) = decoder_groups.iter().flatten().find(|&&i| i >= blocks) {
+            return refuse(format!("decoder group index {index} is beyond the {blocks} decoder blocks"));
+        }
+        if decoder_groups.len() != self.groups.len() {
+            return refuse(format!(
+                "{} decoder groups cannot be compared with {} groups",
+                decoder_groups.len(),
+                self.groups.len()
+            ));
         }
         Ok(())
     }
@@ -168,8 +265,14 @@ impl ModelConfig {
         self.target_layers.last().map_or(0, |last| last + 1)
     }
 
-    /// Tokens before the first patch: the class token and the registers.
-    pub fn prefix_tokens(&self) -> usize {
-        1 + self.encoder.num_register_tokens
+    /// Tokens before the first patch in bottleneck, decoder and distances: none, or all of the encoder's.
+    pub fn kept_prefix_tokens(&self) -> usize {
+        if self.remove_class_token { 0 } else { self.encoder.prefix_tokens() }
+    }
+
+    /// What the decoder's patches must not attend to.
+    pub fn hidden_neighbours(&self) -> Option<Neighbours> {
+        let side = self.decoder.neighbour_mask;
+        (side > 0).then(|| Neighbours { prefix: self.kept_prefix_tokens(), reach: side / 2 })
     }
 }

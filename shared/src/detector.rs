@@ -55,7 +55,7 @@ impl<O: Read> Detector<O> {
             model: weights.dinomaly(&ops, config, preprocessor.geometry.grid(patch))?,
             preprocessor: preprocessor.clone(),
             patch,
-            prefix_tokens: config.prefix_tokens(),
+            prefix_tokens: config.kept_prefix_tokens(),
             ops,
         })
     }
@@ -220,11 +220,20 @@ mod tests {
         fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
             Reference.layer_norm(x, norm)
         }
-        fn attention(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
-            Reference.attention(qkv, heads)
+        fn attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
+            Reference.attention(qkv, heads, hidden)
         }
-        fn linear_attention(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
-            Reference.linear_attention(qkv, heads)
+        fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
+            Reference.linear_attention(qkv, heads, hidden)
+        }
+        fn depthwise_conv(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+            Reference.depthwise_conv(x, weight)
+        }
+        fn drop_tokens(&self, x: &Tensor, first: usize) -> Result<Tensor> {
+            Reference.drop_tokens(x, first)
+        }
+        fn concatenate(&self, xs: &[Tensor]) -> Result<Tensor> {
+            Reference.concatenate(xs)
         }
         fn embed(&self, patches: &Tensor, prefix: &Tensor, positions: &Tensor) -> Result<Tensor> {
             Reference.embed(patches, prefix, positions)

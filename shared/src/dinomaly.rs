@@ -1,8 +1,8 @@
 //! Dinomaly (CVPR 2025): patches → encoder → two group means, reconstructed by bottleneck and decoder → distance maps.
 
 use crate::Result;
-use crate::config::{Mixer, ModelConfig};
-use crate::ops::{Linear, Ops, Then};
+use crate::config::{BottleneckInput, Comparison, Mixer, ModelConfig};
+use crate::ops::{Linear, NoiseAt, Ops, Then};
 use crate::vit::{Block, BlockShape, Load, load_linear};
 
 /// A step of the forward pass, for those who look inside (tests, feature export).
@@ -14,15 +14,15 @@ pub enum Stage {
     Tokens,
     /// Output of an encoder block.
     EncoderBlock(usize),
-    /// Mean of the collected layers, the bottleneck's input.
+    /// The bottleneck's input: the mean of the collected layers, or the last of them.
     Fused,
     /// The bottleneck's output.
     Bottleneck,
     /// Output of a decoder block.
     DecoderBlock(usize),
-    /// Mean of the target layers of a group.
+    /// What a group of target layers is compared as: their mean, or all of them side by side.
     EncodedGroup(usize),
-    /// Mean of the decoder's outputs of a group.
+    /// What the decoder makes of it.
     DecodedGroup(usize),
 }
 
@@ -53,11 +53,12 @@ impl<T: Clone> Encoder<T> {
             hidden: e.intermediate_size,
             heads: e.num_attention_heads,
             mixer: Mixer::Softmax,
+            hidden_neighbours: None,
             eps: e.layer_norm_eps,
         };
         Ok(Self {
             patch_embed: load_linear("encoder.patch_embed.proj", 3 * e.patch_size * e.patch_size, e.hidden_size, load)?,
-            prefix: load("encoder.prefix", &[config.prefix_tokens(), e.hidden_size])?,
+            prefix: load("encoder.prefix", &[e.prefix_tokens(), e.hidden_size])?,
             positions: load("encoder.positions", &[grid * grid, e.hidden_size])?,
             blocks: (0..config.encoder_blocks_run())
                 .map(|i| Block::load(&format!("encoder.blocks.{i}"), shape, load))
@@ -107,10 +108,13 @@ pub struct Head<T> {
     fc1: Linear<T>,
     fc2: Linear<T>,
     blocks: Vec<Block<T>>,
+    /// Makes all layers of the group out of the last block's output, where they are compared side by side.
+    last: Option<Linear<T>>,
 }
 
 impl<T: Clone> Head<T> {
-    /// Takes `bottleneck.0.fc1|fc2.…` and `decoder.i.…`, the names of the official state dict.
+    /// Takes `bottleneck.0.fc1|fc2.…` and `decoder.i.…`, the names of the official state dict; with concatenated layers
+    /// `decoder.DEPTH.weight|bias` too.
     ///
     /// # Errors
     /// Whatever `load` refuses.
@@ -121,7 +125,15 @@ impl<T: Clone> Head<T> {
             hidden: d.intermediate_size,
             heads: d.num_attention_heads,
             mixer: d.mixer,
+            hidden_neighbours: config.hidden_neighbours(),
             eps: d.layer_norm_eps,
+        };
+        let last = match config.comparison {
+            Comparison::Mean => None,
+            Comparison::Concatenated => {
+                let outputs = config.groups[0].len() * width;
+                Some(load_linear(&format!("decoder.{}", d.num_hidden_layers), width, outputs, load)?)
+            }
         };
         Ok(Self {
             fc1: load_linear("bottleneck.0.fc1", width, d.intermediate_size, load)?,
@@ -129,19 +141,21 @@ impl<T: Clone> Head<T> {
             blocks: (0..d.num_hidden_layers)
                 .map(|i| Block::load(&format!("decoder.{i}"), shape, load))
                 .collect::<Result<_>>()?,
+            last,
         })
     }
 
     /// `fused [batch, tokens, width]` → the decoder blocks' outputs, LAST block first: index 0 faces the shallowest
-    /// target layer (the official code reverses the list before it groups).
+    /// target layer (the official code reverses the list before it groups). With concatenated layers one output, all of
+    /// them side by side.
     ///
     /// # Errors
     /// Whatever the executor refuses.
     pub fn forward<O: Ops<Tensor = T>>(&self, ops: &O, fused: &T, observe: &mut Observe<'_, T>) -> Result<Vec<T>> {
         // One dropout module used three times in the official code: input, hidden, output.
-        let x = ops.bottleneck_noise(fused)?;
-        let hidden = ops.bottleneck_noise(&ops.linear(&x, &self.fc1, Then::Gelu)?)?;
-        let mut x = ops.bottleneck_noise(&ops.linear(&hidden, &self.fc2, Then::Store)?)?;
+        let x = ops.bottleneck_noise(fused, NoiseAt::Input)?;
+        let hidden = ops.bottleneck_noise(&ops.linear(&x, &self.fc1, Then::Gelu)?, NoiseAt::Hidden)?;
+        let mut x = ops.bottleneck_noise(&ops.linear(&hidden, &self.fc2, Then::Store)?, NoiseAt::Output)?;
         drop(hidden);
         observe(Stage::Bottleneck, &x);
         let mut outputs = Vec::with_capacity(self.blocks.len());
@@ -150,16 +164,60 @@ impl<T: Clone> Head<T> {
             observe(Stage::DecoderBlock(i), &x);
             outputs.push(x.clone());
         }
+        if let Some(last) = &self.last {
+            let all = ops.linear(&x, last, Then::Store)?;
+            observe(Stage::DecoderBlock(self.blocks.len()), &all);
+            return Ok(vec![all]);
+        }
         outputs.reverse();
         Ok(outputs)
     }
 }
 
-/// The means of the layers in each group: what the loss and the anomaly map compare.
+/// What is taken from the encoder: all that the head is trained on.
+#[derive(Clone, Debug)]
+pub struct Encoded<T> {
+    /// What each group of target layers is compared as `[batch, tokens, channels]`.
+    pub groups: Vec<T>,
+    /// The bottleneck's input `[batch, tokens, width]`.
+    pub fused: T,
+}
+
+/// The target layers' outputs as the head needs them: grouped, and fused for the bottleneck; without class and register
+/// tokens if the model removes them.
 ///
 /// # Errors
 /// Whatever the executor refuses.
-pub fn group_means<O: Ops>(ops: &O, layers: &[O::Tensor], groups: &[Vec<usize>]) -> Result<Vec<O::Tensor>> {
+pub fn encoded<O: Ops>(ops: &O, layers: &[O::Tensor], config: &ModelConfig) -> Result<Encoded<O::Tensor>> {
+    let kept = |x: O::Tensor| {
+        if config.remove_class_token { ops.drop_tokens(&x, config.encoder.prefix_tokens()) } else { Ok(x) }
+    };
+    let groups = match config.comparison {
+        Comparison::Mean => group_means(ops, layers, &config.groups)?,
+        Comparison::Concatenated => {
+            vec![ops.concatenate(&config.groups[0].iter().map(|&i| layers[i].clone()).collect::<Vec<_>>())?]
+        }
+    };
+    let fused = match config.bottleneck_input {
+        BottleneckInput::Mean => ops.mean(layers)?,
+        BottleneckInput::Last => layers[layers.len() - 1].clone(),
+    };
+    Ok(Encoded { groups: groups.into_iter().map(kept).collect::<Result<_>>()?, fused: kept(fused)? })
+}
+
+/// What [`Head::forward`] gives as the groups that [`Encoded::groups`] are compared with.
+///
+/// # Errors
+/// Whatever the executor refuses.
+pub fn decoded<O: Ops>(ops: &O, outputs: Vec<O::Tensor>, config: &ModelConfig) -> Result<Vec<O::Tensor>> {
+    match config.comparison {
+        Comparison::Mean => group_means(ops, &outputs, config.decoder_groups.as_ref().unwrap_or(&config.groups)),
+        Comparison::Concatenated => Ok(outputs),
+    }
+}
+
+/// The means of the layers in each group.
+fn group_means<O: Ops>(ops: &O, layers: &[O::Tensor], groups: &[Vec<usize>]) -> Result<Vec<O::Tensor>> {
     groups.iter().map(|group| ops.mean(&group.iter().map(|&i| layers[i].clone()).collect::<Vec<_>>())).collect()
 }
 
@@ -168,7 +226,7 @@ pub fn group_means<O: Ops>(ops: &O, layers: &[O::Tensor], groups: &[Vec<usize>])
 pub struct Dinomaly<T> {
     encoder: Encoder<T>,
     head: Head<T>,
-    groups: Vec<Vec<usize>>,
+    config: ModelConfig,
 }
 
 impl<T: Clone> Dinomaly<T> {
@@ -180,12 +238,12 @@ impl<T: Clone> Dinomaly<T> {
         Ok(Self {
             encoder: Encoder::load(config, grid, load)?,
             head: Head::load(config, load)?,
-            groups: config.groups.clone(),
+            config: config.clone(),
         })
     }
 
     /// `patches [batch, grid², 3·patch²]` → for each group the cosine distance `[batch, tokens]` of every token, class
-    /// and register tokens first ([`ModelConfig::prefix_tokens`] of them; whoever reads the map drops them).
+    /// and register tokens first ([`ModelConfig::kept_prefix_tokens`] of them; whoever reads the map drops them).
     ///
     /// # Errors
     /// Whatever the executor refuses.
@@ -204,13 +262,12 @@ impl<T: Clone> Dinomaly<T> {
         observe: &mut Observe<'_, T>,
     ) -> Result<Vec<T>> {
         let layers = self.encoder.forward(ops, patches, observe)?;
-        let encoded = group_means(ops, &layers, &self.groups)?;
-        encoded.iter().enumerate().for_each(|(j, group)| observe(Stage::EncodedGroup(j), group));
-        let fused = ops.mean(&layers)?;
+        let Encoded { groups, fused } = encoded(ops, &layers, &self.config)?;
         drop(layers);
+        groups.iter().enumerate().for_each(|(j, group)| observe(Stage::EncodedGroup(j), group));
         observe(Stage::Fused, &fused);
-        let decoded = group_means(ops, &self.head.forward(ops, &fused, observe)?, &self.groups)?;
+        let decoded = decoded(ops, self.head.forward(ops, &fused, observe)?, &self.config)?;
         decoded.iter().enumerate().for_each(|(j, group)| observe(Stage::DecodedGroup(j), group));
-        encoded.iter().zip(&decoded).map(|(e, d)| ops.cosine_distance(e, d)).collect()
+        groups.iter().zip(&decoded).map(|(e, d)| ops.cosine_distance(e, d)).collect()
     }
 }

@@ -3,16 +3,16 @@
 //! Activations are packed rows `[batch, tokens, channels]`. Operations record or compute and never wait; reading a
 //! result back is the executor's own business and happens once a photo. Dropping a tensor gives its memory back.
 
-use crate::Result;
 use crate::tensor::HostTensor;
+use crate::{Error, Result};
 
 /// An affine layer: `x · weightᵀ + bias`.
 #[derive(Clone, Debug)]
 pub struct Linear<T> {
     /// `[out, in]`, in whatever storage the executor keeps weights.
     pub weight: T,
-    /// `[out]`.
-    pub bias: T,
+    /// `[out]`; some layers have none.
+    pub bias: Option<T>,
 }
 
 /// A layer normalisation over channels.
@@ -37,6 +37,71 @@ pub enum Then<'a, T> {
     Add(&'a T),
 }
 
+/// Where in the bottleneck noise comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoiseAt {
+    /// Before the first layer.
+    Input,
+    /// After the hidden layer's GELU.
+    Hidden,
+    /// After the last layer.
+    Output,
+}
+
+/// What each patch must not look at: the patches around it, itself included, on their square grid (the neighbour masking of
+/// UniAD, You et al. 2022; official `generate_mask`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Neighbours {
+    /// Tokens before the first patch: they see everything and are seen by everything.
+    pub prefix: usize,
+    /// How far the square window around a patch reaches; it is cut at the border.
+    pub reach: usize,
+}
+
+impl Neighbours {
+    /// Whether token `query` must not see token `key`, on a grid of so many patches a side.
+    pub fn hides(&self, grid: usize, query: usize, key: usize) -> bool {
+        if query < self.prefix || key < self.prefix {
+            return false;
+        }
+        let place = |token: usize| ((token - self.prefix) / grid, (token - self.prefix) % grid);
+        let ((row, column), (other_row, other_column)) = (place(query), place(key));
+        row.abs_diff(other_row) <= self.reach && column.abs_diff(other_column) <= self.reach
+    }
+
+    /// Patches on a side of the grid that makes these tokens.
+    ///
+    /// # Errors
+    /// If what follows the prefix is no square.
+    pub fn grid(&self, tokens: usize) -> Result<usize> {
+        square_grid(tokens.saturating_sub(self.prefix))
+    }
+}
+
+/// Patches on a side of a square grid of `patches`.
+///
+/// # Errors
+/// If they are no square.
+pub fn square_grid(patches: usize) -> Result<usize> {
+    let grid = patches.isqrt();
+    if grid > 0 && grid * grid == patches {
+        return Ok(grid);
+    }
+    Err(Error::config(format!("{patches} patches are no square grid")))
+}
+
+/// Sides of the grid and of the kernel of [`Ops::depthwise_conv`].
+///
+/// # Errors
+/// If the patches are no square, or the kernels `weight [channels, 1, k, k]` do not fit them.
+pub fn conv_extents(tokens: usize, channels: usize, weight: &[usize]) -> Result<(usize, usize)> {
+    let grid = square_grid(tokens)?;
+    match *weight {
+        [count, 1, height, width] if count == channels && height == width && height % 2 == 1 => Ok((grid, height)),
+        _ => Err(Error::config(format!("kernels of shape {weight:?} do not fit {channels} channels"))),
+    }
+}
+
 /// An executor: something that can run the model.
 pub trait Ops {
     /// A tensor where this executor keeps it. Cloning shares, it never copies the values.
@@ -59,15 +124,28 @@ pub trait Ops {
     /// Normalises each row over its channels, sums in f32 at least, biased variance. Same shape.
     fn layer_norm(&self, x: &Self::Tensor, norm: &Norm<Self::Tensor>) -> Result<Self::Tensor>;
 
-    /// Softmax attention, scale `head_dim^-0.5`: `qkv [batch, tokens, 3·channels]` (q, k, v; inside each head by head) → `[batch, tokens, channels]`.
-    fn attention(&self, qkv: &Self::Tensor, heads: usize) -> Result<Self::Tensor>;
+    /// Softmax attention, scale `head_dim^-0.5`: `qkv [batch, tokens, 3·channels]` (q, k, v; inside each head by head) →
+    /// `[batch, tokens, channels]`. Weights of hidden keys become zero AFTER the softmax and are not made up for, as the
+    /// official code has it.
+    fn attention(&self, qkv: &Self::Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Self::Tensor>;
 
-    /// Linear attention, `phi = elu + 1`, no scale and no epsilon in the normaliser: shapes as in [`Ops::attention`].
-    fn linear_attention(&self, qkv: &Self::Tensor, heads: usize) -> Result<Self::Tensor>;
+    /// Linear attention, `phi = elu + 1`, no scale and no epsilon in the normaliser: shapes as in [`Ops::attention`]. Hidden
+    /// keys are left out BEFORE the normaliser is summed.
+    fn linear_attention(&self, qkv: &Self::Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Self::Tensor>;
+
+    /// Convolves each channel with a kernel of its own, zeros around the grid: patches `x [batch, grid², channels]` and
+    /// `weight [channels, 1, k, k]`, k odd → the shape of `x`.
+    fn depthwise_conv(&self, x: &Self::Tensor, weight: &Self::Tensor) -> Result<Self::Tensor>;
 
     /// Adds `positions [patches, channels]` to every photo's `patches [batch, patches, channels]` and puts the rows of
     /// `prefix [p, channels]` (class token with its position, registers without) before them → `[batch, p + patches, channels]`.
     fn embed(&self, patches: &Self::Tensor, prefix: &Self::Tensor, positions: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// The tokens from number `first` on: `[batch, tokens, channels]` → `[batch, tokens - first, channels]`.
+    fn drop_tokens(&self, x: &Self::Tensor, first: usize) -> Result<Self::Tensor>;
+
+    /// Tensors of one shape side by side: each `[batch, tokens, channels]` → `[batch, tokens, n·channels]`.
+    fn concatenate(&self, xs: &[Self::Tensor]) -> Result<Self::Tensor>;
 
     /// Element-wise mean of tensors of one shape.
     fn mean(&self, xs: &[Self::Tensor]) -> Result<Self::Tensor>;
@@ -77,7 +155,7 @@ pub trait Ops {
     fn cosine_distance(&self, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor>;
 
     /// The bottleneck's noise. Executors that only infer leave it as it is, as the official model does in evaluation.
-    fn bottleneck_noise(&self, x: &Self::Tensor) -> Result<Self::Tensor> {
+    fn bottleneck_noise(&self, x: &Self::Tensor, _at: NoiseAt) -> Result<Self::Tensor> {
         Ok(x.clone())
     }
 }

@@ -2,23 +2,38 @@
 
 use crate::Result;
 use crate::config::Mixer;
-use crate::ops::{Linear, Norm, Ops, Then};
+use crate::ops::{Linear, Neighbours, Norm, Ops, Then};
 
 /// Hands out a model's tensors by name, checking the shape; whoever builds a model decides where they come from
 /// (a file, fresh initial values) and what they become (plain tensors, trainable variables).
 pub type Load<'a, T> = dyn FnMut(&str, &[usize]) -> Result<T> + 'a;
 
-/// `x + attention(norm1(x))`, then `x + mlp(norm2(x))`. LayerScale is folded into `proj` and `fc2` on import.
+/// `x + mix(norm1(x))`, then `x + mlp(norm2(x))`. LayerScale is folded into `proj` and `fc2` on import.
 #[derive(Clone, Debug)]
 pub struct Block<T> {
     norm1: Norm<T>,
-    qkv: Linear<T>,
-    proj: Linear<T>,
+    mix: Mix<T>,
     norm2: Norm<T>,
     fc1: Linear<T>,
     fc2: Linear<T>,
-    heads: usize,
-    mixer: Mixer,
+}
+
+/// How tokens exchange information.
+#[derive(Clone, Debug)]
+enum Mix<T> {
+    Attention {
+        qkv: Linear<T>,
+        proj: Linear<T>,
+        heads: usize,
+        linear: bool,
+        hidden: Option<Neighbours>,
+    },
+    /// Inverted bottleneck (MobileNetV2; official `SepConv`): wider with GELU, a kernel for each channel, narrower again.
+    Convolution {
+        expand: Linear<T>,
+        kernels: T,
+        contract: Linear<T>,
+    },
 }
 
 /// What distinguishes the encoder's blocks from the decoder's.
@@ -30,28 +45,49 @@ pub struct BlockShape {
     pub hidden: usize,
     /// Attention heads.
     pub heads: usize,
-    /// Kind of attention.
+    /// Kind of attention, or convolution.
     pub mixer: Mixer,
+    /// What patches must not attend to.
+    pub hidden_neighbours: Option<Neighbours>,
     /// Epsilon of both layer norms.
     pub eps: f64,
 }
 
 impl<T> Block<T> {
-    /// Takes the tensors `{prefix}.norm1.weight`, `{prefix}.attn.qkv.weight`, … named as in DINO, DINOv2 and timm.
+    /// Takes the tensors `{prefix}.norm1.weight`, `{prefix}.attn.qkv.weight`, … named as in DINO, DINOv2 and timm; with a
+    /// convolution `{prefix}.conv.…` in place of `attn`, as the official code names it.
     ///
     /// # Errors
     /// Whatever `load` refuses.
     pub fn load(prefix: &str, shape: BlockShape, load: &mut Load<'_, T>) -> Result<Self> {
-        let BlockShape { width, hidden, heads, mixer, eps } = shape;
+        let BlockShape { width, hidden, heads, mixer, hidden_neighbours, eps } = shape;
         Ok(Self {
             norm1: load_norm(&format!("{prefix}.norm1"), width, eps, load)?,
-            qkv: load_linear(&format!("{prefix}.attn.qkv"), width, 3 * width, load)?,
-            proj: load_linear(&format!("{prefix}.attn.proj"), width, width, load)?,
+            mix: match mixer {
+                Mixer::Softmax | Mixer::Linear => Mix::Attention {
+                    qkv: load_linear(&format!("{prefix}.attn.qkv"), width, 3 * width, load)?,
+                    proj: load_linear(&format!("{prefix}.attn.proj"), width, width, load)?,
+                    heads,
+                    linear: mixer == Mixer::Linear,
+                    hidden: hidden_neighbours,
+                },
+                Mixer::Convolution { kernel } => {
+                    let mut product = |name: &str, inputs, outputs| -> Result<Linear<T>> {
+                        Ok(Linear {
+                            weight: load(&format!("{prefix}.conv.{name}.weight"), &[outputs, inputs])?,
+                            bias: None,
+                        })
+                    };
+                    Mix::Convolution {
+                        expand: product("pwconv1", width, 2 * width)?,
+                        contract: product("pwconv2", 2 * width, width)?,
+                        kernels: load(&format!("{prefix}.conv.dwconv.weight"), &[2 * width, 1, kernel, kernel])?,
+                    }
+                }
+            },
             norm2: load_norm(&format!("{prefix}.norm2"), width, eps, load)?,
             fc1: load_linear(&format!("{prefix}.mlp.fc1"), width, hidden, load)?,
             fc2: load_linear(&format!("{prefix}.mlp.fc2"), hidden, width, load)?,
-            heads,
-            mixer,
         })
     }
 
@@ -60,14 +96,25 @@ impl<T> Block<T> {
     /// # Errors
     /// Whatever the executor refuses.
     pub fn forward<O: Ops<Tensor = T>>(&self, ops: &O, x: &T) -> Result<T> {
-        let qkv = ops.linear(&ops.layer_norm(x, &self.norm1)?, &self.qkv, Then::Store)?;
-        let mixed = match self.mixer {
-            Mixer::Softmax => ops.attention(&qkv, self.heads)?,
-            Mixer::Linear => ops.linear_attention(&qkv, self.heads)?,
+        let normed = ops.layer_norm(x, &self.norm1)?;
+        let x = match &self.mix {
+            Mix::Attention { qkv, proj, heads, linear, hidden } => {
+                let qkv = ops.linear(&normed, qkv, Then::Store)?;
+                drop(normed);
+                let mixed = if *linear {
+                    ops.linear_attention(&qkv, *heads, *hidden)?
+                } else {
+                    ops.attention(&qkv, *heads, *hidden)?
+                };
+                drop(qkv);
+                ops.linear(&mixed, proj, Then::Add(x))?
+            }
+            Mix::Convolution { expand, kernels, contract } => {
+                let wide = ops.linear(&normed, expand, Then::Gelu)?;
+                drop(normed);
+                ops.linear(&ops.depthwise_conv(&wide, kernels)?, contract, Then::Add(x))?
+            }
         };
-        drop(qkv);
-        let x = ops.linear(&mixed, &self.proj, Then::Add(x))?;
-        drop(mixed);
         let hidden = ops.linear(&ops.layer_norm(&x, &self.norm2)?, &self.fc1, Then::Gelu)?;
         ops.linear(&hidden, &self.fc2, Then::Add(&x))
     }
@@ -77,7 +124,7 @@ impl<T> Block<T> {
 pub(crate) fn load_linear<T>(name: &str, inputs: usize, outputs: usize, load: &mut Load<'_, T>) -> Result<Linear<T>> {
     Ok(Linear {
         weight: load(&format!("{name}.weight"), &[outputs, inputs])?,
-        bias: load(&format!("{name}.bias"), &[outputs])?,
+        bias: Some(load(&format!("{name}.bias"), &[outputs])?),
     })
 }
 

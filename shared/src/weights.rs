@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{DecoderConfig, EncoderConfig, Mixer, ModelConfig};
+use crate::config::{BottleneckInput, Comparison, DecoderConfig, EncoderConfig, Mixer, ModelConfig};
 use crate::dinomaly::{Dinomaly, Encoder, Head};
 use crate::ops::Ops;
 use crate::positions;
@@ -30,9 +30,15 @@ pub fn encoder_shapes(encoder: &EncoderConfig, blocks: usize) -> Result<Shapes> 
             num_attention_heads: 1,
             intermediate_size: 0,
             mixer: Mixer::Linear,
+            neighbour_mask: 0,
             layer_norm_eps: 0.0,
         },
+        decoder_groups: None,
+        comparison: Comparison::Mean,
+        bottleneck_input: BottleneckInput::Mean,
+        remove_class_token: false,
         bottleneck_dropout: 0.0,
+        feature_jitter: 0.0,
     };
     let mut shapes = Shapes::new();
     Encoder::<()>::load(&config, 1, &mut |name, shape| {
@@ -206,7 +212,7 @@ impl Weights {
         let mut patch_projection = self.get("encoder.patch_embed.proj.weight", &patch)?.clone();
         patch_projection.shape = vec![width, 3 * e.patch_size * e.patch_size];
         Ok(Embedding {
-            prefix: HostTensor::f32([config.prefix_tokens(), width], prefix)?,
+            prefix: HostTensor::f32([config.encoder.prefix_tokens(), width], prefix)?,
             positions: HostTensor::f32(
                 [grid * grid, width],
                 positions::interpolate(patch_positions, side, grid, width),

@@ -46,7 +46,8 @@ fn bench<O: Read>(criterion: &mut Criterion<Flops>, executor: &str, ops: &O, siz
         let (hidden, heads, values) = (4 * width, width / 64, tokens * width);
         let [x, y, wide] = [[1, tokens, width], [1, tokens, width], [1, tokens, hidden]].map(|shape| up(&shape));
         let qkv = up(&[1, tokens, 3 * width]);
-        let layer = |weight: HostTensor| Linear { bias: up(&weight.shape[..1]), weight: ops.upload(&weight).unwrap() };
+        let layer =
+            |weight: HostTensor| Linear { bias: Some(up(&weight.shape[..1])), weight: ops.upload(&weight).unwrap() };
         let int8 = |weight: HostTensor| quantize_tensor("weight", &weight).unwrap();
         let (fc1, fc2) = (layer(waves(&[hidden, width])), layer(waves(&[width, hidden])));
         let fc1_int8 = layer(int8(waves(&[hidden, width])));
@@ -56,8 +57,8 @@ fn bench<O: Read>(criterion: &mut Criterion<Flops>, executor: &str, ops: &O, siz
         run("linear, add", product, &|| ops.linear(&wide, &fc2, Then::Add(&x)).unwrap());
         let norm = Norm { weight: up(&[width]), bias: up(&[width]), eps: 1e-6 };
         run("layer norm", 7 * values, &|| ops.layer_norm(&x, &norm).unwrap());
-        run("attention", 4 * tokens * values, &|| ops.attention(&qkv, heads).unwrap());
-        run("linear attention", 4 * 64 * values, &|| ops.linear_attention(&qkv, heads).unwrap());
+        run("attention", 4 * tokens * values, &|| ops.attention(&qkv, heads, None).unwrap());
+        run("linear attention", 4 * 64 * values, &|| ops.linear_attention(&qkv, heads, None).unwrap());
         let (prefix, positions) = (up(&[1, width]), up(&[tokens, width]));
         run("embed", values, &|| ops.embed(&x, &prefix, &positions).unwrap());
         run("mean of 4", 4 * values, &|| ops.mean(&[x.clone(), y.clone(), x.clone(), y.clone()]).unwrap());

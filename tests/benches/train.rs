@@ -32,7 +32,7 @@ fn steps(criterion: &mut Criterion<Flops>) {
             layer_norm_eps: 1e-6,
         })
         .unwrap();
-        let tokens = GRID * GRID + config.prefix_tokens();
+        let tokens = GRID * GRID + config.kept_prefix_tokens();
         let features = || Tensor::randn(0f32, 1.0, (BATCH, tokens, width), &Device::Cpu).unwrap();
         let features = Features { groups: config.groups.iter().map(|_| features()).collect(), fused: features() };
         let head = TrainableHead::fresh(&config, 1, &Device::Cpu).unwrap();

@@ -1,5 +1,5 @@
 //! Training reaches every trained tensor and no frozen one. candle loses gradients without a word in its fused layer
-//! norm and softmax, so both kinds of attention are tried.
+//! norm and softmax, so every kind of decoder is tried.
 
 use std::cell::RefCell;
 
@@ -9,9 +9,9 @@ use dinomaly::head::TrainableHead;
 use dinomaly::schedule::Schedule;
 use dinomaly::train::{Settings, Trainer};
 use dinomaly_core::Result;
-use dinomaly_core::config::{EncoderConfig, Mixer, ModelConfig};
+use dinomaly_core::config::{BottleneckInput, Comparison, EncoderConfig, Mixer, ModelConfig};
 use dinomaly_core::executors::candle::Candle;
-use dinomaly_core::ops::{Linear, Norm, Ops, Then};
+use dinomaly_core::ops::{Linear, Neighbours, Norm, Ops, Then};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::weights::{Weights, encoder_shapes, head_shapes};
 use rand::{RngExt, SeedableRng};
@@ -44,12 +44,24 @@ impl Ops for Recorder {
         self.inner.layer_norm(x, norm)
     }
 
-    fn attention(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
-        self.inner.attention(qkv, heads)
+    fn attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
+        self.inner.attention(qkv, heads, hidden)
     }
 
-    fn linear_attention(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
-        self.inner.linear_attention(qkv, heads)
+    fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
+        self.inner.linear_attention(qkv, heads, hidden)
+    }
+
+    fn depthwise_conv(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        self.inner.depthwise_conv(x, weight)
+    }
+
+    fn drop_tokens(&self, x: &Tensor, first: usize) -> Result<Tensor> {
+        self.inner.drop_tokens(x, first)
+    }
+
+    fn concatenate(&self, xs: &[Tensor]) -> Result<Tensor> {
+        self.inner.concatenate(xs)
     }
 
     fn embed(&self, patches: &Tensor, prefix: &Tensor, positions: &Tensor) -> Result<Tensor> {
@@ -67,8 +79,8 @@ impl Ops for Recorder {
 
 #[test]
 fn gradients_reach_all_that_is_trained_and_nothing_that_is_frozen() {
-    for mixer in [Mixer::Linear, Mixer::Softmax] {
-        let config = config(mixer);
+    for config in configs() {
+        let mixer = config.decoder.mixer;
         let mut generator = ChaCha8Rng::seed_from_u64(1);
         let mut random = |shape: &[usize]| -> Vec<f32> {
             (0..shape.iter().product()).map(|_| generator.random_range(-1.0..1.0)).collect()
@@ -120,8 +132,27 @@ fn gradients_reach_all_that_is_trained_and_nothing_that_is_frozen() {
     }
 }
 
-fn config(mixer: Mixer) -> ModelConfig {
-    let mut config = ModelConfig::published(EncoderConfig {
+/// Every kind of decoder, with masks, and layers compared in groups and side by side.
+fn configs() -> Vec<ModelConfig> {
+    let with = |change: &dyn Fn(&mut ModelConfig)| {
+        let mut config = config();
+        change(&mut config);
+        config.validate().unwrap();
+        config
+    };
+    vec![
+        config(),
+        with(&|c| c.decoder.mixer = Mixer::Softmax),
+        with(&|c| (c.decoder.mixer, c.decoder.neighbour_mask) = (Mixer::Softmax, 1)),
+        with(&|c| c.decoder.neighbour_mask = 1),
+        with(&|c| (c.decoder.mixer, c.remove_class_token) = (Mixer::Convolution { kernel: 3 }, true)),
+        with(&|c| (c.comparison, c.groups) = (Comparison::Concatenated, vec![vec![1, 3, 5]])),
+        with(&|c| (c.bottleneck_input, c.decoder_groups) = (BottleneckInput::Last, Some(vec![vec![0], vec![3]]))),
+    ]
+}
+
+fn config() -> ModelConfig {
+    ModelConfig::published(EncoderConfig {
         name: "test".into(),
         hidden_size: 12,
         num_attention_heads: 3,
@@ -132,7 +163,5 @@ fn config(mixer: Mixer) -> ModelConfig {
         position_grid: 2,
         layer_norm_eps: 1e-6,
     })
-    .unwrap();
-    config.decoder.mixer = mixer;
-    config
+    .unwrap()
 }

@@ -7,8 +7,9 @@ mod golden_case;
 use std::collections::BTreeMap;
 
 use candle_core::Device;
+use dinomaly_core::config::Comparison;
 use dinomaly_core::dinomaly::Stage;
-use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::executors::candle::{Candle, no_noise};
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::ops::Read;
 use dinomaly_core::score::{
@@ -30,7 +31,7 @@ fn candle() {
 
 #[test]
 fn candle_in_training() {
-    run("candle, training", &Candle::train(Device::Cpu, &|x| Ok(x.clone())));
+    run("candle, training", &Candle::train(Device::Cpu, &no_noise));
 }
 
 #[test]
@@ -73,10 +74,18 @@ fn compare(case: &Case, file: &str, found: &BTreeMap<String, Vec<f32>>, stored: 
             (Some(found), _) => tally.compare(&label, found, &expected.values, noise(stats, name, expected)),
             // Where the pass begins, and what `golden_positions` compares more closely than here; it is in `tokens`, too.
             (None, "input" | "pos_embed_used") => {}
+            (None, "attn_mask") => tally.check(&format!("{label} differs"), mask(case, expected) == expected.values),
             (None, _) => tally.check(&format!("{label} is none of the forward pass's tensors"), false),
         }
     }
     tally
+}
+
+/// 1 where a token sees another, 0 where it does not.
+fn mask(case: &Case, expected: &Golden) -> Vec<f32> {
+    let (tokens, hidden) = (expected.shape[0], case.config.hidden_neighbours().unwrap());
+    let grid = hidden.grid(tokens).unwrap();
+    (0..tokens * tokens).map(|i| if hidden.hides(grid, i / tokens, i % tokens) { 0.0 } else { 1.0 }).collect()
 }
 
 /// The recorded noise of a tensor. A score is one number, whose noise by chance may be next to nothing: it cannot be
@@ -102,11 +111,14 @@ fn forward<O: Read>(ops: &O, case: &Case, input: &Golden) -> BTreeMap<String, Ve
     let values = pollster::block_on(ops.read_back(&seen.iter().map(|(_, tensor)| tensor).collect::<Vec<_>>())).unwrap();
     let mut found: BTreeMap<String, Vec<f32>> = seen.into_iter().map(|(name, _)| name).zip(values).collect();
     let groups = case.config.groups.len();
-    let channels = case.config.encoder.hidden_size;
+    let channels = match case.config.comparison {
+        Comparison::Mean => case.config.encoder.hidden_size,
+        Comparison::Concatenated => case.config.encoder.hidden_size * case.config.groups[0].len(),
+    };
     for j in 0..groups {
         for (stem, channels) in [("en", channels), ("de", channels), ("amap_group", 1)] {
             let tokens = found.get_mut(&format!("{stem}.{j}")).unwrap();
-            *tokens = without_prefix(tokens, case.config.prefix_tokens(), grid * grid, channels);
+            *tokens = without_prefix(tokens, case.config.kept_prefix_tokens(), grid * grid, channels);
         }
     }
     for photo in 0..batch {

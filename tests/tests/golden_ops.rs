@@ -46,7 +46,7 @@ fn gelu() {
         let op = Op::Linear {
             x: host([1, x.values.len(), 1], &x.values),
             weight: host([1, 1], &[1.0]),
-            bias: host([1], &[0.0]),
+            bias: Some(host([1], &[0.0])),
             then: After::Gelu,
         };
         // Relative to the argument: the cases reach from -88 to 88.
@@ -73,7 +73,7 @@ fn elu_plus_one() {
     if let (Some(x), Some(expected)) = (all.get("x"), all.get("elu_plus_one")) {
         // No operation of its own: with the keys x and 0 and the values 1 and 0, linear attention gives phi(x) / (phi(x) + 1).
         let qkv = x.values.iter().flat_map(|&x| [0.0, x, 1.0, 0.0, 0.0, 0.0]).collect::<Vec<_>>();
-        let op = Op::LinearAttention { qkv: host([x.values.len(), 2, 3], &qkv), heads: 1 };
+        let op = Op::LinearAttention { qkv: host([x.values.len(), 2, 3], &qkv), heads: 1, hidden: None };
         let shares: Vec<f32> = expected.values.iter().map(|phi| phi / (phi + 1.0)).collect();
         for executor in everyone() {
             let firsts: Vec<f32> = executor.run(&op).into_iter().step_by(2).collect();
@@ -146,7 +146,7 @@ fn attention_modules() {
         let noise = stated[name.as_str()]["f32_noise_max"].as_f64().unwrap_or_else(|| panic!("no noise for {name}"));
         for executor in &executors {
             let linear = |x: HostTensor, layer: &str| {
-                let (weight, bias) = (part(&format!("{layer}.weight")), part(&format!("{layer}.bias")));
+                let (weight, bias) = (part(&format!("{layer}.weight")), Some(part(&format!("{layer}.bias"))));
                 let shape = [x.shape[0], x.shape[1], weight.shape[0]];
                 host(shape, &executor.run(&Op::Linear { x, weight, bias, then: After::Store }))
             };
@@ -155,8 +155,8 @@ fn attention_modules() {
             let qkv = linear(x, "qkv");
             let mixed = match kind {
                 // The same numbers by way of the tokens × tokens matrix.
-                "linear" | "linear_quadratic" => Op::LinearAttention { qkv, heads },
-                "softmax" => Op::Attention { qkv, heads },
+                "linear" | "linear_quadratic" => Op::LinearAttention { qkv, heads, hidden: None },
+                "softmax" => Op::Attention { qkv, heads, hidden: None },
                 other => panic!("{name}: unknown kind of attention {other}"),
             };
             let found = linear(host(shape, &executor.run(&mixed)), "proj").to_f32().into_owned();

@@ -11,11 +11,13 @@ use candle_core::{Device, Tensor, Var};
 use dinomaly::features::{FeatureCache, Features, encode};
 use dinomaly::head::TrainableHead;
 use dinomaly::loss::{HardMining, hard_mining_loss, hard_points, point_distance};
+use dinomaly::noise::jittered;
 use dinomaly::optimizer::{self, Moments, StableAdamW, gradient_norm};
 use dinomaly::schedule::Schedule;
 use dinomaly::train::{Settings, Trainer};
 use dinomaly_core::dinomaly::Stage;
-use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::executors::candle::{Candle, no_noise};
+use dinomaly_core::ops::{NoiseAt, Ops};
 use dinomaly_tests::{Golden, golden, read_golden, read_json};
 use golden_case::{Case, Tally, cases, channels_last, entries, recorded};
 use serde_json::Value;
@@ -55,7 +57,7 @@ fn gradients(
     let mining = mining(expected);
     let trainer = trainer(case, constant(mining));
     let features = features(case, input);
-    let [encoded, decoded] = trainer.groups(&features, &|x| Ok(x.clone())).unwrap();
+    let [encoded, decoded] = trainer.groups(&features, &no_noise).unwrap();
 
     let loss = trainer.loss(&features).unwrap();
     compare_loss(tally, &label("loss"), &loss, expected);
@@ -159,7 +161,7 @@ fn dropout() {
         });
         let calls = AtomicUsize::new(0);
         // One mask after the other, and again from the first in the next pass.
-        let noise = |x: &Tensor| x * &masks[calls.fetch_add(1, Ordering::Relaxed) % masks.len()];
+        let noise = |x: &Tensor, _: NoiseAt| x * &masks[calls.fetch_add(1, Ordering::Relaxed) % masks.len()];
 
         let mut tally = Tally::default();
         let label = |what: &str| format!("{}: {what}", case.name);
@@ -184,6 +186,68 @@ fn dropout() {
         total.add(tally);
     }
     total.finish("dropout");
+}
+
+#[test]
+fn feature_jitter() {
+    let mut total = Tally::default();
+    for case in cases() {
+        let Some(stored) = file(&case, "train_jitter") else { continue };
+        let trainer = trainer(&case, constant(HardMining { rate: 0.9, factor: 0.1 }));
+        let features = features(&case, &stored["input"]);
+        let drawn = &stored["noise"];
+        let drawn = Tensor::from_slice(&drawn.values, drawn.shape.as_slice(), &Device::Cpu).unwrap();
+        let scale = case.config.feature_jitter;
+        let noise = |x: &Tensor, at: NoiseAt| match at {
+            NoiseAt::Input => jittered(x, &drawn, scale),
+            NoiseAt::Hidden | NoiseAt::Output => Ok(x.clone()),
+        };
+        let mut tally = Tally::default();
+        let mut compare = |name: &str, found: &Tensor| {
+            let expected = &stored[name].values;
+            tally.compare(&format!("{}: {name}", case.name), &values(found), expected, relative_noise(expected));
+        };
+        compare("fused", &features.fused);
+        compare("jittered", &jittered(&features.fused, &drawn, scale).unwrap());
+        let bottleneck = |ops: &Candle<'_>| {
+            let mut found = None;
+            let mut observe = |stage, tensor: &Tensor| {
+                if stage == Stage::Bottleneck {
+                    found = Some(tensor.clone());
+                }
+            };
+            trainer.head.head.forward(ops, &features.fused, &mut observe).unwrap();
+            found.unwrap()
+        };
+        compare("bottleneck_out", &bottleneck(&Candle::train(Device::Cpu, &noise)));
+        compare("eval/bottleneck_out", &bottleneck(&Candle::infer(Device::Cpu)));
+        let [encoded, decoded] = trainer.groups(&features, &no_noise).unwrap();
+        let distances: Vec<Tensor> =
+            encoded.iter().zip(&decoded).map(|(e, d)| point_distance(e, d).unwrap().detach()).collect();
+        compare("eval/amap_mean", &Candle::infer(Device::Cpu).mean(&distances).unwrap());
+
+        let [encoded, decoded] = trainer.groups(&features, &noise).unwrap();
+        let loss = hard_mining_loss(&encoded, &decoded, trainer.settings.schedule.mining(0)).unwrap();
+        let expected = case.meta["loss_f32"].as_f64().unwrap();
+        let found = f64::from(loss.to_scalar::<f32>().unwrap());
+        compare_number(&mut tally, &format!("{}: loss", case.name), found, expected, COSINE_NOISE);
+        // The official bottleneck is the second part of a sequence here.
+        let gradients = loss.backward().unwrap();
+        for (name, var) in &trainer.head.variables {
+            let official = name.replace("bottleneck.0.", "bottleneck.0.1.");
+            let Some(expected) = stored.get(&format!("p0.9/grad/{official}")) else { continue };
+            let found = values(gradients.get(var).unwrap());
+            tally.compare(
+                &format!("{}: grad/{name}", case.name),
+                &found,
+                &expected.values,
+                relative_noise(&expected.values),
+            );
+        }
+        tally.print(&format!("{}/train_jitter", case.name));
+        total.add(tally);
+    }
+    total.finish("feature jitter");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod executors;
 
 use std::collections::BTreeMap;
 
+use dinomaly_core::ops::Neighbours;
 use dinomaly_core::tensor::{Data, HostTensor};
 use dinomaly_tests::max_difference;
 use executors::{After, Op, others, reference};
@@ -60,9 +61,12 @@ fn shapes(op: &Op) -> String {
     match op {
         Op::Linear { x, weight, .. } => format!("x {:?}, weight {:?}", x.shape, weight.shape),
         Op::LayerNorm { x, eps, .. } => format!("x {:?}, eps {eps:e}", x.shape),
-        Op::Attention { qkv, heads } | Op::LinearAttention { qkv, heads } => {
-            format!("qkv {:?}, {heads} heads", qkv.shape)
+        Op::Attention { qkv, heads, hidden } | Op::LinearAttention { qkv, heads, hidden } => {
+            format!("qkv {:?}, {heads} heads, hidden {hidden:?}", qkv.shape)
         }
+        Op::DepthwiseConv { x, weight } => format!("x {:?}, kernels {:?}", x.shape, weight.shape),
+        Op::DropTokens { x, first } => format!("{:?} from {first} on", x.shape),
+        Op::Concatenate(xs) => format!("{} of {:?}", xs.len(), xs[0].shape),
         Op::Embed { patches, prefix, .. } => format!("patches {:?}, prefix {:?}", patches.shape, prefix.shape),
         Op::Mean(xs) => format!("{} of {:?}", xs.len(), xs[0].shape),
         Op::CosineDistance { a, .. } => format!("{:?}", a.shape),
@@ -88,7 +92,7 @@ fn linear(generator: &mut ChaCha8Rng, then: impl Fn(&mut ChaCha8Rng, &[usize]) -
         Op::Linear {
             x: random(generator, &[batch, tokens, inputs]),
             weight: scaled(random(generator, &[outputs, inputs]), bound, 0.0),
-            bias: random(generator, &[outputs]),
+            bias: Some(random(generator, &[outputs])),
             then: then(generator, &[batch, tokens, outputs]),
         }
     });
@@ -108,6 +112,20 @@ fn linear_gelu() {
 #[test]
 fn linear_add() {
     check("linear, add", 1e-5, |generator| linear(generator, |generator, shape| After::Add(random(generator, shape))));
+}
+
+#[test]
+fn linear_without_bias() {
+    check("linear without bias", 1e-5, |generator| {
+        let mut cases = linear(generator, |_, _| After::Store);
+        cases.extend(linear(generator, |_, _| After::Gelu));
+        cases.extend(linear(generator, |generator, shape| After::Add(random(generator, shape))));
+        for op in &mut cases {
+            let Op::Linear { bias, .. } = op else { unreachable!() };
+            *bias = None;
+        }
+        cases
+    });
 }
 
 #[test]
@@ -177,12 +195,76 @@ fn packed(generator: &mut ChaCha8Rng, op: impl Fn(HostTensor, usize) -> Op) -> V
 
 #[test]
 fn attention() {
-    check("attention", 1.5e-5, |generator| packed(generator, |qkv, heads| Op::Attention { qkv, heads }));
+    check("attention", 1.5e-5, |generator| packed(generator, |qkv, heads| Op::Attention { qkv, heads, hidden: None }));
 }
 
 #[test]
 fn linear_attention() {
-    check("linear attention", 6e-6, |generator| packed(generator, |qkv, heads| Op::LinearAttention { qkv, heads }));
+    check("linear attention", 6e-6, |generator| {
+        packed(generator, |qkv, heads| Op::LinearAttention { qkv, heads, hidden: None })
+    });
+}
+
+/// Prefix tokens, grid, reach, heads, channels of a head. Windows are cut at the border, and once cover the whole grid.
+const WINDOWS: [[usize; 5]; 7] = [
+    [1, 1, 1, 1, 3],
+    [1, 3, 0, 2, 16],
+    [5, 7, 1, 3, 16],
+    [0, 9, 2, 1, 7],
+    [5, 6, 3, 2, 65],
+    [2, 4, 9, 1, 32],
+    [0, 14, 1, 3, 64],
+];
+
+fn windowed(generator: &mut ChaCha8Rng, op: impl Fn(HostTensor, usize, Neighbours) -> Op) -> Vec<Op> {
+    let cases = WINDOWS.into_iter().map(|[prefix, grid, reach, heads, size]| {
+        let qkv = random(generator, &[2, prefix + grid * grid, 3 * heads * size]);
+        op(scaled(qkv, 3.0, 0.0), heads, Neighbours { prefix, reach })
+    });
+    cases.collect()
+}
+
+#[test]
+fn attention_without_neighbours() {
+    check("attention without neighbours", 1.5e-5, |generator| {
+        windowed(generator, |qkv, heads, hidden| Op::Attention { qkv, heads, hidden: Some(hidden) })
+    });
+}
+
+/// WebGPU subtracts the hidden keys from the sum of all, and what remains after 31 of 36 rounds as the whole did.
+#[test]
+fn linear_attention_without_neighbours() {
+    check("linear attention without neighbours", 3e-5, |generator| {
+        windowed(generator, |qkv, heads, hidden| Op::LinearAttention { qkv, heads, hidden: Some(hidden) })
+    });
+}
+
+#[test]
+fn depthwise_conv() {
+    check("depthwise convolution", 6e-6, |generator| {
+        // Batch, grid, channels, side of the kernels: also wider than the grid.
+        let sizes = [[1, 1, 1, 3], [2, 3, 5, 1], [1, 7, 96, 7], [2, 5, 66, 5], [1, 2, 4, 7], [3, 14, 8, 3]];
+        let cases = sizes.into_iter().map(|[batch, grid, channels, side]| Op::DepthwiseConv {
+            x: random(generator, &[batch, grid * grid, channels]),
+            weight: random(generator, &[channels, 1, side, side]),
+        });
+        cases.collect()
+    });
+}
+
+#[test]
+fn drop_tokens_and_concatenate() {
+    check("copies", 0.0, |generator| {
+        let sizes = [[1, 2, 1, 1], [2, 9, 5, 7], [3, 50, 1, 48]];
+        let dropped = sizes.map(|[batch, tokens, first, channels]| Op::DropTokens {
+            x: random(generator, &[batch, tokens, channels]),
+            first,
+        });
+        let joined = [[1, 1, 1, 1], [2, 5, 7, 3], [3, 17, 48, 4]].map(|[batch, tokens, channels, count]| {
+            Op::Concatenate((0..count).map(|_| random(generator, &[batch, tokens, channels])).collect())
+        });
+        dropped.into_iter().chain(joined).collect()
+    });
 }
 
 #[test]

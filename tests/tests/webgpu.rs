@@ -6,7 +6,7 @@ mod executors;
 use dinomaly_core::Error;
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::executors::webgpu::WebGpu;
-use dinomaly_core::ops::{Linear, Norm, Ops, Then};
+use dinomaly_core::ops::{Linear, Neighbours, Norm, Ops, Then};
 use dinomaly_core::tensor::{Data, HostTensor};
 use dinomaly_tests::assert_close;
 use executors::webgpu;
@@ -21,7 +21,7 @@ fn layer<O: Ops>(ops: &O, inputs: usize, outputs: usize) -> Linear<O::Tensor> {
     let weight = waves(&[outputs, inputs], 0.37).to_f32().iter().map(|v| v / (inputs as f32).sqrt()).collect();
     Linear {
         weight: ops.upload(&HostTensor::f32([outputs, inputs], weight).unwrap()).unwrap(),
-        bias: ops.upload(&waves(&[outputs], 1.3)).unwrap(),
+        bias: Some(ops.upload(&waves(&[outputs], 1.3)).unwrap()),
     }
 }
 
@@ -36,7 +36,7 @@ fn chain<O: Ops>(ops: &O, x: &HostTensor) -> O::Tensor {
     let mut x = ops.upload(x).unwrap();
     for _ in 0..3 {
         let qkv = ops.linear(&ops.layer_norm(&x, &norm).unwrap(), &wide, Then::Store).unwrap();
-        let mixed = ops.attention(&qkv, 3).unwrap();
+        let mixed = ops.attention(&qkv, 3, None).unwrap();
         drop(qkv);
         x = ops.linear(&mixed, &narrow, Then::Add(&x)).unwrap();
     }
@@ -109,7 +109,7 @@ fn int8_weights_stay_int8() {
     refused(block_on(gpu.read(&weight)), "int8");
     refused(gpu.embed(&gpu.upload(&waves(&[1, 64, 62], 0.1)).unwrap(), &weight, &weight), "int8");
     let x = gpu.upload(&waves(&[1, 2, 62], 0.1)).unwrap();
-    gpu.linear(&x, &Linear { weight, bias }, Then::Store).unwrap();
+    gpu.linear(&x, &Linear { weight, bias: Some(bias) }, Then::Store).unwrap();
 }
 
 #[test]
@@ -118,8 +118,15 @@ fn wrong_shapes_are_named() {
     let x = gpu.upload(&waves(&[1, 2, 9], 0.1)).unwrap();
     refused(gpu.linear(&x, &layer(&gpu, 8, 4), Then::Store), "linear weight: expected shape [4, 9], found [4, 8]");
     refused(gpu.linear(&x, &layer(&gpu, 9, 4), Then::Add(&x)), "linear residual: expected shape [1, 2, 4]");
-    refused(gpu.attention(&x, 2), "9 channels cannot be split into 3 parts of 2 heads");
-    refused(gpu.attention(&x, 0), "0 heads");
+    refused(gpu.attention(&x, 2, None), "9 channels cannot be split into 3 parts of 2 heads");
+    refused(gpu.attention(&x, 0, None), "0 heads");
+    let window = Neighbours { prefix: 1, reach: 1 };
+    refused(gpu.attention(&gpu.upload(&waves(&[1, 4, 9], 0.1)).unwrap(), 1, Some(window)), "3 patches are no square");
+    let kernels = gpu.upload(&waves(&[9, 1, 2, 2], 0.1)).unwrap();
+    refused(
+        gpu.depthwise_conv(&gpu.upload(&waves(&[1, 4, 9], 0.1)).unwrap(), &kernels),
+        "kernels of shape [9, 1, 2, 2]",
+    );
     refused(gpu.mean(&[]), "the mean of no tensors");
     refused(gpu.cosine_distance(&x, &gpu.upload(&waves(&[1, 2, 8], 0.1)).unwrap()), "cosine operand");
 }

@@ -8,12 +8,20 @@ mod fused;
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::{layer_norm, layer_norm_slow, softmax, softmax_last_dim};
 
-use crate::ops::{Linear, Norm, Ops, Read, Then};
+use crate::ops::{Linear, Neighbours, NoiseAt, Norm, Ops, Read, Then, conv_extents};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
-/// Multiplies the bottleneck's activations with noise while training; called for input, hidden layer and output in turn.
-pub type Noise<'a> = dyn Fn(&Tensor) -> candle_core::Result<Tensor> + Sync + 'a;
+/// Adds noise to the bottleneck's activations while training; called for input, hidden layer and output in turn.
+pub type Noise<'a> = dyn Fn(&Tensor, NoiseAt) -> candle_core::Result<Tensor> + Sync + 'a;
+
+/// No noise at all.
+///
+/// # Errors
+/// None.
+pub fn no_noise(x: &Tensor, _at: NoiseAt) -> candle_core::Result<Tensor> {
+    Ok(x.clone())
+}
 
 /// The candle executor, in one of its two modes.
 pub struct Candle<'a> {
@@ -76,7 +84,13 @@ impl Ops for Candle<'_> {
         // One large product: a batched one would multiply photo by photo.
         let product = x.reshape((batch * tokens, inputs))?.matmul(&layer.weight.t()?)?;
         let product = product.reshape((batch, tokens, outputs))?;
-        let bias = &layer.bias;
+        let Some(bias) = &layer.bias else {
+            return Ok(match then {
+                Then::Gelu => product.gelu_erf()?,
+                Then::Store => product,
+                Then::Add(residual) => (product + residual)?,
+            });
+        };
         let fused = self.device.is_cpu();
         Ok(match then {
             Then::Gelu if fused => fused::add_bias_gelu(&product, bias)?,
@@ -97,7 +111,7 @@ impl Ops for Candle<'_> {
         })
     }
 
-    fn attention(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
+    fn attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
         let [q, k, v] = split_heads(qkv, heads)?;
         let scale = (q.dim(D::Minus1)? as f64).powf(-0.5);
         let logits = (q * scale)?.matmul(&k.t()?)?;
@@ -105,15 +119,46 @@ impl Ops for Candle<'_> {
             Mode::Infer => softmax_last_dim(&logits)?,
             Mode::Train(_) => softmax(&logits, D::Minus1)?,
         };
+        let weights = match hidden {
+            Some(hidden) => weights.broadcast_mul(&self.visible(hidden, qkv.dim(1)?)?)?,
+            None => weights,
+        };
         join_heads(&weights.matmul(&v)?)
     }
 
-    fn linear_attention(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
+    fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
         let [q, k, v] = split_heads(qkv, heads)?;
         let (q, k) = ((q.elu(1.0)? + 1.0)?, (k.elu(1.0)? + 1.0)?);
+        if let Some(hidden) = hidden {
+            // Which keys count differs from query to query: only the product of all with all has room for that.
+            let weights = q.matmul(&k.t()?)?.broadcast_mul(&self.visible(hidden, qkv.dim(1)?)?)?;
+            return join_heads(&weights.matmul(&v)?.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?);
+        }
         let sums = k.t()?.matmul(&v)?;
         let totals = q.matmul(&k.sum_keepdim(D::Minus2)?.t()?)?;
         join_heads(&q.matmul(&sums)?.broadcast_div(&totals)?)
+    }
+
+    fn depthwise_conv(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let (batch, tokens, channels) = x.dims3()?;
+        let (grid, side) = conv_extents(tokens, channels, weight.dims())?;
+        let image = x.reshape((batch, grid, grid, channels))?;
+        // Channels last, as the image has them.
+        let kernels = weight.reshape((channels, side * side))?.t()?.contiguous()?;
+        let convolved = if self.device.is_cpu() {
+            fused::depthwise_conv(&image, &kernels)?
+        } else {
+            shifted_products(&image, &kernels, side)?
+        };
+        Ok(convolved.reshape((batch, tokens, channels))?)
+    }
+
+    fn drop_tokens(&self, x: &Tensor, first: usize) -> Result<Tensor> {
+        Ok(x.narrow(1, first, x.dim(1)? - first)?.contiguous()?)
+    }
+
+    fn concatenate(&self, xs: &[Tensor]) -> Result<Tensor> {
+        Ok(Tensor::cat(xs, 2)?)
     }
 
     fn embed(&self, patches: &Tensor, prefix: &Tensor, positions: &Tensor) -> Result<Tensor> {
@@ -134,11 +179,20 @@ impl Ops for Candle<'_> {
         Ok((1.0 - cosine)?)
     }
 
-    fn bottleneck_noise(&self, x: &Tensor) -> Result<Tensor> {
+    fn bottleneck_noise(&self, x: &Tensor, at: NoiseAt) -> Result<Tensor> {
         Ok(match self.mode {
             Mode::Infer => x.clone(),
-            Mode::Train(noise) => noise(x)?,
+            Mode::Train(noise) => noise(x, at)?,
         })
+    }
+}
+
+impl Candle<'_> {
+    /// `[tokens, tokens]`: 1 where a query sees a key, 0 where it does not.
+    fn visible(&self, hidden: Neighbours, tokens: usize) -> Result<Tensor> {
+        let grid = hidden.grid(tokens)?;
+        let sees = |i: usize| if hidden.hides(grid, i / tokens, i % tokens) { 0f32 } else { 1.0 };
+        Ok(Tensor::from_iter((0..tokens * tokens).map(sees), &self.device)?.reshape((tokens, tokens))?)
     }
 }
 
@@ -160,4 +214,16 @@ fn split_heads(qkv: &Tensor, heads: usize) -> Result<[Tensor; 3]> {
 fn join_heads(x: &Tensor) -> Result<Tensor> {
     let (batch, heads, tokens, size) = x.dims4()?;
     Ok(x.transpose(1, 2)?.reshape((batch, tokens, heads * size))?)
+}
+
+/// A depthwise convolution as a sum of shifted products, for devices without a fused form: `image [batch, grid, grid,
+/// channels]`, `kernels [side², channels]`.
+fn shifted_products(image: &Tensor, kernels: &Tensor, side: usize) -> candle_core::Result<Tensor> {
+    let (reach, grid) = (side / 2, image.dim(1)?);
+    let padded = image.pad_with_zeros(1, reach, reach)?.pad_with_zeros(2, reach, reach)?;
+    let product = |place: usize| {
+        let shifted = padded.narrow(1, place / side, grid)?.narrow(2, place % side, grid)?;
+        shifted.broadcast_mul(&kernels.get(place)?)
+    };
+    (1..side * side).try_fold(product(0)?, |sum, place| sum + product(place)?)
 }

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use crate::ops::{Linear, Norm, Ops, Read, Then};
+use crate::ops::{Linear, Neighbours, Norm, Ops, Read, Then, conv_extents};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
@@ -56,14 +56,17 @@ impl Ops for Reference {
         let (batch, tokens, inputs) = x.rows("linear input")?;
         let outputs = layer.weight.shape[0];
         layer.weight.expect("linear weight", &[outputs, inputs])?;
-        layer.bias.expect("linear bias", &[outputs])?;
+        if let Some(bias) = &layer.bias {
+            bias.expect("linear bias", &[outputs])?;
+        }
         if let Then::Add(residual) = then {
             residual.expect("linear residual", &[batch, tokens, outputs])?;
         }
         let mut values = Vec::with_capacity(batch * tokens * outputs);
         for row in x.values.chunks_exact(inputs) {
-            for (weight, &bias) in layer.weight.values.chunks_exact(inputs).zip(layer.bias.values.iter()) {
-                let sum = f64::from(bias) + dot(row, weight);
+            for (output, weight) in layer.weight.values.chunks_exact(inputs).enumerate() {
+                let bias = layer.bias.as_ref().map_or(0.0, |bias| f64::from(bias.values[output]));
+                let sum = bias + dot(row, weight);
                 values.push(match then {
                     Then::Store => sum as f32,
                     Then::Gelu => gelu(sum) as f32,
@@ -90,33 +93,68 @@ impl Ops for Reference {
         Ok(Tensor::new(x.shape.clone(), values))
     }
 
-    fn attention(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
-        attend(qkv, heads, |q, keys, values, out| {
+    fn attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
+        attend(qkv, heads, hidden, |q, keys, hides| {
             let scale = (q.len() as f64).powf(-0.5);
             let logits: Vec<f64> = keys.iter().map(|k| scale * dot(q, k)).collect();
             let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = logits.iter().map(|l| (l - largest).exp()).collect();
             let total: f64 = weights.iter().sum();
-            for (weight, value) in weights.iter().zip(values) {
-                for (o, &v) in out.iter_mut().zip(*value) {
-                    *o += weight / total * f64::from(v);
-                }
-            }
+            weights.iter().enumerate().map(|(key, weight)| if hides(key) { 0.0 } else { weight / total }).collect()
         })
     }
 
     // The quadratic form of the same sums: slower than the other executors' and independent of how they order them.
-    fn linear_attention(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
-        attend(qkv, heads, |q, keys, values, out| {
+    fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
+        attend(qkv, heads, hidden, |q, keys, hides| {
+            let product = |k: &[f32]| q.iter().zip(k).map(|(&a, &b)| elu_plus_one(a) * elu_plus_one(b)).sum::<f64>();
             let weights: Vec<f64> =
-                keys.iter().map(|k| q.iter().zip(*k).map(|(&a, &b)| elu_plus_one(a) * elu_plus_one(b)).sum()).collect();
+                keys.iter().enumerate().map(|(key, k)| if hides(key) { 0.0 } else { product(k) }).collect();
             let total: f64 = weights.iter().sum();
-            for (weight, value) in weights.iter().zip(values) {
-                for (o, &v) in out.iter_mut().zip(*value) {
-                    *o += weight / total * f64::from(v);
-                }
-            }
+            weights.iter().map(|weight| weight / total).collect()
         })
+    }
+
+    fn depthwise_conv(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let (batch, tokens, channels) = x.rows("convolution input")?;
+        let (grid, side) = conv_extents(tokens, channels, &weight.shape)?;
+        let reach = side / 2;
+        let mut values = Vec::with_capacity(x.values.len());
+        for photo in 0..batch {
+            for (row, column, channel) in
+                (0..tokens * channels).map(|i| (i / channels / grid, i / channels % grid, i % channels))
+            {
+                let mut sum = 0.0;
+                for (dy, dx) in (0..side * side).map(|i| (i / side, i % side)) {
+                    let (from_row, from_column) = (row + dy, column + dx);
+                    if (reach..grid + reach).contains(&from_row) && (reach..grid + reach).contains(&from_column) {
+                        let token = photo * tokens + (from_row - reach) * grid + from_column - reach;
+                        let weight = weight.values[(channel * side + dy) * side + dx];
+                        sum += f64::from(weight) * f64::from(x.values[token * channels + channel]);
+                    }
+                }
+                values.push(sum as f32);
+            }
+        }
+        Ok(Tensor::new(x.shape.clone(), values))
+    }
+
+    fn drop_tokens(&self, x: &Tensor, first: usize) -> Result<Tensor> {
+        let (batch, tokens, channels) = x.rows("tokens")?;
+        let photos = x.values.chunks_exact(tokens * channels);
+        let values = photos.flat_map(|photo| &photo[first * channels..]).copied().collect();
+        Ok(Tensor::new(vec![batch, tokens - first, channels], values))
+    }
+
+    fn concatenate(&self, xs: &[Tensor]) -> Result<Tensor> {
+        let first = xs.first().ok_or_else(|| Error::config("nothing to put side by side"))?;
+        let (batch, tokens, channels) = first.rows("tokens")?;
+        for x in xs {
+            x.expect("what is put side by side", &first.shape)?;
+        }
+        let row = |token: usize| xs.iter().flat_map(move |x| &x.values[token * channels..(token + 1) * channels]);
+        let values = (0..batch * tokens).flat_map(row).copied().collect();
+        Ok(Tensor::new(vec![batch, tokens, xs.len() * channels], values))
     }
 
     fn embed(&self, patches: &Tensor, prefix: &Tensor, positions: &Tensor) -> Result<Tensor> {
@@ -163,9 +201,15 @@ impl Read for Reference {
     }
 }
 
-/// Runs `mix(query, keys, values, output)` for every photo, head and token of packed `qkv`.
-fn attend(qkv: &Tensor, heads: usize, mix: impl Fn(&[f32], &[&[f32]], &[&[f32]], &mut [f64])) -> Result<Tensor> {
+/// Sums values with what `weigh(query, keys, is_hidden)` gives them, for every photo, head and token of packed `qkv`.
+fn attend(
+    qkv: &Tensor,
+    heads: usize,
+    hidden: Option<Neighbours>,
+    weigh: impl Fn(&[f32], &[&[f32]], &dyn Fn(usize) -> bool) -> Vec<f64>,
+) -> Result<Tensor> {
     let (batch, tokens, packed) = qkv.rows("qkv")?;
+    let grid = hidden.map_or(Ok(0), |hidden| hidden.grid(tokens))?;
     let channels = packed / 3;
     if packed != 3 * channels || heads == 0 || channels % heads != 0 {
         return Err(Error::config(format!("qkv of {packed} channels cannot be split into 3 parts of {heads} heads")));
@@ -183,7 +227,12 @@ fn attend(qkv: &Tensor, heads: usize, mix: impl Fn(&[f32], &[&[f32]], &[&[f32]],
             let values: Vec<&[f32]> = (0..tokens).map(|token| part(token, 2)).collect();
             for token in 0..tokens {
                 sums.fill(0.0);
-                mix(part(token, 0), &keys, &values, &mut sums);
+                let hides = |key: usize| hidden.is_some_and(|hidden| hidden.hides(grid, token, key));
+                for (weight, value) in weigh(part(token, 0), &keys, &hides).iter().zip(&values) {
+                    for (sum, &v) in sums.iter_mut().zip(*value) {
+                        *sum += weight * f64::from(v);
+                    }
+                }
                 let start = (photo * tokens + token) * channels + head * size;
                 for (o, &sum) in out[start..start + size].iter_mut().zip(&sums) {
                     *o = sum as f32;

@@ -1,19 +1,22 @@
 //! The executors side by side: one operation on host tensors, run by any of them.
 
 use candle_core::Device;
-use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::executors::candle::{Candle, no_noise};
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::executors::webgpu::WebGpu;
-use dinomaly_core::ops::{Linear, Norm, Ops, Then};
+use dinomaly_core::ops::{Linear, Neighbours, Norm, Ops, Then};
 use dinomaly_core::tensor::HostTensor;
 
 /// An operation with its operands.
 #[derive(Clone, Debug)]
 pub enum Op {
-    Linear { x: HostTensor, weight: HostTensor, bias: HostTensor, then: After },
+    Linear { x: HostTensor, weight: HostTensor, bias: Option<HostTensor>, then: After },
     LayerNorm { x: HostTensor, weight: HostTensor, bias: HostTensor, eps: f64 },
-    Attention { qkv: HostTensor, heads: usize },
-    LinearAttention { qkv: HostTensor, heads: usize },
+    Attention { qkv: HostTensor, heads: usize, hidden: Option<Neighbours> },
+    LinearAttention { qkv: HostTensor, heads: usize, hidden: Option<Neighbours> },
+    DepthwiseConv { x: HostTensor, weight: HostTensor },
+    DropTokens { x: HostTensor, first: usize },
+    Concatenate(Vec<HostTensor>),
     Embed { patches: HostTensor, prefix: HostTensor, positions: HostTensor },
     Mean(Vec<HostTensor>),
     CosineDistance { a: HostTensor, b: HostTensor },
@@ -51,7 +54,7 @@ pub fn reference() -> Executor {
 /// Every other executor that this machine has, in each of its modes.
 pub fn others() -> Vec<Executor> {
     let infer = Candle::infer(Device::Cpu);
-    let train = Candle::train(Device::Cpu, &|x| Ok(x.clone()));
+    let train = Candle::train(Device::Cpu, &no_noise);
     let mut all = vec![
         Executor { name: "candle", run: Box::new(move |op| infer.read(&record(&infer, op)).unwrap()) },
         Executor { name: "candle, training", run: Box::new(move |op| train.read(&record(&train, op)).unwrap()) },
@@ -85,7 +88,7 @@ pub fn webgpu() -> Option<WebGpu> {
 
 fn record<O: Ops>(ops: &O, op: &Op) -> O::Tensor {
     let up = |tensor: &HostTensor| ops.upload(tensor).unwrap();
-    let linear = |weight, bias| Linear { weight: up(weight), bias: up(bias) };
+    let linear = |weight, bias: &Option<HostTensor>| Linear { weight: up(weight), bias: bias.as_ref().map(up) };
     match op {
         Op::Linear { x, weight, bias, then: After::Store } => ops.linear(&up(x), &linear(weight, bias), Then::Store),
         Op::Linear { x, weight, bias, then: After::Gelu } => ops.linear(&up(x), &linear(weight, bias), Then::Gelu),
@@ -95,8 +98,11 @@ fn record<O: Ops>(ops: &O, op: &Op) -> O::Tensor {
         Op::LayerNorm { x, weight, bias, eps } => {
             ops.layer_norm(&up(x), &Norm { weight: up(weight), bias: up(bias), eps: *eps })
         }
-        Op::Attention { qkv, heads } => ops.attention(&up(qkv), *heads),
-        Op::LinearAttention { qkv, heads } => ops.linear_attention(&up(qkv), *heads),
+        Op::Attention { qkv, heads, hidden } => ops.attention(&up(qkv), *heads, *hidden),
+        Op::LinearAttention { qkv, heads, hidden } => ops.linear_attention(&up(qkv), *heads, *hidden),
+        Op::DepthwiseConv { x, weight } => ops.depthwise_conv(&up(x), &up(weight)),
+        Op::DropTokens { x, first } => ops.drop_tokens(&up(x), *first),
+        Op::Concatenate(xs) => ops.concatenate(&xs.iter().map(up).collect::<Vec<_>>()),
         Op::Embed { patches, prefix, positions } => ops.embed(&up(patches), &up(prefix), &up(positions)),
         Op::Mean(xs) => ops.mean(&xs.iter().map(up).collect::<Vec<_>>()),
         Op::CosineDistance { a, b } => ops.cosine_distance(&up(a), &up(b)),

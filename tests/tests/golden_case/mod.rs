@@ -1,11 +1,11 @@
-//! Golden model cases: which of them a default model covers, what they hold, and how closely they are met.
+//! Golden model cases: which of them are understood, what they hold, and how closely they are met.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use dinomaly::backbone;
-use dinomaly_core::config::{DecoderConfig, Mixer, ModelConfig};
+use dinomaly_core::config::{BottleneckInput, Comparison, DecoderConfig, Mixer, ModelConfig};
 use dinomaly_core::safetensors_io;
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::weights::Weights;
@@ -22,7 +22,7 @@ pub struct Case {
     pub weights: Weights,
 }
 
-/// The cases of the golden folder that a default model covers; the others are printed with the reason.
+/// The cases of the golden folder that are understood; the others are printed with the reason.
 ///
 /// # Panics
 /// If there is no golden folder, or a case that is there cannot be read.
@@ -50,7 +50,7 @@ pub fn entries(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// What a case's config asks for that a default model does not have.
+/// What a case's config asks for that no model has.
 fn unsupported(config: &Value) -> Option<String> {
     const UNDERSTOOD: [&str; 22] = [
         "enc",
@@ -83,11 +83,10 @@ fn unsupported(config: &Value) -> Option<String> {
     }
     let choices = [
         ("enc", json!(["dinov2", "dinov1"])),
-        ("model", json!(["ViTill"])),
-        ("dec", json!(["linear", "linear_quadratic", "softmax"])),
-        ("mask_n", json!([0])),
-        ("remove_class_token", json!([false])),
-        ("bottleneck", json!(["bmlp"])),
+        ("model", json!(["ViTill", "ViTillCat"])),
+        ("dec", json!(["linear", "linear_quadratic", "softmax", "conv"])),
+        ("remove_class_token", json!([false, true])),
+        ("bottleneck", json!(["bmlp", "jitter"])),
         ("loss", json!(["hm", "global_cosine"])),
     ];
     for (key, known) in choices {
@@ -95,9 +94,6 @@ fn unsupported(config: &Value) -> Option<String> {
         if let Some(value) = value {
             return Some(format!("{key} = {value}"));
         }
-    }
-    if config["fuse_encoder"] != config["fuse_decoder"] {
-        return Some(format!("fuse_encoder = {}, fuse_decoder = {}", config["fuse_encoder"], config["fuse_decoder"]));
     }
     None
 }
@@ -113,8 +109,15 @@ impl Case {
         }
         let c = &meta["config"];
         let number = |key: &str| c[key].as_u64().unwrap_or_else(|| panic!("{name}: config.{key}")) as usize;
-        let list =
-            |key: &str| serde_json::from_value(c[key].clone()).unwrap_or_else(|e| panic!("{name}: config.{key}: {e}"));
+        let list = |key: &str| -> Vec<Vec<usize>> {
+            serde_json::from_value(c[key].clone()).unwrap_or_else(|e| panic!("{name}: config.{key}: {e}"))
+        };
+        let concatenated = c["model"] == "ViTillCat";
+        let groups = if concatenated {
+            vec![serde_json::from_value(c["fuse_encoder"].clone()).unwrap()]
+        } else {
+            list("fuse_encoder")
+        };
 
         let backbone = backbone::read(&encoder, Some(number("heads"))).unwrap();
         let mut encoder = backbone.config;
@@ -128,11 +131,21 @@ impl Case {
                 num_hidden_layers: number("dec_depth"),
                 num_attention_heads: number("heads"),
                 intermediate_size: 4 * number("dim"),
-                mixer: if c["dec"] == "softmax" { Mixer::Softmax } else { Mixer::Linear },
+                mixer: match c["dec"].as_str() {
+                    Some("softmax") => Mixer::Softmax,
+                    Some("conv") => Mixer::Convolution { kernel: number("conv_kernel") },
+                    _ => Mixer::Linear,
+                },
+                neighbour_mask: number("mask_n"),
                 layer_norm_eps: 1e-8,
             },
             target_layers: serde_json::from_value(c["target_layers"].clone()).unwrap(),
-            groups: list("fuse_encoder"),
+            decoder_groups: (!concatenated).then(|| list("fuse_decoder")),
+            groups,
+            comparison: if concatenated { Comparison::Concatenated } else { Comparison::Mean },
+            bottleneck_input: BottleneckInput::Mean,
+            remove_class_token: c["remove_class_token"] == true,
+            feature_jitter: if c["bottleneck"] == "jitter" { c["jitter_scale"].as_f64().unwrap() } else { 0.0 },
             bottleneck_dropout: c["drop"].as_f64().unwrap_or(0.0),
             encoder,
         };

@@ -16,6 +16,8 @@ pub(super) enum Kernel {
     Attention,
     KeyValueSums,
     LinearAttention,
+    DepthwiseConv,
+    Copy,
     Embed,
     Mean,
     CosineDistance,
@@ -27,6 +29,8 @@ const LAYER_NORM: &str = include_str!("kernels/layer_norm.wgsl");
 const ATTENTION: &str = include_str!("kernels/attention.wgsl");
 const KEY_VALUE_SUMS: &str = include_str!("kernels/key_value_sums.wgsl");
 const LINEAR_ATTENTION: &str = include_str!("kernels/linear_attention.wgsl");
+const DEPTHWISE_CONV: &str = include_str!("kernels/depthwise_conv.wgsl");
+const COPY: &str = include_str!("kernels/copy.wgsl");
 const EMBED: &str = include_str!("kernels/embed.wgsl");
 const MEAN: &str = include_str!("kernels/mean.wgsl");
 const COSINE_DISTANCE: &str = include_str!("kernels/cosine_distance.wgsl");
@@ -41,6 +45,8 @@ pub fn kernel_sources() -> &'static [(&'static str, &'static str)] {
         ("attention", ATTENTION),
         ("key_value_sums", KEY_VALUE_SUMS),
         ("linear_attention", LINEAR_ATTENTION),
+        ("depthwise_conv", DEPTHWISE_CONV),
+        ("copy", COPY),
         ("embed", EMBED),
         ("mean", MEAN),
         ("cosine_distance", COSINE_DISTANCE),
@@ -56,6 +62,8 @@ impl Kernel {
             Kernel::Attention => ATTENTION,
             Kernel::KeyValueSums => KEY_VALUE_SUMS,
             Kernel::LinearAttention => LINEAR_ATTENTION,
+            Kernel::DepthwiseConv => DEPTHWISE_CONV,
+            Kernel::Copy => COPY,
             Kernel::Embed => EMBED,
             Kernel::Mean => MEAN,
             Kernel::CosineDistance => COSINE_DISTANCE,
@@ -63,12 +71,12 @@ impl Kernel {
     }
 }
 
-/// A kernel's `Params`: up to eight words.
-pub(super) type Params = [u32; 8];
+/// A kernel's `Params`: up to twelve words.
+pub(super) type Params = [u32; 12];
 
-/// The eight words of `Params`, from fewer.
+/// The twelve words of `Params`, from fewer.
 pub(super) fn params<const N: usize>(words: [u32; N]) -> Params {
-    let mut all = [0; 8];
+    let mut all = [0; 12];
     all[..N].copy_from_slice(&words);
     all
 }

@@ -3,7 +3,7 @@
 use super::WebGpu;
 use super::kernel::{Kernel, params};
 use super::tensor::{Storage, Tensor, padded_row};
-use crate::ops::{Linear, Norm, Ops, Then};
+use crate::ops::{Linear, Neighbours, Norm, Ops, Then, conv_extents};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
@@ -24,9 +24,15 @@ impl Ops for WebGpu {
         let [batch, tokens, inputs] = x.activation("linear input")?;
         let [outputs, _] = layer.weight.matrix("linear weight")?;
         layer.weight.expect("linear weight", &[outputs, inputs])?;
-        layer.bias.expect("linear bias", &[outputs])?;
-        let bias = layer.bias.buffer("linear bias")?;
-        // The numbers of linear.wgsl. Without a residual its binding takes any buffer.
+        let input = x.buffer("linear input")?;
+        // The numbers of linear.wgsl. Without a bias or a residual its binding takes any buffer.
+        let (biased, bias) = match &layer.bias {
+            Some(bias) => {
+                bias.expect("linear bias", &[outputs])?;
+                (1, bias.buffer("linear bias")?)
+            }
+            None => (0, input),
+        };
         let (then, residual) = match then {
             Then::Store => (0, bias),
             Then::Gelu => (1, bias),
@@ -35,7 +41,7 @@ impl Ops for WebGpu {
                 (2, residual.buffer("linear residual")?)
             }
         };
-        let mut operands = vec![x.buffer("linear input")?, bias, residual];
+        let mut operands = vec![input, bias, residual];
         let kernel = match layer.weight.storage() {
             Storage::F32(weight) => {
                 operands.push(&weight.buffer);
@@ -47,7 +53,7 @@ impl Ops for WebGpu {
             }
         };
         let rows = batch * tokens;
-        let words = words([rows, outputs, padded_row(inputs) / 4, padded_row(outputs) / 4, then])?;
+        let words = words([rows, outputs, padded_row(inputs) / 4, padded_row(outputs) / 4, then, biased])?;
         let groups = [outputs.div_ceil(64), rows.div_ceil(64), 1];
         self.dispatch(kernel, words, vec![batch, tokens, outputs], &operands, groups)
     }
@@ -66,18 +72,19 @@ impl Ops for WebGpu {
         self.dispatch(Kernel::LayerNorm, words, x.shape().to_vec(), &operands, one_a_row(batch * tokens))
     }
 
-    fn attention(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
+    fn attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
         let Heads { batch, tokens, channels, size } = split(qkv, heads)?;
         let scale = (size as f64).powf(-0.5) as f32;
         let [tokens_, heads_, size_, pitch, pitch_out] =
             words([tokens, heads, size, padded_row(3 * channels), padded_row(channels)])?;
-        let words = [tokens_, heads_, size_, pitch, pitch_out, scale.to_bits()];
+        let [prefix, grid, reach] = window(hidden, tokens)?;
+        let words = [tokens_, heads_, size_, pitch, pitch_out, scale.to_bits(), prefix, grid, reach];
         // The last head writes the row's padding too.
         let groups = [tokens.div_ceil(32), batch * heads, (size + padded_row(channels) - channels).div_ceil(64)];
         self.dispatch(Kernel::Attention, words, vec![batch, tokens, channels], &[qkv.buffer("qkv")?], groups)
     }
 
-    fn linear_attention(&self, qkv: &Tensor, heads: usize) -> Result<Tensor> {
+    fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
         let Heads { batch, tokens, channels, size } = split(qkv, heads)?;
         let (pitch, columns) = (padded_row(3 * channels), padded_row(size + 1));
         let packed = qkv.buffer("qkv")?;
@@ -89,13 +96,48 @@ impl Ops for WebGpu {
             [columns.div_ceil(32), size.div_ceil(32), batch * heads],
         )?;
         let groups = [(size + padded_row(channels) - channels).div_ceil(32), tokens.div_ceil(32), batch * heads];
+        let [tokens_, heads_, size_, pitch, columns_, pitch_out] =
+            words([tokens, heads, size, pitch, columns, padded_row(channels)])?;
+        let [prefix, grid, reach] = window(hidden, tokens)?;
         self.dispatch(
             Kernel::LinearAttention,
-            words([tokens, heads, size, pitch, columns, padded_row(channels)])?,
+            [tokens_, heads_, size_, pitch, columns_, pitch_out, prefix, grid, reach],
             vec![batch, tokens, channels],
             &[packed, sums.buffer("key-value sums")?],
             groups,
         )
+    }
+
+    fn depthwise_conv(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let [batch, tokens, channels] = x.activation("convolution input")?;
+        let (grid, side) = conv_extents(tokens, channels, weight.shape())?;
+        let channels4 = padded_row(channels) / 4;
+        let length = batch * tokens * channels4;
+        self.dispatch(
+            Kernel::DepthwiseConv,
+            words([length, grid, channels, channels4, side, padded_row(side)])?,
+            x.shape().to_vec(),
+            &[x.buffer("convolution input")?, weight.buffer("convolution kernels")?],
+            [length.div_ceil(256), 1, 1],
+        )
+    }
+
+    fn drop_tokens(&self, x: &Tensor, first: usize) -> Result<Tensor> {
+        let [batch, tokens, channels] = x.activation("tokens")?;
+        let result = Tensor::result(&self.pool, vec![batch, tokens.saturating_sub(first), channels])?;
+        self.copy(x, first, &result, 0)?;
+        Ok(result)
+    }
+
+    fn concatenate(&self, xs: &[Tensor]) -> Result<Tensor> {
+        let first = xs.first().ok_or_else(|| Error::config("nothing to put side by side"))?;
+        let [batch, tokens, channels] = first.activation("tokens")?;
+        let result = Tensor::result(&self.pool, vec![batch, tokens, xs.len() * channels])?;
+        for (i, x) in xs.iter().enumerate() {
+            x.expect("what is put side by side", first.shape())?;
+            self.copy(x, 0, &result, i * channels)?;
+        }
+        Ok(result)
     }
 
     fn embed(&self, patches: &Tensor, prefix: &Tensor, positions: &Tensor) -> Result<Tensor> {
@@ -154,6 +196,17 @@ impl Ops for WebGpu {
 }
 
 impl WebGpu {
+    /// Records a copy of tokens from number `first` on to columns from `start` on; the last columns take the padding along.
+    fn copy(&self, x: &Tensor, first: usize, result: &Tensor, start: usize) -> Result<()> {
+        let [batch, tokens, width] = result.activation("tokens")?;
+        let [.., channels] = x.activation("tokens")?;
+        let columns = if start + channels == width { padded_row(width) - start } else { channels };
+        let length = batch * tokens * columns;
+        let words = words([length, tokens, first, channels, columns, padded_row(channels), padded_row(width), start])?;
+        let groups = [length.div_ceil(256), 1, 1];
+        self.kernels.record(Kernel::Copy, params(words), result.buffer("tokens")?, &[x.buffer("tokens")?], groups)
+    }
+
     /// Records a kernel that makes a new tensor.
     fn dispatch<const N: usize>(
         &self,
@@ -166,6 +219,14 @@ impl WebGpu {
         let result = Tensor::result(&self.pool, shape)?;
         self.kernels.record(kernel, params(words), result.buffer("result")?, operands, groups)?;
         Ok(result)
+    }
+}
+
+/// Prefix, grid and reach of a window; zeros for none.
+fn window(hidden: Option<Neighbours>, tokens: usize) -> Result<[u32; 3]> {
+    match hidden {
+        Some(hidden) => words([hidden.prefix, hidden.grid(tokens)?, hidden.reach]),
+        None => Ok([0; 3]),
     }
 }
 

@@ -13,6 +13,10 @@ struct Params {
     pitch: u32,
     pitch_out: u32,
     scale: f32,
+    // Patches see no patch within `reach` of themselves on their grid, which follows `prefix` tokens; none is hidden if grid is 0.
+    prefix: u32,
+    grid: u32,
+    reach: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -43,6 +47,20 @@ fn load(photo: u32, token: u32, offset: u32, channel: u32) -> vec4<f32> {
 // sum + m · v, where m's columns belong to v's components.
 fn accumulate(sum: vec4<f32>, m: mat4x4<f32>, v: vec4<f32>) -> vec4<f32> {
     return fma(m[3], vec4(v.w), fma(m[2], vec4(v.z), fma(m[1], vec4(v.y), fma(m[0], vec4(v.x), sum))));
+}
+
+// 1 where the query sees the key from `first` on, 0 where it does not.
+fn visible(query: u32, first: u32) -> vec4<f32> {
+    if p.grid == 0u || query < p.prefix {
+        return vec4(1.0);
+    }
+    let key = vec4(first) + vec4(0u, 1u, 2u, 3u);
+    let place = vec4<i32>(key) - vec4(i32(p.prefix));
+    let own = i32(query - p.prefix);
+    let grid = i32(p.grid);
+    let near_row = abs(place / grid - own / grid) <= vec4(i32(p.reach));
+    let near_column = abs(place % grid - own % grid) <= vec4(i32(p.reach));
+    return select(vec4(1.0), vec4(0.0), near_row & near_column & (key >= vec4(p.prefix)));
 }
 
 fn largest(v: vec4<f32>) -> f32 {
@@ -152,10 +170,11 @@ fn main(
         far3 *= keep.w;
 
         let to = row * PITCH + local.x;
-        left[to] = s0;
-        left[to + PITCH] = s1;
-        left[to + 2u * PITCH] = s2;
-        left[to + 3u * PITCH] = s3;
+        let key = block + local.x * 4u;
+        left[to] = s0 * visible(query + row, key);
+        left[to + PITCH] = s1 * visible(query + row + 1u, key);
+        left[to + 2u * PITCH] = s2 * visible(query + row + 2u, key);
+        left[to + 3u * PITCH] = s3 * visible(query + row + 3u, key);
         for (var i = index; i < 512u; i += 64u) {
             let token = i / 16u;
             let c = i % 16u;

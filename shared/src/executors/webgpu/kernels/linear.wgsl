@@ -11,6 +11,8 @@ struct Params {
     outputs4: u32,
     // What is done with a sum: 0 stores it, 1 applies GELU, 2 adds the residual.
     then: u32,
+    // 1 where there is a bias.
+    biased: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -51,7 +53,10 @@ fn store(row: u32, column: u32, sum: vec4<f32>) {
         return;
     }
     let at = row * p.outputs4 + column;
-    var result = scaled(sum, column) + bias[column];
+    var result = scaled(sum, column);
+    if p.biased == 1u {
+        result += bias[column];
+    }
     if p.then == 1u {
         result = gelu(result);
     } else if p.then == 2u {

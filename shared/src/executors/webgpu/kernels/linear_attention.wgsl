@@ -10,6 +10,10 @@ struct Params {
     pitch: u32,
     columns: u32,
     pitch_out: u32,
+    // Patches see no patch within `reach` of themselves on their grid, which follows `prefix` tokens; none is hidden if grid is 0.
+    prefix: u32,
+    grid: u32,
+    reach: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -32,6 +36,38 @@ fn phi(x: vec4<f32>) -> vec4<f32> {
 // sum + m · v, where m's columns belong to v's components.
 fn accumulate(sum: vec4<f32>, m: mat4x4<f32>, v: vec4<f32>) -> vec4<f32> {
     return fma(m[3], vec4(v.w), fma(m[2], vec4(v.z), fma(m[1], vec4(v.y), fma(m[0], vec4(v.x), sum))));
+}
+
+// What the keys that a token must not see have added: their values at four channels, and their share of the normaliser.
+struct Hidden {
+    sum: vec4<f32>,
+    total: f32,
+}
+
+fn hidden(photo: u32, token: u32, head: u32, channel: u32) -> Hidden {
+    var found = Hidden(vec4(0.0), 0.0);
+    if p.grid == 0u || token < p.prefix || token >= p.tokens {
+        return found;
+    }
+    let row = (token - p.prefix) / p.grid;
+    let column = (token - p.prefix) % p.grid;
+    let start = photo * p.tokens;
+    let width = p.heads * p.size;
+    let q = (start + token) * p.pitch + head * p.size;
+    for (var r = max(row, p.reach) - p.reach; r <= min(row + p.reach, p.grid - 1u); r++) {
+        for (var c = max(column, p.reach) - p.reach; c <= min(column + p.reach, p.grid - 1u); c++) {
+            let k = (start + p.prefix + r * p.grid + c) * p.pitch + width + head * p.size;
+            var weight = 0.0;
+            for (var i = 0u; i < p.size; i++) {
+                let pair = phi(vec4(qkv[q + i], qkv[k + i], 0.0, 0.0));
+                weight = fma(pair.x, pair.y, weight);
+            }
+            let v = k + width + channel;
+            found.sum = fma(vec4(weight), vec4(qkv[v], qkv[v + 1u], qkv[v + 2u], qkv[v + 3u]), found.sum);
+            found.total += weight;
+        }
+    }
+    return found;
 }
 
 // Writes four channels of the result. The last head also zeroes what pads the row.
@@ -108,8 +144,13 @@ fn main(
         workgroupBarrier();
     }
     let channel = first_column + 4u * local.x;
-    store(photo, first_token + row, head, channel, sum0 / total.x);
-    store(photo, first_token + row + 1u, head, channel, sum1 / total.y);
-    store(photo, first_token + row + 2u, head, channel, sum2 / total.z);
-    store(photo, first_token + row + 3u, head, channel, sum3 / total.w);
+    let token = first_token + row;
+    let hidden0 = hidden(photo, token, head, channel);
+    let hidden1 = hidden(photo, token + 1u, head, channel);
+    let hidden2 = hidden(photo, token + 2u, head, channel);
+    let hidden3 = hidden(photo, token + 3u, head, channel);
+    store(photo, token, head, channel, (sum0 - hidden0.sum) / (total.x - hidden0.total));
+    store(photo, token + 1u, head, channel, (sum1 - hidden1.sum) / (total.y - hidden1.total));
+    store(photo, token + 2u, head, channel, (sum2 - hidden2.sum) / (total.z - hidden2.total));
+    store(photo, token + 3u, head, channel, (sum3 - hidden3.sum) / (total.w - hidden3.total));
 }
