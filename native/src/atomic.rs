@@ -28,6 +28,21 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     write().with_context(|| format!("{} was not written, nothing is left of it", path.display()))
 }
 
+/// Checks that [`write_file`] can begin, before long work whose result should go there.
+///
+/// # Errors
+/// Naming the file, if there is a folder in its place or its own folder cannot be written to.
+pub fn check_file(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        bail!("{} is a folder, not a file: name another place", path.display());
+    }
+    let begin = || -> io::Result<()> {
+        fs::create_dir_all(parent(path))?;
+        tempfile::tempfile_in(parent(path)).map(drop)
+    };
+    begin().with_context(|| format!("{} cannot be written", path.display()))
+}
+
 /// Fills a fresh folder and puts it in the place of `path`, whatever was there. On Linux and macOS the two are exchanged
 /// in one step, so that at every moment one whole folder stands there; elsewhere there is an instant without any.
 ///

@@ -71,14 +71,14 @@ fn header<T: DeserializeOwned>(path: &Path) -> Result<Header<T>> {
     serde_json::from_value(value).with_context(damaged)
 }
 
-/// Gives parameters and moments the values of a checkpoint.
+/// Gives parameters and moments the values of a checkpoint of a run of so many `iterations`.
 ///
 /// # Errors
-/// One sentence naming the file and the tensor.
-pub fn restore(path: &Path, optimizer: &mut StableAdamW) -> Result<()> {
+/// One sentence naming the file and the tensor that is missing, misshapen, one too many or not a number.
+pub fn restore(path: &Path, optimizer: &mut StableAdamW, iterations: usize) -> Result<()> {
     let steps = header::<serde::de::IgnoredAny>(path)?.steps;
-    if steps.len() != optimizer.parameters.len() {
-        bail!("checkpoint {} is of another model: begin anew with --restart", path.display());
+    if steps.len() != optimizer.parameters.len() || steps.iter().any(|&steps| steps > iterations) {
+        bail!("checkpoint {} contradicts itself: begin anew with --restart", path.display());
     }
     let device = optimizer.parameters.first().map_or(Device::Cpu, |(_, var, _)| var.device().clone());
     let mut tensors = candle_core::safetensors::load(path, &device)
@@ -88,6 +88,13 @@ pub fn restore(path: &Path, optimizer: &mut StableAdamW) -> Result<()> {
             tensors.remove(&name).with_context(|| format!("checkpoint {}: {name} is missing", path.display()))?;
         if tensor.dims() != shape {
             bail!("checkpoint {}: {name} has shape {:?}, expected {shape:?}", path.display(), tensor.dims());
+        }
+        // A sum is a number only if all of its terms are.
+        if !tensor.sum_all()?.to_scalar::<f32>()?.is_finite() {
+            bail!(
+                "checkpoint {}: {name} holds a value that is not a number: begin anew with --restart",
+                path.display()
+            );
         }
         Ok(tensor)
     };
@@ -99,5 +106,63 @@ pub fn restore(path: &Path, optimizer: &mut StableAdamW) -> Result<()> {
         moments.largest = take(format!("largest/{name}"), &shape)?;
         moments.steps = steps;
     }
+    if let Some(name) = tensors.keys().min() {
+        bail!("checkpoint {}: {name} is no tensor of this run: begin anew with --restart", path.display());
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Var;
+
+    use super::*;
+    use crate::optimizer::Settings;
+
+    fn optimizer(names: &[&str], length: usize, value: f32) -> StableAdamW {
+        let var = |name: &&str| ((*name).to_owned(), Var::from_vec(vec![value; length], length, &Device::Cpu).unwrap());
+        StableAdamW::new(names.iter().map(var).collect(), Settings::default()).unwrap()
+    }
+
+    #[test]
+    fn what_does_not_fit_the_run_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        let refused = |saved: &StableAdamW, present: &mut StableAdamW| {
+            save(&path, saved, &()).unwrap();
+            restore(&path, present, 0).unwrap_err().to_string()
+        };
+        let mut present = optimizer(&["a", "b"], 3, 1.0);
+        save(&path, &optimizer(&["a", "b"], 3, 2.0), &()).unwrap();
+        restore(&path, &mut present, 0).unwrap();
+        assert_eq!(present.parameters[1].1.to_vec1::<f32>().unwrap(), [2.0; 3]);
+        let error = refused(&optimizer(&["a", "c"], 3, 1.0), &mut present);
+        assert!(error.contains("parameter/b is missing"), "{error}");
+        let error = refused(&optimizer(&["a", "b"], 4, 1.0), &mut present);
+        assert!(error.contains("parameter/a has shape [4], expected [3]"), "{error}");
+        let error = refused(&optimizer(&["a", "b"], 3, f32::NAN), &mut present);
+        assert!(error.contains("parameter/a holds a value that is not a number"), "{error}");
+        let error = refused(&optimizer(&["a"], 3, 1.0), &mut present);
+        assert!(error.contains("contradicts itself"), "{error}");
+        let mut later = optimizer(&["a", "b"], 3, 1.0);
+        later.parameters[0].2.steps = 9;
+        let error = refused(&later, &mut present);
+        assert!(error.contains("contradicts itself"), "{error}");
+
+        save(&path, &present, &()).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        for (damage, found) in [(&bytes[..40], "is damaged"), (&b"no checkpoint at all"[..], "is damaged")] {
+            fs::write(&path, damage).unwrap();
+            let error = read::<()>(&path).unwrap_err().to_string();
+            assert!(error.contains(found), "{error}");
+        }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(text.contains("format_version\\\":1"));
+        let other = bytes.windows(18).position(|w| w == b"format_version\\\":1").unwrap();
+        let mut newer = bytes.clone();
+        newer[other + 17] = b'7';
+        fs::write(&path, newer).unwrap();
+        let error = read::<()>(&path).unwrap_err().to_string();
+        assert!(error.contains("format version 7"), "{error}");
+    }
 }

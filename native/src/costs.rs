@@ -42,3 +42,26 @@ pub fn macs(config: &ModelConfig, grid: usize) -> Macs {
             + last,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_what_the_paper_names() {
+        let encoder = serde_json::from_value(serde_json::json!({
+            "name": "ViT-B/14", "hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 12, "intermediate_size": 3072,
+            "patch_size": 14, "num_register_tokens": 4, "position_grid": 37, "layer_norm_eps": 1e-6
+        }))
+        .unwrap();
+        let config = ModelConfig::published(encoder).unwrap();
+        let Macs { encoder, head } = macs(&config, 28);
+        // 789 tokens: ten blocks of 12·768² and 2·789·768 a token, and 784 patches of 588 values.
+        assert_eq!(encoder, 10 * 789 * (12 * 768 * 768 + 2 * 789 * 768) + 784 * 588 * 768);
+        assert_eq!(head, 789 * (8 * (12 * 768 * 768 + 2 * 64 * 768) + 8 * 768 * 768));
+        let mut conv = config.clone();
+        (conv.remove_class_token, conv.decoder.mixer) = (true, Mixer::Convolution { kernel: 3 });
+        let blocks = 8 * (8 * 768 * 768 + 4 * 768 * 768 + 9 * 2 * 768);
+        assert_eq!(macs(&conv, 28).head, 784 * (blocks + 8 * 768 * 768));
+    }
+}

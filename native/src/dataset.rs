@@ -22,7 +22,9 @@ pub struct Dataset {
 pub struct Class {
     /// Folder name.
     pub name: String,
-    /// Good photos to train on.
+    /// The folder.
+    pub folder: PathBuf,
+    /// Good photos to train on; empty if there are none.
     pub train: Vec<PathBuf>,
     /// Labelled photos to evaluate on; empty if there are none.
     pub test: Vec<TestPhoto>,
@@ -43,13 +45,22 @@ impl Dataset {
     /// Lists a data set: `root` holds class folders, or is one itself. `only` picks classes by name.
     ///
     /// # Errors
-    /// If there is no such folder, no class in it, or a class without good photos; the sentence names it.
+    /// If there is no such folder, no class in it, or an empty class folder; the sentence names it.
     pub fn open(root: &Path, only: &[String]) -> Result<Self> {
         if !root.is_dir() {
-            bail!("{} is not a folder: expected class folders that each hold train/good", root.display());
+            bail!("{} is not a folder: expected class folders that each hold train/good or test", root.display());
         }
-        let mut folders = if root.join("train").is_dir() { vec![root.to_path_buf()] } else { subfolders(root)? };
-        folders.retain(|folder| folder.join("train").is_dir() || folder.join("test").is_dir());
+        // A class is called as its folder is, and `.` or `a/..` do not say how.
+        let named = root.canonicalize().with_context(|| format!("folder {} cannot be listed", root.display()))?;
+        let root = if root.file_name().is_some() { root } else { &named };
+        let is_class = |folder: &Path| folder.join("train").is_dir() || folder.join("test").is_dir();
+        let mut folders = if is_class(root) { vec![root.to_path_buf()] } else { subfolders(root)? };
+        if let Some(empty) =
+            folders.iter().find(|folder| fs::read_dir(folder).is_ok_and(|mut list| list.next().is_none()))
+        {
+            bail!("class folder {} is empty: expected train/good or test in it", empty.display());
+        }
+        folders.retain(|folder| is_class(folder));
         if !only.is_empty() {
             if let Some(missing) = only.iter().find(|name| !folders.iter().any(|f| &folder_name(f) == *name)) {
                 let found: Vec<String> = folders.iter().map(|f| folder_name(f)).collect();
@@ -64,6 +75,19 @@ impl Dataset {
         Ok(Self { classes })
     }
 
+    /// A data set that can be trained on: [`Dataset::open`], and good photos in every class.
+    ///
+    /// # Errors
+    /// As there; and naming the class that has no good photos.
+    pub fn open_for_training(root: &Path, only: &[String]) -> Result<Self> {
+        let dataset = Self::open(root, only)?;
+        if let Some(class) = dataset.classes.iter().find(|class| class.train.is_empty()) {
+            let good = class.folder.join("train/good");
+            bail!("{} holds no photos of good parts ({})", good.display(), PHOTO_ENDINGS.join(", "));
+        }
+        Ok(dataset)
+    }
+
     /// Number of good photos to train on.
     pub fn train_photos(&self) -> usize {
         self.classes.iter().map(|class| class.train.len()).sum()
@@ -74,9 +98,6 @@ impl Class {
     fn open(folder: &Path) -> Result<Self> {
         let good = folder.join("train/good");
         let train = if good.is_dir() { photos(&good)? } else { Vec::new() };
-        if train.is_empty() {
-            bail!("{} holds no photos of good parts ({})", good.display(), PHOTO_ENDINGS.join(", "));
-        }
         let mut test = Vec::new();
         let test_folder = folder.join("test");
         for kind in if test_folder.is_dir() { subfolders(&test_folder)? } else { Vec::new() } {
@@ -88,7 +109,7 @@ impl Class {
                 test.push(TestPhoto { path, defect: (!good).then(|| name.clone()), mask: (!good).then_some(mask) });
             }
         }
-        Ok(Self { name: folder_name(folder), train, test })
+        Ok(Self { name: folder_name(folder), folder: folder.to_path_buf(), train, test })
     }
 }
 
@@ -154,8 +175,22 @@ mod tests {
         assert_eq!((nut.name.as_str(), nut.test.len()), ("nut", 2));
         assert_eq!(nut.test[1].mask, Some(root.path().join("nut/ground_truth/scratch/3_mask.png")));
         assert!(open(&["bolt"]).unwrap_err().to_string().contains("class bolt is not in"));
-        fs::create_dir_all(root.path().join("bolt/train/good")).unwrap();
+        fs::create_dir_all(root.path().join("bolt")).unwrap();
         let error = open(&[]).unwrap_err().to_string();
+        assert!(error.contains("bolt is empty"), "{error}");
+        fs::create_dir_all(root.path().join("bolt/train/good")).unwrap();
+        let error = Dataset::open_for_training(root.path(), &[]).unwrap_err().to_string();
         assert!(error.contains("bolt/train/good holds no photos"), "{error}");
+        assert_eq!(open(&[]).unwrap().classes.len(), 2, "good photos are needed for training alone");
+    }
+
+    #[test]
+    fn a_class_has_the_name_of_its_folder_however_that_is_given() {
+        let root = tempfile::tempdir().unwrap();
+        touch(&root.path().join("nut/test/good/2.png"));
+        for path in ["nut", "nut/", "nut/test/..", "nut/."] {
+            let dataset = Dataset::open(&root.path().join(path), &[]).unwrap();
+            assert_eq!(dataset.classes[0].name, "nut", "{path}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use candle_core::{Device, Tensor, Var};
-use dinomaly_core::config::{EncoderConfig, ModelConfig};
+use dinomaly_core::config::{DecoderConfig, EncoderConfig, ModelConfig};
 use dinomaly_core::dinomaly::{Encoder, Stage};
 use dinomaly_core::executors::candle::{Candle, no_noise};
 use dinomaly_core::photo::Photo;
@@ -83,11 +83,11 @@ impl Distiller {
     /// Begins a distillation: the student, fresh or as `earlier` has it, and the basis in which it sees the teacher.
     ///
     /// # Errors
-    /// If the student is wider than the teacher or their depths do not fit, the teacher's depth has no published layer
-    /// choice, the earlier student has another shape, or the device has no room.
+    /// If the student is wider than the teacher or their depths do not fit, the earlier student has another shape, or the
+    /// device has no room.
     pub fn new(teacher: &Backbone, earlier: Option<&Backbone>, settings: Settings, device: Device) -> Result<Self> {
         let grid = settings.student.position_grid;
-        let config = with_all_blocks(settings.student.clone())?;
+        let config = with_all_blocks(settings.student.clone());
         let values = match earlier {
             // Its positions are interpolated to the new grid, as for any other input size.
             Some(earlier) => {
@@ -149,7 +149,7 @@ impl Distiller {
         if !(value.is_finite() && norm.is_finite()) {
             return Err(Error::Tensor {
                 name: "loss".into(),
-                reason: format!("iteration {iteration} gave {value}: go on from the last checkpoint with a lower --lr"),
+                reason: format!("iteration {iteration} gave {value}: begin anew with --restart and a lower --lr"),
             });
         }
         let rate = self.settings.schedule.learning_rate(iteration);
@@ -307,7 +307,7 @@ impl Distiller {
 
 impl Teacher {
     fn new(backbone: &Backbone, student: &EncoderConfig, device: &Device) -> Result<Self> {
-        let config = with_all_blocks(backbone.config.clone())?;
+        let config = with_all_blocks(backbone.config.clone());
         let e = &config.encoder;
         if student.hidden_size > e.hidden_size || e.num_hidden_layers % student.num_hidden_layers != 0 {
             return Err(Error::Config(format!(
@@ -357,10 +357,9 @@ impl Teacher {
 }
 
 /// A model of which every block is run.
-fn with_all_blocks(encoder: EncoderConfig) -> Result<ModelConfig> {
-    let mut config = ModelConfig::published(encoder)?;
-    config.target_layers = (0..config.encoder.num_hidden_layers).collect();
-    Ok(config)
+fn with_all_blocks(encoder: EncoderConfig) -> ModelConfig {
+    let (decoder, layers) = (DecoderConfig::published(&encoder, 0), encoder.num_hidden_layers);
+    ModelConfig { target_layers: (0..layers).collect(), ..ModelConfig::with_decoder(encoder, decoder) }
 }
 
 /// `[batch, grid², 3·patch²]`.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use candle_core::{Device, Tensor};
 use dinomaly_core::config::ModelConfig;
 use dinomaly_core::dinomaly::Encoder;
@@ -63,20 +63,20 @@ impl PhotoEncoder {
         Ok(Tensor::from_vec(rows.concat(), shape, self.ops.device())?)
     }
 
-    /// Fills the cache with the features of all photos, in their order.
+    /// Fills the cache with the features of all photos, in their order; `false` if the user interrupted.
     ///
     /// # Errors
-    /// A photo that cannot be read, by name; a full disk; or the user's interrupt.
-    pub fn fill(&self, cache: &mut FeatureCache, photos: &[PathBuf], interrupt: &Interrupt) -> Result<()> {
+    /// A photo that cannot be read, by name; a full disk.
+    pub fn fill(&self, cache: &mut FeatureCache, photos: &[PathBuf], interrupt: &Interrupt) -> Result<bool> {
         let progress = Progress::new("encoding photos", photos.len(), "photos");
         for batch in photos.chunks(BATCH) {
             if interrupt.asked() {
-                bail!("interrupted while encoding photos; nothing was trained yet");
+                return Ok(false);
             }
             cache.push(&encode(&self.ops, &self.encoder, &self.config, &self.patches(batch)?)?)?;
             progress.advance(batch.len(), String::new);
         }
         progress.finish();
-        Ok(())
+        Ok(true)
     }
 }

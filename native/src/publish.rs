@@ -12,10 +12,10 @@ use dinomaly_core::preprocess::Preprocessor;
 use dinomaly_core::weights::Weights;
 use pollster::block_on;
 
-use crate::dataset::{Class, Dataset};
+use crate::dataset::Dataset;
 use crate::detect::PhotoDetector;
 use crate::model_dir;
-use crate::run::{Split, recent_mean};
+use crate::run::{HELD_OUT, Split, recent_mean};
 use crate::train::Settings;
 
 /// A photo is called defective beyond this many standard deviations above the mean of good photos.
@@ -67,16 +67,13 @@ pub fn publish(out: &Path, trained: Trained<'_>, dataset: &Dataset, split: &Spli
     model_dir::write(out, &model)
 }
 
-/// Thresholds from the held-out photos, or from the training photos where none were held out.
+/// Thresholds from the held-out photos, or from the training photos of a class where none were held out.
 fn calibrate(detector: &PhotoDetector, dataset: &Dataset, split: &Split) -> Result<Calibration> {
     let held_out = !split.held_out.is_empty();
-    let photos: Vec<(String, PathBuf)> = if held_out {
-        split.held_out.clone()
-    } else {
-        let of_class =
-            |class: &Class| class.train.iter().map(|photo| (class.name.clone(), photo.clone())).collect::<Vec<_>>();
-        dataset.classes.iter().flat_map(of_class).collect()
-    };
+    let mut photos = split.held_out.clone();
+    for class in dataset.classes.iter().filter(|class| !split.held_out.iter().any(|(name, _)| *name == class.name)) {
+        photos.extend(class.train.iter().map(|photo| (class.name.clone(), photo.clone())));
+    }
     println!("calibrating on {} {} photos", photos.len(), if held_out { "held-out" } else { "training" });
     let (names, paths): (Vec<String>, Vec<PathBuf>) = photos.into_iter().unzip();
     let scores = detector.scores(&paths)?;
@@ -84,13 +81,27 @@ fn calibrate(detector: &PhotoDetector, dataset: &Dataset, split: &Split) -> Resu
     for (name, &score) in names.into_iter().zip(&scores) {
         by_class.entry(name).or_default().push(score);
     }
-    let classes = by_class.into_iter().map(|(name, scores)| Ok((name, threshold(&scores)?))).collect::<Result<_>>()?;
-    Ok(Calibration { classes, overall: threshold(&scores)?, held_out })
+    let few: Vec<&str> = by_class.iter().filter(|(_, s)| s.len() < HELD_OUT).map(|(name, _)| name.as_str()).collect();
+    if !few.is_empty() {
+        println!("too few good photos for thresholds to rely on: {}", few.join(", "));
+    }
+    thresholds(&by_class, held_out)
 }
 
-fn threshold(scores: &[f32]) -> Result<ClassCalibration> {
-    let good_scores = ScoreStatistics::of(scores)?;
-    Ok(ClassCalibration { threshold: (good_scores.mean + DEVIATIONS * good_scores.std) as f32, good_scores })
+/// The thresholds of classes by their good photos' scores. Too few scores say little about how much they vary: such a class
+/// has at least the usual deviation of all classes.
+fn thresholds(by_class: &BTreeMap<String, Vec<f32>>, held_out: bool) -> Result<Calibration> {
+    let statistics: BTreeMap<&String, ScoreStatistics> =
+        by_class.iter().map(|(name, scores)| Ok((name, ScoreStatistics::of(scores)?))).collect::<Result<_>>()?;
+    let all: Vec<f32> = by_class.values().flatten().copied().collect();
+    let within = statistics.values().map(|s| s.std * s.std * s.count as f64).sum::<f64>() / all.len() as f64;
+    let calibration = |good_scores: ScoreStatistics| {
+        let least = if good_scores.count < HELD_OUT { within.sqrt() } else { 0.0 };
+        let threshold = good_scores.mean + DEVIATIONS * good_scores.std.max(least);
+        ClassCalibration { threshold: threshold as f32, good_scores }
+    };
+    let classes = statistics.into_iter().map(|(name, good_scores)| (name.clone(), calibration(good_scores))).collect();
+    Ok(Calibration { classes, overall: calibration(ScoreStatistics::of(&all)?), held_out })
 }
 
 /// The model card.
@@ -122,4 +133,22 @@ fn card(model: &Model, split: &Split, settings: &Settings, losses: &[f64]) -> St
         loss = recent_mean(losses),
         source = if model.calibration.held_out { "held-out good" } else { "the training" },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_with_few_photos_has_a_threshold_above_them() {
+        let large: Vec<f32> = (0..40).map(|i| 0.1 + 0.01 * (i % 5) as f32).collect();
+        let by_class =
+            BTreeMap::from([("few".into(), vec![0.3, 0.3001]), ("large".into(), large), ("one".into(), vec![0.2])]);
+        let found = thresholds(&by_class, true).unwrap();
+        let of = |name: &str| found.classes[name].threshold;
+        // The deviation of 0, 1, 2, 3, 4 is √2, and large's photos make up nearly all.
+        assert!((of("large") - 0.12 - 3.0 * 0.0141).abs() < 1e-3, "{}", of("large"));
+        assert!((of("few") - 0.30005 - 3.0 * 0.0141).abs() < 3e-3, "{}", of("few"));
+        assert!((of("one") - 0.2 - 3.0 * 0.0141).abs() < 3e-3, "{}", of("one"));
+    }
 }

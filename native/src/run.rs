@@ -12,6 +12,7 @@ use dinomaly_core::weights::Weights;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -24,6 +25,9 @@ use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::train::{Batches, Settings, Trainer};
 
+/// From how many photos on the scores of a class have a spread of their own.
+pub const HELD_OUT: usize = 5;
+
 /// Good photos to train on, and those kept back to learn what good parts score.
 #[derive(Clone, Debug)]
 pub struct Split {
@@ -34,14 +38,17 @@ pub struct Split {
 }
 
 impl Split {
-    /// Holds out a share of each class's good photos, chosen by the seed: at least one unless the share is 0, and never all.
+    /// Holds out a share of each class's good photos, chosen by the seed: unless the share is 0 at least [`HELD_OUT`], but never
+    /// more than half of a class that is too small for that.
     pub fn new(dataset: &Dataset, share: f64, seed: u64) -> Self {
         let mut split = Self { train: Vec::new(), held_out: Vec::new() };
         for class in &dataset.classes {
             let mut photos = class.train.clone();
             photos.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-            let wanted = if share == 0.0 { 0 } else { ((share * photos.len() as f64).round() as usize).max(1) };
-            let mut train = photos.split_off(wanted.min(photos.len() - 1));
+            let wanted = (share * photos.len() as f64).round() as usize;
+            let held_out =
+                if share == 0.0 { 0 } else { wanted.max(HELD_OUT.min(photos.len() / 2)).min(photos.len() - 1) };
+            let mut train = photos.split_off(held_out);
             train.sort();
             split.train.extend(train);
             split.held_out.extend(photos.into_iter().map(|photo| (class.name.clone(), photo)));
@@ -49,7 +56,7 @@ impl Split {
         split
     }
 
-    /// Hash of what the features depend on: the photos (path and size), the backbone's bytes and the geometry.
+    /// Hash of what the features depend on: the photos' and the backbone's bytes, and the geometry.
     ///
     /// # Errors
     /// If a file cannot be read.
@@ -58,10 +65,12 @@ impl Split {
         let bytes = fs::read(backbone).with_context(|| format!("backbone {} cannot be read", backbone.display()))?;
         hash.update(Sha256::digest(&bytes));
         hash.update(serde_json::to_vec(preprocessor)?);
-        for photo in &self.train {
-            let size = fs::metadata(photo).with_context(|| format!("photo {} cannot be read", photo.display()))?.len();
-            hash.update(photo.to_string_lossy().as_bytes());
-            hash.update(size.to_le_bytes());
+        let digest = |photo: &PathBuf| -> Result<_> {
+            let bytes = fs::read(photo).with_context(|| format!("photo {} cannot be read", photo.display()))?;
+            Ok(Sha256::digest(&bytes))
+        };
+        for photo in self.train.par_iter().map(digest).collect::<Vec<_>>() {
+            hash.update(photo?);
         }
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
@@ -117,7 +126,7 @@ impl Run {
         let mut trainer = Trainer::new(config, settings, head, device.clone())?;
         let mut losses = Vec::new();
         if let Some(earlier) = earlier {
-            checkpoint::restore(&checkpoint, &mut trainer.optimizer)?;
+            checkpoint::restore(&checkpoint, &mut trainer.optimizer, earlier.losses.len())?;
             losses = earlier.losses;
             trainer.iteration = losses.len();
             println!("resuming after iteration {}", trainer.iteration);
@@ -148,7 +157,9 @@ impl Run {
             (cache.photo_bytes() * split.train.len() as u64) as f64 / (1 << 20) as f64,
             split.train.len()
         );
-        encoder.fill(&mut cache, &split.train, interrupt)?;
+        if !encoder.fill(&mut cache, &split.train, interrupt)? {
+            return Ok(false);
+        }
         let batches = Batches::new(cache.len(), self.trainer.settings.batch, self.trainer.settings.seed);
         let progress = Progress::resumed("training", self.trainer.iteration, total, "iterations");
         let (begun, first) = (Instant::now(), self.trainer.iteration);
@@ -215,4 +226,24 @@ impl Run {
 pub fn recent_mean(losses: &[f64]) -> f64 {
     let recent = &losses[losses.len().saturating_sub(100)..];
     recent.iter().sum::<f64>() / recent.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::Class;
+
+    #[test]
+    fn enough_photos_are_held_out_and_enough_are_left() {
+        let held_out = |photos: usize, share: f64| {
+            let train = (0..photos).map(|i| PathBuf::from(format!("{i}.png"))).collect();
+            let class = Class { name: "nut".into(), folder: "nut".into(), train, test: Vec::new() };
+            let split = Split::new(&Dataset { classes: vec![class] }, share, 1);
+            assert_eq!(split.train.len() + split.held_out.len(), photos);
+            split.held_out.len()
+        };
+        assert_eq!([1, 2, 3, 12, 50, 240].map(|photos| held_out(photos, 0.1)), [0, 1, 1, 5, 5, 24]);
+        assert_eq!([1, 12, 240].map(|photos| held_out(photos, 0.0)), [0, 0, 0]);
+        assert_eq!(held_out(4, 0.99), 3);
+    }
 }

@@ -81,7 +81,7 @@ impl Trainer {
             return Err(dinomaly_core::Error::Tensor {
                 name: "loss".into(),
                 reason: format!(
-                    "iteration {} gave loss {loss} and gradient norm {norm}: resume from the last checkpoint with a lower learning rate",
+                    "iteration {} gave loss {loss} and gradient norm {norm}: begin anew with --restart and a lower --lr",
                     self.iteration
                 ),
             });

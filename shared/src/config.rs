@@ -127,6 +127,20 @@ pub enum Mixer {
     },
 }
 
+impl DecoderConfig {
+    /// The published decoder on an encoder: linear attention, with as many heads as that has.
+    pub fn published(encoder: &EncoderConfig, blocks: usize) -> Self {
+        Self {
+            num_hidden_layers: blocks,
+            num_attention_heads: encoder.num_attention_heads,
+            intermediate_size: 4 * encoder.hidden_size,
+            mixer: Mixer::Linear,
+            neighbour_mask: 0,
+            layer_norm_eps: 1e-8,
+        }
+    }
+}
+
 impl EncoderConfig {
     /// Tokens before the first patch: the class token and the registers.
     pub fn prefix_tokens(&self) -> usize {
@@ -147,21 +161,21 @@ impl ModelConfig {
             24 => (4..=18).step_by(2).collect(),
             depth => {
                 return Err(Error::config(format!(
-                    "no published target layers for an encoder of {depth} blocks (12 and 24 have them): name them explicitly"
+                    "no published target layers for an encoder of {depth} blocks (12 and 24 have them): name them, for example with --layers"
                 )));
             }
         };
-        let decoder = DecoderConfig {
-            num_hidden_layers: 8,
-            num_attention_heads: encoder.num_attention_heads,
-            intermediate_size: 4 * encoder.hidden_size,
-            mixer: Mixer::Linear,
-            neighbour_mask: 0,
-            layer_norm_eps: 1e-8,
-        };
-        let config = Self {
+        let decoder = DecoderConfig::published(&encoder, 8);
+        let config = Self { target_layers, ..Self::with_decoder(encoder, decoder) };
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The published model but for its decoder, with no target layers yet.
+    pub fn with_decoder(encoder: EncoderConfig, decoder: DecoderConfig) -> Self {
+        Self {
             encoder,
-            target_layers,
+            target_layers: Vec::new(),
             groups: vec![vec![0, 1, 2, 3], vec![4, 5, 6, 7]],
             decoder_groups: None,
             comparison: Comparison::Mean,
@@ -170,9 +184,7 @@ impl ModelConfig {
             decoder,
             bottleneck_dropout: 0.2,
             feature_jitter: 0.0,
-        };
-        config.validate()?;
-        Ok(config)
+        }
     }
 
     /// Checks that the parts fit together.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{BottleneckInput, Comparison, DecoderConfig, EncoderConfig, Mixer, ModelConfig};
+use crate::config::{DecoderConfig, EncoderConfig, ModelConfig};
 use crate::dinomaly::{Dinomaly, Encoder, Head};
 use crate::ops::Ops;
 use crate::positions;
@@ -21,25 +21,9 @@ pub type Shapes = BTreeMap<String, Vec<usize>>;
 /// # Errors
 /// None at present: it is [`Encoder::load`] that is asked, so that the names cannot drift.
 pub fn encoder_shapes(encoder: &EncoderConfig, blocks: usize) -> Result<Shapes> {
-    let config = ModelConfig {
-        encoder: encoder.clone(),
-        target_layers: (0..blocks).collect(),
-        groups: Vec::new(),
-        decoder: DecoderConfig {
-            num_hidden_layers: 0,
-            num_attention_heads: 1,
-            intermediate_size: 0,
-            mixer: Mixer::Linear,
-            neighbour_mask: 0,
-            layer_norm_eps: 0.0,
-        },
-        decoder_groups: None,
-        comparison: Comparison::Mean,
-        bottleneck_input: BottleneckInput::Mean,
-        remove_class_token: false,
-        bottleneck_dropout: 0.0,
-        feature_jitter: 0.0,
-    };
+    let decoder = DecoderConfig::published(encoder, 0);
+    let config =
+        ModelConfig { target_layers: (0..blocks).collect(), ..ModelConfig::with_decoder(encoder.clone(), decoder) };
     let mut shapes = Shapes::new();
     Encoder::<()>::load(&config, 1, &mut |name, shape| {
         record_encoder(&mut shapes, encoder, name, shape);

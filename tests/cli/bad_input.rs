@@ -16,7 +16,7 @@ fn with_model() -> (Workshop, String) {
 fn training_names_what_is_wrong_with_its_input() {
     let shop = Workshop::new();
     let error = shop.refuse(shop.command("train @nowhere --backbone @encoder.safetensors --out @model"));
-    assert_eq!(error, "dinomaly: nowhere is not a folder: expected class folders that each hold train/good");
+    assert_eq!(error, "dinomaly: nowhere is not a folder: expected class folders that each hold train/good or test");
     let error = shop.refuse(shop.command("train @data --backbone @none.pth --out @model"));
     assert!(error.contains("backbone none.pth cannot be used"), "{error}");
     fs::write(shop.path("text.safetensors"), "not a checkpoint").unwrap();
@@ -52,6 +52,37 @@ fn a_place_that_cannot_be_written_is_found_before_training() {
     let error = shop.refuse(shop.train("full", "--iterations 2"));
     assert!(error.contains("full") && error.contains("other things than a model"), "{error}");
     assert_eq!(names(&shop.path("full")), ["precious.txt"]);
+}
+
+#[test]
+fn results_that_cannot_be_written_are_named_before_the_work() {
+    let (shop, class) = with_model();
+    fs::write(shop.path("file"), "x").unwrap();
+    for option in ["--json", "--csv"] {
+        let error = shop.refuse(shop.command(&format!("evaluate @model @data {option} @file/m")));
+        assert!(error.contains("file/m cannot be written"), "{error}");
+    }
+    let error = shop.refuse(shop.command("evaluate @model @data --json @data"));
+    assert!(error.contains("data is a folder"), "{error}");
+    let error = shop.refuse(shop.command(&format!("detect @model @data/{class}/test/good --heatmaps @file")));
+    assert!(error.contains("file/photo.png cannot be written"), "{error}");
+    let distill = "distill --teacher @encoder.safetensors --student @file/s.safetensors --width 64 --iterations 1";
+    let error = shop.refuse(shop.command(distill));
+    assert!(error.contains("file/s.safetensors cannot be written"), "{error}");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named() {
+    let shop = Workshop::new();
+    let folder = shop.path("model.training");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("checkpoint.safetensors"), "half of it").unwrap();
+    let error = shop.refuse(shop.train("model", "--iterations 2"));
+    assert!(
+        error.contains("model.training/checkpoint.safetensors is damaged") && error.contains("--restart"),
+        "{error}"
+    );
+    shop.succeed(shop.train("model", "--iterations 2 --restart"));
 }
 
 #[test]
@@ -134,12 +165,19 @@ fn a_full_disk_is_named_and_leaves_nothing_half_written() {
         println!("SKIPPED: a small file system cannot be mounted");
         return;
     }
+    struct Unmount<'a>(&'a std::path::Path);
+    impl Drop for Unmount<'_> {
+        fn drop(&mut self) {
+            let unmounted = Command::new("umount").arg(self.0).status();
+            assert!(std::thread::panicking() || unmounted.is_ok_and(|status| status.success()));
+        }
+    }
+    let mount = Unmount(&small);
     // 131 kB of features a photo, and a checkpoint of 7 MB.
     let cache = shop.refuse(shop.train("small/a", "--iterations 2 --cache-memory 0 --resize 256 --crop 256"));
     let checkpoint = shop.refuse(shop.train("small/b", "--iterations 2"));
-    let left = names(&small);
-    let unmounted = Command::new("umount").arg(&small).status().unwrap();
-    assert!(unmounted.success());
+    let left = [names(&small), names(&small.join("a.training")), names(&small.join("b.training"))].concat();
+    drop(mount);
     assert!(cache.contains("the feature cache is full after") && cache.contains("free disk space"), "{cache}");
     assert!(checkpoint.contains("small/b.training/checkpoint.safetensors"), "{checkpoint}");
     assert_eq!(left, ["a.training", "b.training"]);

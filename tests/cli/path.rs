@@ -11,8 +11,14 @@ use crate::workshop::{Workshop, names};
 #[test]
 fn the_whole_path_from_photos_to_results() {
     let shop = Workshop::new();
-    let text = shop.succeed(shop.train("model", "--iterations 6"));
-    assert!(text.contains("2 classes, 16 good photos to train on, 4 held out"), "{text}");
+    let output = shop.train("model", "--iterations 6").output().unwrap();
+    assert!(output.status.success());
+    let (text, progress) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(text.contains("2 classes, 10 good photos to train on, 10 held out"), "{text}");
+    let last = progress.lines().find(|line| line.starts_with("training 6/6 iterations")).unwrap_or_default();
+    for part in ["seconds left", "loss 0.", "lr 1.01e-4", "photos/s"] {
+        assert!(last.contains(part), "no {part} in: {progress}");
+    }
     assert!(!shop.path("model.training").exists(), "the working folder goes with the end of the run");
 
     let text = shop.succeed(shop.command("evaluate @model @data --json @m.json --csv @m.csv"));
@@ -30,8 +36,13 @@ fn the_whole_path_from_photos_to_results() {
     assert_eq!(text.lines().count(), 4, "{text}");
     assert!(text.starts_with("photo,score,threshold,defective\n"), "{text}");
     assert_eq!(names(&shop.path("out")).len(), 3);
-    let heatmap = image::open(shop.path("out").join(&names(&shop.path("out"))[0])).unwrap();
+    let heatmap = image::open(shop.path("out").join(&names(&shop.path("out"))[0])).unwrap().to_rgb8();
     assert_eq!((heatmap.width(), heatmap.height()), (64, 64));
+    // The centre of 64 of 72 pixels is looked at: what lies outside is grey and hatched.
+    let grey = |x, y| heatmap.get_pixel(x, y).0.windows(2).all(|pair| pair[0] == pair[1]);
+    let centre = (20..44).flat_map(|y| (20..44).map(move |x| (x, y)));
+    assert!([(0, 0), (63, 32), (20, 1)].iter().all(|&(x, y)| grey(x, y)), "the border is coloured");
+    assert!(centre.filter(|&(x, y)| !grey(x, y)).count() > 500, "the centre is not");
     let text = shop.succeed(shop.command(&format!("detect @model @data/{class}/test/good --json")));
     let rows: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(rows.as_array().unwrap().len(), 3);
@@ -53,7 +64,60 @@ fn the_whole_path_from_photos_to_results() {
     // Random weights of 64 channels round worse than trained ones.
     assert!((f32 - int8).abs() < 0.05 * f32, "{f32} and {int8}");
     let text = shop.succeed(shop.command("inspect @int8"));
-    assert!(text.contains("int8") && text.contains(&class), "{text}");
+    assert!(text.contains(&class), "{text}");
+    let line = |start: &str| text.lines().rfind(|line| line.starts_with(start)).unwrap_or_default().to_owned();
+    // Width 64, hidden 128: a block has 64·(4·64 + 2·128) weights and 9·64 + 128 others; ten are kept of the encoder, which
+    // begins with 768·64 + 64 of the patches, 64 of the class token, and 17 positions of 64.
+    let encoder = 10 * (64 * 512 + 9 * 64 + 128) + 768 * 64 + 64 + 64 + 17 * 64;
+    // The decoder's MLPs are four times as wide, like the bottleneck's.
+    let head = 8 * (64 * 768 + 9 * 64 + 256) + 2 * 64 * 256 + 256 + 64;
+    assert_eq!(line("encoder  ").split_whitespace().nth(1), Some(&*encoder.to_string()), "{text}");
+    assert_eq!(line("head  ").split_whitespace().nth(1), Some(&*head.to_string()), "{text}");
+    assert!(line("encoder-").ends_with("int8") && line("head-").ends_with("int8"), "{text}");
+}
+
+#[test]
+fn a_class_is_trained_from_its_own_folder_and_evaluated_where_only_tests_are() {
+    let shop = Workshop::new();
+    let class = names(&shop.path("data"))[0].clone();
+    let mut train =
+        shop.command("train . --backbone @encoder.safetensors --out @model --resize 64 --crop 64 --batch 4");
+    train.args(["--iterations", "2"]).current_dir(shop.path(&format!("data/{class}")));
+    shop.succeed(train);
+    assert!(shop.succeed(shop.command("inspect @model")).contains(&class));
+    fs::remove_dir_all(shop.path(&format!("data/{class}/train"))).unwrap();
+    let text = shop.succeed(shop.command(&format!("evaluate @model @data --classes {class}")));
+    assert!(text.contains(&class), "{text}");
+}
+
+/// Each is a value in the model's config, so every other command takes it as it takes the published model.
+#[test]
+fn variants_are_trained_published_and_run() {
+    let shop = Workshop::new();
+    let class = names(&shop.path("data"))[0].clone();
+    let variants = [
+        "--decoder conv3 --groups dense",
+        "--decoder softmax --neighbour-mask 3 --groups 1",
+        "--neighbour-mask 3 --remove-class-token --groups every2",
+        "--groups concatenated --jitter 20 --dropout 0 --mining-rate 0",
+        "--layers 1,3,5 --groups 0/1,2 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5",
+    ];
+    for (i, variant) in variants.iter().enumerate() {
+        let train = |out: &str, rest: &str| shop.train(out, &format!("--iterations 4 {variant} {rest}"));
+        let model = format!("model{i}");
+        shop.succeed(train(&model, ""));
+        shop.succeed(train(&format!("{model}-disk"), "--cache-memory 0"));
+        shop.succeed(shop.command(&format!("quantize @{model} --out @{model}-int8")));
+        let score = |model: &str| -> f64 {
+            let text = shop.succeed(shop.command(&format!("detect @{model} @data/{class}/test/good/000.png")));
+            text.lines().nth(1).unwrap().split(',').nth(1).unwrap().parse().unwrap()
+        };
+        let (f32, disk, int8) = (score(&model), score(&format!("{model}-disk")), score(&format!("{model}-int8")));
+        assert_eq!(f32, disk, "{variant}");
+        assert!((f32 - int8).abs() < 0.05 * f32, "{variant}: {f32} and {int8}");
+    }
+    let error = shop.refuse(shop.train("model", "--iterations 2 --decoder conv4"));
+    assert!(error.contains("odd side"), "{error}");
 }
 
 fn halves(bytes: &[u8]) -> Vec<f16> {

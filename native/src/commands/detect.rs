@@ -10,7 +10,7 @@ use dinomaly_core::photo::Photo;
 use serde::Serialize;
 
 use super::options::DeviceOption;
-use crate::atomic::write_file;
+use crate::atomic::{check_file, write_file};
 use crate::dataset::photos;
 use crate::detect::PhotoDetector;
 use crate::model_dir;
@@ -54,6 +54,9 @@ struct Row {
 /// # Errors
 /// An unusable model or class, an unwritable folder, or any unreadable photo.
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(folder) = &args.heatmaps {
+        check_file(&folder.join("photo.png"))?;
+    }
     let paths = list(&args.photos)?;
     let model = model_dir::read(&args.model)?;
     if let Some(class) = args.class.as_ref().filter(|class| !model.calibration.classes.contains_key(*class)) {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::options::DeviceOption;
+use crate::atomic::check_file;
 use crate::distill::{Distiller, Settings};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
@@ -91,6 +92,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.batch == 0 || args.grid == 0 || args.patch == 0 || args.iterations == 0 {
         bail!("--batch, --grid, --patch and --iterations must be at least 1");
     }
+    check_file(&args.student)?;
     let device = args.device.open()?;
     let teacher = backbone::read(&args.teacher, args.teacher_heads)?;
     let teacher_hash = hex(&fs::read(&args.teacher)?);
@@ -137,7 +139,7 @@ pub fn run(args: &Args) -> Result<()> {
     let alone = distiller.settings().alone;
     let mut losses = Vec::new();
     if let Some(earlier) = earlier {
-        checkpoint::restore(&checkpoint, &mut distiller.optimizer.state)?;
+        checkpoint::restore(&checkpoint, &mut distiller.optimizer.state, earlier.losses.len())?;
         losses = earlier.losses;
         println!("resuming after iteration {}", losses.len());
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::options::DeviceOption;
-use crate::atomic::write_file;
+use crate::atomic::{check_file, write_file};
 use crate::dataset::Dataset;
 use crate::detect::PhotoDetector;
 use crate::evaluate::evaluate;
@@ -36,6 +36,9 @@ pub struct Args {
 /// # Errors
 /// One sentence naming the file that is missing or wrong.
 pub fn run(args: &Args) -> Result<()> {
+    for path in args.json.iter().chain(&args.csv) {
+        check_file(path)?;
+    }
     let dataset = Dataset::open(&args.data, &args.classes)?;
     let model = model_dir::read(&args.model)?;
     let detector = PhotoDetector::new(&model, args.device.open()?)?;

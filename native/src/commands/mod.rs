@@ -11,3 +11,4 @@ pub mod quantize;
 pub mod serve;
 pub mod site;
 pub mod train;
+pub mod variant;

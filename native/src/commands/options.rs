@@ -6,7 +6,7 @@ use candle_core::Device;
 /// Where tensors live.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DeviceOption {
-    /// Where to compute: cpu, or cuda / cuda:N in a build with the cuda feature
+    /// Where to compute: cpu
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     device: String,
 }
@@ -44,9 +44,26 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
     Ok((number * unit) as u64)
 }
 
+/// A value for red, green and blue such as `0.5,0.5,0.5`.
+///
+/// # Errors
+/// If the text is not three numbers.
+pub fn parse_colours(text: &str) -> Result<[f32; 3]> {
+    let values = text.split(',').map(|value| value.trim().parse()).collect::<Result<Vec<f32>, _>>();
+    let three = values.ok().and_then(|values| <[f32; 3]>::try_from(values).ok());
+    three.with_context(|| format!("{text} is not a number for red, green and blue each, such as 0.5,0.5,0.5"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colours_are_three_numbers() {
+        assert_eq!(parse_colours("0.5, 0.25,1").unwrap(), [0.5, 0.25, 1.0]);
+        assert!(parse_colours("0.5,0.5").unwrap_err().to_string().contains("red, green and blue"));
+        assert!(parse_colours("a,b,c").is_err());
+    }
 
     #[test]
     fn sizes_are_read_with_their_unit() {

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use dinomaly_core::config::ModelConfig;
 use dinomaly_core::preprocess::{Geometry, Preprocessor};
 
-use super::options::{DeviceOption, parse_bytes};
+use super::options::{DeviceOption, parse_bytes, parse_colours};
+use super::variant::VariantOptions;
 use crate::backbone;
 use crate::dataset::Dataset;
 use crate::encode::PhotoEncoder;
@@ -39,6 +39,13 @@ pub struct Args {
     /// Side of the centre that is looked at
     #[arg(long, default_value_t = 392)]
     crop: usize,
+    /// Mean of the pixels that the backbone was trained with, 0..1, one a colour; ImageNet's where its file does not say it
+    /// (timm's augreg models: 0.5,0.5,0.5)
+    #[arg(long, value_parser = parse_colours, value_name = "R,G,B")]
+    mean: Option<[f32; 3]>,
+    /// Their standard deviation
+    #[arg(long, value_parser = parse_colours, value_name = "R,G,B")]
+    std: Option<[f32; 3]>,
     /// Photos in a batch
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
@@ -51,7 +58,8 @@ pub struct Args {
     /// Seed of initial values, order of photos, dropout and held-out photos
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Share of each class's good photos that is kept from training to set the threshold
+    /// Share of each class's good photos that is kept from training to set the threshold: at least five of them, but never more
+    /// than half
     #[arg(long, default_value_t = 0.1)]
     holdout: f64,
     /// Memory for cached features; what exceeds it goes to a file beside the model
@@ -65,6 +73,8 @@ pub struct Args {
     restart: bool,
     #[command(flatten)]
     device: DeviceOption,
+    #[command(flatten)]
+    variant: VariantOptions,
 }
 
 /// Trains, going on with an unfinished run of the same command, and writes the model.
@@ -77,25 +87,32 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let memory = parse_bytes(&args.cache_memory)?;
     model_dir::check_target(&args.out)?;
-    let dataset = Dataset::open(&args.data, &args.classes)?;
+    let dataset = Dataset::open_for_training(&args.data, &args.classes)?;
     let device = args.device.open()?;
     let backbone = backbone::read(&args.backbone, args.heads)?;
-    let mut config = ModelConfig::published(backbone.config.clone())?;
-    config.encoder.name = backbone.config.name.clone();
+    let config = args.variant.model(backbone.config.clone())?;
     let geometry = Geometry { resize: args.resize, crop: args.crop };
-    let preprocessor = Preprocessor { geometry, mean: backbone.mean, std: backbone.std };
+    let (mean, std) = (args.mean.unwrap_or(backbone.mean), args.std.unwrap_or(backbone.std));
+    if let Some(std) = std.iter().find(|std| !(**std > 0.0 && std.is_finite())) {
+        bail!("--std {std} cannot be divided by");
+    }
+    let preprocessor = Preprocessor { geometry, mean, std };
     let work = work_folder(&args.out)?;
-    let interrupt = Interrupt::listen("finishing this iteration and saving a checkpoint")?;
+    let interrupt = Interrupt::listen("finishing this step; what was trained is kept")?;
 
     let settings = Settings {
         batch: args.batch as usize,
         seed: args.seed,
-        schedule: Schedule { peak: args.lr, last: args.lr / 10.0, ..Schedule::official(args.iterations as usize) },
+        schedule: args.variant.schedule(Schedule {
+            peak: args.lr,
+            last: args.lr / 10.0,
+            ..Schedule::official(args.iterations as usize)
+        })?,
         gradient_clip: 0.1,
     };
     let split = Split::new(&dataset, args.holdout, args.seed);
     println!(
-        "{} classes, {} good photos to train on, {} held out; backbone {}",
+        "{} classes, {} good photos to train on, {} held out; backbone {}, pixels normalised by mean {mean:?}, std {std:?}",
         dataset.classes.len(),
         split.train.len(),
         split.held_out.len(),
@@ -110,6 +127,8 @@ pub fn run(args: &Args) -> Result<()> {
     let mut run = Run::begin(config, settings, data, checkpoint, device)?;
     let finished = run.train(&encoder, &split, memory, &work, args.checkpoint_every as usize, &interrupt)?;
     if !finished {
+        // Without a checkpoint in it the folder says nothing.
+        let _ = std::fs::remove_dir(&work);
         println!("stopped after iteration {}; the same command goes on from there", run.iteration());
         return Ok(());
     }

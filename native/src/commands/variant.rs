@@ -1,0 +1,229 @@
+//! The paper's variants as options of `train`: each default is Dinomaly as published.
+
+use std::str::FromStr;
+
+use anyhow::{Result, bail};
+use dinomaly_core::config::{Comparison, DecoderConfig, EncoderConfig, Mixer, ModelConfig};
+
+use crate::schedule::Schedule;
+
+/// What may differ from the published model.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Variants (the defaults are the published model)")]
+pub struct VariantOptions {
+    /// Encoder blocks to reconstruct, from 0 on; the published choice for encoders of 12 and 24 blocks without
+    #[arg(long, value_delimiter = ',', value_name = "BLOCK,…")]
+    layers: Vec<usize>,
+    /// What is compared: so many groups of neighbouring layers, `dense` (each layer with its own), `every2`, `every4` (of those
+    /// layers alone), `concatenated`, or groups such as 0,1,2,3/4,5,6,7 (places among the layers)
+    #[arg(long, default_value = "2", value_name = "GROUPS")]
+    groups: Groups,
+    /// How the decoder's tokens exchange information: linear or softmax attention, or conv3, conv5, conv7
+    #[arg(long, default_value = "linear", value_name = "KIND")]
+    decoder: Decoder,
+    /// Side of the window of patches around each that it must not attend to; 0 for none
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    neighbour_mask: usize,
+    /// Give bottleneck and decoder patches only, without class and register tokens; convolutions always do
+    #[arg(long)]
+    remove_class_token: bool,
+    /// Dropout rate of the bottleneck
+    #[arg(long, default_value_t = 0.2, value_name = "RATE")]
+    dropout: f64,
+    /// Scale of the normal noise on the bottleneck's input (UniAD's has 20); 0 for none
+    #[arg(long, default_value_t = 0.0, value_name = "SCALE")]
+    jitter: f64,
+    /// Share of points that count as easy; 0 trains with the plain global cosine loss
+    #[arg(long, default_value_t = 0.9, value_name = "SHARE")]
+    mining_rate: f64,
+    /// Factor on the gradient of easy points
+    #[arg(long, default_value_t = 0.1, value_name = "FACTOR")]
+    mining_factor: f64,
+    /// Iterations until that share is reached: 1000 for many classes in one model, 500 in the official one-class scripts
+    #[arg(long, default_value_t = 1000, value_name = "ITERATIONS")]
+    mining_warmup: usize,
+}
+
+impl VariantOptions {
+    /// The model on this encoder.
+    ///
+    /// # Errors
+    /// Options that contradict each other or the encoder, by name.
+    pub fn model(&self, encoder: EncoderConfig) -> Result<ModelConfig> {
+        let mut config = if self.layers.is_empty() {
+            ModelConfig::published(encoder)?
+        } else {
+            let decoder = DecoderConfig::published(&encoder, self.layers.len());
+            ModelConfig { target_layers: self.layers.clone(), ..ModelConfig::with_decoder(encoder, decoder) }
+        };
+        let layers = config.target_layers.len();
+        (config.groups, config.comparison) = (self.groups.of(layers)?, self.groups.comparison());
+        config.decoder.mixer = self.decoder.0;
+        config.decoder.neighbour_mask = self.neighbour_mask;
+        config.remove_class_token = self.remove_class_token || matches!(self.decoder.0, Mixer::Convolution { .. });
+        config.bottleneck_dropout = self.dropout;
+        config.feature_jitter = self.jitter;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The schedule of a run, with this hard mining.
+    ///
+    /// # Errors
+    /// A share or factor outside 0..1.
+    pub fn schedule(&self, schedule: Schedule) -> Result<Schedule> {
+        if !(0.0..1.0).contains(&self.mining_rate) || !(0.0..=1.0).contains(&self.mining_factor) {
+            bail!("--mining-rate {} and --mining-factor {} must lie in 0..1", self.mining_rate, self.mining_factor);
+        }
+        let (mining_rate, mining_factor) = (self.mining_rate, self.mining_factor);
+        Ok(Schedule { mining_rate, mining_factor, mining_warmup: self.mining_warmup, ..schedule })
+    }
+}
+
+/// Which layers are compared with which.
+#[derive(Clone, Debug, PartialEq)]
+enum Groups {
+    Equal(usize),
+    Every(usize),
+    Concatenated,
+    Listed(Vec<Vec<usize>>),
+}
+
+impl FromStr for Groups {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(count) = text.parse() {
+            return Ok(Self::Equal(count));
+        }
+        match text {
+            "dense" => return Ok(Self::Every(1)),
+            "every2" => return Ok(Self::Every(2)),
+            "every4" => return Ok(Self::Every(4)),
+            "concatenated" => return Ok(Self::Concatenated),
+            _ => {}
+        }
+        let group = |part: &str| part.split(',').map(str::parse).collect::<Result<Vec<usize>, _>>();
+        text.split('/').map(group).collect::<Result<_, _>>().map(Self::Listed).map_err(|_| {
+            "expected a number of groups, dense, every2, every4, concatenated, or groups such as 0,1,2,3/4,5,6,7".into()
+        })
+    }
+}
+
+impl Groups {
+    /// As places among so many layers. Of every second (fourth) layer the last of each two (four) is taken, as in the paper's
+    /// sparse layer-to-layer comparison.
+    fn of(&self, layers: usize) -> Result<Vec<Vec<usize>>> {
+        let last_of_each = |step: usize| (0..layers / step).map(move |i| (i + 1) * step - 1);
+        Ok(match self {
+            Self::Equal(count) => {
+                if *count == 0 || *count > layers {
+                    bail!("--groups {count}: {layers} layers cannot make so many groups");
+                }
+                (0..*count).map(|i| (i * layers / count..(i + 1) * layers / count).collect()).collect()
+            }
+            Self::Every(step) => last_of_each(*step).map(|i| vec![i]).collect(),
+            Self::Concatenated => vec![last_of_each(2).collect()],
+            Self::Listed(groups) => groups.clone(),
+        })
+    }
+
+    fn comparison(&self) -> Comparison {
+        if *self == Self::Concatenated { Comparison::Concatenated } else { Comparison::Mean }
+    }
+}
+
+/// A kind of decoder.
+#[derive(Clone, Copy, Debug)]
+struct Decoder(Mixer);
+
+impl FromStr for Decoder {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(Self(match text {
+            "linear" => Mixer::Linear,
+            "softmax" => Mixer::Softmax,
+            _ => match text.strip_prefix("conv").map(str::parse) {
+                Some(Ok(kernel)) => Mixer::Convolution { kernel },
+                _ => return Err("expected linear, softmax, conv3, conv5 or conv7".into()),
+            },
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        variant: VariantOptions,
+    }
+
+    fn encoder(layers: usize) -> EncoderConfig {
+        serde_json::from_value(serde_json::json!({
+            "name": "test", "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": layers, "intermediate_size": 8,
+            "patch_size": 2, "num_register_tokens": 0, "position_grid": 2, "layer_norm_eps": 1e-6
+        }))
+        .unwrap()
+    }
+
+    fn model(layers: usize, options: &str) -> Result<ModelConfig> {
+        let variant = Command::try_parse_from(std::iter::once("train").chain(options.split_whitespace()))?.variant;
+        variant.model(encoder(layers))
+    }
+
+    #[test]
+    fn without_options_it_is_the_published_model() {
+        for layers in [12, 24] {
+            assert_eq!(model(layers, "").unwrap(), ModelConfig::published(encoder(layers)).unwrap());
+        }
+        let schedule = Command::parse_from(["train"]).variant.schedule(Schedule::official(10)).unwrap();
+        assert_eq!(schedule, Schedule::official(10));
+    }
+
+    #[test]
+    fn every_variant_is_an_option() {
+        let groups = |options: &str| model(12, options).unwrap().groups;
+        assert_eq!(groups("--groups 1"), [[0, 1, 2, 3, 4, 5, 6, 7]]);
+        assert_eq!(groups("--groups 3"), [vec![0, 1], vec![2, 3, 4], vec![5, 6, 7]]);
+        assert_eq!(groups("--groups dense").len(), 8);
+        assert_eq!(groups("--groups every2"), [[1], [3], [5], [7]]);
+        assert_eq!(groups("--groups every4"), [[3], [7]]);
+        assert_eq!(groups("--groups 0,2/5"), [vec![0, 2], vec![5]]);
+        let config = model(12, "--groups concatenated").unwrap();
+        assert_eq!((config.groups, config.comparison), (vec![vec![1, 3, 5, 7]], Comparison::Concatenated));
+        let config = model(12, "--decoder conv5 --dropout 0 --jitter 20").unwrap();
+        assert_eq!(config.decoder.mixer, Mixer::Convolution { kernel: 5 });
+        assert!(config.remove_class_token && config.bottleneck_dropout == 0.0 && config.feature_jitter == 20.0);
+        let config = model(12, "--decoder softmax --neighbour-mask 3 --remove-class-token").unwrap();
+        assert_eq!((config.decoder.mixer, config.decoder.neighbour_mask), (Mixer::Softmax, 3));
+        let config = model(6, "--layers 1,2,3,5").unwrap();
+        assert_eq!((config.target_layers, config.groups), (vec![1, 2, 3, 5], vec![vec![0, 1], vec![2, 3]]));
+        assert_eq!(config.decoder.num_hidden_layers, 4);
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        for (layers, options, expected) in [
+            (6, "", "--layers"),
+            (12, "--layers 3,2", "ascending"),
+            (12, "--layers 2,12", "target layer 12 does not exist"),
+            (12, "--groups 9", "8 layers cannot make so many groups"),
+            (12, "--groups 0,8", "group index 8"),
+            (12, "--groups some", "expected a number of groups"),
+            (12, "--decoder conv4", "odd side"),
+            (12, "--decoder mean", "expected linear, softmax"),
+            (12, "--decoder conv3 --neighbour-mask 3", "no neighbour_mask"),
+            (12, "--dropout 1", "bottleneck_dropout"),
+            (12, "--jitter nan", "feature_jitter"),
+        ] {
+            let error = model(layers, options).unwrap_err().to_string();
+            assert!(error.contains(expected), "{options}: {error}");
+        }
+    }
+}
