@@ -55,7 +55,9 @@ fn the_whole_path_from_photos_to_results() {
             .map(|f| f.metadata().unwrap().len())
             .sum()
     };
-    shop.succeed(shop.command("quantize @model --out @int8"));
+    fs::write(shop.path("note.md"), "Photos: drawn.\n").unwrap();
+    shop.succeed(shop.command("quantize @model --out @int8 --note @note.md"));
+    assert!(fs::read_to_string(shop.path("int8/README.md")).unwrap().ends_with("\n\nPhotos: drawn.\n"));
     assert!(3 * bytes("int8") < bytes("model"), "{} and {} bytes", bytes("int8"), bytes("model"));
     let score = |text: &str| -> f64 { text.lines().nth(1).unwrap().split(',').nth(1).unwrap().parse().unwrap() };
     let detect =

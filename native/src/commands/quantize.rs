@@ -21,6 +21,9 @@ pub struct Args {
     /// Folder to write the quantized model to
     #[arg(long, value_name = "MODEL")]
     out: PathBuf,
+    /// Text file to append to the model card: where photos and encoder come from, what was measured
+    #[arg(long, value_name = "FILE")]
+    note: Option<PathBuf>,
 }
 
 /// Quantizes the weights of all linear layers to int8 with one scale for each output channel.
@@ -29,6 +32,8 @@ pub struct Args {
 /// An unusable model, one that is quantized already, or an unwritable folder.
 pub fn run(args: &Args) -> Result<()> {
     model_dir::check_target(&args.out)?;
+    let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("note {}", path.display()));
+    let note = args.note.as_ref().map(read).transpose()?;
     let mut model = model_dir::read(&args.model)?;
     if model.weights.0.values().any(|tensor| matches!(tensor.data, Data::Int8 { .. })) {
         bail!("model {} is quantized already: quantize the original", args.model.display());
@@ -56,6 +61,9 @@ pub fn run(args: &Args) -> Result<()> {
         );
     }
     model.card += &lines;
+    if let Some(note) = &note {
+        model.card += &format!("\n{}\n", note.trim());
+    }
     model.self_test = Some(self_test);
     model_dir::write(&args.out, &model)?;
     println!("model written to {}", args.out.display());
