@@ -62,6 +62,8 @@ export class Card {
     const canvas = make('canvas');
     canvas.setAttribute('role', 'img');
     this.#picture = new Picture(canvas, detection);
+    // The canvas has it now; hundreds of photos would fill the memory twice.
+    detection.preview = new Uint8ClampedArray();
     this.stage = make('button', { type: 'button', className: 'stage', title: 'Larger or smaller' }, canvas);
     this.stage.addEventListener('click', () => this.element.classList.toggle('wide'));
     await this.judge(description, detector, product);
@@ -89,7 +91,8 @@ export class Card {
     gauge.style.setProperty('--score', String(Math.min(1, detection.score / (2 * threshold))));
     const device = description.device.kind === 'webgpu' ? 'GPU' : 'processor';
     const against = `Score ${short(detection.score)} · threshold ${short(threshold)}${known ? ` (${known.name})` : ''}`;
-    const time = `${duration(detection.timings.detect)} on the ${device}`;
+    const { decode, detect } = detection.timings;
+    const time = `${duration(decode + detect)} on the ${device}`;
     stage.querySelector('canvas')?.setAttribute(
       'aria-label',
       `${this.file.name} with its heatmap: ${defective ? 'defective' : 'good'}, score ${short(detection.score)}`,

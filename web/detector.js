@@ -67,7 +67,13 @@ export class Detector {
         const { name, message } = /** @type {Error} */ (error);
         if (this.#closed || (name !== 'DeviceError' && name !== 'Crash')) throw error;
         if (name === 'DeviceError' && failures > 0) this.device = 'wasm';
-        const description = await this.open();
+        const description = await this.open().catch((reason) => {
+          if (this.#closed || this.device === 'wasm') throw reason;
+          // The device is gone for good.
+          failures += 1;
+          this.device = 'wasm';
+          return this.open();
+        });
         if (name === 'DeviceError' && failures > 0) description.device.fallback = `it failed again and again (${message})`;
         reopened(description);
         if (name === 'Crash') throw named(name, `photo ${file.name}: ${message}`);

@@ -116,13 +116,15 @@ export class Store {
   }
 
   /**
-   * Forgets what no model of the site needs any more.
+   * Forgets what no model of the site needs any more; other sites of the same origin share the cache.
+   * @param {string} site address below which the site's files lie
    * @param {Set<string>} urls those to keep
    */
-  async retain(urls) {
+  async retain(site, urls) {
     try {
       const kept = (await this.cache?.keys()) ?? [];
-      await Promise.all(kept.filter((entry) => !urls.has(entry.url)).map((entry) => this.cache?.delete(entry)));
+      const old = kept.filter(({ url }) => url.startsWith(site) && !urls.has(url));
+      await Promise.all(old.map((entry) => this.cache?.delete(entry)));
     } catch {
       // Nothing is lost but space.
     }

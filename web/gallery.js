@@ -72,10 +72,16 @@ export class Gallery {
     this.#product = product;
     if (!this.#running) return;
     const { detector, description } = this.#running;
-    for (const card of this.#cards) {
-      await card.judge(description, detector, product);
-      card.draw(this.opacity);
+    for (const card of [...this.#cards]) {
+      try {
+        await card.judge(description, detector, product);
+        card.draw(this.opacity);
+      } catch {
+        // The device was lost or another model was chosen meanwhile: the photo is looked at again.
+        card.wait();
+      }
     }
+    void this.#work();
     this.#summarise();
   }
 

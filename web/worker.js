@@ -40,7 +40,8 @@ async function perform(request) {
     const description = await detector.start(request.device);
     return description;
   }
-  if (!detector) throw new Error('no model is open');
+  // As after a device was lost: whoever asks opens the model again.
+  if (!detector) throw Object.assign(new Error('no model is open'), { name: 'DeviceError' });
   if (request.kind === 'detect') return detector.detect(request.name, new Uint8Array(request.bytes));
   return detector.colours(request.map, request.class ?? undefined);
 }
@@ -87,7 +88,7 @@ async function load({ base, index, model }) {
     for (let file = files.shift(); file; file = files.shift()) await obtain(file);
   });
   await Promise.all(lanes);
-  await store.retain(new Set(index.models.flatMap((each) => Object.values(each.files).map(url))));
+  await store.retain(url('.'), new Set(index.models.flatMap((each) => Object.values(each.files).map(url))));
   say({ kind: 'progress', progress: { phase: 'prepare', loaded: total, total } });
   return opened;
 }

@@ -323,6 +323,92 @@ fn verdicts_follow_the_threshold_of_the_chosen_class() {
     assert_silent(&page);
 }
 
+/// Dropping is what the other tests do.
+#[test]
+fn photos_are_chosen_and_pasted_and_their_heatmaps_fade() {
+    let _turn = turn();
+    let site = Site::new();
+    let chrome = Chrome::launch();
+    let page = chrome.open(&format!("{}?device=wasm", site.url));
+    page.wait_for_model();
+    // What is said while another model is fetched.
+    page.eval(
+        "(() => { window.said = []; new MutationObserver(() => said.push([
+            document.getElementById('status-text').textContent, document.getElementById('progress').value,
+        ])).observe(document.getElementById('status'), { subtree: true, childList: true, characterData: true }); })()",
+    );
+    page.choose("model", MODELS[1]);
+    page.wait_for("said.length > 0");
+    page.wait_for_model();
+    let said = page.eval("said");
+    let loading = said.as_array().unwrap().iter().filter(|entry| {
+        let (text, share) = (entry[0].as_str().unwrap(), entry[1].as_f64().unwrap());
+        text.starts_with("Loading the detector: ") && text.ends_with(" MB") && (0.0..=1.0).contains(&share)
+    });
+    assert!(loading.count() > 0, "{said}");
+
+    let photos = photos();
+    let find = |end: &str| photos.iter().find(|path| path.ends_with(end)).unwrap().clone();
+    let (chosen, pasted) = (find("rgb.png"), find("444.jpg"));
+    page.choose_files(&[chosen.clone(), pasted.clone()]);
+    let results = page.results(2);
+    assert_eq!(results.len(), 2, "{}", page.text("main"));
+    page.paste_file("from the clipboard.jpg", &fs::read(&pasted).unwrap());
+    let found = &page.results(1)[0];
+    assert_eq!(found.file, "from the clipboard.jpg");
+    let expected = detect(&detector(MODELS[1]), &read(&pasted));
+    assert!(max_difference(&found.map().values, &expected.map.values) <= TOLERANCE);
+    let card = page.text(".card");
+    let time = card.lines().find(|line| line.ends_with(" on the processor")).unwrap_or_else(|| panic!("{card}"));
+    let (amount, unit) = time.trim_end_matches(" on the processor").split_once(' ').unwrap();
+    assert!(amount.parse::<f64>().unwrap() > 0.0 && ["ms", "s"].contains(&unit), "{card}");
+
+    // At nothing the photo is bare, at all the map hides it.
+    let centre = |opacity: u32| {
+        page.eval(&format!(
+            "(() => {{
+                const slider = document.getElementById('opacity');
+                slider.value = '{opacity}';
+                slider.dispatchEvent(new Event('input'));
+                const canvas = document.querySelector('.card canvas');
+                const {{ data }} = canvas.getContext('2d').getImageData(canvas.width / 2, canvas.height / 2, 1, 1);
+                return [...data];
+            }})()"
+        ))
+    };
+    let (bare, half, hidden) = (centre(0), centre(50), centre(100));
+    let channel = |colour: &serde_json::Value, i: usize| colour[i].as_i64().unwrap();
+    assert_ne!(bare, hidden);
+    for i in 0..3 {
+        let between = (channel(&bare, i) + channel(&hidden, i)) / 2;
+        assert!((channel(&half, i) - between).abs() <= 2, "{bare}, {half}, {hidden}");
+    }
+    page.eval("document.querySelector('.card .close').click()");
+    assert_eq!(page.eval("document.querySelectorAll('.card').length"), 2);
+    page.eval("document.getElementById('clear').click()");
+    assert_eq!(page.eval("document.querySelectorAll('.card').length"), 0);
+    assert_silent(&page);
+}
+
+/// Two sites of one origin, as on hosts that give each project a folder.
+#[test]
+fn sites_of_one_origin_leave_each_other_s_files_alone() {
+    let _turn = turn();
+    let site = Site::altered(|folder| {
+        let other = folder.parent().unwrap().join("other");
+        page::site::copy(folder, &other);
+    });
+    let chrome = Chrome::launch();
+    let page = chrome.open(&format!("{}?device=wasm", site.url));
+    page.wait_for_model();
+    let kept = "caches.open('dinomaly-files').then((cache) => cache.keys()).then((keys) => keys.length)";
+    let first = page.eval(kept).as_u64().unwrap();
+    let other = chrome.open(&format!("{}?device=wasm", site.url.replace("sub%20path", "other")));
+    other.wait_for_model();
+    assert_eq!(other.eval("document.documentElement.dataset.state"), "ready", "{}", other.text(".panel"));
+    assert_eq!(other.eval(kept), 2 * first);
+}
+
 #[test]
 fn no_request_leaves_the_site() {
     let _turn = turn();
@@ -513,6 +599,8 @@ fn a_browser_without_webgpu_computes_on_the_processor_and_the_page_says_why() {
     page.choose("device", "Graphics processor");
     page.wait_for_model();
     assert_eq!(page.eval("document.documentElement.dataset.state"), "failed");
+    let text = page.text(".panel");
+    assert!(text.contains("The detector cannot be used") && text.contains("no GPU was found"), "{text}");
 }
 
 #[test]

@@ -32,6 +32,10 @@ fn models() {
     for case in folder(&golden_folder().join("models")) {
         let meta = read_json(&case.join("meta.json"));
         let encoder = case.join(meta["files"]["encoder"].as_str().expect("files.encoder"));
+        if !encoder.is_file() {
+            println!("not run: {} is not there", encoder.display());
+            continue;
+        }
         for file in folder(&case) {
             let name = file.file_name().unwrap().to_string_lossy();
             if !(name.starts_with("forward") && name.ends_with(".safetensors")) {

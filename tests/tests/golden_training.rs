@@ -38,6 +38,7 @@ fn losses_and_gradients() {
         for (rate, expected) in case.meta["loss"].as_object().into_iter().flatten() {
             gradients(&case, &input, rate, expected, &stored, &mut tally);
         }
+        assert!(tally.compared > 0, "{}: nothing was compared", case.name);
         tally.print(&format!("{}/grads", case.name));
         total.add(tally);
     }

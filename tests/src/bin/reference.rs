@@ -18,6 +18,9 @@ const METRICS: [&str; 7] = ["i_auroc", "i_ap", "i_f1max", "p_auroc", "p_ap", "p_
 /// The metrics that must be within a point of the reference.
 const REQUIRED: [&str; 3] = ["i_auroc", "p_auroc", "aupro"];
 
+/// How many points of them int8 may cost.
+const INT8_COST: f64 = 0.3;
+
 fn main() -> Result<()> {
     let option = |name: &str| std::env::args().skip_while(|argument| argument != name).nth(1);
     let data = data().context("set DINOMALY_DATA to the folder of real photos")?;
@@ -56,6 +59,10 @@ fn main() -> Result<()> {
     let behind = |metric: &&str| percent(&ours["mean"], metric) < mean[*metric] - 1.0;
     if let Some(metric) = REQUIRED.iter().find(|metric| behind(metric)) {
         bail!("{metric} is more than a point below the reference");
+    }
+    let costs = |metric: &&str| percent(&ours["mean"], metric) - percent(&quantized["mean"], metric) > INT8_COST;
+    if let Some(metric) = REQUIRED.iter().find(|metric| costs(metric)) {
+        bail!("int8 costs more than {INT8_COST} points of {metric}");
     }
     Ok(())
 }

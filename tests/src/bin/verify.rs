@@ -14,6 +14,9 @@ const WASM: &str = "wasm32-unknown-unknown";
 /// Debian's names of the browser, and of a Vulkan driver that needs no GPU.
 const PACKAGES: [&str; 3] = ["chromium", "libvulkan1", "mesa-vulkan-drivers"];
 
+/// Where apt calls them otherwise, or has none.
+const BY_HAND: &str = "install Chromium or Chrome (or name it in CHROME) and Mesa's Vulkan drivers by hand";
+
 fn main() -> ExitCode {
     match verify(&std::env::args().skip(1).collect::<Vec<_>>()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -37,7 +40,8 @@ fn verify(names: &[String]) -> Result<()> {
     step("tests", || {
         let all = ["test", "--release", "--workspace", "--exclude", "dinomaly-wasm", "--lib", "--bins", "--tests"];
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        run("cargo", &[&all[..], &["--"], &names].concat())
+        // What was compared and what was skipped is worth seeing when all is well, too.
+        run("cargo", &[&all[..], &["--", "--show-output"], &names].concat())
     })?;
     println!("verify: all of it holds ({:.0} s)", begun.elapsed().as_secs_f64());
     Ok(())
@@ -64,17 +68,15 @@ fn system_packages() -> Result<()> {
     }
     let install = format!("apt-get install --yes {}", PACKAGES.join(" "));
     if !works("apt-get", &["--version"]) {
-        bail!(
-            "Chromium and a Vulkan driver are needed, and there is no apt-get to install them: install Chromium (or name it in CHROME) and Mesa's Vulkan drivers"
-        );
+        bail!("Chromium and a Vulkan driver are needed, and there is no apt-get to install them: {BY_HAND}");
     }
     let words: Vec<&str> = install.split(' ').collect();
     if works("sh", &["-c", "test $(id -u) = 0"]) {
         run("apt-get", &["update"])?;
-        run(words[0], &words[1..])
+        run(words[0], &words[1..]).context(BY_HAND)
     } else if works("sudo", &["--non-interactive", "true"]) {
         run("sudo", &["apt-get", "update"])?;
-        run("sudo", &words)
+        run("sudo", &words).context(BY_HAND)
     } else {
         bail!("Chromium and a Vulkan driver are needed: run `sudo {install}` and repeat this command");
     }
@@ -82,6 +84,7 @@ fn system_packages() -> Result<()> {
 
 fn has_browser() -> bool {
     std::env::var_os("CHROME").is_some_and(|path| Path::new(&path).is_file())
+        || Path::new("/Applications/Google Chrome.app").is_dir()
         || ["chromium", "chromium-browser", "google-chrome"].iter().any(|name| works(name, &["--version"]))
 }
 

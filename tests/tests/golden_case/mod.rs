@@ -35,12 +35,39 @@ pub fn cases() -> Vec<Case> {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         let meta = read_json(&folder.join("meta.json"));
         match unsupported(&meta["config"]) {
-            Some(reason) => println!("not yet supported: {name} ({reason})"),
+            Some(reason) => {
+                assert!(!PUBLISHED.contains(&&*name), "{name} must be understood: {reason}");
+                println!("not yet supported: {name} ({reason})");
+            }
             None => cases.extend(Case::read(name, folder, meta)),
         }
     }
     cases
 }
+
+/// Cases that must run where they are: a slip in what is understood would leave them out without a failure.
+const PUBLISHED: [&str; 20] = [
+    "large-style",
+    "reg-1group",
+    "reg-batch5",
+    "reg-cat",
+    "reg-conv7",
+    "reg-dense",
+    "reg-dropout",
+    "reg-globalcosine",
+    "reg-jitter",
+    "reg-linear-quadratic",
+    "reg-nmask3-linear",
+    "reg-nmask3-softmax",
+    "reg-rmcls",
+    "reg-rmcls-nmask3",
+    "reg-softmax",
+    "reg-sparse2",
+    "reg-trained",
+    "tiny-dino16",
+    "tiny-noreg",
+    "tiny-reg",
+];
 
 /// What a folder holds, sorted; nothing if it is missing.
 pub fn entries(folder: &Path) -> Vec<PathBuf> {

@@ -222,6 +222,23 @@ impl Page {
         }
     }
 
+    /// Chooses files as the dialog of the page's button does.
+    pub fn choose_files(&self, paths: &[PathBuf]) {
+        let paths: Vec<&str> = paths.iter().map(|path| path.to_str().unwrap()).collect();
+        self.tab.find_element("#files").unwrap().set_input_files(&paths).unwrap();
+    }
+
+    /// Pastes a file.
+    pub fn paste_file(&self, name: &str, bytes: &[u8]) {
+        self.eval(&format!(
+            "(() => {{
+                const clipboardData = new DataTransfer();
+                clipboardData.items.add(new File([Uint8Array.from({bytes:?})], {name:?}));
+                document.body.dispatchEvent(new ClipboardEvent('paste', {{ clipboardData, bubbles: true, cancelable: true }}));
+            }})()"
+        ));
+    }
+
     /// Waits until so many photos were looked at or refused since the page was opened; takes the results.
     pub fn results(&self, photos: usize) -> Vec<Found> {
         self.wait_for(&format!(

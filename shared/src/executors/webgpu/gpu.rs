@@ -17,6 +17,12 @@ pub struct Adapter {
     pub is_software: bool,
 }
 
+const NO_GPU: &str = if cfg!(target_arch = "wasm32") {
+    "no GPU was found: this browser has no WebGPU, or it is switched off"
+} else {
+    "no GPU was found: install a Vulkan, Metal or DirectX 12 driver, or use an executor on the processor"
+};
+
 /// A device with its queue. The first thing that goes wrong is kept and reported by every later call.
 pub(super) struct Gpu {
     pub device: wgpu::Device,
@@ -34,12 +40,7 @@ impl Gpu {
             ..Default::default()
         };
         // The cause would be a list of what this build was compiled without.
-        let adapter = instance.request_adapter(&options).await.map_err(|_| {
-            fault(
-                "no GPU was found: install a Vulkan, Metal or DirectX 12 driver, switch on WebGPU in the browser, or use an \
-                 executor on the processor",
-            )
-        })?;
+        let adapter = instance.request_adapter(&options).await.map_err(|_| fault(NO_GPU))?;
         let (device, queue) = adapter.request_device(&wgpu::DeviceDescriptor::default()).await.map_err(|cause| {
             fault(format!(
                 "the GPU {} cannot be used ({cause}): use an executor on the processor",
