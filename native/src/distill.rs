@@ -309,7 +309,7 @@ impl Teacher {
     fn new(backbone: &Backbone, student: &EncoderConfig, device: &Device) -> Result<Self> {
         let config = with_all_blocks(backbone.config.clone());
         let e = &config.encoder;
-        if student.hidden_size > e.hidden_size || e.num_hidden_layers % student.num_hidden_layers != 0 {
+        if student.hidden_size > e.hidden_size || !e.num_hidden_layers.is_multiple_of(student.num_hidden_layers) {
             return Err(Error::Config(format!(
                 "a student of width {} and {} blocks cannot follow a teacher of width {} and {}: it must not be wider, and \
                  the teacher's blocks must be a multiple of its own",

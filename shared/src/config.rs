@@ -224,12 +224,12 @@ impl ModelConfig {
             ));
         }
         self.validate_groups()?;
-        if let Mixer::Convolution { kernel } = self.decoder.mixer {
-            if kernel % 2 == 0 || !self.remove_class_token || self.decoder.neighbour_mask > 0 {
-                return refuse(format!(
-                    "a convolution of side {kernel} in the decoder needs an odd side, remove_class_token, and no neighbour_mask"
-                ));
-            }
+        if let Mixer::Convolution { kernel } = self.decoder.mixer
+            && (kernel % 2 == 0 || !self.remove_class_token || self.decoder.neighbour_mask > 0)
+        {
+            return refuse(format!(
+                "a convolution of side {kernel} in the decoder needs an odd side, remove_class_token, and no neighbour_mask"
+            ));
         }
         if !(0.0..1.0).contains(&self.bottleneck_dropout) {
             return refuse(format!("bottleneck_dropout = {} is outside 0..1", self.bottleneck_dropout));

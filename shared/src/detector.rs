@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use crate::bundle::tests::model;
     use crate::executors::reference::{Reference, Tensor};
-    use crate::ops::{Linear, Norm, Ops, Then};
+    use crate::ops::{Linear, Neighbours, Norm, Ops, Then};
 
     fn photos() -> Vec<Photo> {
         let photo = |width: u32, height: u32| Photo {
