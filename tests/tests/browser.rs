@@ -371,8 +371,10 @@ fn photos_are_chosen_and_pasted_and_their_heatmaps_fade() {
                 slider.value = '{opacity}';
                 slider.dispatchEvent(new Event('input'));
                 const canvas = document.querySelector('.card canvas');
-                const {{ data }} = canvas.getContext('2d').getImageData(canvas.width / 2, canvas.height / 2, 1, 1);
-                return [...data];
+                // Read from a copy: Chrome warns of canvases that are read again and again.
+                const copy = new OffscreenCanvas(1, 1).getContext('2d');
+                copy.drawImage(canvas, -canvas.width / 2, -canvas.height / 2);
+                return [...copy.getImageData(0, 0, 1, 1).data];
             }})()"
         ))
     };
