@@ -55,12 +55,6 @@ impl Dataset {
         let root = if root.file_name().is_some() { root } else { &named };
         let is_class = |folder: &Path| folder.join("train").is_dir() || folder.join("test").is_dir();
         let mut folders = if is_class(root) { vec![root.to_path_buf()] } else { subfolders(root)? };
-        if let Some(empty) =
-            folders.iter().find(|folder| fs::read_dir(folder).is_ok_and(|mut list| list.next().is_none()))
-        {
-            bail!("class folder {} is empty: expected train/good or test in it", empty.display());
-        }
-        folders.retain(|folder| is_class(folder));
         if !only.is_empty() {
             if let Some(missing) = only.iter().find(|name| !folders.iter().any(|f| &folder_name(f) == *name)) {
                 let found: Vec<String> = folders.iter().map(|f| folder_name(f)).collect();
@@ -68,6 +62,12 @@ impl Dataset {
             }
             folders.retain(|folder| only.contains(&folder_name(folder)));
         }
+        if let Some(empty) =
+            folders.iter().find(|folder| fs::read_dir(folder).is_ok_and(|mut list| list.next().is_none()))
+        {
+            bail!("class folder {} is empty: expected train/good or test in it", empty.display());
+        }
+        folders.retain(|folder| is_class(folder));
         if folders.is_empty() {
             bail!("{} holds no class: expected CLASS/train/good with photos of good parts", root.display());
         }
@@ -178,6 +178,7 @@ mod tests {
         fs::create_dir_all(root.path().join("bolt")).unwrap();
         let error = open(&[]).unwrap_err().to_string();
         assert!(error.contains("bolt is empty"), "{error}");
+        assert_eq!(open(&["nut"]).unwrap().classes.len(), 1, "nobody asked for bolt");
         fs::create_dir_all(root.path().join("bolt/train/good")).unwrap();
         let error = Dataset::open_for_training(root.path(), &[]).unwrap_err().to_string();
         assert!(error.contains("bolt/train/good holds no photos"), "{error}");

@@ -1,4 +1,5 @@
-//! The bottleneck's noise, dropout and feature jitter: seeded by the run and the iteration alone, so that a resumed run repeats it exactly.
+//! The bottleneck's noise, dropout and feature jitter: seeded by the run and the iteration alone, so that a resumed run
+//! repeats it exactly.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -37,7 +38,7 @@ impl BottleneckNoise {
     }
 }
 
-/// Normal noise on the bottleneck's input (UniAD, You et al. 2022, section 3.3).
+/// Normal noise on the bottleneck's input (feature jitter of UniAD, You et al. 2022).
 struct Jitter {
     scale: f64,
     seed: u64,

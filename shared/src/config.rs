@@ -41,7 +41,7 @@ pub struct ModelConfig {
     pub feature_jitter: f64,
 }
 
-/// How the decoder's outputs and the encoder's layers are compared ("reconstruction constraint", paper section 3.4).
+/// How the decoder's outputs and the encoder's layers are compared (the paper's loose reconstruction).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Comparison {

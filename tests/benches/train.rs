@@ -19,11 +19,11 @@ const GRID: usize = 14;
 
 fn steps(criterion: &mut Criterion<Flops>) {
     let mut group = criterion.benchmark_group("training step");
-    for (name, width) in [("embedded encoder", 128), ("DeiT-Ti", 192)] {
+    for (name, width) in [("embedded encoder", 144), ("DeiT-Ti", 192)] {
         let config = ModelConfig::published(EncoderConfig {
             name: name.into(),
             hidden_size: width,
-            num_attention_heads: width / 64,
+            num_attention_heads: 3,
             num_hidden_layers: 12,
             intermediate_size: 4 * width,
             patch_size: 16,

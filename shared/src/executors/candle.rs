@@ -3,6 +3,7 @@
 //! candle's fused layer norm and softmax drop gradients silently, so they are used only where nothing is trained; the
 //! differentiable forms are used while training. On the CPU our own fused and differentiable forms serve both.
 
+mod depthwise;
 mod fused;
 
 use candle_core::{D, DType, Device, Tensor};
@@ -146,7 +147,7 @@ impl Ops for Candle<'_> {
         // Channels last, as the image has them.
         let kernels = weight.reshape((channels, side * side))?.t()?.contiguous()?;
         let convolved = if self.device.is_cpu() {
-            fused::depthwise_conv(&image, &kernels)?
+            depthwise::depthwise_conv(&image, &kernels)?
         } else {
             shifted_products(&image, &kernels, side)?
         };

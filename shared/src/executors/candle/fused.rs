@@ -25,12 +25,6 @@ pub fn add_bias_gelu(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
     x.contiguous()?.apply_op2(bias, AddBiasGelu)
 }
 
-/// Each channel of `image [batch, grid, grid, channels]` convolved with its column of `kernels [side², channels]`, zeros around
-/// the grid; differentiable in both.
-pub fn depthwise_conv(image: &Tensor, kernels: &Tensor) -> Result<Tensor> {
-    image.contiguous()?.apply_op2(kernels, DepthwiseConv)
-}
-
 /// The error function within 5e-7 of the exact value: the rational approximation of Eigen and XLA, which compilers
 /// vectorise.
 fn erf(x: f32) -> f32 {
@@ -277,116 +271,6 @@ impl CustomOp3 for AddBiasGeluGrad {
     }
 }
 
-struct DepthwiseConv;
-
-impl CustomOp2 for DepthwiseConv {
-    fn name(&self) -> &'static str {
-        "depthwise-conv"
-    }
-
-    fn cpu_fwd(
-        &self,
-        image: &CpuStorage,
-        image_layout: &Layout,
-        kernels: &CpuStorage,
-        kernels_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (window, channels) = (Window::of(image_layout, kernels_layout)?, last_dim(image_layout));
-        let (image, kernels) = (values(image, image_layout)?, values(kernels, kernels_layout)?);
-        let mut out = vec![0f32; image.len()];
-        let photo = window.grid * window.grid * channels;
-        out.par_chunks_mut(photo).zip(image.par_chunks(photo)).for_each(|(out, image)| {
-            window.each(|to, from, place| {
-                let sums = out[to * channels..].iter_mut().take(channels);
-                for ((sum, x), weight) in sums.zip(&image[from * channels..]).zip(&kernels[place * channels..]) {
-                    *sum += x * weight;
-                }
-            });
-        });
-        Ok((CpuStorage::F32(out), image_layout.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        image: &Tensor,
-        kernels: &Tensor,
-        _res: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let grad = grad.contiguous()?;
-        // What flows back is the gradient convolved with the kernels turned around.
-        let of_image = grad.apply_op2_no_bwd(&kernels.flip(&[0])?.contiguous()?, &DepthwiseConv)?;
-        let of_kernels =
-            image.contiguous()?.apply_op3_no_bwd(&grad, &kernels.contiguous()?, &DepthwiseConvGradKernels)?;
-        Ok((Some(of_image), Some(of_kernels)))
-    }
-}
-
-struct DepthwiseConvGradKernels;
-
-impl CustomOp3 for DepthwiseConvGradKernels {
-    fn name(&self) -> &'static str {
-        "depthwise-conv-grad-kernels"
-    }
-
-    fn cpu_fwd(
-        &self,
-        image: &CpuStorage,
-        image_layout: &Layout,
-        grad: &CpuStorage,
-        grad_layout: &Layout,
-        _kernels: &CpuStorage,
-        kernels_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (window, channels) = (Window::of(image_layout, kernels_layout)?, last_dim(image_layout));
-        let (image, grad) = (values(image, image_layout)?, values(grad, grad_layout)?);
-        let photo = window.grid * window.grid * channels;
-        let kernels = kernels_layout.shape().elem_count();
-        let partial: Vec<Vec<f32>> = image
-            .par_chunks(photo)
-            .zip(grad.par_chunks(photo))
-            .map(|(image, grad)| {
-                let mut sums = vec![0f32; kernels];
-                window.each(|to, from, place| {
-                    let sums = sums[place * channels..].iter_mut().take(channels);
-                    for ((sum, x), grad) in sums.zip(&image[from * channels..]).zip(&grad[to * channels..]) {
-                        *sum += x * grad;
-                    }
-                });
-                sums
-            })
-            .collect();
-        Ok((CpuStorage::F32(add_rows(&partial, kernels)), kernels_layout.shape().clone()))
-    }
-}
-
-/// A square kernel on a square grid.
-struct Window {
-    grid: usize,
-    side: usize,
-}
-
-impl Window {
-    /// Of `image [batch, grid, grid, channels]` and `kernels [side², channels]`.
-    fn of(image: &Layout, kernels: &Layout) -> Result<Self> {
-        let ((_, grid, _, _), (places, _)) = (image.shape().dims4()?, kernels.shape().dims2()?);
-        Ok(Self { grid, side: places.isqrt() })
-    }
-
-    /// Every point of the grid, every point that its window covers, and the place of that one in the kernel.
-    fn each(&self, mut visit: impl FnMut(usize, usize, usize)) {
-        let (grid, side, reach) = (self.grid, self.side, self.side / 2);
-        for (row, column) in (0..grid * grid).map(|point| (point / grid, point % grid)) {
-            for (dy, dx) in (0..side * side).map(|place| (place / side, place % side)) {
-                let (from_row, from_column) = (row + dy, column + dx);
-                if (reach..grid + reach).contains(&from_row) && (reach..grid + reach).contains(&from_column) {
-                    visit(row * grid + column, (from_row - reach) * grid + from_column - reach, dy * side + dx);
-                }
-            }
-        }
-    }
-}
-
 /// `out[r, c] = f(x[r, c], bias[c])`.
 fn map_with_bias(
     x: &CpuStorage,
@@ -415,7 +299,7 @@ fn column_sum(x: &Tensor) -> Result<Tensor> {
     Tensor::ones((1, rows), x.dtype(), x.device())?.matmul(&x.reshape((rows, width))?)?.squeeze(0)
 }
 
-fn add_rows(rows: &[Vec<f32>], width: usize) -> Vec<f32> {
+pub(super) fn add_rows(rows: &[Vec<f32>], width: usize) -> Vec<f32> {
     let mut total = vec![0f32; width];
     for row in rows {
         for (total, value) in total.iter_mut().zip(row) {
@@ -433,19 +317,19 @@ fn blocks_mut(values: &mut [f32], width: usize) -> rayon::slice::ChunksMut<'_, f
     values.par_chunks_mut(ROWS * width)
 }
 
-fn last_dim(layout: &Layout) -> usize {
+pub(super) fn last_dim(layout: &Layout) -> usize {
     layout.dims().last().copied().unwrap_or(1)
 }
 
 /// The values of a contiguous f32 operand.
-fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+pub(super) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let CpuStorage::F32(values) = storage else { bail!("a fused operation takes f32 operands") };
     let Some((start, end)) = layout.contiguous_offsets() else { bail!("a fused operation takes contiguous operands") };
     Ok(&values[start..end])
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use candle_core::{Device, Var};
     use candle_nn::ops::layer_norm_slow;
 
@@ -461,7 +345,7 @@ mod tests {
     }
 
     /// Runs both forms on random input and compares value and all gradients of a random linear function of the result.
-    fn compare(
+    pub(in super::super) fn compare(
         fused: impl Fn(&[Var]) -> Result<Tensor>,
         composed: impl Fn(&[Var]) -> Result<Tensor>,
         shapes: &[&[usize]],
@@ -489,9 +373,5 @@ mod tests {
         compare(|v| layer_norm(&v[0], &v[1], &v[2], 1e-8), |v| layer_norm_slow(&v[0], &v[1], &v[2], 1e-8), &shapes);
         compare(|v| add_bias(&v[0], &v[1]), |v| v[0].broadcast_add(&v[1]), &shapes[..2]);
         compare(|v| add_bias_gelu(&v[0], &v[1]), |v| v[0].broadcast_add(&v[1])?.gelu_erf(), &shapes[..2]);
-        for side in [1, 3, 5] {
-            let composed = |v: &[Var]| super::super::shifted_products(&v[0], &v[1], side);
-            compare(|v| depthwise_conv(&v[0], &v[1]), composed, &[&[2, 4, 4, 13], &[side * side, 13]]);
-        }
     }
 }

@@ -1,0 +1,139 @@
+//! The depthwise convolution as one pass with its gradients, for the CPU.
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::fused::{add_rows, last_dim, values};
+
+/// Each channel of `image [batch, grid, grid, channels]` convolved with its column of `kernels [side², channels]`, zeros around
+/// the grid; differentiable in both.
+pub fn depthwise_conv(image: &Tensor, kernels: &Tensor) -> Result<Tensor> {
+    image.contiguous()?.apply_op2(kernels, DepthwiseConv)
+}
+
+struct DepthwiseConv;
+
+impl CustomOp2 for DepthwiseConv {
+    fn name(&self) -> &'static str {
+        "depthwise-conv"
+    }
+
+    fn cpu_fwd(
+        &self,
+        image: &CpuStorage,
+        image_layout: &Layout,
+        kernels: &CpuStorage,
+        kernels_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (window, channels) = (Window::of(image_layout, kernels_layout)?, last_dim(image_layout));
+        let (image, kernels) = (values(image, image_layout)?, values(kernels, kernels_layout)?);
+        let mut out = vec![0f32; image.len()];
+        let photo = window.grid * window.grid * channels;
+        out.par_chunks_mut(photo).zip(image.par_chunks(photo)).for_each(|(out, image)| {
+            window.each(|to, from, place| {
+                let sums = out[to * channels..].iter_mut().take(channels);
+                for ((sum, x), weight) in sums.zip(&image[from * channels..]).zip(&kernels[place * channels..]) {
+                    *sum += x * weight;
+                }
+            });
+        });
+        Ok((CpuStorage::F32(out), image_layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        image: &Tensor,
+        kernels: &Tensor,
+        _res: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        // What flows back is the gradient convolved with the kernels turned around.
+        let of_image = grad.apply_op2_no_bwd(&kernels.flip(&[0])?.contiguous()?, &DepthwiseConv)?;
+        let of_kernels =
+            image.contiguous()?.apply_op3_no_bwd(&grad, &kernels.contiguous()?, &DepthwiseConvGradKernels)?;
+        Ok((Some(of_image), Some(of_kernels)))
+    }
+}
+
+struct DepthwiseConvGradKernels;
+
+impl CustomOp3 for DepthwiseConvGradKernels {
+    fn name(&self) -> &'static str {
+        "depthwise-conv-grad-kernels"
+    }
+
+    fn cpu_fwd(
+        &self,
+        image: &CpuStorage,
+        image_layout: &Layout,
+        grad: &CpuStorage,
+        grad_layout: &Layout,
+        _kernels: &CpuStorage,
+        kernels_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (window, channels) = (Window::of(image_layout, kernels_layout)?, last_dim(image_layout));
+        let (image, grad) = (values(image, image_layout)?, values(grad, grad_layout)?);
+        let photo = window.grid * window.grid * channels;
+        let kernels = kernels_layout.shape().elem_count();
+        let partial: Vec<Vec<f32>> = image
+            .par_chunks(photo)
+            .zip(grad.par_chunks(photo))
+            .map(|(image, grad)| {
+                let mut sums = vec![0f32; kernels];
+                window.each(|to, from, place| {
+                    let sums = sums[place * channels..].iter_mut().take(channels);
+                    for ((sum, x), grad) in sums.zip(&image[from * channels..]).zip(&grad[to * channels..]) {
+                        *sum += x * grad;
+                    }
+                });
+                sums
+            })
+            .collect();
+        Ok((CpuStorage::F32(add_rows(&partial, kernels)), kernels_layout.shape().clone()))
+    }
+}
+
+/// A square kernel on a square grid.
+struct Window {
+    grid: usize,
+    side: usize,
+}
+
+impl Window {
+    /// Of `image [batch, grid, grid, channels]` and `kernels [side², channels]`.
+    fn of(image: &Layout, kernels: &Layout) -> Result<Self> {
+        let ((_, grid, _, _), (places, _)) = (image.shape().dims4()?, kernels.shape().dims2()?);
+        Ok(Self { grid, side: places.isqrt() })
+    }
+
+    /// Every point of the grid, every point that its window covers, and the place of that one in the kernel.
+    fn each(&self, mut visit: impl FnMut(usize, usize, usize)) {
+        let (grid, side, reach) = (self.grid, self.side, self.side / 2);
+        for (row, column) in (0..grid * grid).map(|point| (point / grid, point % grid)) {
+            for (dy, dx) in (0..side * side).map(|place| (place / side, place % side)) {
+                let (from_row, from_column) = (row + dy, column + dx);
+                if (reach..grid + reach).contains(&from_row) && (reach..grid + reach).contains(&from_column) {
+                    visit(row * grid + column, (from_row - reach) * grid + from_column - reach, dy * side + dx);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Var;
+
+    use super::super::fused::tests::compare;
+    use super::super::shifted_products;
+    use super::*;
+
+    #[test]
+    fn the_fused_form_and_its_gradients_equal_the_composed_one() {
+        for side in [1, 3, 5] {
+            let composed = |v: &[Var]| shifted_products(&v[0], &v[1], side);
+            compare(|v| depthwise_conv(&v[0], &v[1]), composed, &[&[2, 4, 4, 13], &[side * side, 13]]);
+        }
+    }
+}
