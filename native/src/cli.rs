@@ -21,6 +21,8 @@ enum Command {
     Evaluate(commands::evaluate::Args),
     /// Find defects on photos: scores as CSV or JSON, heatmaps as PNG
     Detect(commands::detect::Args),
+    /// Set a model's thresholds again, from photos of good parts
+    Calibrate(commands::calibrate::Args),
     /// Make a model smaller: int8 weights
     Quantize(commands::quantize::Args),
     /// Make a small encoder that imitates a large one
@@ -47,6 +49,7 @@ impl Cli {
             Command::Train(args) => commands::train::run(&args),
             Command::Evaluate(args) => commands::evaluate::run(&args),
             Command::Detect(args) => commands::detect::run(&args),
+            Command::Calibrate(args) => commands::calibrate::run(&args),
             Command::Quantize(args) => commands::quantize::run(&args),
             Command::Distill(args) => commands::distill::run(&args),
             Command::Generate(args) => commands::generate::run(&args),

@@ -34,7 +34,7 @@ fn the_whole_path_from_photos_to_results() {
     let text =
         shop.succeed(shop.command(&format!("detect @model @data/{class}/test/good --class {class} --heatmaps @out")));
     assert_eq!(text.lines().count(), 4, "{text}");
-    assert!(text.starts_with("photo,score,threshold,defective\n"), "{text}");
+    assert!(text.starts_with("photo,score,threshold,normalised,defective\n"), "{text}");
     assert_eq!(names(&shop.path("out")).len(), 3);
     let heatmap = image::open(shop.path("out").join(&names(&shop.path("out"))[0])).unwrap().to_rgb8();
     assert_eq!((heatmap.width(), heatmap.height()), (64, 64));
@@ -76,6 +76,32 @@ fn the_whole_path_from_photos_to_results() {
     assert_eq!(line("encoder  ").split_whitespace().nth(1), Some(&*encoder.to_string()), "{text}");
     assert_eq!(line("head  ").split_whitespace().nth(1), Some(&*head.to_string()), "{text}");
     assert!(line("encoder-").ends_with("int8") && line("head-").ends_with("int8"), "{text}");
+}
+
+/// With an alarm for every third good photo the threshold is one of the scores.
+#[test]
+fn thresholds_are_set_again_from_other_good_photos() {
+    let shop = Workshop::new();
+    shop.succeed(shop.train("model", "--iterations 2 --false-alarm-rate 0.2"));
+    let inspected = shop.succeed(shop.command("inspect @model"));
+    assert!(inspected.contains("call 20 % of good parts defective"), "{inspected}");
+    let class = names(&shop.path("data"))[0].clone();
+    shop.succeed(shop.command("calibrate @model @data --out @again --false-alarm-rate 0.34"));
+    let text = shop.succeed(shop.command(&format!("detect @again @data/{class}/train/good --class {class} --json")));
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    let of = |row: &serde_json::Value, key: &str| row[key].as_f64().unwrap();
+    let mut scores: Vec<f64> = rows.iter().map(|row| of(row, "score")).collect();
+    scores.sort_by(f64::total_cmp);
+    let above = (0.34 * (scores.len() + 1) as f64) as usize;
+    assert!(above > 1, "{text}");
+    assert_eq!(of(&rows[0], "threshold"), scores[scores.len() - above]);
+    assert_eq!(rows.iter().filter(|row| row["defective"] == true).count(), above - 1);
+    let at_threshold = rows.iter().find(|row| of(row, "score") == of(row, "threshold")).unwrap();
+    assert!((of(at_threshold, "normalised") - 1.0).abs() < 1e-6, "{at_threshold}");
+    let cards = ["model", "again"].map(|model| fs::read_to_string(shop.path(model).join("README.md")).unwrap());
+    let changed: Vec<_> = cards[0].lines().zip(cards[1].lines()).filter(|(before, after)| before != after).collect();
+    let [(before, after)] = changed[..] else { panic!("{changed:?}") };
+    assert!(before.contains("20 % of good parts") && after.contains("34 % of good parts"), "{before} {after}");
 }
 
 #[test]

@@ -40,6 +40,7 @@ fn model(width: usize, name: &str) -> Model {
             classes: [("screw".to_owned(), scores.clone())].into(),
             overall: scores,
             held_out: true,
+            false_alarm_rate: 0.01,
         },
         weights,
         self_test: Some(SelfTest::new(1, 0.2, &[0.1; 256], 1e-3).unwrap()),

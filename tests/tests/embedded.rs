@@ -20,10 +20,27 @@ fn the_embedded_model_finds_the_defects_of_its_test_photos() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model");
     let model = model_dir::read(&model).unwrap();
     let detector = PhotoDetector::new(&model, Device::Cpu).unwrap();
-    let found = evaluate(&detector, model.preprocessor.geometry, &Dataset::open(&data, &[]).unwrap()).unwrap();
+    let dataset = Dataset::open(&data, &[]).unwrap();
+    let found = evaluate(&detector, model.preprocessor.geometry, &dataset).unwrap();
     println!("{}", found.table());
     for (name, value) in [("I-AUROC", found.mean.i_auroc), ("P-AUROC", found.mean.p_auroc)] {
         let value = value.unwrap();
         assert!(value >= 0.95, "{name} is {:.2}, the promise is 95", 100.0 * value);
     }
+
+    // Good photos above the threshold, and defective ones.
+    let (mut good, mut alarms, mut defective, mut caught) = (0, 0, 0, 0);
+    for class in &dataset.classes {
+        let paths: Vec<_> = class.test.iter().map(|photo| photo.path.clone()).collect();
+        let threshold = model.calibration.of_class(Some(&class.name)).threshold;
+        for (photo, score) in class.test.iter().zip(detector.scores(&paths).unwrap()) {
+            let (photos, above) =
+                if photo.defect.is_some() { (&mut defective, &mut caught) } else { (&mut good, &mut alarms) };
+            *photos += 1;
+            *above += u32::from(score > threshold);
+        }
+    }
+    println!("{alarms} of {good} good photos and {caught} of {defective} defective ones are above their thresholds");
+    // One in a hundred is meant: more than six of 160 would be by chance one time in two hundred.
+    assert!(alarms <= 6 && 100 * caught >= 80 * defective);
 }

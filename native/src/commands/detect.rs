@@ -45,6 +45,8 @@ struct Row {
     photo: String,
     score: f32,
     threshold: f32,
+    /// 0 for a usual good part of the class, 1 at the threshold.
+    normalised: f32,
     defective: bool,
 }
 
@@ -63,7 +65,8 @@ pub fn run(args: &Args) -> Result<()> {
         let known: Vec<_> = model.calibration.classes.keys().cloned().collect();
         bail!("model {} has no class {class}: it knows {}", args.model.display(), known.join(", "));
     }
-    let threshold = model.calibration.of_class(args.class.as_deref()).threshold;
+    let calibration = model.calibration.of_class(args.class.as_deref());
+    let threshold = calibration.threshold;
     let detector = PhotoDetector::new(&model, args.device.open()?)?;
     let mut csv = csv::Writer::from_writer(std::io::stdout());
     let mut rows = Vec::new();
@@ -84,6 +87,7 @@ pub fn run(args: &Args) -> Result<()> {
             photo: paths[i].display().to_string(),
             score: detection.score,
             threshold,
+            normalised: calibration.normalised(detection.score),
             defective: detection.score > threshold,
         };
         if args.json {

@@ -52,19 +52,29 @@ pub fn run(args: &Args) -> Result<()> {
     }
     rows.push(vec!["total".into(), manifest.total_bytes().to_string()]);
     print!("\n{}", align(&rows));
-    let mut rows = vec![["class", "threshold", "good photos", "mean", "std"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        ["class", "threshold", "good photos", "median", "95 %", "highest", "mean", "std"].map(str::to_owned).to_vec(),
+    ];
     let classes = model.calibration.classes.iter().map(|(name, class)| (name.as_str(), class));
     for (name, class) in classes.chain([("(unknown)", &model.calibration.overall)]) {
         let good = &class.good_scores;
+        let at = |level: f64| {
+            let quantile = good.quantiles.iter().find(|q| q.level == level);
+            quantile.map_or_else(|| "-".to_owned(), |q| format!("{:.4}", q.score))
+        };
         rows.push(vec![
             name.to_owned(),
             format!("{:.4}", class.threshold),
             good.count.to_string(),
+            at(0.5),
+            at(0.95),
+            at(1.0),
             format!("{:.4}", good.mean),
             format!("{:.4}", good.std),
         ]);
     }
     print!("\n{}", align(&rows));
+    println!("thresholds are meant to call {} % of good parts defective", 100.0 * model.calibration.false_alarm_rate);
     if !model.calibration.held_out {
         println!("thresholds come from photos that were trained on: expect more good parts to be called defective");
     }

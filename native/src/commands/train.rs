@@ -8,6 +8,7 @@ use dinomaly_core::preprocess::{Geometry, Preprocessor};
 use super::options::{DeviceOption, parse_bytes, parse_colours};
 use super::variant::VariantOptions;
 use crate::backbone;
+use crate::calibrate::FalseAlarms;
 use crate::dataset::Dataset;
 use crate::encode::PhotoEncoder;
 use crate::interrupt::Interrupt;
@@ -62,6 +63,8 @@ pub struct Args {
     /// than half
     #[arg(long, default_value_t = 0.1)]
     holdout: f64,
+    #[command(flatten)]
+    false_alarms: FalseAlarms,
     /// Memory for cached features; what exceeds it goes to a file beside the model
     #[arg(long, default_value = "4GiB", value_name = "SIZE")]
     cache_memory: String,
@@ -139,6 +142,7 @@ pub fn run(args: &Args) -> Result<()> {
         head: run.head_weights()?,
         losses: run.losses(),
         settings: run.settings(),
+        false_alarm_rate: args.false_alarms.rate,
     };
     publish::publish(&args.out, trained, &dataset, &split)?;
     std::fs::remove_dir_all(&work).with_context(|| format!("{} cannot be removed", work.display()))?;

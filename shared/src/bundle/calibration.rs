@@ -16,6 +16,8 @@ pub struct Calibration {
     /// Whether the photos were kept from training. Where they were not (a run told to train on every photo), scores of
     /// new good photos are higher, and the thresholds call more of them defective.
     pub held_out: bool,
+    /// Share of good photos that the thresholds are meant to call defective, between 0 and 1.
+    pub false_alarm_rate: f64,
 }
 
 /// Where good photos of a class end.
@@ -52,6 +54,9 @@ pub struct Quantile {
     pub score: f64,
 }
 
+/// Cosine distances carry about this much rounding: photos that all score the same do not differ by less.
+const SMALLEST_UNIT: f64 = 1e-6;
+
 /// The levels that are kept.
 const LEVELS: [f64; 9] = [0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0];
 
@@ -79,6 +84,20 @@ impl ScoreStatistics {
         };
         Ok(Self { count, mean, std: variance.sqrt(), quantiles: LEVELS.map(quantile).into() })
     }
+
+    /// The score that half of the photos stay below; the mean where that quantile was not kept.
+    pub fn median(&self) -> f64 {
+        self.quantiles.iter().find(|q| q.level == 0.5).map_or(self.mean, |q| q.score)
+    }
+}
+
+impl ClassCalibration {
+    /// A score that can be compared between classes and models: 0 for a usual good photo (the median), 1 at the threshold.
+    pub fn normalised(&self, score: f32) -> f32 {
+        let usual = self.good_scores.median();
+        let unit = (f64::from(self.threshold) - usual).max(SMALLEST_UNIT);
+        ((f64::from(score) - usual) / unit) as f32
+    }
 }
 
 impl Calibration {
@@ -94,6 +113,9 @@ impl Calibration {
     pub fn validate(&self) -> Result<()> {
         if self.classes.is_empty() {
             return Err(Error::config("there is no class"));
+        }
+        if !(self.false_alarm_rate > 0.0 && self.false_alarm_rate < 1.0) {
+            return Err(Error::config(format!("a false alarm rate of {}", self.false_alarm_rate)));
         }
         let classes = self.classes.iter().map(|(class, calibration)| (class.as_str(), calibration));
         for (class, calibration) in classes.chain([("(overall)", &self.overall)]) {
@@ -148,11 +170,26 @@ mod tests {
     #[test]
     fn an_unknown_class_gets_the_overall_threshold() {
         let class = |threshold| ClassCalibration { threshold, good_scores: ScoreStatistics::of(&[0.1]).unwrap() };
-        let calibration =
-            Calibration { classes: [("screw".to_owned(), class(0.2))].into(), overall: class(0.3), held_out: true };
+        let calibration = Calibration {
+            classes: [("screw".to_owned(), class(0.2))].into(),
+            overall: class(0.3),
+            held_out: true,
+            false_alarm_rate: 0.01,
+        };
         for (name, expected) in [(Some("screw"), 0.2), (Some("nut"), 0.3), (None, 0.3)] {
             assert_eq!(calibration.of_class(name).threshold, expected, "{name:?}");
         }
+    }
+
+    #[test]
+    fn a_usual_good_photo_is_0_and_the_threshold_1() {
+        let good_scores = ScoreStatistics::of(&[0.1, 0.2, 0.4]).unwrap();
+        let class = ClassCalibration { threshold: 0.6, good_scores };
+        for (score, expected) in [(0.2, 0.0), (0.6, 1.0), (0.0, -0.5), (1.0, 2.0)] {
+            assert!((class.normalised(score) - expected).abs() < 1e-6, "{score}: {}", class.normalised(score));
+        }
+        let same = ClassCalibration { threshold: 0.2, good_scores: ScoreStatistics::of(&[0.2]).unwrap() };
+        assert!(same.normalised(0.3).is_finite());
     }
 
     #[test]
@@ -162,6 +199,7 @@ mod tests {
             classes: [("screw".to_owned(), class)].into(),
             overall: good.clone(),
             held_out: true,
+            false_alarm_rate: 0.01,
         };
         calibration(good.clone()).validate().unwrap();
         type Change = fn(&mut ClassCalibration);
@@ -179,7 +217,7 @@ mod tests {
             let error = calibration(class).validate().unwrap_err().to_string();
             assert!(error.contains("class screw") && error.contains(expected), "{error}");
         }
-        let none = Calibration { classes: BTreeMap::new(), overall: good, held_out: true };
+        let none = Calibration { classes: BTreeMap::new(), overall: good, held_out: true, false_alarm_rate: 0.01 };
         assert!(none.validate().unwrap_err().to_string().contains("no class"));
     }
 }

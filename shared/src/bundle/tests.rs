@@ -42,6 +42,7 @@ pub(crate) fn model() -> Model {
             classes: [("screw".to_owned(), class(0.2)), ("nut".to_owned(), class(0.3))].into(),
             overall: class(0.25),
             held_out: true,
+            false_alarm_rate: 0.01,
         },
         weights,
         self_test: Some(SelfTest::new(3, 0.1, &map, 1e-3).unwrap()),

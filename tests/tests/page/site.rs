@@ -129,6 +129,7 @@ pub fn model(name: &str) -> Model {
             .into(),
         overall: around(self_test.score),
         held_out: true,
+        false_alarm_rate: 0.01,
     };
     let card = "# Arbitrary weights, for tests".into();
     Model { name: name.into(), config, preprocessor, calibration, weights, self_test: Some(self_test), card }

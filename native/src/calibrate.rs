@@ -1,0 +1,179 @@
+//! Scores of good photos → the threshold above which a photo is called defective.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use dinomaly_core::bundle::{Calibration, ClassCalibration, ScoreStatistics};
+use statrs::distribution::{ContinuousCDF, StudentsT};
+
+use crate::detect::PhotoDetector;
+use crate::run::HELD_OUT;
+
+/// Cosine distances carry about this much rounding: no score is called smaller before its logarithm is taken.
+const SMALLEST_SCORE: f64 = 1e-6;
+
+/// Share of good photos that may be called defective, as an option of commands.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct FalseAlarms {
+    /// Share of good parts that may be called defective: sets the thresholds
+    #[arg(long = "false-alarm-rate", default_value_t = 0.01, value_parser = parse_rate, value_name = "SHARE")]
+    pub rate: f64,
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().map_err(|_| format!("{text} is no number"))?;
+    if rate > 0.0 && rate < 1.0 { Ok(rate) } else { Err("it must lie between 0 and 1".into()) }
+}
+
+/// Scores good photos, given with their class, and sets the thresholds. `held_out` says whether they were kept from training.
+///
+/// # Errors
+/// A photo that cannot be read, or no photo at all.
+pub fn calibrate(
+    detector: &PhotoDetector,
+    photos: Vec<(String, PathBuf)>,
+    rate: f64,
+    held_out: bool,
+) -> Result<Calibration> {
+    println!("calibrating on {} {} photos", photos.len(), if held_out { "held-out" } else { "training" });
+    let (names, paths): (Vec<String>, Vec<PathBuf>) = photos.into_iter().unzip();
+    let scores = detector.scores(&paths)?;
+    let mut by_class: BTreeMap<String, Vec<f32>> = BTreeMap::new();
+    for (name, score) in names.into_iter().zip(scores) {
+        by_class.entry(name).or_default().push(score);
+    }
+    let few: Vec<&str> = by_class.iter().filter(|(_, s)| s.len() < HELD_OUT).map(|(name, _)| name.as_str()).collect();
+    if !few.is_empty() {
+        println!("too few good photos for thresholds to rely on: {}", few.join(", "));
+    }
+    of_scores(&by_class, rate, held_out)
+}
+
+/// The thresholds of classes by their good photos' scores.
+///
+/// # Errors
+/// Without a score, or for one that is no finite number.
+pub fn of_scores(by_class: &BTreeMap<String, Vec<f32>>, rate: f64, held_out: bool) -> Result<Calibration> {
+    let spreads: Vec<Spread> = by_class.values().map(|scores| Spread::of(scores)).collect();
+    let usual = Spread::usual(&spreads);
+    let class = |scores: &[f32]| -> Result<ClassCalibration> {
+        let good_scores = ScoreStatistics::of(scores)?;
+        Ok(ClassCalibration { threshold: threshold(scores, rate, usual) as f32, good_scores })
+    };
+    if by_class.is_empty() {
+        bail!("no good photos to set thresholds with");
+    }
+    let classes = by_class.iter().map(|(name, scores)| Ok((name.clone(), class(scores)?))).collect::<Result<_>>()?;
+    let all: Vec<f32> = by_class.values().flatten().copied().collect();
+    Ok(Calibration { classes, overall: class(&all)?, held_out, false_alarm_rate: rate })
+}
+
+/// The score that the next good photo exceeds with this probability.
+///
+/// With enough scores it is one of them, whatever their distribution (the split-conformal quantile: of n + 1 exchangeable
+/// scores, the next one is among the k highest with probability k / (n + 1)). Fewer scores hold nothing about so rare an
+/// event: then it is the bound of a prediction interval (Student's t) on their logarithms, which are nearer to normal than
+/// scores, whose tail is long on the high side. A class of very few photos spreads at least as all classes usually do.
+fn threshold(scores: &[f32], rate: f64, usual: Option<Spread>) -> f64 {
+    let n = scores.len();
+    let above = (rate * (n + 1) as f64).floor() as usize;
+    if above >= 1 {
+        let mut sorted = scores.to_vec();
+        sorted.sort_by(f32::total_cmp);
+        return sorted[n - above].into();
+    }
+    let own = Spread::of(scores);
+    let spread = match usual {
+        Some(usual) if n < HELD_OUT && usual.std >= own.std => usual,
+        _ => own,
+    };
+    if spread.freedom == 0 {
+        return own.mean.exp();
+    }
+    let t = StudentsT::new(0.0, 1.0, spread.freedom as f64).expect("freedom is positive").inverse_cdf(1.0 - rate);
+    (own.mean + t * spread.std * (1.0 + 1.0 / n as f64).sqrt()).exp()
+}
+
+/// How logarithms of scores vary.
+#[derive(Clone, Copy)]
+struct Spread {
+    mean: f64,
+    /// Square root of the unbiased variance; 0 without a degree of freedom.
+    std: f64,
+    freedom: usize,
+}
+
+impl Spread {
+    fn of(scores: &[f32]) -> Self {
+        let logarithms: Vec<f64> = scores.iter().map(|&s| f64::from(s).max(SMALLEST_SCORE).ln()).collect();
+        let mean = logarithms.iter().sum::<f64>() / logarithms.len() as f64;
+        let squares = logarithms.iter().map(|l| (l - mean).powi(2)).sum::<f64>();
+        let freedom = logarithms.len() - 1;
+        Self { mean, std: (squares / freedom.max(1) as f64).sqrt(), freedom }
+    }
+
+    /// The variance within classes, pooled.
+    fn usual(classes: &[Self]) -> Option<Self> {
+        let freedom: usize = classes.iter().map(|class| class.freedom).sum();
+        let squares: f64 = classes.iter().map(|class| class.std.powi(2) * class.freedom as f64).sum();
+        (freedom > 0).then(|| Self { mean: 0.0, std: (squares / freedom as f64).sqrt(), freedom })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    /// Sums of twelve uniform numbers are nearly normal.
+    fn log_normal(random: &mut ChaCha8Rng) -> f32 {
+        let normal: f32 = (0..12).map(|_| random.random::<f32>()).sum::<f32>() - 6.0;
+        (0.3 * normal - 4.0).exp()
+    }
+
+    #[test]
+    fn so_many_of_the_next_good_photos_are_called_defective() {
+        let mut random = ChaCha8Rng::seed_from_u64(7);
+        for (photos, rate) in [(15, 0.01), (15, 0.05), (40, 0.1), (200, 0.01)] {
+            let runs = 4000;
+            let alarms = (0..runs)
+                .filter(|_| {
+                    let scores: Vec<f32> = (0..photos).map(|_| log_normal(&mut random)).collect();
+                    f64::from(log_normal(&mut random)) > threshold(&scores, rate, None)
+                })
+                .count();
+            let (expected, found) = (rate, alarms as f64 / f64::from(runs));
+            let noise = (rate / f64::from(runs)).sqrt();
+            assert!((found - expected).abs() < 4.0 * noise, "{photos} photos: {found} instead of {expected}");
+        }
+    }
+
+    #[test]
+    fn a_class_with_few_photos_has_a_threshold_above_them() {
+        let large: Vec<f32> = (0..40).map(|i| 0.1 + 0.01 * (i % 5) as f32).collect();
+        let spread = Spread::of(&large).std;
+        let by_class =
+            BTreeMap::from([("few".into(), vec![0.3, 0.3001]), ("large".into(), large), ("one".into(), vec![0.2])]);
+        let found = of_scores(&by_class, 0.01, true).unwrap();
+        let of = |name: &str| f64::from(found.classes[name].threshold);
+        // Student's 99 % point of some 40 degrees of freedom is 2.42; one photo says as little of its class's mean as of itself.
+        for (name, score, photos) in [("few", 0.30005, 2.0), ("one", 0.2, 1.0)] {
+            let expected = score * (2.42 * spread * (1.0 + 1.0f64 / photos).sqrt()).exp();
+            assert!((of(name) / expected - 1.0).abs() < 0.02, "{name}: {} instead of {expected}", of(name));
+        }
+        assert!(of("large") > 0.14, "{}", of("large"));
+    }
+
+    #[test]
+    fn nothing_to_learn_from_is_refused_or_taken_as_it_is() {
+        assert!(of_scores(&BTreeMap::new(), 0.01, true).unwrap_err().to_string().contains("no good photos"));
+        let one = of_scores(&BTreeMap::from([("one".into(), vec![0.2])]), 0.01, true).unwrap();
+        assert!((one.classes["one"].threshold - 0.2).abs() < 1e-6);
+        for bad in ["0", "1", "-0.1", "x", "NaN"] {
+            assert!(parse_rate(bad).is_err(), "{bad}");
+        }
+    }
+}

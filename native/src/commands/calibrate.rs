@@ -1,0 +1,47 @@
+//! `dinomaly calibrate`: a model and photos of good parts → the same model with other thresholds.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use candle_core::Device;
+
+use crate::calibrate::{FalseAlarms, calibrate};
+use crate::dataset::Dataset;
+use crate::detect::PhotoDetector;
+use crate::{model_dir, publish};
+
+/// Arguments of `dinomaly calibrate`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Model folder
+    model: PathBuf,
+    /// Data set whose CLASS/train/good holds good photos that the model was not trained on
+    data: PathBuf,
+    /// Folder to write the model to
+    #[arg(long, value_name = "MODEL")]
+    out: PathBuf,
+    /// Set the thresholds of these classes only
+    #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
+    classes: Vec<String>,
+    #[command(flatten)]
+    false_alarms: FalseAlarms,
+}
+
+/// Scores the photos and writes the model with the thresholds that follow; they are then the model's only ones.
+///
+/// # Errors
+/// An unusable model, a class without good photos, a photo that cannot be read, or an unwritable folder.
+pub fn run(args: &Args) -> Result<()> {
+    model_dir::check_target(&args.out)?;
+    let mut model = model_dir::read(&args.model)?;
+    let dataset = Dataset::open_for_training(&args.data, &args.classes)?;
+    let of_class = |class: crate::dataset::Class| class.train.into_iter().map(move |photo| (class.name.clone(), photo));
+    let photos: Vec<(String, PathBuf)> = dataset.classes.into_iter().flat_map(of_class).collect();
+    let detector = PhotoDetector::new(&model, Device::Cpu)?;
+    model.calibration = calibrate(&detector, photos, args.false_alarms.rate, true)?;
+    model.name = args.out.file_name().context("--out names no folder")?.to_string_lossy().into_owned();
+    model.card = publish::with_thresholds(&model.card, &model.calibration);
+    model_dir::write(&args.out, &model)?;
+    println!("model written to {}", args.out.display());
+    Ok(())
+}
