@@ -39,6 +39,10 @@ pub struct ModelConfig {
     /// feature jitter; official `FeatureJitter`). 0 in Dinomaly.
     #[serde(default, skip_serializing_if = "is_default")]
     pub feature_jitter: f64,
+    /// Share of patches whose tokens the bottleneck is given as zeros while training. 0 in Dinomaly; the official code has
+    /// no such noise, the paper compares with it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub patch_masking: f64,
 }
 
 /// How the decoder's outputs and the encoder's layers are compared (the paper's loose reconstruction).
@@ -184,6 +188,7 @@ impl ModelConfig {
             decoder,
             bottleneck_dropout: 0.2,
             feature_jitter: 0.0,
+            patch_masking: 0.0,
         }
     }
 
@@ -231,8 +236,10 @@ impl ModelConfig {
                 "a convolution of side {kernel} in the decoder needs an odd side, remove_class_token, and no neighbour_mask"
             ));
         }
-        if !(0.0..1.0).contains(&self.bottleneck_dropout) {
-            return refuse(format!("bottleneck_dropout = {} is outside 0..1", self.bottleneck_dropout));
+        for (name, rate) in [("bottleneck_dropout", self.bottleneck_dropout), ("patch_masking", self.patch_masking)] {
+            if !(0.0..1.0).contains(&rate) {
+                return refuse(format!("{name} = {rate} is outside 0..1"));
+            }
         }
         if !(self.feature_jitter.is_finite() && self.feature_jitter >= 0.0) {
             return refuse(format!("feature_jitter = {} must be a number from 0 on", self.feature_jitter));

@@ -128,7 +128,8 @@ fn variants_are_trained_published_and_run() {
         "--decoder softmax --neighbour-mask 3 --groups 1",
         "--neighbour-mask 3 --remove-class-token --groups every2",
         "--groups concatenated --jitter 20 --dropout 0 --mining-rate 0",
-        "--layers 1,3,5 --groups 0/1,2 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5",
+        "--layers 2,5,8,11 --groups 0/1/2 --decoder-blocks 9 --decoder-groups 2/5/8 --bottleneck-input last --decoder softmax",
+        "--patch-masking 0.5 --layers 1,3,5 --groups 0/1,2 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5",
     ];
     for (i, variant) in variants.iter().enumerate() {
         let train = |out: &str, rest: &str| shop.train(out, &format!("--iterations 4 {variant} {rest}"));

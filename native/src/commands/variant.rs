@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use anyhow::{Result, bail};
-use dinomaly_core::config::{Comparison, DecoderConfig, EncoderConfig, Mixer, ModelConfig};
+use dinomaly_core::config::{BottleneckInput, Comparison, DecoderConfig, EncoderConfig, Mixer, ModelConfig};
 
 use crate::schedule::Schedule;
 
@@ -18,6 +18,16 @@ pub struct VariantOptions {
     /// layers alone), `concatenated`, or groups such as 0,1,2,3/4,5,6,7 (places among the layers)
     #[arg(long, default_value = "2", value_name = "GROUPS")]
     groups: Groups,
+    /// Which decoder blocks make the groups that those are compared with, as places in the list of blocks from the last one
+    /// on, such as 2/5/8; the same places as --groups without
+    #[arg(long, value_name = "GROUPS")]
+    decoder_groups: Option<Groups>,
+    /// Number of decoder blocks; as many as there are layers without
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    decoder_blocks: Option<u32>,
+    /// What the bottleneck is given: the mean of all layers, or the last one
+    #[arg(long, value_enum, default_value = "mean", value_name = "LAYERS")]
+    bottleneck_input: Input,
     /// How the decoder's tokens exchange information: linear or softmax attention, or conv3, conv5, conv7
     #[arg(long, default_value = "linear", value_name = "KIND")]
     decoder: Decoder,
@@ -33,6 +43,9 @@ pub struct VariantOptions {
     /// Scale of the normal noise on the bottleneck's input (UniAD's has 20); 0 for none
     #[arg(long, default_value_t = 0.0, value_name = "SCALE")]
     jitter: f64,
+    /// Share of patches that the bottleneck must do without
+    #[arg(long, default_value_t = 0.0, value_name = "RATE")]
+    patch_masking: f64,
     /// Share of points that count as easy; 0 trains with the plain global cosine loss
     #[arg(long, default_value_t = 0.9, value_name = "SHARE")]
     mining_rate: f64,
@@ -58,11 +71,19 @@ impl VariantOptions {
         };
         let layers = config.target_layers.len();
         (config.groups, config.comparison) = (self.groups.of(layers)?, self.groups.comparison());
+        config.decoder.num_hidden_layers = self.decoder_blocks.map_or(layers, |blocks| blocks as usize);
+        let blocks = config.decoder.num_hidden_layers;
         config.decoder.mixer = self.decoder.0;
         config.decoder.neighbour_mask = self.neighbour_mask;
         config.remove_class_token = self.remove_class_token || matches!(self.decoder.0, Mixer::Convolution { .. });
         config.bottleneck_dropout = self.dropout;
         config.feature_jitter = self.jitter;
+        config.patch_masking = self.patch_masking;
+        config.decoder_groups = self.decoder_groups.as_ref().map(|groups| groups.of(blocks)).transpose()?;
+        config.bottleneck_input = match self.bottleneck_input {
+            Input::Mean => BottleneckInput::Mean,
+            Input::Last => BottleneckInput::Last,
+        };
         config.validate()?;
         Ok(config)
     }
@@ -131,6 +152,13 @@ impl Groups {
     fn comparison(&self) -> Comparison {
         if *self == Self::Concatenated { Comparison::Concatenated } else { Comparison::Mean }
     }
+}
+
+/// Layers that the bottleneck is given.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Input {
+    Mean,
+    Last,
 }
 
 /// A kind of decoder.
@@ -202,6 +230,11 @@ mod tests {
         assert!(config.remove_class_token && config.bottleneck_dropout == 0.0 && config.feature_jitter == 20.0);
         let config = model(12, "--decoder softmax --neighbour-mask 3 --remove-class-token").unwrap();
         assert_eq!((config.decoder.mixer, config.decoder.neighbour_mask), (Mixer::Softmax, 3));
+        let config = model(12, "--patch-masking 0.4 --bottleneck-input last").unwrap();
+        assert_eq!((config.patch_masking, config.bottleneck_input), (0.4, BottleneckInput::Last));
+        let config = model(12, "--layers 2,5,8,11 --groups 0/1/2 --decoder-blocks 9 --decoder-groups 2/5/8").unwrap();
+        assert_eq!((config.decoder.num_hidden_layers, config.groups), (9, vec![vec![0], vec![1], vec![2]]));
+        assert_eq!(config.decoder_groups, Some(vec![vec![2], vec![5], vec![8]]));
         let config = model(6, "--layers 1,2,3,5").unwrap();
         assert_eq!((config.target_layers, config.groups), (vec![1, 2, 3, 5], vec![vec![0, 1], vec![2, 3]]));
         assert_eq!(config.decoder.num_hidden_layers, 4);
@@ -221,6 +254,10 @@ mod tests {
             (12, "--decoder conv3 --neighbour-mask 3", "no neighbour_mask"),
             (12, "--dropout 1", "bottleneck_dropout"),
             (12, "--jitter nan", "feature_jitter"),
+            (12, "--patch-masking 1", "patch_masking"),
+            (12, "--decoder-blocks 9", "9 decoder blocks cannot be paired with 8"),
+            (12, "--decoder-groups 0/9", "decoder group index 9"),
+            (12, "--decoder-groups 0,1", "1 decoder groups cannot be compared with 2 groups"),
         ] {
             let error = model(layers, options).unwrap_err().to_string();
             assert!(error.contains(expected), "{options}: {error}");

@@ -173,6 +173,7 @@ impl Case {
             bottleneck_input: BottleneckInput::Mean,
             remove_class_token: c["remove_class_token"] == true,
             feature_jitter: if c["bottleneck"] == "jitter" { c["jitter_scale"].as_f64().unwrap() } else { 0.0 },
+            patch_masking: 0.0,
             bottleneck_dropout: c["drop"].as_f64().unwrap_or(0.0),
             encoder,
         };
