@@ -23,6 +23,8 @@ enum Command {
     Detect(commands::detect::Args),
     /// Set a model's thresholds again, from photos of good parts
     Calibrate(commands::calibrate::Args),
+    /// Make a model of a checkpoint of the official implementation or of anomalib
+    Import(commands::import::Args),
     /// Make a model smaller: int8 weights
     Quantize(commands::quantize::Args),
     /// Make a small encoder that imitates a large one
@@ -50,6 +52,7 @@ impl Cli {
             Command::Evaluate(args) => commands::evaluate::run(&args),
             Command::Detect(args) => commands::detect::run(&args),
             Command::Calibrate(args) => commands::calibrate::run(&args),
+            Command::Import(args) => commands::import::run(&args),
             Command::Quantize(args) => commands::quantize::run(&args),
             Command::Distill(args) => commands::distill::run(&args),
             Command::Generate(args) => commands::generate::run(&args),

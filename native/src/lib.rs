@@ -21,6 +21,7 @@ pub mod encode;
 pub mod evaluate;
 pub mod features;
 pub mod head;
+pub mod import;
 pub mod interrupt;
 pub mod loss;
 pub mod model_dir;

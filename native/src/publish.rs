@@ -40,19 +40,50 @@ pub struct Trained<'a> {
     pub false_alarm_rate: f64,
 }
 
-/// Assembles, calibrates and writes a model.
+/// Calibrates and writes what was trained.
 ///
 /// # Errors
 /// A photo that cannot be read, or a folder that cannot be written.
 pub fn publish(out: &Path, trained: Trained<'_>, dataset: &Dataset, split: &Split) -> Result<()> {
     let Trained { config, preprocessor, encoder, head, losses, settings, false_alarm_rate } = trained;
-    let name = out.file_name().context("a model folder has a name")?.to_string_lossy().into_owned();
     let mut weights = encoder.clone();
     weights.0.extend(head.0);
+    let parts = Parts { config, preprocessor, weights };
+    let calibration =
+        Good { photos: good_photos(dataset, split), held_out: !split.held_out.is_empty(), false_alarm_rate };
+    assemble(out, parts, calibration, |model| card(model, split, settings, losses))
+}
+
+/// A model before it is calibrated.
+pub struct Parts<'a> {
+    /// Shape of the model.
+    pub config: &'a ModelConfig,
+    /// Geometry and normalisation.
+    pub preprocessor: &'a Preprocessor,
+    /// The model's tensors; blocks that are never run are left out.
+    pub weights: Weights,
+}
+
+/// What thresholds are made from.
+pub struct Good {
+    /// Class and photo of good parts.
+    pub photos: Vec<(String, PathBuf)>,
+    /// Whether they were kept from training.
+    pub held_out: bool,
+    /// Share of good photos that the thresholds may call defective.
+    pub false_alarm_rate: f64,
+}
+
+/// Assembles, calibrates and writes a model, with the card that `card` writes for it.
+///
+/// # Errors
+/// Parts that do not fit together, a photo that cannot be read, or a folder that cannot be written.
+pub fn assemble(out: &Path, parts: Parts<'_>, good: Good, card: impl FnOnce(&Model) -> String) -> Result<()> {
+    let Parts { config, preprocessor, mut weights } = parts;
+    let name = out.file_name().context("a model folder has a name")?.to_string_lossy().into_owned();
     weights.prune(config);
     let detector = PhotoDetector::of_parts(config, preprocessor, &weights, Device::Cpu)?;
-    let held_out = !split.held_out.is_empty();
-    let calibration = calibrate(&detector, good_photos(dataset, split), false_alarm_rate, held_out)?;
+    let calibration = calibrate(&detector, good.photos, good.false_alarm_rate, good.held_out)?;
     let self_test = block_on(detector.detector().self_test(SELF_TEST_SEED, SELF_TEST_TOLERANCE))?;
     let mut model = Model {
         name,
@@ -63,7 +94,7 @@ pub fn publish(out: &Path, trained: Trained<'_>, dataset: &Dataset, split: &Spli
         self_test: Some(self_test),
         card: String::new(),
     };
-    model.card = card(&model, split, settings, losses);
+    model.card = card(&model);
     model_dir::write(out, &model)
 }
 
@@ -110,7 +141,7 @@ fn card(model: &Model, split: &Split, settings: &Settings, losses: &[f64]) -> St
 const THRESHOLDS: &str = "| thresholds |";
 
 /// The card's line on thresholds.
-fn thresholds(calibration: &Calibration) -> String {
+pub fn thresholds(calibration: &Calibration) -> String {
     let photos = calibration.classes.values().map(|class| class.good_scores.count).sum::<usize>();
     format!(
         "{THRESHOLDS} exceeded by {rate} % of good parts, estimated from {photos} {source} photos |",

@@ -43,6 +43,9 @@ pub struct ModelConfig {
     /// no such noise, the paper compares with it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub patch_masking: f64,
+    /// What the anomaly map's blur finds outside of the map.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub map_border: MapBorder,
 }
 
 /// How the decoder's outputs and the encoder's layers are compared (the paper's loose reconstruction).
@@ -67,6 +70,17 @@ pub enum BottleneckInput {
     Mean,
     /// The last target layer alone (ViTAD).
     Last,
+}
+
+/// What lies outside of an anomaly map when it is blurred.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MapBorder {
+    /// Nothing: places near the border count less (official code).
+    #[default]
+    Zero,
+    /// The map, mirrored at its outermost pixels (anomalib).
+    Reflect,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -189,6 +203,7 @@ impl ModelConfig {
             bottleneck_dropout: 0.2,
             feature_jitter: 0.0,
             patch_masking: 0.0,
+            map_border: MapBorder::Zero,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Photo → result: the one flow that native programs and the page share, on any executor.
 
 use crate::bundle::{Model, SelfTest};
-use crate::config::ModelConfig;
+use crate::config::{MapBorder, ModelConfig};
 use crate::dinomaly::Dinomaly;
 use crate::ops::Read;
 use crate::photo::Photo;
@@ -21,6 +21,7 @@ pub struct Detector<O: Read> {
     preprocessor: Preprocessor,
     patch: usize,
     prefix_tokens: usize,
+    map_border: MapBorder,
 }
 
 /// What a detector says about a photo.
@@ -56,6 +57,7 @@ impl<O: Read> Detector<O> {
             preprocessor: preprocessor.clone(),
             patch,
             prefix_tokens: config.kept_prefix_tokens(),
+            map_border: config.map_border,
             ops,
         })
     }
@@ -114,7 +116,7 @@ impl<O: Read> Detector<O> {
         let map_of = |photo: usize| {
             let of_patches = photo * tokens + self.prefix_tokens..(photo + 1) * tokens;
             let distances: Vec<&[f32]> = groups.iter().map(|group| &group[of_patches.clone()]).collect();
-            anomaly_map(&distances, grid, geometry.crop)
+            anomaly_map(&distances, grid, geometry.crop, self.map_border)
         };
         (0..prepared.len()).map(map_of).collect()
     }
@@ -188,7 +190,10 @@ mod tests {
         let groups = dinomaly.distances(&Reference, &Reference.upload(&input).unwrap()).unwrap();
         let patches: Vec<&[f32]> = groups.iter().map(|g| &g.values[g.values.len() - grid * grid..]).collect();
         assert_eq!(groups[0].values.len() - grid * grid, 2, "class token and one register");
-        assert_eq!(block_on(detector.maps(&[prepared])).unwrap(), [anomaly_map(&patches, grid, side).unwrap()]);
+        assert_eq!(
+            block_on(detector.maps(&[prepared])).unwrap(),
+            [anomaly_map(&patches, grid, side, MapBorder::Zero).unwrap()]
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Up to the side of the model's input with aligned corners, to 256 without, a 5×5 Gaussian with zero padding (so borders
 //! are darkened), then the mean of the highest 1 % of the pixels.
 
+use crate::config::MapBorder;
 use crate::{Error, Result};
 
 /// Side of the anomaly map that scores, heatmaps and metrics are made of, in pixels.
@@ -32,7 +33,7 @@ pub struct AnomalyMap {
 /// # Errors
 /// [`Error::Config`] without groups or for a side of 0, [`Error::Shape`] for a group that is not `grid²` long,
 /// [`Error::Tensor`] for a distance that is not a finite number: an executor computed wrongly.
-pub fn anomaly_map(groups: &[&[f32]], grid: usize, input_side: usize) -> Result<AnomalyMap> {
+pub fn anomaly_map(groups: &[&[f32]], grid: usize, input_side: usize, border: MapBorder) -> Result<AnomalyMap> {
     if groups.is_empty() || grid == 0 || input_side == 0 {
         return Err(Error::config(format!(
             "an anomaly map needs at least one group, patch and pixel, found {} groups of {grid}² patches for {input_side}² pixels",
@@ -50,7 +51,7 @@ pub fn anomaly_map(groups: &[&[f32]], grid: usize, input_side: usize) -> Result<
         }
     }
     let upsampled = upsample_align_corners(&mean(groups), grid, input_side);
-    let values = gaussian_blur(&resize_bilinear(&upsampled, input_side, MAP_SIDE), MAP_SIDE);
+    let values = gaussian_blur(&resize_bilinear(&upsampled, input_side, MAP_SIDE), MAP_SIDE, border);
     Ok(AnomalyMap { side: MAP_SIDE, values })
 }
 
@@ -117,14 +118,21 @@ pub fn gaussian_kernel() -> [f32; KERNEL] {
     weights.map(|w| (w / sum) as f32)
 }
 
-/// Blurs `[side, side]` with [`gaussian_kernel`] along rows and columns; what lies outside counts as 0.
-pub fn gaussian_blur(values: &[f32], side: usize) -> Vec<f32> {
+/// Blurs `[side, side]` with [`gaussian_kernel`] along rows and columns.
+pub fn gaussian_blur(values: &[f32], side: usize, border: MapBorder) -> Vec<f32> {
     let kernel = gaussian_kernel();
+    let mirrored = match border {
+        MapBorder::Zero => Vec::new(),
+        MapBorder::Reflect => mirrored(&kernel, side),
+    };
     let mut rows = vec![0.0; values.len()];
     for (row, out) in values.chunks_exact(side).zip(rows.chunks_exact_mut(side)) {
         for (weight, shift) in kernel.iter().zip(0..) {
             let (from, to) = shifted(shift, side);
             add_scaled(&mut out[to..], &row[from..], *weight);
+        }
+        for &(to, from, weight) in &mirrored {
+            out[to] += weight * row[from];
         }
     }
     let mut blurred = vec![0.0; values.len()];
@@ -132,7 +140,24 @@ pub fn gaussian_blur(values: &[f32], side: usize) -> Vec<f32> {
         let (from, to) = shifted(shift, side);
         add_scaled(&mut blurred[to * side..], &rows[from * side..], *weight);
     }
+    for &(to, from, weight) in &mirrored {
+        add_scaled(&mut blurred[to * side..][..side], &rows[from * side..], weight);
+    }
     blurred
+}
+
+/// The kernel's entries that fall outside of a line of pixels: result, the pixel that stands there when the line is mirrored
+/// at its first and last pixel (torch: `reflect`), weight.
+fn mirrored(kernel: &[f32; KERNEL], side: usize) -> Vec<(usize, usize, f32)> {
+    let half = (KERNEL / 2) as isize;
+    let last = side as isize - 1;
+    let reflected = |at: isize| if at < 0 { -at } else { 2 * last - at }.clamp(0, last) as usize;
+    let entries =
+        (0..=last).flat_map(|to| kernel.iter().zip(-half..=half).map(move |(&weight, shift)| (to, to + shift, weight)));
+    entries
+        .filter(|(_, at, _)| !(0..=last).contains(at))
+        .map(|(to, at, weight)| (to as usize, reflected(at), weight))
+        .collect()
 }
 
 /// Where source and result start for the kernel's entry `shift`: the result's pixel `i` takes the source's `i + shift - KERNEL / 2`.
@@ -183,18 +208,33 @@ mod tests {
     fn blur_spreads_a_point_evenly_and_loses_what_leaves_the_border() {
         let mut point = vec![0.0; 49];
         point[24] = 1.0;
-        let blurred = gaussian_blur(&point, 7);
+        let blurred = gaussian_blur(&point, 7, MapBorder::Zero);
         assert!((blurred.iter().sum::<f32>() - 1.0).abs() < 1e-6);
         assert!((blurred[23] - blurred[31]).abs() < 1e-9, "rows and columns are treated alike");
         assert_eq!(blurred[0], 0.0, "three pixels away");
-        let ones = gaussian_blur(&[1.0; 49], 7);
+        let ones = gaussian_blur(&[1.0; 49], 7, MapBorder::Zero);
         assert!((ones[24] - 1.0).abs() < 1e-6 && ones[0] < 0.5, "the corner is darkened to {}", ones[0]);
+    }
+
+    #[test]
+    fn a_mirrored_border_is_not_darkened() {
+        let ones = gaussian_blur(&[1.0; 49], 7, MapBorder::Reflect);
+        assert!(ones.iter().all(|v| (v - 1.0).abs() < 1e-6), "{ones:?}");
+        // The second pixel of a line stands on both sides of the first, which is not repeated.
+        let mut point = vec![0.0; 49];
+        point[7 * 3 + 1] = 1.0;
+        let (blurred, k) = (gaussian_blur(&point, 7, MapBorder::Reflect), gaussian_kernel());
+        assert!(
+            (blurred[7 * 3] - 2.0 * k[1] * k[2]).abs() < 1e-7
+                && (blurred[7 * 3 + 1] - (k[2] + k[0]) * k[2]).abs() < 1e-7
+        );
+        assert_eq!(gaussian_blur(&[2.0], 1, MapBorder::Reflect).len(), 1);
     }
 
     #[test]
     fn a_map_smaller_than_the_kernel_is_blurred_too() {
         let kernel = gaussian_kernel();
-        assert!((gaussian_blur(&[1.0], 1)[0] - kernel[2] * kernel[2]).abs() < 1e-9);
+        assert!((gaussian_blur(&[1.0], 1, MapBorder::Zero)[0] - kernel[2] * kernel[2]).abs() < 1e-9);
     }
 
     #[test]
@@ -209,8 +249,8 @@ mod tests {
     #[test]
     fn a_wrong_length_or_number_is_refused() {
         let good = [0.5; 4];
-        assert!(anomaly_map(&[&good], 2, 28).is_ok());
-        let message = |groups: &[&[f32]]| anomaly_map(groups, 2, 28).unwrap_err().to_string();
+        assert!(anomaly_map(&[&good], 2, 28, MapBorder::Zero).is_ok());
+        let message = |groups: &[&[f32]]| anomaly_map(groups, 2, 28, MapBorder::Zero).unwrap_err().to_string();
         assert!(message(&[&good, &[0.5; 5]]).contains("group 1: expected shape [2, 2], found [5]"));
         assert!(message(&[&[0.5, f32::NAN, 0.5, 0.5]]).contains("group 0: patch 1 has the distance NaN"));
         assert!(message(&[]).contains("0 groups"));

@@ -149,6 +149,32 @@ fn variants_are_trained_published_and_run() {
     assert!(error.contains("odd side"), "{error}");
 }
 
+/// Our names are the official ones, so a model's own tensors make an official checkpoint.
+#[test]
+fn an_imported_checkpoint_scores_as_the_model_it_was_made_of() {
+    let shop = Workshop::new();
+    shop.succeed(shop.train("model", "--iterations 3 --decoder softmax"));
+    let model = dinomaly::model_dir::read(&shop.path("model")).unwrap();
+    let bytes = dinomaly_core::safetensors_io::write(&model.weights, None).unwrap();
+    fs::write(shop.path("official.safetensors"), bytes).unwrap();
+    // The checkpoint holds the ten encoder blocks that are run, not all twelve.
+    let layers = "--layers 2,3,4,5,6,7,8,9 --decoder softmax --resize 72 --crop 64";
+    let import = format!("import @official.safetensors --data @data --out @imported {layers}");
+    let text = shop.succeed(shop.command(&import));
+    assert!(text.contains("of the official implementation"), "{text}");
+    let class = names(&shop.path("data"))[0].clone();
+    let scores = |model: &str| -> Vec<f64> {
+        let text = shop.succeed(shop.command(&format!("detect @{model} @data/{class}/test/good --json")));
+        let rows: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+        rows.iter().map(|row| row["score"].as_f64().unwrap()).collect()
+    };
+    assert_eq!(scores("imported"), scores("model"));
+    assert!(fs::read_to_string(shop.path("imported/README.md")).unwrap().contains("estimated from 20 training photos"));
+    let error = shop.refuse(shop.command("import @encoder.safetensors --data @data --out @never"));
+    assert!(error.contains("encoder.safetensors cannot be imported: it holds no bottleneck.0.fc1.weight"), "{error}");
+    assert!(!shop.path("never").exists());
+}
+
 fn halves(bytes: &[u8]) -> Vec<f16> {
     bytes.chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]])).collect()
 }

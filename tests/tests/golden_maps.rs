@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use dinomaly_core::config::MapBorder;
 use dinomaly_core::score::{
     AnomalyMap, MAP_SIDE, anomaly_map, gaussian_blur, gaussian_kernel, image_score, mean, resize_bilinear, top_count,
     upsample_align_corners,
@@ -45,8 +46,8 @@ fn compare(path: &Path, tensors: &BTreeMap<String, Golden>, stats: &Value) -> us
         let averaged = mean(&distances);
         let up = upsample_align_corners(&averaged, grid, side);
         let resized = resize_bilinear(&up, side, MAP_SIDE);
-        let blurred = gaussian_blur(&resized, MAP_SIDE);
-        let map = anomaly_map(&distances, grid, side).unwrap();
+        let blurred = gaussian_blur(&resized, MAP_SIDE, MapBorder::Zero);
+        let map = anomaly_map(&distances, grid, side, MapBorder::Zero).unwrap();
         assert_eq!(map, AnomalyMap { side: MAP_SIDE, values: blurred }, "the whole is its steps");
         found.entry("image_score_top1pct").or_default().push(image_score(&map));
         found.entry("image_score_max").or_default().push(map.values.iter().copied().fold(f32::MIN, f32::max));

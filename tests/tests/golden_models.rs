@@ -7,7 +7,7 @@ mod golden_case;
 use std::collections::BTreeMap;
 
 use candle_core::Device;
-use dinomaly_core::config::Comparison;
+use dinomaly_core::config::{Comparison, MapBorder};
 use dinomaly_core::dinomaly::Stage;
 use dinomaly_core::executors::candle::{Candle, no_noise};
 use dinomaly_core::executors::reference::Reference;
@@ -134,12 +134,12 @@ fn forward<O: Read>(ops: &O, case: &Case, input: &Golden) -> BTreeMap<String, Ve
         let averaged = mean(&distances);
         let up = upsample_align_corners(&averaged, grid, side);
         let resized = resize_bilinear(&up, side, MAP_SIDE);
-        let map = anomaly_map(&distances, grid, side).unwrap();
+        let map = anomaly_map(&distances, grid, side, MapBorder::Zero).unwrap();
         let maximum = map.values.iter().copied().fold(f32::MIN, f32::max);
         let steps = [
             ("image_score_top1pct", vec![image_score(&map)]),
             ("image_score_max", vec![maximum]),
-            ("amap_256_blur", gaussian_blur(&resized, MAP_SIDE)),
+            ("amap_256_blur", gaussian_blur(&resized, MAP_SIDE, MapBorder::Zero)),
             ("amap_mean", averaged),
             ("amap_up", up),
             ("amap_256", resized),

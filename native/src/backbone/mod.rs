@@ -50,14 +50,14 @@ pub struct Backbone {
 /// What our own encoder files say about themselves.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Description {
+pub(crate) struct Description {
     config: EncoderConfig,
     mean: [f32; 3],
     std: [f32; 3],
 }
 
 /// A file of named tensors.
-trait Checkpoint {
+pub(crate) trait Checkpoint {
     fn shapes(&self) -> Shapes;
     fn tensor(&mut self, name: &str) -> Result<HostTensor>;
 }
@@ -92,9 +92,17 @@ pub fn write(path: &Path, backbone: &Backbone) -> Result<()> {
 }
 
 fn read_any(path: &Path, heads: Option<usize>) -> Result<Backbone> {
+    with_checkpoint(path, |checkpoint, name, description| import(checkpoint, name, heads, description))
+}
+
+/// Opens a file of tensors in any format that is read; `then` gets it with its name and what it says about itself.
+pub(crate) fn with_checkpoint<T>(
+    path: &Path,
+    then: impl FnOnce(&mut dyn Checkpoint, &str, Option<Description>) -> Result<T>,
+) -> Result<T> {
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     if pth::is_archive(path)? {
-        return import(&mut pth::Pth::open(path)?, &name, heads, None);
+        return then(&mut pth::Pth::open(path)?, &name, None);
     }
     let bytes = fs::read(path)?;
     if bytes.starts_with(b"version https://git-lfs") {
@@ -110,10 +118,11 @@ fn read_any(path: &Path, heads: Option<usize>) -> Result<Backbone> {
     if let Some(std) = description.iter().flat_map(|d| d.std).find(|std| !(*std > 0.0 && std.is_finite())) {
         bail!("its {METADATA} metadata asks to divide by {std}");
     }
-    import(&mut reader, &name, heads, description)
+    then(&mut reader, &name, description)
 }
 
-fn import(
+/// Makes an encoder of a checkpoint's tensors; `heads` and `description` as for [`read`].
+pub(crate) fn import(
     checkpoint: &mut dyn Checkpoint,
     name: &str,
     heads: Option<usize>,

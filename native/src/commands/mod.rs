@@ -6,6 +6,7 @@ pub mod detect;
 pub mod distill;
 pub mod evaluate;
 pub mod generate;
+pub mod import;
 pub mod inspect;
 pub mod options;
 pub mod quantize;

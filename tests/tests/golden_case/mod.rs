@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use dinomaly::backbone;
-use dinomaly_core::config::{BottleneckInput, Comparison, DecoderConfig, Mixer, ModelConfig};
+use dinomaly_core::config::{BottleneckInput, Comparison, DecoderConfig, MapBorder, Mixer, ModelConfig};
 use dinomaly_core::safetensors_io;
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::weights::Weights;
@@ -174,6 +174,7 @@ impl Case {
             remove_class_token: c["remove_class_token"] == true,
             feature_jitter: if c["bottleneck"] == "jitter" { c["jitter_scale"].as_f64().unwrap() } else { 0.0 },
             patch_masking: 0.0,
+            map_border: MapBorder::Zero,
             bottleneck_dropout: c["drop"].as_f64().unwrap_or(0.0),
             encoder,
         };

@@ -1,0 +1,92 @@
+//! `dinomaly import`: a Dinomaly checkpoint of another project → a published model folder.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use dinomaly_core::config::MapBorder;
+use dinomaly_core::preprocess::{Geometry, Preprocessor};
+
+use super::variant::VariantOptions;
+use crate::calibrate::FalseAlarms;
+use crate::dataset::{Class, Dataset};
+use crate::publish::{Good, Parts};
+use crate::{import, model_dir, publish};
+
+/// Arguments of `dinomaly import`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// State dict of the official implementation (.pth), or checkpoint of anomalib (.ckpt, .pt)
+    checkpoint: PathBuf,
+    /// Data set with photos of good parts in CLASS/train/good, to set the thresholds with
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Folder to write the model to
+    #[arg(long, value_name = "MODEL")]
+    out: PathBuf,
+    /// Classes of the model; all of the data set without
+    #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
+    classes: Vec<String>,
+    /// Photos of each class to set its threshold with, spread over its folder
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    photos: u32,
+    /// The model was not trained on these photos
+    #[arg(long)]
+    held_out: bool,
+    /// Side of the square that photos are resized to
+    #[arg(long, default_value_t = 448)]
+    resize: usize,
+    /// Side of the centre that is looked at
+    #[arg(long, default_value_t = 392)]
+    crop: usize,
+    /// Attention heads of the encoder, where they are not width / 64
+    #[arg(long)]
+    heads: Option<usize>,
+    #[command(flatten)]
+    false_alarms: FalseAlarms,
+    #[command(flatten)]
+    variant: VariantOptions,
+}
+
+/// Reads the checkpoint, sets thresholds and writes the model.
+///
+/// # Errors
+/// A checkpoint that is not understood, by tensor; a photo that cannot be read; an unwritable folder.
+pub fn run(args: &Args) -> Result<()> {
+    model_dir::check_target(&args.out)?;
+    let dataset = Dataset::open_for_training(&args.data, &args.classes)?;
+    let imported = import::read(&args.checkpoint, args.heads, |encoder| args.variant.model(encoder))?;
+    let source = match imported.config.map_border {
+        MapBorder::Zero => "the official implementation",
+        MapBorder::Reflect => "anomalib (MLPs without biases, maps mirrored at the border)",
+    };
+    println!("{} tensors of {source}, encoder {}", imported.weights.0.len(), imported.config.encoder.name);
+    let geometry = Geometry { resize: args.resize, crop: args.crop };
+    let preprocessor = Preprocessor { geometry, mean: imported.mean, std: imported.std };
+    let photos = dataset.classes.iter().flat_map(|class| spread(class, args.photos as usize)).collect();
+    let good = Good { photos, held_out: args.held_out, false_alarm_rate: args.false_alarms.rate };
+    let parts = Parts { config: &imported.config, preprocessor: &preprocessor, weights: imported.weights };
+    publish::assemble(&args.out, parts, good, |model| {
+        let classes = model.calibration.classes.keys().cloned().collect::<Vec<_>>().join(", ");
+        format!(
+            "# {name}\n\n\
+             A Dinomaly anomaly detector for {classes}, imported from a checkpoint of {source}.\n\n\
+             | | |\n|---|---|\n\
+             | encoder | {encoder}, frozen |\n\
+             | geometry | resized to {resize} × {resize}, centre {crop} × {crop} |\n\
+             {thresholds}\n",
+            name = model.name,
+            encoder = model.config.encoder.name,
+            resize = geometry.resize,
+            crop = geometry.crop,
+            thresholds = publish::thresholds(&model.calibration),
+        )
+    })?;
+    println!("model written to {}", args.out.display());
+    Ok(())
+}
+
+/// So many of a class's good photos at equal distances: neighbours in a folder are often photos of one part.
+fn spread(class: &Class, photos: usize) -> impl Iterator<Item = (String, PathBuf)> {
+    let count = photos.min(class.train.len());
+    (0..count).map(move |i| (class.name.clone(), class.train[i * class.train.len() / count].clone()))
+}
