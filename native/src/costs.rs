@@ -1,67 +1,132 @@
-//! How much work a model is.
+//! How much work a model is, part by part.
 
+use dinomaly_core::Result;
 use dinomaly_core::config::{Comparison, Mixer, ModelConfig};
+use dinomaly_core::weights::{encoder_shapes, model_shapes};
 
-/// Multiply-accumulates of a photo, by part.
-#[derive(Clone, Copy, Debug)]
-pub struct Macs {
-    /// Up to the last target layer.
-    pub encoder: u64,
-    /// Bottleneck and decoder.
-    pub head: u64,
+/// A part of a model: its parameters, and its multiply-accumulates for a photo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// `embedding`, `encoder`, `bottleneck` or `decoder`.
+    pub name: &'static str,
+    /// Values of all its tensors.
+    pub parameters: usize,
+    /// Multiply-accumulates of linear layers and convolutions: what the paper's tables count (ptflops does not see products
+    /// inside attention; it adds a thousandth for norms and activations).
+    pub linear: u64,
+    /// Multiply-accumulates of products between tokens inside attention.
+    pub attention: u64,
 }
 
-/// What a photo of `grid × grid` patches costs. Counts matrix products, attention's included; everything else is small
-/// beside them.
-pub fn macs(config: &ModelConfig, grid: usize) -> Macs {
+/// The parts of a model for photos of `grid × grid` patches. Blocks after the last target layer are not counted: they are
+/// never run.
+///
+/// # Errors
+/// If the config contradicts itself.
+pub fn parts(config: &ModelConfig, grid: usize) -> Result<Vec<Part>> {
     let (e, d) = (&config.encoder, &config.decoder);
     let patches = (grid * grid) as u64;
-    let (tokens, kept) =
-        (patches + config.encoder.prefix_tokens() as u64, patches + config.kept_prefix_tokens() as u64);
+    let (tokens, kept) = (patches + e.prefix_tokens() as u64, patches + config.kept_prefix_tokens() as u64);
     let width = e.hidden_size as u64;
-    let block = |tokens: u64, hidden: usize, heads: usize, mixer: Mixer| {
+    let shapes = model_shapes(config)?;
+    let part = |name, prefix: &str, but: &str, linear, attention| {
+        let own =
+            shapes.iter().filter(|(name, _)| name.starts_with(prefix) && (but.is_empty() || !name.starts_with(but)));
+        Part { name, parameters: own.map(|(_, shape)| shape.iter().product::<usize>()).sum(), linear, attention }
+    };
+    let block = |tokens: u64, hidden: usize, mixer: Mixer| {
         let mlp = 2 * tokens * width * hidden as u64;
-        let size = width / heads as u64;
         mlp + match mixer {
-            Mixer::Softmax => tokens * width * (4 * width + 2 * tokens),
-            Mixer::Linear => tokens * width * (4 * width + 2 * size),
+            Mixer::Softmax | Mixer::Linear => 4 * tokens * width * width,
             Mixer::Convolution { kernel } => tokens * 2 * width * (2 * width + (kernel * kernel) as u64),
         }
+    };
+    let attention = |tokens: u64, heads: usize, mixer: Mixer| match mixer {
+        Mixer::Softmax => 2 * tokens * tokens * width,
+        Mixer::Linear => 2 * tokens * width * (width / heads as u64),
+        Mixer::Convolution { .. } => 0,
     };
     let last = match config.comparison {
         Comparison::Mean => 0,
         Comparison::Concatenated => kept * width * width * config.groups[0].len() as u64,
     };
-    let patch = 3 * (e.patch_size * e.patch_size) as u64;
-    Macs {
-        encoder: patches * patch * width
-            + config.encoder_blocks_run() as u64
-                * block(tokens, e.intermediate_size, e.num_attention_heads, Mixer::Softmax),
-        head: kept * 2 * width * d.intermediate_size as u64
-            + d.num_hidden_layers as u64 * block(kept, d.intermediate_size, d.num_attention_heads, d.mixer)
-            + last,
-    }
+    let (run, blocks) = (config.encoder_blocks_run() as u64, d.num_hidden_layers as u64);
+    let softmax = Mixer::Softmax;
+    Ok(vec![
+        part("embedding", "encoder.", "encoder.blocks.", patches * 3 * (e.patch_size * e.patch_size) as u64 * width, 0),
+        part(
+            "encoder",
+            "encoder.blocks.",
+            "",
+            run * block(tokens, e.intermediate_size, softmax),
+            run * attention(tokens, e.num_attention_heads, softmax),
+        ),
+        part("bottleneck", "bottleneck.", "", 2 * kept * width * d.intermediate_size as u64, 0),
+        part(
+            "decoder",
+            "decoder.",
+            "",
+            blocks * block(kept, d.intermediate_size, d.mixer) + last,
+            blocks * attention(kept, d.num_attention_heads, d.mixer),
+        ),
+    ])
+}
+
+/// Parameters of the encoder's blocks that are never run and never published, which the paper's tables count.
+///
+/// # Errors
+/// If the config contradicts itself.
+pub fn parameters_left_out(config: &ModelConfig) -> Result<usize> {
+    let count = |blocks: usize| -> Result<usize> {
+        Ok(encoder_shapes(&config.encoder, blocks)?.values().map(|shape| shape.iter().product::<usize>()).sum())
+    };
+    Ok(count(config.encoder.num_hidden_layers)? - count(config.encoder_blocks_run())?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn counts_what_the_paper_names() {
+    fn published(width: usize, blocks: usize) -> ModelConfig {
         let encoder = serde_json::from_value(serde_json::json!({
-            "name": "ViT-B/14", "hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 12, "intermediate_size": 3072,
-            "patch_size": 14, "num_register_tokens": 4, "position_grid": 37, "layer_norm_eps": 1e-6
-        }))
-        .unwrap();
-        let config = ModelConfig::published(encoder).unwrap();
-        let Macs { encoder, head } = macs(&config, 28);
-        // 789 tokens: ten blocks of 12·768² and 2·789·768 a token, and 784 patches of 588 values.
-        assert_eq!(encoder, 10 * 789 * (12 * 768 * 768 + 2 * 789 * 768) + 784 * 588 * 768);
-        assert_eq!(head, 789 * (8 * (12 * 768 * 768 + 2 * 64 * 768) + 8 * 768 * 768));
+            "name": "ViT/14", "hidden_size": width, "num_attention_heads": width / 64, "num_hidden_layers": blocks,
+            "intermediate_size": 4 * width, "patch_size": 14, "num_register_tokens": 4, "position_grid": 37,
+            "layer_norm_eps": 1e-6
+        }));
+        ModelConfig::published(encoder.unwrap()).unwrap()
+    }
+
+    /// The paper's table of encoder sizes (Table 4 of the published version): parameters in millions, GMACs at 392².
+    #[test]
+    fn counts_what_the_paper_prints() {
+        for (width, blocks, millions, giga) in
+            [(384, 12, 37.4, 26.3), (768, 12, 148.0, 104.7), (1024, 24, 413.5, 275.3)]
+        {
+            let config = published(width, blocks);
+            let parts = parts(&config, 28).unwrap();
+            let parameters =
+                parts.iter().map(|part| part.parameters).sum::<usize>() + parameters_left_out(&config).unwrap();
+            let macs = parts.iter().map(|part| part.linear).sum::<u64>() as f64 / 1e9;
+            assert!(
+                (parameters as f64 / 1e6 - millions).abs() < 0.006 * millions,
+                "{parameters} parameters, not {millions} M"
+            );
+            assert!((macs - giga).abs() < 0.005 * giga, "{macs} GMACs, not {giga}");
+        }
+    }
+
+    #[test]
+    fn attention_is_counted_apart() {
+        let config = published(768, 12);
+        let of =
+            |config: &ModelConfig, name| parts(config, 28).unwrap().into_iter().find(|part| part.name == name).unwrap();
+        // 784 patches, a class token and four registers.
+        assert_eq!(of(&config, "encoder").attention, 10 * 2 * 789 * 789 * 768);
+        assert_eq!(of(&config, "decoder").attention, 8 * 2 * 789 * 768 * 64);
+        assert_eq!(of(&config, "bottleneck").linear, 789 * 8 * 768 * 768);
         let mut conv = config.clone();
         (conv.remove_class_token, conv.decoder.mixer) = (true, Mixer::Convolution { kernel: 3 });
-        let blocks = 8 * (8 * 768 * 768 + 4 * 768 * 768 + 9 * 2 * 768);
-        assert_eq!(macs(&conv, 28).head, 784 * (blocks + 8 * 768 * 768));
+        let decoder = of(&conv, "decoder");
+        assert_eq!((decoder.linear, decoder.attention), (784 * 8 * (12 * 768 * 768 + 9 * 2 * 768), 0));
     }
 }

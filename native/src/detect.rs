@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use crate::dataset::read_photo;
 
 /// Photos that go through the model at once.
-const BATCH: usize = 8;
+pub const BATCH: usize = 8;
 
 /// A model on a candle device.
 pub struct PhotoDetector {

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use candle_core::Device;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use dinomaly::costs::macs;
+use dinomaly::costs::parts;
 use dinomaly::model_dir;
 use dinomaly::synth::Class;
 use dinomaly_core::detector::Detector;
@@ -41,9 +41,9 @@ fn end_to_end(criterion: &mut Criterion<Flops>) {
     let model = model_dir::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model")).unwrap();
     let mut jpeg = Cursor::new(Vec::new());
     Class::Gear.good(1, "bench", 0, 1024).write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
-    let work = macs(&model.config, model.grid());
+    let macs = parts(&model.config, model.grid()).unwrap().iter().map(|part| part.linear + part.attention).sum::<u64>();
     let mut group = criterion.benchmark_group("photo 1024x1024, embedded model");
-    group.throughput(Throughput::Elements(2 * (work.encoder + work.head)));
+    group.throughput(Throughput::Elements(2 * macs));
     let mut run = |executor: &str, look: &dyn Fn(&[Photo])| {
         group.bench_function(executor, |b| {
             b.iter(|| look(&[Photo::decode("photo.jpg", jpeg.get_ref()).unwrap()]));

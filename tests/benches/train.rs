@@ -6,7 +6,7 @@ mod measure;
 
 use candle_core::{Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use dinomaly::costs::macs;
+use dinomaly::costs::parts;
 use dinomaly::features::Features;
 use dinomaly::head::TrainableHead;
 use dinomaly::schedule::Schedule;
@@ -36,7 +36,9 @@ fn steps(criterion: &mut Criterion<Flops>) {
         let features = || Tensor::randn(0f32, 1.0, (BATCH, tokens, width), &Device::Cpu).unwrap();
         let features = Features { groups: config.groups.iter().map(|_| features()).collect(), fused: features() };
         let head = TrainableHead::fresh(&config, 1, &Device::Cpu).unwrap();
-        let operations = 3 * 2 * BATCH as u64 * macs(&config, GRID).head;
+        let trained =
+            parts(&config, GRID).unwrap().into_iter().filter(|part| ["bottleneck", "decoder"].contains(&part.name));
+        let operations = 3 * 2 * BATCH as u64 * trained.map(|part| part.linear + part.attention).sum::<u64>();
         let settings = Settings { batch: BATCH, seed: 1, schedule: Schedule::official(10_000), gradient_clip: 0.1 };
         let mut trainer = Trainer::new(config, settings, head, Device::Cpu).unwrap();
         group.throughput(Throughput::Elements(operations));

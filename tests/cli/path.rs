@@ -70,11 +70,15 @@ fn the_whole_path_from_photos_to_results() {
     let line = |start: &str| text.lines().rfind(|line| line.starts_with(start)).unwrap_or_default().to_owned();
     // Width 64, hidden 128: a block has 64·(4·64 + 2·128) weights and 9·64 + 128 others; ten are kept of the encoder, which
     // begins with 768·64 + 64 of the patches, 64 of the class token, and 17 positions of 64.
-    let encoder = 10 * (64 * 512 + 9 * 64 + 128) + 768 * 64 + 64 + 64 + 17 * 64;
+    let (embedding, encoder) = (768 * 64 + 64 + 64 + 17 * 64, 10 * (64 * 512 + 9 * 64 + 128));
     // The decoder's MLPs are four times as wide, like the bottleneck's.
-    let head = 8 * (64 * 768 + 9 * 64 + 256) + 2 * 64 * 256 + 256 + 64;
-    assert_eq!(line("encoder  ").split_whitespace().nth(1), Some(&*encoder.to_string()), "{text}");
-    assert_eq!(line("head  ").split_whitespace().nth(1), Some(&*head.to_string()), "{text}");
+    let (bottleneck, decoder) = (2 * 64 * 256 + 256 + 64, 8 * (64 * 768 + 9 * 64 + 256));
+    for (part, parameters) in
+        [("embedding", embedding), ("encoder", encoder), ("bottleneck", bottleneck), ("decoder", decoder)]
+    {
+        assert_eq!(line(&format!("{part}  ")).split_whitespace().nth(1), Some(&*parameters.to_string()), "{text}");
+    }
+    assert!(shop.succeed(shop.command("inspect @int8 --speed")).contains(" photos/s, "));
     assert!(line("encoder-").ends_with("int8") && line("head-").ends_with("int8"), "{text}");
 }
 

@@ -1,10 +1,16 @@
 //! `dinomaly inspect`: what a model is, how large, and how much work a photo is.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::Result;
+use dinomaly_core::bundle::SelfTest;
+use dinomaly_core::detector::SELF_TEST_SEED;
+use pollster::block_on;
 
-use crate::costs::macs;
+use super::options::DeviceOption;
+use crate::costs::{parameters_left_out, parts};
+use crate::detect::{BATCH, PhotoDetector};
 use crate::evaluate::align;
 use crate::model_dir;
 
@@ -13,6 +19,11 @@ use crate::model_dir;
 pub struct Args {
     /// Model folder
     model: PathBuf,
+    /// Measure how many photos a second this machine looks at, from pixels to maps
+    #[arg(long)]
+    speed: bool,
+    #[command(flatten)]
+    device: DeviceOption,
 }
 
 /// Prints the model's parts, files and thresholds.
@@ -35,16 +46,21 @@ pub fn run(args: &Args) -> Result<()> {
     );
     println!("layers    {:?} in groups {:?}", config.target_layers, config.groups);
     println!("geometry  resized to {0} × {0}, centre {1} × {1}", geometry.resize, geometry.crop);
-    let macs = macs(config, model.grid());
-    let count = |encoder: bool| -> usize {
-        let of_part = model.weights.0.iter().filter(|(name, _)| name.starts_with("encoder.") == encoder);
-        of_part.map(|(_, tensor)| tensor.len()).sum()
-    };
-    let mut rows = vec![["part", "parameters", "MMACs a photo"].map(str::to_owned).to_vec()];
-    for (part, encoder, macs) in [("encoder", true, macs.encoder), ("head", false, macs.head)] {
-        rows.push(vec![part.to_owned(), count(encoder).to_string(), (macs / 1_000_000).to_string()]);
+    let parts = parts(config, model.grid())?;
+    let mut rows = vec![["part", "parameters", "MMACs a photo", "in attention"].map(str::to_owned).to_vec()];
+    let millions = |macs: u64| (macs / 1_000_000).to_string();
+    for part in &parts {
+        rows.push(vec![part.name.into(), part.parameters.to_string(), millions(part.linear), millions(part.attention)]);
     }
+    let (parameters, linear, attention) =
+        parts.iter().fold((0, 0, 0), |(p, l, a), part| (p + part.parameters, l + part.linear, a + part.attention));
+    rows.push(vec!["total".into(), parameters.to_string(), millions(linear), millions(attention)]);
     print!("\n{}", align(&rows));
+    println!(
+        "the paper counts {} more parameters, of encoder blocks that are never run, and no products in attention",
+        parameters_left_out(config)?
+    );
+
     let mut rows = vec![["file", "bytes", "type"].map(str::to_owned).to_vec()];
     for file in &manifest.files {
         let dtype = file.dtype.map_or_else(|| "-".to_owned(), |dtype| format!("{dtype:?}").to_lowercase());
@@ -78,5 +94,31 @@ pub fn run(args: &Args) -> Result<()> {
     if !model.calibration.held_out {
         println!("thresholds come from photos that were trained on: expect more good parts to be called defective");
     }
+    if args.speed {
+        measure_speed(&PhotoDetector::new(&model, args.device.open()?)?)?;
+    }
+    Ok(())
+}
+
+/// Seconds that a measurement of speed takes at least.
+const MEASURED: f64 = 3.0;
+
+/// Batches of the self-test's picture: what a photo costs does not depend on what is on it.
+fn measure_speed(detector: &PhotoDetector) -> Result<()> {
+    let picture = detector.detector().prepare(&SelfTest::picture_of(SELF_TEST_SEED));
+    let batch = vec![picture; BATCH];
+    let run = || block_on(detector.detector().maps(&batch));
+    run()?;
+    let (begun, mut photos) = (Instant::now(), 0);
+    while begun.elapsed().as_secs_f64() < MEASURED {
+        photos += run()?.len();
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    println!(
+        "\n{:.2} photos/s, {:.0} ms each, in batches of {BATCH} on {} threads",
+        photos as f64 / seconds,
+        1000.0 * seconds / photos as f64,
+        rayon::current_num_threads()
+    );
     Ok(())
 }
