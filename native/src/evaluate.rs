@@ -6,14 +6,14 @@ use anyhow::{Context, Result, bail};
 use dinomaly_core::metrics::{Metrics, Sample};
 use dinomaly_core::preprocess::Geometry;
 use dinomaly_core::score::AnomalyMap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Class, Dataset, TestPhoto, read_photo};
 use crate::detect::PhotoDetector;
 use crate::progress::Progress;
 
 /// Metrics by class and their mean.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// In the data set's order.
     pub classes: Vec<ClassMetrics>,
@@ -22,7 +22,7 @@ pub struct Evaluation {
 }
 
 /// Metrics of one class.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassMetrics {
     /// Name of the class.
     pub class: String,

@@ -1,5 +1,6 @@
 //! The command line as a user meets it: the whole path on small generated photos, crashes, interrupts, and bad input.
 
+mod ablate;
 mod bad_input;
 mod path;
 mod resume;
