@@ -42,14 +42,14 @@ impl Cell {
         folder.join("cells").join(self.file_name() + ".json")
     }
 
-    /// Takes over what an earlier run of the same cell left in an ablation's folder, or notes there that it begins.
+    /// Takes over what an earlier run of the same cell left in an ablation's folder.
     ///
     /// # Errors
     /// If what is there is damaged, or was begun with other settings: the sentence names the cell and a setting that differs.
-    pub fn begin(&mut self, folder: &Path) -> Result<()> {
+    pub fn take_over(&mut self, folder: &Path) -> Result<()> {
         let file = self.file(folder);
         if !file.exists() {
-            return self.save(folder);
+            return Ok(());
         }
         let read = || -> Result<Self> { Ok(serde_json::from_slice(&std::fs::read(&file)?)?) };
         let earlier =
@@ -100,18 +100,19 @@ mod tests {
     #[test]
     fn a_cell_goes_on_with_its_own_settings_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let begin = |cell: &Cell| cell.clone().begin(folder.path()).map_err(|e| e.to_string());
+        let take_over = |cell: &Cell| cell.clone().take_over(folder.path()).map_err(|e| e.to_string());
         let usual = cell(&["--batch=4", "--dropout=0"]);
         assert_eq!(usual.file_name(), "no-noise--seed-2");
-        begin(&usual).unwrap();
-        begin(&usual).unwrap();
-        let error = begin(&cell(&["--batch=4", "--dropout=0.1"])).unwrap_err();
+        take_over(&usual).unwrap();
+        usual.save(folder.path()).unwrap();
+        take_over(&usual).unwrap();
+        let error = take_over(&cell(&["--batch=4", "--dropout=0.1"])).unwrap_err();
         assert!(error.contains("cell No noise! seed 2") && error.contains("--dropout=0, now --dropout=0.1"), "{error}");
-        let error = begin(&cell(&["--batch=4"])).unwrap_err();
+        let error = take_over(&cell(&["--batch=4"])).unwrap_err();
         assert!(error.contains("--dropout=0, now its default"), "{error}");
-        let error = begin(&Cell { data: "others".into(), ..usual.clone() }).unwrap_err();
+        let error = take_over(&Cell { data: "others".into(), ..usual.clone() }).unwrap_err();
         assert!(error.contains("photos of photos, now of others"), "{error}");
         std::fs::write(folder.path().join("cells/no-noise--seed-2.json"), "{").unwrap();
-        assert!(begin(&usual).unwrap_err().contains("no-noise--seed-2.json is damaged"));
+        assert!(take_over(&usual).unwrap_err().contains("no-noise--seed-2.json is damaged"));
     }
 }

@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
     check_file(&args.out.join("table.md"))?;
     let interrupt = Interrupt::listen("finishing this step; finished cells and what was trained are kept")?;
     for cell in &mut cells {
-        cell.begin(&args.out)?;
+        cell.take_over(&args.out)?;
     }
     let count = cells.len();
     for (i, training) in trainings.iter().enumerate() {
@@ -96,6 +96,7 @@ fn training(cell: &Cell, out: &Path) -> Result<train::Args> {
 /// Trains, unless its model is there already, and evaluates; `false` if the user interrupted the training.
 fn finish(cell: &mut Cell, training: &train::Args, out: &Path) -> Result<bool> {
     let folder = cell.model(out);
+    cell.save(out)?;
     if !folder.is_dir() && !train::train(training)? {
         return Ok(false);
     }
