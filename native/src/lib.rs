@@ -3,7 +3,7 @@
 //! Good photos → model, in the order of the files: [`dataset`] lists photos, [`backbone`] reads a pretrained encoder,
 //! [`encode`] runs it once a photo into [`features`], [`head`] is what is trained, [`run`] steps [`train`] with [`loss`],
 //! [`noise`], [`schedule`] and [`optimizer`], [`checkpoint`] survives crashes, [`publish`] writes the model through
-//! [`model_dir`]. Photos → results: [`detect`], [`evaluate`]; variants → tables: [`ablation`]. Large encoder → small one: [`distill`] in a [`subspace`] with [`muon`] on pictures of
+//! [`model_dir`]. Photos → results: [`detect`], [`evaluate`] and its [`report`]; variants → tables: [`ablation`]. Large encoder → small one: [`distill`] in a [`subspace`] with [`muon`] on pictures of
 //! [`synth`]. The commands are in [`commands`].
 
 pub mod ablation;
@@ -29,6 +29,7 @@ pub mod noise;
 pub mod optimizer;
 pub mod progress;
 pub mod publish;
+pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod serve;
