@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use dinomaly::ablation::Cell;
 
+use crate::resume::{start, wait_for_checkpoint};
 use crate::workshop::{Workshop, names};
 
 const PLAN: &str = r#"
@@ -34,16 +34,6 @@ fn ablate(shop: &Workshop, plan: &str, out: &str) -> Command {
     shop.command(&format!("ablate @plan.toml --data @data --backbone @encoder.safetensors --out @{out}"))
 }
 
-/// Waits until something is there while a run goes on.
-fn wait_for(child: &mut Child, there: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !there() {
-        assert!(begun.elapsed() < Duration::from_secs(120), "waited for two minutes");
-        assert!(child.try_wait().unwrap().is_none(), "the run ended too early");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
@@ -54,17 +44,17 @@ fn a_killed_and_an_interrupted_ablation_ends_in_the_same_table() {
     let text = shop.succeed(ablate(&shop, PLAN, "unbroken"));
     assert!(text.contains("cell 4 of 4: bare: no noise, softmax seed 2"), "{text}");
 
-    let start = || ablate(&shop, PLAN, "broken").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begin = || start(ablate(&shop, PLAN, "broken"));
     let checkpoint = |cell: &str| shop.path(&format!("broken/models/{cell}.training/checkpoint.safetensors"));
-    let mut child = start();
-    wait_for(&mut child, || checkpoint("bare--no-noise--softmax-seed-1").exists());
+    let mut child = begin();
+    wait_for_checkpoint(&mut child, &checkpoint("bare--no-noise--softmax-seed-1"));
     child.kill().unwrap();
     child.wait().unwrap();
     let finished = read(&shop.path("broken/cells/default-seed-1.json"));
     #[cfg(unix)]
     {
-        let mut child = start();
-        wait_for(&mut child, || checkpoint("default-seed-2").exists());
+        let mut child = begin();
+        wait_for_checkpoint(&mut child, &checkpoint("default-seed-2"));
         assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
         assert!(child.wait().unwrap().success(), "Ctrl-C is a clean end");
         assert!(checkpoint("default-seed-2").exists());
@@ -125,7 +115,7 @@ fn what_a_plan_cannot_say_is_named_before_any_training() {
         (PLAN.replace("dropout = 0", "droput = 0"), "variant bare: no noise, softmax: train has no option --droput"),
         (PLAN.replace("batch = 4", "batches = 4"), "variant default: train has no option --batches"),
         (PLAN.replace("\"softmax\"", "\"hard\""), "invalid value 'hard' for '--decoder <KIND>'"),
-        (PLAN.replace("iterations = 30", "out = 'x'"), "out is not for a plan to say"),
+        (PLAN.replace("iterations = 30", "tensorboard = 'x'"), "tensorboard is not for a plan to say"),
         (PLAN.replace("[[variant]]", "[[variants]]"), "plan.toml cannot be used: it holds no [[variant]]"),
     ] {
         let error = shop.refuse(ablate(&shop, &plan, "out"));

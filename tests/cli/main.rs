@@ -2,6 +2,7 @@
 
 mod ablate;
 mod bad_input;
+mod events;
 mod path;
 mod resume;
 mod workshop;

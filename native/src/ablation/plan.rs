@@ -25,7 +25,7 @@ use toml::{Table, Value};
 use super::Cell;
 
 /// Options that belong to the ablation: a plan cannot give them.
-const RESERVED: [&str; 3] = ["out", "seed", "restart"];
+const RESERVED: [&str; 4] = ["out", "seed", "restart", "tensorboard"];
 
 /// What a plan's file says.
 #[derive(Clone, Debug, Deserialize)]
@@ -83,7 +83,7 @@ impl Plan {
             if let Some(key) =
                 RESERVED.iter().find(|key| variant.options.contains_key(**key) || plan.common.contains_key(**key))
             {
-                bail!("{key} is not for a plan to say: --out is the ablation's, and seeds = [1, 2] its seeds");
+                bail!("{key} is not for a plan to say: each cell has its own (seeds = [1, 2] gives the seeds)");
             }
         }
         Ok(plan)

@@ -68,6 +68,9 @@ pub struct Args {
     /// Iterations between checkpoints
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     checkpoint_every: u32,
+    /// Write event files for TensorBoard to this folder, one for each start of the run
+    #[arg(long, value_name = "DIR")]
+    tensorboard: Option<PathBuf>,
     /// Discard the checkpoint of an unfinished run instead of going on with it
     #[arg(long)]
     restart: bool,
@@ -133,6 +136,9 @@ pub fn train(args: &Args) -> Result<bool> {
     }
     let data = split.fingerprint(&args.backbone, &preprocessor)?;
     let mut run = Run::begin(config, settings, data, checkpoint, device)?;
+    if let Some(folder) = &args.tensorboard {
+        run.note_events(folder)?;
+    }
     let finished = run.train(&encoder, &split, memory, &work, args.checkpoint_every as usize, &interrupt)?;
     if !finished {
         // Without a checkpoint in it the folder says nothing.
