@@ -23,6 +23,8 @@ enum Command {
     Ablate(commands::ablate::Args),
     /// Find defects on photos: scores as CSV or JSON, heatmaps as PNG
     Detect(commands::detect::Args),
+    /// Draw where a decoder's patches look on a photo
+    Attention(commands::attention::Args),
     /// Make a model smaller: int8 weights
     Quantize(commands::quantize::Args),
     /// Make a small encoder that imitates a large one
@@ -50,6 +52,7 @@ impl Cli {
             Command::Evaluate(args) => commands::evaluate::run(&args),
             Command::Ablate(args) => commands::ablate::run(&args),
             Command::Detect(args) => commands::detect::run(&args),
+            Command::Attention(args) => commands::attention::run(&args),
             Command::Quantize(args) => commands::quantize::run(&args),
             Command::Distill(args) => commands::distill::run(&args),
             Command::Generate(args) => commands::generate::run(&args),
