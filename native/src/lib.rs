@@ -2,9 +2,10 @@
 //!
 //! Good photos → model, in the order of the files: [`dataset`] lists photos, [`backbone`] reads a pretrained encoder,
 //! [`encode`] runs it once a photo into [`features`], [`head`] is what is trained, [`run`] steps [`train`] with [`loss`],
-//! [`noise`], [`schedule`] and [`optimizer`], [`checkpoint`] survives crashes, [`tensorboard`] shows how it goes, [`publish`] writes the model through
-//! [`model_dir`]. Photos → results: [`detect`], [`evaluate`] and its [`report`], [`attention`]; variants → tables: [`ablation`]. Large encoder → small one: [`distill`] in a [`subspace`] with [`muon`] on pictures of
-//! [`synth`]. The commands are in [`commands`].
+//! [`noise`], [`schedule`] and [`optimizer`], [`checkpoint`] survives crashes, [`tensorboard`] shows how it goes,
+//! [`publish`] writes the model through [`model_dir`]. Photos → results: [`detect`], [`evaluate`] and its [`report`],
+//! [`attention`]; variants → tables: [`ablation`]. Large encoder → small one: [`distill`] in a [`subspace`] with [`muon`]
+//! on pictures of [`synth`]. The commands are in [`commands`].
 
 pub mod ablation;
 pub mod allocator;

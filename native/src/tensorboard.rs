@@ -1,6 +1,7 @@
 //! What a training says of itself, for TensorBoard: event files, that is TFRecords of protocol buffers.
 //!
-//! Format: tensorflow/core/lib/io/record_writer.h and tensorflow/core/util/event.proto, of which only what is written is declared.
+//! Format: tensorflow/core/lib/io/record_writer.h and tensorflow/core/util/event.proto, of which only what is written is
+//! declared.
 
 use std::fs::{self, File};
 use std::io::Write;

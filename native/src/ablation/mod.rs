@@ -56,7 +56,8 @@ impl Cell {
             read().with_context(|| format!("{} is damaged: delete it to begin the cell anew", file.display()))?;
         if let Some(difference) = self.difference(&earlier) {
             bail!(
-                "cell {} seed {} in {} was begun with other settings ({difference}): name another --out, or delete {} and {} to begin it anew",
+                "cell {} seed {} in {} was begun with other settings ({difference}): \
+                 name another --out, or delete {} and {} to begin it anew",
                 self.variant,
                 self.seed,
                 folder.display(),

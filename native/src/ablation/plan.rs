@@ -89,8 +89,8 @@ impl Plan {
         Ok(plan)
     }
 
-    /// All cells, the first seed's first, so that every variant has a result early. `data` and `backbone` stand for what the plan
-    /// says of all variants.
+    /// All cells, the first seed's first, so that every variant has a result early. `data` and `backbone` stand for what the
+    /// plan says of all variants.
     ///
     /// # Errors
     /// If nothing says where the photos are, a place does not exist, or a value is no option's.

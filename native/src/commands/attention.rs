@@ -84,7 +84,8 @@ fn patch_at((x, y): (f64, f64), region: &Region, grid: usize) -> Result<usize> {
     };
     let Some((column, row)) = along(x, region.x0, region.x1).zip(along(y, region.y0, region.y1)) else {
         bail!(
-            "--query {x},{y} is not in the part of the photo that the model looks at: x from {:.0} to {:.0}, y from {:.0} to {:.0}",
+            "--query {x},{y} is not in the part of the photo that the model looks at: \
+             x from {:.0} to {:.0}, y from {:.0} to {:.0}",
             region.x0,
             region.x1,
             region.y0,

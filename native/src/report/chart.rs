@@ -34,7 +34,8 @@ pub(super) fn curves(title: &str, label: &str, axes: [&str; 2], lines: &[Line<'_
                     path.line.(line.kind) d=(path(line)) {}
                 }
                 text x=(left + side / 2.0) y=(bottom + 34.0) text-anchor="middle" { (axes[0]) }
-                text transform=(format!("translate(12 {}) rotate(-90)", top + side / 2.0)) text-anchor="middle" { (axes[1]) }
+                @let upward = format!("translate(12 {}) rotate(-90)", top + side / 2.0);
+                text transform=(upward) text-anchor="middle" { (axes[1]) }
             }
         }
     }
@@ -88,16 +89,17 @@ pub(super) fn histogram(label: &str, good: &[f32], defective: &[f32], threshold:
                     @for (i, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
                         @let tall = (height * count as f64 / most).max(1.5);
                         @let x = left + width * i as f64 + 0.5;
-                        rect.(kind) x=(format!("{x:.1}")) y=(format!("{:.1}", floor - tall)) width=(format!("{:.1}", width - 1.0)) height=(format!("{tall:.1}")) {
-                            title { (count) " " (kind) }
-                        }
+                        @let bar = format!("M{x:.1} {floor}v{:.1}h{:.1}v{tall:.1}z", -tall, width - 1.0);
+                        path.(kind) d=(bar) { title { (count) " " (kind) } }
                     }
-                    text x=(if at > 240.0 { left } else { right }) y=(floor - height + 4.0) text-anchor=(if at > 240.0 { "start" } else { "end" }) {
-                        (scores.len()) " " (kind)
-                    }
+                    // On the side that the threshold leaves free.
+                    @let (x, anchor) = if at > 240.0 { (left, "start") } else { (right, "end") };
+                    text x=(x) y=(floor - height + 4.0) text-anchor=(anchor) { (scores.len()) " " (kind) }
                 }
                 path.threshold d=(format!("M{at:.1} 22V268")) {}
-                text x=(format!("{:.1}", at.clamp(70.0, 410.0))) y="16" text-anchor="middle" { "threshold " (format!("{threshold:.4}")) }
+                text x=(format!("{:.1}", at.clamp(70.0, 410.0))) y="16" text-anchor="middle" {
+                    "threshold " (format!("{threshold:.4}"))
+                }
                 text x=(left) y="284" { (format!("{low:.4}")) }
                 text x=(right) y="284" text-anchor="end" { (format!("{high:.4}")) }
             }

@@ -54,7 +54,8 @@ pub fn page(report: &Report<'_>, evaluation: &Evaluation, facts: &Facts<'_>) -> 
                     h1 { (title) }
                     p.soft { (photos) " photos of " (evaluation.classes.len()) " classes in " (facts.data.display()) }
                     dl.tiles {
-                        @for (name, value) in Metrics::NAMES.iter().zip(evaluation.mean.values()).filter(|(name, _)| !name.ends_with("AP") && !name.ends_with("max")) {
+                        @let all = Metrics::NAMES.iter().zip(evaluation.mean.values());
+                        @for (name, value) in all.filter(|(name, _)| name.contains("AU")) {
                             div { dt { (name) ", mean" } dd { (percent(value)) } }
                         }
                         div { dt { "Photos a second" } dd { (format!("{speed:.1}")) } }
@@ -87,7 +88,10 @@ fn metrics(evaluation: &Evaluation) -> Markup {
             h2 { "Metrics" }
             div.scroll {
                 table #metrics {
-                    caption { "In percent: I of whole photos, P of pixels. AP is average precision, AUPRO the area under the per-region overlap." }
+                    caption {
+                        "In percent: I of whole photos, P of pixels. AP is average precision, AUPRO the area under the "
+                        "per-region overlap."
+                    }
                     thead { tr { @for name in head { th scope="col" { (name) } } } }
                     tbody {
                         @for (i, row) in classes.iter().enumerate() {
@@ -158,7 +162,9 @@ fn charts(class: &ClassMetrics, found: &ClassReport) -> Markup {
     let precision_recall = label("Precision over recall", [m.i_ap, m.p_ap]);
     html! {
         (curves("ROC", &roc, ["false positive rate", "true positive rate"], &lines(|c| &c.roc, false)))
-        (curves("Precision and recall", &precision_recall, ["recall", "precision"], &lines(|c| &c.precision_recall, true)))
+        (curves(
+            "Precision and recall", &precision_recall, ["recall", "precision"], &lines(|c| &c.precision_recall, true),
+        ))
     }
 }
 
