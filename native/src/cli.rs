@@ -19,12 +19,16 @@ enum Command {
     Train(commands::train::Args),
     /// Compute the seven metrics of a model on labelled photos
     Evaluate(commands::evaluate::Args),
+    /// Train and evaluate variants with several seeds, and print their table
+    Ablate(commands::ablate::Args),
     /// Find defects on photos: scores as CSV or JSON, heatmaps as PNG
     Detect(commands::detect::Args),
     /// Set a model's thresholds again, from photos of good parts
     Calibrate(commands::calibrate::Args),
     /// Make a model of a checkpoint of the official implementation or of anomalib
     Import(commands::import::Args),
+    /// Draw where a decoder's patches look on a photo
+    Attention(commands::attention::Args),
     /// Make a model smaller: int8 weights
     Quantize(commands::quantize::Args),
     /// Make a small encoder that imitates a large one
@@ -50,9 +54,11 @@ impl Cli {
         match self.command {
             Command::Train(args) => commands::train::run(&args),
             Command::Evaluate(args) => commands::evaluate::run(&args),
+            Command::Ablate(args) => commands::ablate::run(&args),
             Command::Detect(args) => commands::detect::run(&args),
             Command::Calibrate(args) => commands::calibrate::run(&args),
             Command::Import(args) => commands::import::run(&args),
+            Command::Attention(args) => commands::attention::run(&args),
             Command::Quantize(args) => commands::quantize::run(&args),
             Command::Distill(args) => commands::distill::run(&args),
             Command::Generate(args) => commands::generate::run(&args),

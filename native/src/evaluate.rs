@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use dinomaly_core::detector::Detection;
 use dinomaly_core::metrics::{Metrics, Sample};
 use dinomaly_core::preprocess::Geometry;
-use dinomaly_core::score::AnomalyMap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Class, Dataset, TestPhoto, read_photo};
 use crate::detect::PhotoDetector;
 use crate::progress::Progress;
 
 /// Metrics by class and their mean.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// In the data set's order.
     pub classes: Vec<ClassMetrics>,
@@ -22,7 +22,7 @@ pub struct Evaluation {
 }
 
 /// Metrics of one class.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassMetrics {
     /// Name of the class.
     pub class: String,
@@ -34,11 +34,36 @@ pub struct ClassMetrics {
     pub metrics: Metrics,
 }
 
+/// What was found on a test photo.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Score and map.
+    pub detection: Detection,
+    /// The mask of a defective photo, of the map's shape.
+    pub mask: Option<Vec<bool>>,
+}
+
+/// Sees what was found on a class's test photos, in their order, before it is dropped.
+pub type Look<'a> = dyn FnMut(&Class, &[Found]) -> Result<()> + 'a;
+
 /// Evaluates every class of a data set.
 ///
 /// # Errors
-/// A class without test photos, a photo or mask that is missing or unreadable, a mask of another size than its photo.
+/// As [`evaluate_observed`].
 pub fn evaluate(detector: &PhotoDetector, geometry: Geometry, dataset: &Dataset) -> Result<Evaluation> {
+    evaluate_observed(detector, geometry, dataset, &mut |_, _| Ok(()))
+}
+
+/// Evaluates every class of a data set, showing each to `look`.
+///
+/// # Errors
+/// Whatever `look` refuses; a class without test photos, a photo or mask that is missing or unreadable, a mask of another size than its photo.
+pub fn evaluate_observed(
+    detector: &PhotoDetector,
+    geometry: Geometry,
+    dataset: &Dataset,
+    look: &mut Look<'_>,
+) -> Result<Evaluation> {
     if let Some(class) = dataset.classes.iter().find(|class| class.test.is_empty()) {
         bail!("class {} has no test photos: expected {0}/test/good and {0}/test/DEFECT", class.name);
     }
@@ -47,7 +72,7 @@ pub fn evaluate(detector: &PhotoDetector, geometry: Geometry, dataset: &Dataset)
     let classes = dataset
         .classes
         .iter()
-        .map(|class| evaluate_class(detector, geometry, class, &progress))
+        .map(|class| evaluate_class(detector, geometry, class, look, &progress))
         .collect::<Result<Vec<_>>>()?;
     progress.finish();
     let mean = Metrics::mean(&classes.iter().map(|class| class.metrics.clone()).collect::<Vec<_>>());
@@ -58,19 +83,15 @@ fn evaluate_class(
     detector: &PhotoDetector,
     geometry: Geometry,
     class: &Class,
+    look: &mut Look<'_>,
     progress: &Progress,
 ) -> Result<ClassMetrics> {
-    struct Found {
-        map: AnomalyMap,
-        score: f32,
-        mask: Option<Vec<bool>>,
-    }
     let paths: Vec<PathBuf> = class.test.iter().map(|photo| photo.path.clone()).collect();
     let mut found = Vec::with_capacity(paths.len());
     detector.detect(&paths, |i, result| {
         let (photo, detection) = result?;
         let mask = mask(&class.test[i], geometry, (photo.width, photo.height), detection.map.side)?;
-        found.push(Found { map: detection.map, score: detection.score, mask });
+        found.push(Found { detection, mask });
         progress.advance(1, String::new);
         Ok(())
     })?;
@@ -78,14 +99,15 @@ fn evaluate_class(
         .iter()
         .zip(&class.test)
         .map(|(found, photo)| Sample {
-            map: &found.map.values,
+            map: &found.detection.map.values,
             mask: found.mask.as_deref(),
             anomalous: photo.defect.is_some(),
-            score: found.score,
+            score: found.detection.score,
         })
         .collect();
-    let side = found[0].map.side;
+    let side = found[0].detection.map.side;
     let metrics = Metrics::of(&samples, side).with_context(|| format!("class {} cannot be evaluated", class.name))?;
+    look(class, &found)?;
     let defective = class.test.iter().filter(|photo| photo.defect.is_some()).count();
     Ok(ClassMetrics { class: class.name.clone(), good: class.test.len() - defective, defective, metrics })
 }

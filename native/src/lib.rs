@@ -2,12 +2,16 @@
 //!
 //! Good photos → model, in the order of the files: [`dataset`] lists photos, [`backbone`] reads a pretrained encoder,
 //! [`encode`] runs it once a photo into [`features`], [`head`] is what is trained, [`run`] steps [`train`] with [`loss`],
-//! [`noise`], [`schedule`] and [`optimizer`], [`checkpoint`] survives crashes, [`calibrate`] sets thresholds, [`publish`] writes the model through
-//! [`model_dir`]. Photos → results: [`detect`], [`evaluate`]. Large encoder → small one: [`distill`] in a [`subspace`] with [`muon`] on pictures of
-//! [`synth`]. The commands are in [`commands`].
+//! [`noise`], [`schedule`] and [`optimizer`], [`checkpoint`] survives crashes, [`tensorboard`] shows how it goes,
+//! [`calibrate`] sets thresholds, [`publish`] writes the model through [`model_dir`]. Photos → results: [`detect`],
+//! [`evaluate`] and its [`report`], [`attention`]; variants → tables: [`ablation`]. Large encoder → small one: [`distill`] in a
+//! [`subspace`] with [`muon`] on pictures of [`synth`]; checkpoint of another project → model: [`import`]. The commands
+//! are in [`commands`].
 
+pub mod ablation;
 pub mod allocator;
 pub mod atomic;
+pub mod attention;
 pub mod backbone;
 pub mod calibrate;
 pub mod checkpoint;
@@ -30,12 +34,14 @@ pub mod noise;
 pub mod optimizer;
 pub mod progress;
 pub mod publish;
+pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod serve;
 pub mod site;
 pub mod subspace;
 pub mod synth;
+pub mod tensorboard;
 pub mod train;
 pub mod wasm_build;
 pub mod workers;

@@ -23,6 +23,7 @@ use crate::features::FeatureCache;
 use crate::head::TrainableHead;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
+use crate::tensorboard::Events;
 use crate::train::{Batches, Settings, Trainer};
 
 /// From how many photos on the scores of a class have a spread of their own.
@@ -94,6 +95,7 @@ pub struct Run {
     losses: Vec<f64>,
     checkpoint: PathBuf,
     device: Device,
+    events: Option<Events>,
 }
 
 impl Run {
@@ -131,7 +133,16 @@ impl Run {
             trainer.iteration = losses.len();
             println!("resuming after iteration {}", trainer.iteration);
         }
-        Ok(Self { trainer, data, losses, checkpoint, device })
+        Ok(Self { trainer, data, losses, checkpoint, device, events: None })
+    }
+
+    /// Has every further step noted in an event file of TensorBoard in this folder.
+    ///
+    /// # Errors
+    /// If the file cannot be created.
+    pub fn note_events(&mut self, folder: &Path) -> Result<()> {
+        self.events = Some(Events::begin(folder, self.trainer.iteration)?);
+        Ok(())
     }
 
     /// Trains to the end of the schedule; `false` if the user interrupted, after a checkpoint.
@@ -165,9 +176,20 @@ impl Run {
         let (begun, first) = (Instant::now(), self.trainer.iteration);
         while self.trainer.iteration < total {
             let indices = batches.indices(self.trainer.iteration);
+            let (step_begun, mining) = (Instant::now(), self.trainer.settings.schedule.mining(self.trainer.iteration));
             let step = self.trainer.step(&cache.batch(&indices, &self.device)?)?;
             self.losses.push(step.loss);
             let done = self.trainer.iteration;
+            if let Some(events) = &mut self.events {
+                let values = [
+                    ("loss", step.loss),
+                    ("learning rate", step.learning_rate),
+                    ("gradient norm", step.gradient_norm),
+                    ("easy share", mining.rate),
+                    ("photos per second", indices.len() as f64 / step_begun.elapsed().as_secs_f64()),
+                ];
+                events.add(done, &values)?;
+            }
             progress.advance(1, || {
                 let photos = ((done - first) * indices.len()) as f64 / begun.elapsed().as_secs_f64();
                 format!("loss {:.4} · lr {:.2e} · {photos:.1} photos/s", recent_mean(&self.losses), step.learning_rate)

@@ -1,6 +1,9 @@
 //! The command line as a user meets it: the whole path on small generated photos, crashes, interrupts, and bad input.
 
+mod ablate;
+mod attention;
 mod bad_input;
+mod events;
 mod path;
 mod resume;
 mod workshop;

@@ -109,6 +109,24 @@ fn thresholds_are_set_again_from_other_good_photos() {
 }
 
 #[test]
+fn a_report_holds_the_table_and_nothing_from_elsewhere() {
+    let shop = Workshop::new();
+    shop.succeed(shop.train("model", "--iterations 2"));
+    shop.succeed(shop.command("evaluate @model @data --csv @m.csv --report @r.html --gallery 2"));
+    let (csv, html) =
+        (fs::read_to_string(shop.path("m.csv")).unwrap(), fs::read_to_string(shop.path("r.html")).unwrap());
+    for line in csv.lines().skip(1) {
+        let cells: String = line.split(',').skip(1).map(|cell| format!("<td>{cell}</td>")).collect();
+        assert!(html.contains(&cells), "{line}");
+    }
+    assert_eq!(html.matches("<figure class=\"shot\">").count(), 2 * 2);
+    assert!(!html.contains("<script") && !html.contains("http:") && !html.contains("https:"));
+    assert!(html.contains("default-src 'none'"));
+    let error = shop.refuse(shop.command("evaluate @model @data --report @data"));
+    assert!(error.contains("data is a folder"), "{error}");
+}
+
+#[test]
 fn a_class_is_trained_from_its_own_folder_and_evaluated_where_only_tests_are() {
     let shop = Workshop::new();
     let class = names(&shop.path("data"))[0].clone();

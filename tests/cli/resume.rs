@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::workshop::{Workshop, names};
 
 /// Waits until a run has written a checkpoint.
-fn wait_for_checkpoint(child: &mut Child, checkpoint: &Path) {
+pub fn wait_for_checkpoint(child: &mut Child, checkpoint: &Path) {
     let begun = Instant::now();
     while !checkpoint.exists() {
         assert!(begun.elapsed() < Duration::from_secs(120), "no checkpoint after two minutes");
@@ -16,7 +16,8 @@ fn wait_for_checkpoint(child: &mut Child, checkpoint: &Path) {
     }
 }
 
-fn start(mut command: Command) -> Child {
+/// Starts a command that says nothing.
+pub fn start(mut command: Command) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 

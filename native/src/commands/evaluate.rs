@@ -1,6 +1,7 @@
 //! `dinomaly evaluate`: a model and labelled photos → the seven metrics.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -8,8 +9,9 @@ use super::options::DeviceOption;
 use crate::atomic::{check_file, write_file};
 use crate::dataset::Dataset;
 use crate::detect::PhotoDetector;
-use crate::evaluate::evaluate;
+use crate::evaluate::evaluate_observed;
 use crate::model_dir;
+use crate::report::{Facts, Report, page};
 
 /// Arguments of `dinomaly evaluate`.
 #[derive(Clone, Debug, clap::Args)]
@@ -27,6 +29,12 @@ pub struct Args {
     /// Write the table as CSV, too
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Write a report to look at, too: one HTML file with the table, curves, histograms of scores and the worst photos
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Photos of a class in the report, those with the largest errors
+    #[arg(long, default_value_t = 24, value_name = "COUNT")]
+    gallery: usize,
     #[command(flatten)]
     device: DeviceOption,
 }
@@ -36,13 +44,21 @@ pub struct Args {
 /// # Errors
 /// One sentence naming the file that is missing or wrong.
 pub fn run(args: &Args) -> Result<()> {
-    for path in args.json.iter().chain(&args.csv) {
+    for path in args.json.iter().chain(&args.csv).chain(&args.report) {
         check_file(path)?;
     }
     let dataset = Dataset::open(&args.data, &args.classes)?;
     let model = model_dir::read(&args.model)?;
     let detector = PhotoDetector::new(&model, args.device.open()?)?;
-    let evaluation = evaluate(&detector, model.preprocessor.geometry, &dataset)?;
+    let mut report = args.report.as_ref().map(|_| Report::new(&model.calibration, args.gallery));
+    let (begun, mut reporting) = (Instant::now(), Duration::ZERO);
+    let evaluation = evaluate_observed(&detector, model.preprocessor.geometry, &dataset, &mut |class, found| {
+        let begun = Instant::now();
+        report.iter_mut().try_for_each(|report| report.add(class, found))?;
+        reporting += begun.elapsed();
+        Ok(())
+    })?;
+    let seconds = (begun.elapsed() - reporting).as_secs_f64();
     print!("{}", evaluation.table());
     if let Some(path) = &args.json {
         write_file(path, &serde_json::to_vec_pretty(&evaluation)?)?;
@@ -53,6 +69,10 @@ pub fn run(args: &Args) -> Result<()> {
             writer.write_record(&row)?;
         }
         write_file(path, &writer.into_inner()?)?;
+    }
+    if let Some((path, report)) = args.report.as_ref().zip(report) {
+        let facts = Facts { model: &model, data: &args.data, seconds };
+        write_file(path, page(&report, &evaluation, &facts)?.as_bytes())?;
     }
     Ok(())
 }

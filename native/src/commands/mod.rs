@@ -1,5 +1,7 @@
 //! The commands, one file each: arguments and flow; the work is done by the library's modules.
 
+pub mod ablate;
+pub mod attention;
 pub mod calibrate;
 pub mod demo;
 pub mod detect;

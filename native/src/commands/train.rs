@@ -21,7 +21,7 @@ use crate::{model_dir, publish};
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Folder of class folders that each hold train/good (MVTec-AD layout), or one such class folder
-    data: PathBuf,
+    pub(super) data: PathBuf,
     /// Checkpoint of a pretrained ViT: DINO, DINOv2 (.pth or .safetensors), timm or Hugging Face (.safetensors)
     #[arg(long, value_name = "FILE")]
     backbone: PathBuf,
@@ -33,7 +33,7 @@ pub struct Args {
     out: PathBuf,
     /// Train on these classes only
     #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
-    classes: Vec<String>,
+    pub(super) classes: Vec<String>,
     /// Side of the square that photos are resized to
     #[arg(long, default_value_t = 448)]
     resize: usize,
@@ -71,11 +71,14 @@ pub struct Args {
     /// Iterations between checkpoints
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     checkpoint_every: u32,
+    /// Write event files for TensorBoard to this folder, one for each start of the run
+    #[arg(long, value_name = "DIR")]
+    tensorboard: Option<PathBuf>,
     /// Discard the checkpoint of an unfinished run instead of going on with it
     #[arg(long)]
     restart: bool,
     #[command(flatten)]
-    device: DeviceOption,
+    pub(super) device: DeviceOption,
     #[command(flatten)]
     variant: VariantOptions,
 }
@@ -85,6 +88,14 @@ pub struct Args {
 /// # Errors
 /// One sentence naming what is wrong; everything up to the last checkpoint is kept.
 pub fn run(args: &Args) -> Result<()> {
+    train(args).map(drop)
+}
+
+/// [`run`], for commands of which training is a part; `false` if the user interrupted.
+///
+/// # Errors
+/// As there.
+pub fn train(args: &Args) -> Result<bool> {
     if !(0.0..1.0).contains(&args.holdout) {
         bail!("--holdout {} is outside 0..1", args.holdout);
     }
@@ -128,12 +139,15 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let data = split.fingerprint(&args.backbone, &preprocessor)?;
     let mut run = Run::begin(config, settings, data, checkpoint, device)?;
+    if let Some(folder) = &args.tensorboard {
+        run.note_events(folder)?;
+    }
     let finished = run.train(&encoder, &split, memory, &work, args.checkpoint_every as usize, &interrupt)?;
     if !finished {
         // Without a checkpoint in it the folder says nothing.
         let _ = std::fs::remove_dir(&work);
         println!("stopped after iteration {}; the same command goes on from there", run.iteration());
-        return Ok(());
+        return Ok(false);
     }
     let trained = publish::Trained {
         config: run.config(),
@@ -147,7 +161,7 @@ pub fn run(args: &Args) -> Result<()> {
     publish::publish(&args.out, trained, &dataset, &split)?;
     std::fs::remove_dir_all(&work).with_context(|| format!("{} cannot be removed", work.display()))?;
     println!("model written to {}", args.out.display());
-    Ok(())
+    Ok(true)
 }
 
 /// `MODEL.training` beside the model: checkpoint and feature cache of an unfinished run.

@@ -141,6 +141,28 @@ impl Ranking {
         best
     }
 
+    /// The receiver operating characteristic from (0, 0) to (1, 1): shares of normal and of anomalous scores at or above falling
+    /// thresholds, to be joined by straight lines (ties slope). The area below is [`Ranking::auroc`]; NaN without normal or
+    /// without anomalous scores.
+    pub fn roc(&self) -> impl Iterator<Item = (f64, f64)> {
+        let (normal, anomalous) = (self.normal.len() as f64, self.anomalous.len() as f64);
+        let corners = self.steps().flat_map(|s| {
+            [(s.false_positives - s.tied, s.true_positives - s.anomalous), (s.false_positives, s.true_positives)]
+        });
+        let all = (self.normal.len(), self.anomalous.len());
+        let corners = std::iter::once((0, 0)).chain(corners).chain([all]);
+        corners.map(move |(false_positives, true_positives)| {
+            (false_positives as f64 / normal, true_positives as f64 / anomalous)
+        })
+    }
+
+    /// Recall and precision at each distinct anomalous score, highest first. The curve is one of steps: each precision holds
+    /// from the recall before on, and the area below is [`Ranking::average_precision`].
+    pub fn precision_recall(&self) -> impl Iterator<Item = (f64, f64)> {
+        let anomalous = self.anomalous.len() as f64;
+        self.steps().map(move |s| (s.true_positives as f64 / anomalous, s.precision()))
+    }
+
     /// The distinct anomalous scores, highest first.
     fn steps(&self) -> impl Iterator<Item = Step> {
         let (mut true_positives, mut below) = (0, self.normal.len());
@@ -221,6 +243,23 @@ mod tests {
         // Precision 1 and recall ½ at 0.9, precision ½ and recall 1 at 0.1.
         let best = ranking(&[0.5, 0.6], &[0.1, 0.9]).f1_max();
         assert_eq!(best.threshold, 0.1);
+    }
+
+    #[test]
+    fn areas_below_the_curves_are_the_metrics() {
+        let r = ranking(&[0.1, 0.5, 0.8, 0.1, 0.3], &[0.5, 0.2, 0.9, 0.9, 0.1]);
+        let roc: Vec<_> = r.roc().collect();
+        assert_eq!((roc[0], roc[roc.len() - 1]), ((0.0, 0.0), (1.0, 1.0)));
+        let area: f64 = roc.windows(2).map(|p| (p[1].0 - p[0].0) * (p[0].1 + p[1].1) / 2.0).sum();
+        assert!((area - r.auroc().unwrap()).abs() < 1e-15, "{area}");
+        let mut before = 0.0;
+        let area: f64 = r.precision_recall().map(|(x, y)| (x - std::mem::replace(&mut before, x)) * y).sum();
+        assert!((area - r.average_precision()).abs() < 1e-15 && before == 1.0, "{area}");
+        // Half of the anomalous scores before the first normal one, which is above the others.
+        assert_eq!(
+            ranking(&[0.5], &[0.4, 0.6]).roc().collect::<Vec<_>>(),
+            [(0.0, 0.0), (0.0, 0.0), (0.0, 0.5), (1.0, 0.5), (1.0, 1.0), (1.0, 1.0)]
+        );
     }
 
     #[test]

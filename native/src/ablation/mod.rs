@@ -1,0 +1,119 @@
+//! Ablations: variants × seeds of one training, as the paper's tables compare them. [`plan`] says what is run, [`table`] what
+//! came out; here is what is kept of each run, so that a broken-off ablation goes on.
+
+pub mod plan;
+pub mod table;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::atomic::write_file;
+use crate::evaluate::Evaluation;
+
+/// One training and its evaluation: a variant with a seed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// Name of the variant.
+    pub variant: String,
+    /// Seed of the training.
+    pub seed: u64,
+    /// Folder of the photos.
+    pub data: PathBuf,
+    /// Options of `train` other than the seed, such as `--dropout=0`, in alphabetical order.
+    pub options: Vec<String>,
+    /// What the evaluation found; `None` until the cell is finished.
+    pub evaluation: Option<Evaluation>,
+}
+
+impl Cell {
+    /// `VARIANT-seed-N` in lower case, all else than letters and digits a hyphen: the cell's file and folder.
+    pub fn file_name(&self) -> String {
+        format!("{}-seed-{}", plan::plain(&self.variant), self.seed)
+    }
+
+    /// The folder of its model below an ablation's.
+    pub fn model(&self, folder: &Path) -> PathBuf {
+        folder.join("models").join(self.file_name())
+    }
+
+    fn file(&self, folder: &Path) -> PathBuf {
+        folder.join("cells").join(self.file_name() + ".json")
+    }
+
+    /// Takes over what an earlier run of the same cell left in an ablation's folder.
+    ///
+    /// # Errors
+    /// If what is there is damaged, or was begun with other settings: the sentence names the cell and a setting that differs.
+    pub fn take_over(&mut self, folder: &Path) -> Result<()> {
+        let file = self.file(folder);
+        if !file.exists() {
+            return Ok(());
+        }
+        let read = || -> Result<Self> { Ok(serde_json::from_slice(&std::fs::read(&file)?)?) };
+        let earlier =
+            read().with_context(|| format!("{} is damaged: delete it to begin the cell anew", file.display()))?;
+        if let Some(difference) = self.difference(&earlier) {
+            bail!(
+                "cell {} seed {} in {} was begun with other settings ({difference}): \
+                 name another --out, or delete {} and {} to begin it anew",
+                self.variant,
+                self.seed,
+                folder.display(),
+                file.display(),
+                self.model(folder).display(),
+            );
+        }
+        self.evaluation = earlier.evaluation;
+        Ok(())
+    }
+
+    /// Writes what is known of the cell to an ablation's folder.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        write_file(&self.file(folder), &serde_json::to_vec_pretty(self)?)
+    }
+
+    /// A setting that another run of the cell had otherwise.
+    fn difference(&self, earlier: &Self) -> Option<String> {
+        if self.data != earlier.data {
+            return Some(format!("photos of {}, now of {}", earlier.data.display(), self.data.display()));
+        }
+        let other = |options: &[String], than: &[String]| options.iter().find(|o| !than.contains(o)).cloned();
+        let (was, is) = (other(&earlier.options, &self.options), other(&self.options, &earlier.options));
+        let shown = |option: Option<String>| option.unwrap_or_else(|| "its default".into());
+        (was.is_some() || is.is_some()).then(|| format!("{}, now {}", shown(was), shown(is)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(options: &[&str]) -> Cell {
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        Cell { variant: "No noise!".into(), seed: 2, data: "photos".into(), options, evaluation: None }
+    }
+
+    #[test]
+    fn a_cell_goes_on_with_its_own_settings_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let take_over = |cell: &Cell| cell.clone().take_over(folder.path()).map_err(|e| e.to_string());
+        let usual = cell(&["--batch=4", "--dropout=0"]);
+        assert_eq!(usual.file_name(), "no-noise--seed-2");
+        take_over(&usual).unwrap();
+        usual.save(folder.path()).unwrap();
+        take_over(&usual).unwrap();
+        let error = take_over(&cell(&["--batch=4", "--dropout=0.1"])).unwrap_err();
+        assert!(error.contains("cell No noise! seed 2") && error.contains("--dropout=0, now --dropout=0.1"), "{error}");
+        let error = take_over(&cell(&["--batch=4"])).unwrap_err();
+        assert!(error.contains("--dropout=0, now its default"), "{error}");
+        let error = take_over(&Cell { data: "others".into(), ..usual.clone() }).unwrap_err();
+        assert!(error.contains("photos of photos, now of others"), "{error}");
+        std::fs::write(folder.path().join("cells/no-noise--seed-2.json"), "{").unwrap();
+        assert!(take_over(&usual).unwrap_err().contains("no-noise--seed-2.json is damaged"));
+    }
+}

@@ -1,0 +1,262 @@
+//! Where a decoder's patches look (the paper's Figure 3): softmax attention may settle on a few places, linear attention cannot,
+//! and spreads.
+//!
+//! The model is run as it is, on an executor that keeps what every attention is given.
+
+use std::cell::RefCell;
+
+use anyhow::{Result, bail};
+use candle_core::{Device, Tensor};
+use dinomaly_core::bundle::Model;
+use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::ops::{Linear, Neighbours, Norm, Ops, Then};
+use dinomaly_core::photo::Photo;
+use dinomaly_core::tensor::HostTensor;
+use rayon::prelude::*;
+
+/// One attention of one photo.
+#[derive(Clone, Debug)]
+pub struct Attention {
+    /// `[tokens, 3, heads, size]`.
+    qkv: Vec<f32>,
+    tokens: usize,
+    heads: usize,
+    linear: bool,
+    hidden: Option<Neighbours>,
+    /// Tokens before the first patch.
+    prefix: usize,
+}
+
+/// How far attention spreads over the patches: means over all heads and all patches as queries.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// Entropy of the weights of patches, as a share of that of equal weights: 0 looks at one place, 1 everywhere alike.
+    pub entropy: f64,
+    /// Mean distance between a patch and what it looks at, in patches.
+    pub distance: f64,
+}
+
+/// The attention of every decoder block on a photo, first block first.
+///
+/// # Errors
+/// If the decoder has no attention, or the device fails.
+pub fn of_decoder(model: &Model, photo: &Photo, device: Device) -> Result<Vec<Attention>> {
+    let (config, grid) = (&model.config, model.grid());
+    let patch = config.encoder.patch_size;
+    let recorder = Recorder { ops: Candle::infer(device), seen: RefCell::default() };
+    let dinomaly = model.weights.dinomaly(&recorder, config, grid)?;
+    let patches = model.preprocessor.patches(photo, patch);
+    let patches = recorder.upload(&HostTensor::f32([1, grid * grid, 3 * patch * patch], patches)?)?;
+    dinomaly.distances(&recorder, &patches)?;
+    // The encoder's come first.
+    let decoder = recorder.seen.into_inner().split_off(config.encoder_blocks_run());
+    if decoder.len() != config.decoder.num_hidden_layers {
+        bail!("the decoder of model {} is made of convolutions: it has no attention", model.name);
+    }
+    let prefix = config.kept_prefix_tokens();
+    Ok(decoder.into_iter().map(|attention| Attention { prefix, ..attention }).collect())
+}
+
+impl Attention {
+    /// Attention heads.
+    pub fn heads(&self) -> usize {
+        self.heads
+    }
+
+    /// Patches, on a square grid.
+    pub fn patches(&self) -> usize {
+        self.tokens - self.prefix
+    }
+
+    /// What a patch gives to each token with a head: `[tokens]`, class and register tokens first. The weights' sum is 1, or less
+    /// where a softmax has hidden neighbours, as in the model.
+    pub fn weights(&self, head: usize, patch: usize) -> Vec<f32> {
+        let query = self.prefix + patch;
+        let (q, size) = (self.part(0, head, query), self.qkv.len() / (3 * self.tokens * self.heads));
+        let product = |key: usize| -> f32 {
+            let k = self.part(1, head, key);
+            match self.linear {
+                true => q.iter().zip(k).map(|(&q, &k)| phi(q) * phi(k)).sum(),
+                false => q.iter().zip(k).map(|(q, k)| q * k).sum::<f32>() / (size as f32).sqrt(),
+            }
+        };
+        let mut weights: Vec<f32> = (0..self.tokens).map(product).collect();
+        let largest = weights.iter().copied().fold(f32::MIN, f32::max);
+        if !self.linear {
+            weights.iter_mut().for_each(|weight| *weight = (*weight - largest).exp());
+        }
+        let sum: f32 = weights.iter().sum();
+        if let Some(hidden) = self.hidden {
+            let grid = self.patches().isqrt();
+            let keys = weights.iter_mut().enumerate();
+            keys.filter(|(key, _)| hidden.hides(grid, query, *key)).for_each(|(_, weight)| *weight = 0.0);
+        }
+        // Hidden keys count in the sum of a softmax and not in that of linear attention.
+        let sum = if self.linear { weights.iter().sum() } else { sum };
+        weights.iter_mut().for_each(|weight| *weight /= sum);
+        weights
+    }
+
+    /// What a patch gives to the patches `[patches]`: the mean over heads, or with one head alone.
+    pub fn to_patches(&self, head: Option<usize>, patch: usize) -> Vec<f32> {
+        let heads = head.map_or(0..self.heads, |head| head..head + 1);
+        let share = 1.0 / heads.len() as f32;
+        let mut mean = vec![0.0; self.patches()];
+        for head in heads {
+            let weights = self.weights(head, patch);
+            mean.iter_mut().zip(&weights[self.prefix..]).for_each(|(mean, weight)| *mean += share * weight);
+        }
+        mean
+    }
+
+    /// How far this attention spreads.
+    pub fn spread(&self) -> Spread {
+        let patches = self.patches();
+        let of_query = |patch: usize| {
+            let spreads = (0..self.heads).map(|head| spread(&self.weights(head, patch)[self.prefix..], patch));
+            spreads.fold((0.0, 0.0), |sum, one| (sum.0 + one.entropy, sum.1 + one.distance))
+        };
+        let sum = (0..patches).into_par_iter().map(of_query).reduce(|| (0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
+        let count = (patches * self.heads) as f64;
+        Spread { entropy: sum.0 / count, distance: sum.1 / count }
+    }
+
+    /// q, k or v (0, 1, 2) of a token in a head.
+    fn part(&self, part: usize, head: usize, token: usize) -> &[f32] {
+        let size = self.qkv.len() / (3 * self.tokens * self.heads);
+        &self.qkv[((token * 3 + part) * self.heads + head) * size..][..size]
+    }
+}
+
+/// `elu + 1`.
+fn phi(x: f32) -> f32 {
+    if x > 0.0 { x + 1.0 } else { x.exp() }
+}
+
+/// Of one query's weights, made to sum to 1.
+fn spread(weights: &[f32], query: usize) -> Spread {
+    let (grid, sum) = (weights.len().isqrt(), weights.iter().map(|&weight| f64::from(weight)).sum::<f64>());
+    let (mut entropy, mut distance) = (0.0, 0.0);
+    for (key, &weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
+        let weight = f64::from(weight) / sum;
+        let apart = |a: usize, b: usize| a.abs_diff(b) as f64;
+        entropy -= weight * weight.ln();
+        distance += weight * apart(key / grid, query / grid).hypot(apart(key % grid, query % grid));
+    }
+    Spread { entropy: entropy / (weights.len() as f64).ln(), distance }
+}
+
+/// candle, with a memory of all attentions.
+struct Recorder {
+    ops: Candle<'static>,
+    seen: RefCell<Vec<Attention>>,
+}
+
+impl Recorder {
+    fn note(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>, linear: bool) -> dinomaly_core::Result<()> {
+        let attention = Attention { qkv: self.ops.read(qkv)?, tokens: qkv.dim(1)?, heads, linear, hidden, prefix: 0 };
+        self.seen.borrow_mut().push(attention);
+        Ok(())
+    }
+}
+
+impl Ops for Recorder {
+    type Tensor = Tensor;
+
+    fn attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> dinomaly_core::Result<Tensor> {
+        self.note(qkv, heads, hidden, false)?;
+        self.ops.attention(qkv, heads, hidden)
+    }
+
+    fn linear_attention(
+        &self,
+        qkv: &Tensor,
+        heads: usize,
+        hidden: Option<Neighbours>,
+    ) -> dinomaly_core::Result<Tensor> {
+        self.note(qkv, heads, hidden, true)?;
+        self.ops.linear_attention(qkv, heads, hidden)
+    }
+
+    fn upload(&self, tensor: &HostTensor) -> dinomaly_core::Result<Tensor> {
+        self.ops.upload(tensor)
+    }
+
+    fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> dinomaly_core::Result<Tensor> {
+        self.ops.linear(x, layer, then)
+    }
+
+    fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> dinomaly_core::Result<Tensor> {
+        self.ops.layer_norm(x, norm)
+    }
+
+    fn depthwise_conv(&self, x: &Tensor, weight: &Tensor) -> dinomaly_core::Result<Tensor> {
+        self.ops.depthwise_conv(x, weight)
+    }
+
+    fn embed(&self, patches: &Tensor, prefix: &Tensor, positions: &Tensor) -> dinomaly_core::Result<Tensor> {
+        self.ops.embed(patches, prefix, positions)
+    }
+
+    fn drop_tokens(&self, x: &Tensor, first: usize) -> dinomaly_core::Result<Tensor> {
+        self.ops.drop_tokens(x, first)
+    }
+
+    fn concatenate(&self, xs: &[Tensor]) -> dinomaly_core::Result<Tensor> {
+        self.ops.concatenate(xs)
+    }
+
+    fn mean(&self, xs: &[Tensor]) -> dinomaly_core::Result<Tensor> {
+        self.ops.mean(xs)
+    }
+
+    fn cosine_distance(&self, a: &Tensor, b: &Tensor) -> dinomaly_core::Result<Tensor> {
+        self.ops.cosine_distance(a, b)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The weights, applied to the values, must give what the executor makes of the same queries, keys and values.
+    #[test]
+    fn weights_are_those_of_the_executor() {
+        let (prefix, patches, heads, size) = (2, 9, 3, 4);
+        let (tokens, channels) = (prefix + patches, heads * size);
+        let values: Vec<f32> = (0..tokens * 3 * channels).map(|i| ((i * 37 % 101) as f32 / 50.0 - 1.0) * 2.0).collect();
+        let qkv = Tensor::from_vec(values, (1, tokens, 3 * channels), &Device::Cpu).unwrap();
+        for hidden in [None, Some(Neighbours { prefix, reach: 1 })] {
+            let recorder = Recorder { ops: Candle::infer(Device::Cpu), seen: RefCell::default() };
+            let softmax = recorder.attention(&qkv, heads, hidden).unwrap();
+            let linear = recorder.linear_attention(&qkv, heads, hidden).unwrap();
+            for (attention, output) in recorder.seen.into_inner().into_iter().zip([softmax, linear]) {
+                let attention = Attention { prefix, ..attention };
+                let output = output.to_vec3::<f32>().unwrap().remove(0);
+                for (head, patch) in (0..heads).flat_map(|head| (0..patches).map(move |patch| (head, patch))) {
+                    let weights = attention.weights(head, patch);
+                    for channel in 0..size {
+                        let of = |key: usize| weights[key] * attention.part(2, head, key)[channel];
+                        let mixed: f32 = (0..tokens).map(of).sum();
+                        let expected = output[prefix + patch][head * size + channel];
+                        assert!((mixed - expected).abs() < 1e-5, "{hidden:?}: {mixed}, expected {expected}");
+                    }
+                }
+                let mean = attention.to_patches(None, 4);
+                let sum: f32 = (0..heads).map(|head| attention.to_patches(Some(head), 4)[7]).sum();
+                assert!(mean.len() == patches && (mean[7] - sum / heads as f32).abs() < 1e-7);
+            }
+        }
+    }
+
+    #[test]
+    fn a_spread_is_least_at_one_place_and_largest_everywhere() {
+        let mut one = [0.0; 9];
+        one[8] = 0.2;
+        let found = spread(&one, 0);
+        assert!(found.entropy.abs() < 1e-12 && (found.distance - 8f64.sqrt()).abs() < 1e-12, "{found:?}");
+        let found = spread(&[0.1; 9], 4);
+        let expected = (4.0 + 4.0 * 2f64.sqrt()) / 9.0;
+        assert!((found.entropy - 1.0).abs() < 1e-12 && (found.distance - expected).abs() < 1e-7, "{found:?}");
+    }
+}

@@ -1,0 +1,134 @@
+//! Ablations: broken off, gone on with, and the numbers in their tables.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use dinomaly::ablation::Cell;
+
+use crate::resume::{start, wait_for_checkpoint};
+use crate::workshop::{Workshop, names};
+
+const PLAN: &str = r#"
+backbone = "nowhere.safetensors"
+resize = 72
+crop = 64
+batch = 4
+iterations = 30
+checkpoint-every = 2
+seeds = [1, 2]
+
+[[variant]]
+name = "default"
+
+[[variant]]
+name = "bare: no noise, softmax"
+dropout = 0
+decoder = "softmax"
+groups = 1
+mining-rate = 0
+"#;
+
+fn ablate(shop: &Workshop, plan: &str, out: &str) -> Command {
+    fs::write(shop.path("plan.toml"), plan).unwrap();
+    shop.command(&format!("ablate @plan.toml --data @data --backbone @encoder.safetensors --out @{out}"))
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+#[test]
+fn a_killed_and_an_interrupted_ablation_ends_in_the_same_table() {
+    let shop = Workshop::new();
+    let text = shop.succeed(ablate(&shop, PLAN, "unbroken"));
+    assert!(text.contains("cell 4 of 4: bare: no noise, softmax seed 2"), "{text}");
+
+    let begin = || start(ablate(&shop, PLAN, "broken"));
+    let checkpoint = |cell: &str| shop.path(&format!("broken/models/{cell}.training/checkpoint.safetensors"));
+    let mut child = begin();
+    wait_for_checkpoint(&mut child, &checkpoint("bare--no-noise--softmax-seed-1"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let finished = read(&shop.path("broken/cells/default-seed-1.json"));
+    #[cfg(unix)]
+    {
+        let mut child = begin();
+        wait_for_checkpoint(&mut child, &checkpoint("default-seed-2"));
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        assert!(child.wait().unwrap().success(), "Ctrl-C is a clean end");
+        assert!(checkpoint("default-seed-2").exists());
+        assert!(read(&shop.path("broken/table.md")).contains("| bare: no noise, softmax | 1 |"));
+    }
+    let text = shop.succeed(ablate(&shop, PLAN, "broken"));
+    assert!(text.contains("resuming after iteration") && !text.contains("cell 1 of 4"), "{text}");
+    assert_eq!(read(&shop.path("broken/cells/default-seed-1.json")), finished);
+    for file in ["table.md", "table.csv"] {
+        assert_eq!(
+            read(&shop.path(&format!("unbroken/{file}"))),
+            read(&shop.path(&format!("broken/{file}"))),
+            "{file}"
+        );
+    }
+    assert_eq!(names(&shop.path("broken/models")), names(&shop.path("unbroken/models")), "no working folder stays");
+    let text = shop.succeed(ablate(&shop, PLAN, "broken"));
+    assert!(!text.contains("cell ") && text.contains("±"), "all is done: {text}");
+}
+
+#[test]
+fn the_table_holds_mean_and_deviation_of_the_cells() {
+    let shop = Workshop::new();
+    let printed = shop.succeed(ablate(&shop, &PLAN.replace("iterations = 30", "iterations = 4"), "out"));
+    let (markdown, csv) = (read(&shop.path("out/table.md")), read(&shop.path("out/table.csv")));
+    let mut csv = csv::Reader::from_reader(csv.as_bytes());
+    let lines: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
+    assert_eq!(lines.len(), 2 * 3, "two variants; the mean and two classes");
+    for (variant, file) in [("default", "default"), ("bare: no noise, softmax", "bare--no-noise--softmax")] {
+        let cells: [Cell; 2] = [1, 2].map(|seed| {
+            let cell: Cell =
+                serde_json::from_str(&read(&shop.path(&format!("out/cells/{file}-seed-{seed}.json")))).unwrap();
+            assert_eq!((cell.variant.as_str(), cell.seed), (variant, seed));
+            cell
+        });
+        let means = cells.each_ref().map(|cell| cell.evaluation.as_ref().unwrap().mean.values());
+        let line = lines.iter().find(|line| line[0] == *variant && line[1] == *"mean").unwrap();
+        let mut row = format!("| {variant} | 2 ");
+        for metric in 0..7 {
+            let [a, b] = means.map(|values| 100.0 * values[metric].unwrap());
+            // Of two values: the half of their sum, and their distance over the root of two.
+            let (mean, std) = ((a + b) / 2.0, (a - b).abs() / 2f64.sqrt());
+            assert!((line[3 + 2 * metric].parse::<f64>().unwrap() - mean).abs() < 1e-4, "{line:?}");
+            assert!((line[4 + 2 * metric].parse::<f64>().unwrap() - std).abs() < 1e-4, "{line:?}");
+            row += &format!("| {mean:.2} ± {std:.2} ");
+        }
+        assert!(markdown.contains(&row), "no {row} in {markdown}");
+        assert!(printed.lines().any(|line| line.starts_with(variant) && line.contains(" ± ")), "{printed}");
+    }
+    let model = shop.succeed(shop.command("inspect @out/models/bare--no-noise--softmax-seed-2"));
+    assert!(model.to_lowercase().contains("softmax"), "{model}");
+}
+
+#[test]
+fn what_a_plan_cannot_say_is_named_before_any_training() {
+    let shop = Workshop::new();
+    for (plan, expected) in [
+        (PLAN.replace("dropout = 0", "droput = 0"), "variant bare: no noise, softmax: train has no option --droput"),
+        (PLAN.replace("batch = 4", "batches = 4"), "variant default: train has no option --batches"),
+        (PLAN.replace("\"softmax\"", "\"hard\""), "invalid value 'hard' for '--decoder <KIND>'"),
+        (PLAN.replace("iterations = 30", "tensorboard = 'x'"), "tensorboard is not for a plan to say"),
+        (PLAN.replace("[[variant]]", "[[variants]]"), "plan.toml cannot be used: it holds no [[variant]]"),
+    ] {
+        let error = shop.refuse(ablate(&shop, &plan, "out"));
+        assert!(error.contains("plan plan.toml cannot be used") && error.contains(expected), "{error}");
+        assert!(!shop.path("out/models").exists() && !shop.path("out/cells").exists());
+    }
+    let error = shop.refuse(shop.command("ablate @none.toml --out @out"));
+    assert!(error.contains("plan none.toml cannot be read"), "{error}");
+    let few = PLAN.replace("iterations = 30", "iterations = 2");
+    shop.succeed(ablate(&shop, &few, "out"));
+    let error = shop.refuse(ablate(&shop, &few.replace("batch = 4", "batch = 5"), "out"));
+    assert!(
+        error.contains("cell default seed 1 in out was begun with other settings (--batch=4, now --batch=5)"),
+        "{error}"
+    );
+}
