@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use dinomaly_core::preprocess::{Geometry, Preprocessor};
 
-use super::options::{DeviceOption, parse_bytes, parse_colours};
+use super::options::{DeviceOption, LayoutOption, parse_bytes, parse_colours};
 use super::variant::VariantOptions;
 use crate::backbone;
 use crate::dataset::Dataset;
@@ -19,8 +19,10 @@ use crate::{model_dir, publish};
 /// Arguments of `dinomaly train`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Folder of class folders that each hold train/good (MVTec-AD layout), or one such class folder
+    /// Data set (MVTec-AD, VisA, Real-IAD, …, see --layout), one of its class folders, or a folder of photos of good parts
     data: PathBuf,
+    #[command(flatten)]
+    layout: LayoutOption,
     /// Checkpoint of a pretrained ViT: DINO, DINOv2 (.pth or .safetensors), timm or Hugging Face (.safetensors)
     #[arg(long, value_name = "FILE")]
     backbone: PathBuf,
@@ -87,7 +89,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let memory = parse_bytes(&args.cache_memory)?;
     model_dir::check_target(&args.out)?;
-    let dataset = Dataset::open_for_training(&args.data, &args.classes)?;
+    let dataset = Dataset::open_for_training(args.layout.layout, &args.data, &args.classes)?;
     let device = args.device.open()?;
     let backbone = backbone::read(&args.backbone, args.heads)?;
     let config = args.variant.model(backbone.config.clone())?;
