@@ -19,6 +19,8 @@ enum Command {
     Train(commands::train::Args),
     /// Compute the seven metrics of a model on labelled photos
     Evaluate(commands::evaluate::Args),
+    /// Look at a data set before training on it
+    Data(commands::data::Args),
     /// Find defects on photos: scores as CSV or JSON, heatmaps as PNG
     Detect(commands::detect::Args),
     /// Make a model smaller: int8 weights
@@ -46,6 +48,7 @@ impl Cli {
         match self.command {
             Command::Train(args) => commands::train::run(&args),
             Command::Evaluate(args) => commands::evaluate::run(&args),
+            Command::Data(args) => commands::data::run(&args),
             Command::Detect(args) => commands::detect::run(&args),
             Command::Quantize(args) => commands::quantize::run(&args),
             Command::Distill(args) => commands::distill::run(&args),

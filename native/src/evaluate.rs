@@ -93,23 +93,19 @@ fn evaluate_class(
         mask: Option<Vec<bool>>,
     }
     let paths: Vec<PathBuf> = class.test.iter().map(|photo| photo.path.clone()).collect();
-    let labels: Vec<bool> = class.test.iter().map(|photo| photo.defect.is_some()).collect();
-    let defective = labels.iter().filter(|&&label| label).count();
-    let masked = defective == 0 || has_masks(class);
-    let mut found = Vec::with_capacity(if masked { paths.len() } else { 0 });
-    let mut scores = Vec::with_capacity(paths.len());
+    let mut found = Vec::with_capacity(paths.len());
     detector.detect(&paths, |i, result| {
         let (photo, detection) = result?;
-        scores.push(detection.score);
-        if masked {
-            let side = detection.map.side;
-            let mask = class.test[i].ground_truth((photo.width, photo.height))?.map(|mask| geometry.mask(&mask, side));
-            found.push(Found { map: detection.map, score: detection.score, mask });
-        }
+        let side = detection.map.side;
+        let mask = class.test[i].ground_truth((photo.width, photo.height))?.map(|mask| geometry.mask(&mask, side));
+        found.push(Found { map: detection.map, score: detection.score, mask });
         progress.advance(1, String::new);
         Ok(())
     })?;
-    let metrics = if masked {
+    let labels: Vec<bool> = class.test.iter().map(|photo| photo.defect.is_some()).collect();
+    let scores: Vec<f32> = found.iter().map(|found| found.score).collect();
+    let defective = labels.iter().filter(|&&label| label).count();
+    let metrics = if defective == 0 || has_masks(class) {
         let samples: Vec<Sample<'_>> = found
             .iter()
             .zip(&labels)

@@ -1,6 +1,6 @@
 //! Train, evaluate, quantize and publish Dinomaly anomaly detectors.
 //!
-//! Good photos → model, in the order of the files: [`dataset`] lists photos, [`backbone`] reads a pretrained encoder,
+//! Good photos → model, in the order of the files: [`dataset`] lists photos and [`check`] looks at them, [`backbone`] reads a pretrained encoder,
 //! [`encode`] runs it once a photo into [`features`], [`head`] is what is trained, [`run`] steps [`train`] with [`loss`],
 //! [`noise`], [`schedule`] and [`optimizer`], [`checkpoint`] survives crashes, [`publish`] writes the model through
 //! [`model_dir`]. Photos → results: [`detect`], [`evaluate`]. Large encoder → small one: [`distill`] in a [`subspace`] with [`muon`] on pictures of
@@ -9,6 +9,7 @@
 pub mod allocator;
 pub mod atomic;
 pub mod backbone;
+pub mod check;
 pub mod checkpoint;
 pub mod cli;
 pub mod commands;

@@ -1,0 +1,87 @@
+//! Data sets in other layouts than the generator's, and `data check`.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::workshop::{Workshop, names};
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    fs::copy(from, to).unwrap();
+}
+
+#[test]
+fn data_is_checked_before_training() {
+    let shop = Workshop::new();
+    let class = names(&shop.path("data"))[0].clone();
+    let text = shop.succeed(shop.command("data check @data"));
+    assert!(text.starts_with("layout mvtec\n") && text.ends_with("\n0 errors, 0 warnings, 0 notes\n"), "{text}");
+    let row = text.lines().find(|line| line.starts_with(&class)).unwrap();
+    assert!(row.contains("64 × 64") && row.contains("PNG"), "{row}");
+    let good = shop.path(&format!("data/{class}/train/good/000.png"));
+    copy(&good, &shop.path(&format!("data/{class}/test/good/000.png")));
+    assert_eq!(shop.refuse(shop.command("data check @data")), "dinomaly: data has 1 error");
+    let output = shop.command("data check @data --json").output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let finding = &report["findings"][0];
+    assert_eq!((&finding["severity"], &finding["class"]), (&json!("error"), &json!(class)));
+    assert!(finding["files"][0].as_str().unwrap().contains(" = "), "{finding}");
+    let error = shop.refuse(shop.command("data check @data --layout visa"));
+    assert_eq!(error, format!("dinomaly: {} has not the layout visa: split_csv/1cls.csv", "data"));
+}
+
+#[test]
+fn a_class_without_masks_has_image_metrics() {
+    let shop = Workshop::new();
+    shop.succeed(shop.train("model", "--iterations 2"));
+    let class = names(&shop.path("data"))[0].clone();
+    fs::remove_dir_all(shop.path(&format!("data/{class}/ground_truth"))).unwrap();
+    let text = shop.succeed(shop.command("evaluate @model @data --json @m.json"));
+    assert!(text.contains(&format!("{class}: pixel metrics are left out: there is not one mask")), "{text}");
+    assert!(text.contains("mean: AUPRO is defined in 1 of 2 classes"), "{text}");
+    let row = text.lines().find(|line| line.starts_with(&class)).unwrap();
+    assert_eq!(row.split_whitespace().filter(|cell| *cell == "–").count(), 4, "{row}");
+    let metrics: Value = serde_json::from_slice(&fs::read(shop.path("m.json")).unwrap()).unwrap();
+    assert!(
+        metrics["classes"][0]["metrics"]["i_auroc"].is_f64() && metrics["classes"][0]["metrics"]["aupro"].is_null()
+    );
+}
+
+#[test]
+fn parts_with_several_views_have_metrics_of_their_own() {
+    let shop = Workshop::new();
+    shop.succeed(shop.train("model", "--iterations 2"));
+    let class = names(&shop.path("data"))[0].clone();
+    let source = shop.path(&format!("data/{class}"));
+    let kind = names(&source.join("ground_truth"))[0].clone();
+    let target = shop.path("real/realiad_256/toy");
+    let mut test = Vec::new();
+    for i in 0..2 {
+        for view in 1..=2 {
+            let name = format!("OK/S{i:04}/toy_C{view}.png");
+            copy(&source.join(format!("test/good/{:03}.png", i + view - 1)), &target.join(&name));
+            test.push(json!({"anomaly_class": "OK", "image_path": name, "mask_path": null}));
+        }
+    }
+    let (photo, mask) = ("NG/AK/S0000/toy_C1.png", "NG/AK/S0000/toy_C1_mask.png");
+    copy(&source.join(format!("test/{kind}/000.png")), &target.join(photo));
+    copy(&source.join(format!("ground_truth/{kind}/000_mask.png")), &target.join(mask));
+    test.push(json!({"anomaly_class": "AK", "image_path": photo, "mask_path": mask}));
+    let list = json!({"meta": {"prefix": "toy/", "normal_class": "OK"}, "train": [], "test": test});
+    fs::create_dir_all(shop.path("real/realiad_jsons")).unwrap();
+    fs::write(shop.path("real/realiad_jsons/toy.json"), list.to_string()).unwrap();
+    let text = shop.succeed(shop.command("evaluate @model @real"));
+    let cells = |start: &str| -> Vec<String> {
+        let line = text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {text}"));
+        line[start.len()..].split_whitespace().map(Into::into).collect()
+    };
+    assert_eq!(cells("toy  ")[..2], ["4", "1"]);
+    assert_eq!(cells("toy by part")[..2], ["2", "1"]);
+    assert_eq!(cells("mean by part").len(), 9);
+    assert_eq!(cells("toy by part")[5..], ["–"; 4]);
+    fs::remove_file(shop.path(&format!("real/realiad_256/toy/{photo}"))).unwrap();
+    let error = shop.refuse(shop.command("evaluate @model @real"));
+    assert!(error.contains("photo real/realiad_256/toy/NG/AK/S0000/toy_C1.png is missing"), "{error}");
+}
