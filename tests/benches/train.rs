@@ -37,7 +37,13 @@ fn steps(criterion: &mut Criterion<Flops>) {
         let features = Features { groups: config.groups.iter().map(|_| features()).collect(), fused: features() };
         let head = TrainableHead::fresh(&config, 1, &Device::Cpu).unwrap();
         let operations = 3 * 2 * BATCH as u64 * macs(&config, GRID).head;
-        let settings = Settings { batch: BATCH, seed: 1, schedule: Schedule::official(10_000), gradient_clip: 0.1 };
+        let settings = Settings {
+            batch: BATCH,
+            seed: 1,
+            schedule: Schedule::official(10_000),
+            gradient_clip: 0.1,
+            optimizer_eps: 1e-10,
+        };
         let mut trainer = Trainer::new(config, settings, head, Device::Cpu).unwrap();
         group.throughput(Throughput::Elements(operations));
         group.bench_function(BenchmarkId::new(name, format!("{BATCH}x{tokens}x{width}")), |b| {

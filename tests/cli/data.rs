@@ -17,19 +17,45 @@ fn data_is_checked_before_training() {
     let shop = Workshop::new();
     let class = names(&shop.path("data"))[0].clone();
     let text = shop.succeed(shop.command("data check @data"));
-    assert!(text.starts_with("layout mvtec\n") && text.ends_with("\n0 errors, 0 warnings, 0 notes\n"), "{text}");
+    assert!(text.starts_with("layout mvtec\n") && text.ends_with("\nerrors: 0, warnings: 0, notes: 0\n"), "{text}");
     let row = text.lines().find(|line| line.starts_with(&class)).unwrap();
     assert!(row.contains("64 × 64") && row.contains("PNG"), "{row}");
     let good = shop.path(&format!("data/{class}/train/good/000.png"));
     copy(&good, &shop.path(&format!("data/{class}/test/good/000.png")));
-    assert_eq!(shop.refuse(shop.command("data check @data")), "dinomaly: data has 1 error");
+    assert_eq!(shop.refuse(shop.command("data check @data")), "dinomaly: errors in data: 1");
     let output = shop.command("data check @data --json").output().unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let finding = &report["findings"][0];
     assert_eq!((&finding["severity"], &finding["class"]), (&json!("error"), &json!(class)));
     assert!(finding["files"][0].as_str().unwrap().contains(" = "), "{finding}");
     let error = shop.refuse(shop.command("data check @data --layout visa"));
-    assert_eq!(error, format!("dinomaly: {} has not the layout visa: split_csv/1cls.csv", "data"));
+    assert!(error.starts_with("dinomaly: data does not have the layout visa (it holds "), "{error}");
+    assert!(error.ends_with("): no split_csv/1cls.csv"), "{error}");
+}
+
+#[test]
+fn a_folder_of_photos_is_enough_to_train() {
+    let shop = Workshop::new();
+    let class = names(&shop.path("data"))[0].clone();
+    for name in names(&shop.path(&format!("data/{class}/train/good"))) {
+        copy(&shop.path(&format!("data/{class}/train/good/{name}")), &shop.path(&format!("parts/{name}")));
+    }
+    let train = "train @parts --backbone @encoder.safetensors --out @model --crop 64 --batch 4 --iterations 4 --preset mvtec --resize 72";
+    let text = shop.succeed(shop.command(train));
+    let preset = text.lines().find(|line| line.starts_with("preset mvtec (dinomaly_mvtec_uni.py): ")).unwrap();
+    assert!(preset.contains("dropout 0.2") && !preset.contains("iterations"), "{preset}");
+    assert!(text.contains("given instead of the preset's: iterations, resize, crop, batch"), "{text}");
+    assert!(shop.succeed(shop.command("inspect @model")).contains("parts"));
+    let other = train.replace("@model", "@other") + " --optimizer-eps 1";
+    shop.succeed(shop.command(&other));
+    let head = |model: &str| {
+        let file = names(&shop.path(model)).into_iter().find(|name| name.starts_with("head-")).unwrap();
+        fs::read(shop.path(model).join(file)).unwrap()
+    };
+    assert!(head("model") != head("other"), "the optimiser does not know its epsilon");
+    let two = "train @data --backbone @encoder.safetensors --out @b --preset visa-separate --resize 64 --crop 64";
+    let error = shop.refuse(shop.command(two));
+    assert!(error.contains("here are 2 classes: choose one with --classes"), "{error}");
 }
 
 #[test]

@@ -31,19 +31,18 @@ pub(super) fn findings(layout: Layout, class: &Class, files: &Files) -> Vec<Find
         let empty = defective.iter().filter(|photo| !photo.masks.is_empty() && photo.masks.iter().all(is_black));
         let empty: Vec<PathBuf> = empty.map(|photo| photo.masks[0].clone()).collect();
         if !empty.is_empty() {
-            say(Severity::Warning, format!("{} defective photos have masks that show no defect", empty.len()), empty);
+            say(Severity::Warning, "masks that show no defect".into(), empty);
         }
         let strangers = defective.iter().filter(|photo| photo.masks.iter().any(|mask| !is_named_after(mask, photo)));
         let strangers: Vec<PathBuf> = strangers.map(|photo| photo.masks[0].clone()).collect();
         if !strangers.is_empty() {
-            let problem =
-                format!("{} masks are not called as photos are, and were given to them in order", strangers.len());
-            say(Severity::Warning, problem, strangers);
+            let problem = "masks that are not called as photos are, and were given to them in order";
+            say(Severity::Warning, problem.into(), strangers);
         }
     }
     let orphans = orphans(layout, class);
     if !orphans.is_empty() {
-        say(Severity::Warning, format!("{} masks belong to no photo", orphans.len()), orphans);
+        say(Severity::Warning, "masks that belong to no photo".into(), orphans);
     }
     findings
 }
@@ -106,8 +105,8 @@ mod tests {
             [
                 "error    nut: mask nut/ground_truth/cut/0_mask.png is 12 × 16 pixels, its photo 16 × 12",
                 "error    nut: mask nut/ground_truth/cut/2_mask.png of photo nut/test/cut/2.png is missing",
-                "warning  nut: 1 defective photos have masks that show no defect: nut/ground_truth/cut/1_mask.png",
-                "warning  nut: 1 masks belong to no photo: nut/ground_truth/bent/9_mask.png",
+                "warning  nut: masks that show no defect: nut/ground_truth/cut/1_mask.png",
+                "warning  nut: masks that belong to no photo: nut/ground_truth/bent/9_mask.png",
             ]
         );
         fs::write(root.path("nut/ground_truth/cut/2_mask.png"), "").unwrap();
@@ -122,7 +121,7 @@ mod tests {
             let mask = |name: &str| root.path(&format!("nut/ground_truth/cut/{name}.png"));
             fs::rename(mask(&format!("{i}_mask")), mask(&format!("label{i}"))).unwrap();
         }
-        let expected = "warning  nut: 2 masks are not called as photos are, and were given to them in order: \
+        let expected = "warning  nut: masks that are not called as photos are, and were given to them in order: \
                         nut/ground_truth/cut/label0.png, nut/ground_truth/cut/label1.png";
         assert_eq!(root.findings(), [expected]);
         fs::remove_dir_all(root.path("nut/ground_truth")).unwrap();

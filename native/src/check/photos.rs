@@ -23,7 +23,7 @@ fn counts(layout: Layout, class: &Class) -> Vec<Finding> {
         few if few < 2 * HELD_OUT => say(
             Severity::Warning,
             format!(
-                "{few} good photos to train on: from {} on, {HELD_OUT} can be held out for a threshold",
+                "good photos to train on: {few}; from {} on, {HELD_OUT} can be held out for a threshold",
                 2 * HELD_OUT
             ),
         ),
@@ -68,8 +68,7 @@ fn sizes(class: &Class, files: &Files) -> Vec<Finding> {
         return Vec::new();
     }
     if (all - others.len()) as f64 >= NEARLY_ALL * all as f64 {
-        let problem =
-            format!("{} of {all} photos are not of {width} × {height} pixels as the others are", others.len());
+        let problem = format!("{} of {all} photos: not of {width} × {height} pixels as the others are", others.len());
         return vec![Finding::of(class, Severity::Warning, problem, others)];
     }
     let problem =
@@ -83,6 +82,7 @@ fn colours(class: &Class, files: &Files) -> Vec<Finding> {
         by_colours.entry(picture.colours).or_default().push(path.clone());
     }
     let kinds = by_colours.len();
+    let all = by_colours.values().map(Vec::len).sum::<usize>();
     let finding = |(colours, paths): (Colours, Vec<PathBuf>)| {
         let (severity, remark) = match colours {
             Colours::Rgb => return None,
@@ -96,7 +96,7 @@ fn colours(class: &Class, files: &Files) -> Vec<Finding> {
             Colours::Alpha => (Severity::Note, "what is transparent is read as it is stored"),
             Colours::Cmyk => (Severity::Note, "inks are converted as Adobe's, without a colour profile"),
         };
-        let problem = format!("{} photos are {colours}, {remark}", paths.len());
+        let problem = format!("{} of {all} photos: {colours}, {remark}", paths.len());
         Some(Finding::of(class, severity, problem, if kinds == 1 { Vec::new() } else { paths }))
     };
     by_colours.into_iter().filter_map(finding).collect()
@@ -190,8 +190,7 @@ mod tests {
     fn one_odd_size_is_a_warning_and_many_are_a_note() {
         let root = Root::new();
         root.save("nut/train/good/3.png", RgbImage::new(12, 16));
-        let expected =
-            ["warning  nut: 1 of 16 photos are not of 16 × 12 pixels as the others are: nut/train/good/3.png"];
+        let expected = ["warning  nut: 1 of 16 photos: not of 16 × 12 pixels as the others are: nut/train/good/3.png"];
         assert_eq!(root.findings(), expected);
         for i in 4..8 {
             root.save(&format!("nut/train/good/{i}.png"), RgbImage::new(20 + i, 16));
@@ -208,9 +207,9 @@ mod tests {
         root.save("nut/train/good/5.png", DynamicImage::new_rgba8(16, 12));
         let findings = root.findings();
         let starts = [
-            "warning  nut: 1 photos are grey, the others are not: nut/train/good/3.png",
-            "warning  nut: 1 photos are 16-bit grey, values above 255 are clipped",
-            "note     nut: 1 photos are transparent, what is transparent is read as it is stored: nut/train/good/5.png",
+            "warning  nut: 1 of 16 photos: grey, the others are not: nut/train/good/3.png",
+            "warning  nut: 1 of 16 photos: 16-bit grey, values above 255 are clipped",
+            "note     nut: 1 of 16 photos: transparent, what is transparent is read as it is stored: nut/train/good/5.png",
         ];
         for (finding, start) in findings.iter().zip(starts) {
             assert!(finding.starts_with(start), "{findings:?}");
@@ -228,7 +227,7 @@ mod tests {
         assert_eq!(
             root.findings(),
             [
-                "warning  nut: 4 good photos to train on: from 10 on, 5 can be held out for a threshold",
+                "warning  nut: good photos to train on: 4; from 10 on, 5 can be held out for a threshold",
                 "warning  nut: no good photos among the labelled ones: I-AUROC will be undefined"
             ]
         );
@@ -238,7 +237,7 @@ mod tests {
             root.findings(),
             [
                 "warning  nut: no good photos to train on, expected in nut/train/good",
-                "warning  nut: 2 masks belong to no photo: nut/ground_truth/cut/0_mask.png, nut/ground_truth/cut/1_mask.png",
+                "warning  nut: masks that belong to no photo: nut/ground_truth/cut/0_mask.png, nut/ground_truth/cut/1_mask.png",
                 "note     nut: no labelled photos, it can be trained on but not evaluated",
             ]
         );

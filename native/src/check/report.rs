@@ -178,6 +178,6 @@ impl Report {
         }
         self.findings.iter().for_each(|finding| text += &format!("{}\n", finding.line()));
         let [errors, warnings, notes] = [Severity::Error, Severity::Warning, Severity::Note].map(|s| self.count(s));
-        text + &format!("\n{errors} errors, {warnings} warnings, {notes} notes\n")
+        text + &format!("\nerrors: {errors}, warnings: {warnings}, notes: {notes}\n")
     }
 }

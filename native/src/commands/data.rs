@@ -60,7 +60,6 @@ fn run_check(args: &CheckArgs) -> Result<()> {
     }
     match report.count(Severity::Error) {
         0 => Ok(()),
-        1 => bail!("{} has 1 error", args.data.display()),
-        errors => bail!("{} has {errors} errors", args.data.display()),
+        errors => bail!("errors in {}: {errors}", args.data.display()),
     }
 }

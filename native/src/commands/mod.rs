@@ -8,6 +8,7 @@ pub mod evaluate;
 pub mod generate;
 pub mod inspect;
 pub mod options;
+pub mod preset;
 pub mod quantize;
 pub mod serve;
 pub mod site;

@@ -33,7 +33,8 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_said() {
         let root = Root::with(&["01/train/good/0000.bmp"]);
-        let expected = "ROOT has not the layout btad: class folders with train/ok, test/ok or test/ko";
+        let expected =
+            "ROOT does not have the layout btad (it holds 01): no class folders with train/ok, test/ok or test/ko";
         assert_eq!(root.refusal(Layout::Btad), expected);
         let root = Root::with(&["01/test/ok/0000.bmp"]);
         let error = Dataset::open_for_training(None, &root.path(""), &[]).unwrap_err().to_string();

@@ -34,7 +34,7 @@ impl ClassFolders {
         if !folders.iter().any(|folder| is_class(folder)) {
             let (last, others) = self.signs.split_last().expect("every layout has signs");
             let signs = if others.is_empty() { (*last).into() } else { format!("{} or {last}", others.join(", ")) };
-            return Err(format!("class folders with {signs}"));
+            return Err(format!("no class folders with {signs}"));
         }
         let places = folders.into_iter().filter(|folder| is_class(folder) || is_empty(folder));
         Ok(places.map(|path| Place { name: name(&path), path }).collect())

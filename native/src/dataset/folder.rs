@@ -24,7 +24,7 @@ pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
     let mut folders = if here { vec![root.to_path_buf()] } else { subfolders(root).unwrap_or_default() };
     folders.retain(|folder| here || has_good(folder));
     if folders.is_empty() {
-        return Err(format!("photos directly in it, or {GOOD} in it or in folders for each class"));
+        return Err(format!("no photos directly in it, and no {GOOD} in it or in folders for each class"));
     }
     Ok(folders.into_iter().map(|path| Place { name: name(&path), path }).collect())
 }
@@ -121,8 +121,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_said() {
         let root = Root::with(&["a/b/1.png"]);
-        let expected =
-            "ROOT has not the layout folder: photos directly in it, or good in it or in folders for each class";
+        let expected = "ROOT does not have the layout folder (it holds a): no photos directly in it, and no good in it or in folders for each class";
         assert_eq!(root.refusal(Layout::Folder), expected);
         let root = Root::with(&["1.png", "good/2.png"]);
         let error = root.refusal(Layout::Folder);

@@ -44,7 +44,9 @@ impl Layout {
         if let Some(layout) = layout {
             return match layout.places(root) {
                 Ok(places) => Ok((layout, places)),
-                Err(misfit) => bail!("{} has not the layout {layout}: {misfit}", root.display()),
+                Err(misfit) => {
+                    bail!("{} does not have the layout {layout} ({}): {misfit}", root.display(), holds(root))
+                }
             };
         }
         let mut misfits: Vec<String> = Vec::new();
@@ -57,7 +59,7 @@ impl Layout {
         }
         // MPDD and Uni-Medical lie as MVTec-AD does, and have nothing to add.
         misfits.retain(|misfit| ![Self::Mpdd, Self::UniMedical].iter().any(|l| misfit.starts_with(&l.to_string())));
-        bail!("{} fits no known layout ({}); looked for {}", root.display(), holds(root), misfits.join("; "))
+        bail!("{} fits no known layout ({}): {}", root.display(), holds(root), misfits.join("; "))
     }
 
     fn places(self, root: &Path) -> Result<Vec<Place>, Misfit> {
@@ -125,12 +127,12 @@ mod tests {
         let error = super::super::Dataset::open(&root.path(""), &[]).unwrap_err().to_string();
         for part in [
             "fits no known layout (it holds notes.txt, pictures)",
-            "visa: split_csv/1cls.csv",
-            "real-iad: realiad_jsons",
-            "mvtec-loco: class folders with test/logical_anomalies or test/structural_anomalies",
-            "btad: class folders with train/ok, test/ok or test/ko",
-            "mvtec: class folders with train or test",
-            "folder: photos",
+            "visa: no split_csv/1cls.csv",
+            "real-iad: no realiad_jsons",
+            "mvtec-loco: no class folders with test/logical_anomalies or test/structural_anomalies",
+            "btad: no class folders with train/ok, test/ok or test/ko",
+            "mvtec: no class folders with train or test",
+            "folder: no photos",
         ] {
             assert!(error.contains(part), "no {part} in {error}");
         }

@@ -35,7 +35,10 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_said() {
         let root = Root::with(&["tubes/good/000.png"]);
-        assert_eq!(root.refusal(Layout::Mpdd), "ROOT has not the layout mpdd: class folders with train or test");
+        assert_eq!(
+            root.refusal(Layout::Mpdd),
+            "ROOT does not have the layout mpdd (it holds tubes): no class folders with train or test"
+        );
         std::fs::create_dir_all(root.path("connector")).unwrap();
         root.write("metal_plate/train/good/000.png", "");
         let expected = "class folder connector is empty: expected train/good or test in it";

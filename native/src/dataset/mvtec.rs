@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_said() {
         let root = Root::with(&["bottle/images/000.png"]);
-        let expected = "ROOT has not the layout mvtec: class folders with train or test";
+        let expected = "ROOT does not have the layout mvtec (it holds bottle): no class folders with train or test";
         assert_eq!(root.refusal(Layout::Mvtec), expected);
         root.write("cable/test/good/1.png", "");
         std::fs::create_dir_all(root.path("screw")).unwrap();

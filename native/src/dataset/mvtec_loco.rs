@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_said() {
         let root = Root::with(&["pushpins/train/good/000.png"]);
-        let expected = "ROOT has not the layout mvtec-loco: class folders with test/logical_anomalies or test/structural_anomalies";
+        let expected = "ROOT does not have the layout mvtec-loco (it holds pushpins): no class folders with test/logical_anomalies or test/structural_anomalies";
         assert_eq!(root.refusal(Layout::MvtecLoco), expected);
         root.write("screw_bag/test/logical_anomalies/000.png", "");
         std::fs::create_dir_all(root.path("juice_bottle")).unwrap();

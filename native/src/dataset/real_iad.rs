@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use super::files::{entries, holds, stem};
+use super::files::{entries, stem};
 use super::{Class, Misfit, Place, TestPhoto};
 
 const LISTS: [&str; 3] = ["realiad_jsons/realiad_jsons", "realiad_jsons", "."];
@@ -55,13 +55,13 @@ pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
     // Any folder may hold JSON files: those directly in the root are lists if Real-IAD's photos lie beside them.
     let beside = unpacked(lists("."), true);
     let Some(found) = LISTS[..2].iter().map(|folder| lists(folder)).find(|lists| !lists.is_empty()) else {
-        return if beside.is_empty() { Err("realiad_jsons with CLASS.json".into()) } else { Ok(beside) };
+        return if beside.is_empty() { Err("no realiad_jsons with CLASS.json".into()) } else { Ok(beside) };
     };
     let names: Vec<String> = found.iter().map(|list| stem(list)).collect();
     let places = unpacked(found, false);
     if places.is_empty() {
         let photos = PHOTOS[..4].join(", ");
-        return Err(format!("a folder of {} in {photos}; {}", super::few(&names), holds(root)));
+        return Err(format!("no folder of {} in {photos}", super::few(&names)));
     }
     Ok(places)
 }
@@ -167,11 +167,12 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_said() {
         let root = Root::with(&["realiad_1024/audiojack/OK/S0001/a.jpg"]);
-        let expected = "ROOT has not the layout real-iad: realiad_jsons with CLASS.json";
+        let expected =
+            "ROOT does not have the layout real-iad (it holds realiad_1024): no realiad_jsons with CLASS.json";
         assert_eq!(root.refusal(Layout::RealIad), expected);
         root.write("realiad_jsons/zipper.json", LIST);
         let error = root.refusal(Layout::RealIad);
-        let expected = "a folder of zipper in realiad_1024, realiad_512, realiad_256, realiad_raw; it holds realiad_1024, realiad_jsons";
+        let expected = "(it holds realiad_1024, realiad_jsons): no folder of zipper in realiad_1024, realiad_512, realiad_256, realiad_raw";
         assert!(error.ends_with(expected), "{error}");
         let list = "realiad_jsons/audiojack.json";
         root.write(list, "{\"train\": [");

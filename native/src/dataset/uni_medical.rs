@@ -36,7 +36,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_said() {
         let root = Root::with(&["brain/valid/good/1.png", "meta.json"]);
-        let expected = "ROOT has not the layout uni-medical: class folders with train or test";
+        let expected = "ROOT does not have the layout uni-medical (it holds brain, meta.json): no class folders with train or test";
         assert_eq!(root.refusal(Layout::UniMedical), expected);
         root.write("liver/test/good/1.png", "");
         std::fs::create_dir_all(root.path("retinal")).unwrap();

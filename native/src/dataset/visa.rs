@@ -26,7 +26,8 @@ pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
     let csv = root.join(SPLIT);
     if !csv.is_file() {
         let folder = root.join("split_csv");
-        return Err(if folder.is_dir() { format!("{SPLIT}, in split_csv {}", holds(&folder)) } else { SPLIT.into() });
+        let found = if folder.is_dir() { format!(", in split_csv {}", holds(&folder)) } else { String::new() };
+        return Err(format!("no {SPLIT}{found}"));
     }
     let objects: BTreeSet<String> = match rows(root) {
         Ok(rows) => rows.into_iter().map(|row| row.object).collect(),
@@ -36,7 +37,7 @@ pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
     let places: Vec<Place> = places.filter(|place| place.path.is_dir()).collect();
     if places.is_empty() {
         let objects: Vec<String> = objects.into_iter().collect();
-        return Err(format!("the folders that {SPLIT} names: {}", super::few(&objects)));
+        return Err(format!("no folder that {SPLIT} names: {}", super::few(&objects)));
     }
     Ok(places)
 }
@@ -121,16 +122,19 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_said() {
         let root = Root::with(&["candle/Data/Images/Normal/0000.JPG"]);
-        assert_eq!(root.refusal(Layout::Visa), "ROOT has not the layout visa: split_csv/1cls.csv");
+        assert_eq!(
+            root.refusal(Layout::Visa),
+            "ROOT does not have the layout visa (it holds candle): no split_csv/1cls.csv"
+        );
         root.write("split_csv/2cls_fewshot.csv", HEAD);
         let error = root.refusal(Layout::Visa);
-        assert!(error.ends_with("split_csv/1cls.csv, in split_csv it holds 2cls_fewshot.csv"), "{error}");
+        assert!(error.ends_with("no split_csv/1cls.csv, in split_csv it holds 2cls_fewshot.csv"), "{error}");
         root.write(SPLIT, "object,image\ncandle,a.JPG\n");
         let error = root.refusal(Layout::Visa);
         assert!(error.contains("1cls.csv is not VisA's split with columns object, split, label"), "{error}");
         assert!(error.contains("split"), "{error}");
         root.write(SPLIT, &format!("{HEAD}pcb1,train,normal,pcb1/a.JPG,\n"));
-        assert!(root.refusal(Layout::Visa).ends_with("the folders that split_csv/1cls.csv names: pcb1"));
+        assert!(root.refusal(Layout::Visa).ends_with("no folder that split_csv/1cls.csv names: pcb1"));
         let error = visa("candle,train,anomaly,candle/a.JPG,\n").refusal(Layout::Visa);
         assert!(error.contains("candle/a.JPG is to be trained on and labelled anomaly"), "{error}");
         let error = visa("candle,val,normal,candle/a.JPG,\n").refusal(Layout::Visa);
