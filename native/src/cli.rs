@@ -21,6 +21,8 @@ enum Command {
     Evaluate(commands::evaluate::Args),
     /// Train and evaluate variants with several seeds, and print their table
     Ablate(commands::ablate::Args),
+    /// Look at a data set before training on it
+    Data(commands::data::Args),
     /// Find defects on photos: scores as CSV or JSON, heatmaps as PNG
     Detect(commands::detect::Args),
     /// Set a model's thresholds again, from photos of good parts
@@ -55,6 +57,7 @@ impl Cli {
             Command::Train(args) => commands::train::run(&args),
             Command::Evaluate(args) => commands::evaluate::run(&args),
             Command::Ablate(args) => commands::ablate::run(&args),
+            Command::Data(args) => commands::data::run(&args),
             Command::Detect(args) => commands::detect::run(&args),
             Command::Calibrate(args) => commands::calibrate::run(&args),
             Command::Import(args) => commands::import::run(&args),

@@ -1,6 +1,7 @@
 //! The seven metrics of a model on labelled photos, class by class: never more than one class's maps in memory.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use dinomaly_core::detector::Detection;
@@ -8,7 +9,7 @@ use dinomaly_core::metrics::{Metrics, Sample};
 use dinomaly_core::preprocess::Geometry;
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::{Class, Dataset, TestPhoto, read_photo};
+use crate::dataset::{Class, Dataset, TestPhoto};
 use crate::detect::PhotoDetector;
 use crate::progress::Progress;
 
@@ -19,6 +20,9 @@ pub struct Evaluation {
     pub classes: Vec<ClassMetrics>,
     /// Mean over classes.
     pub mean: Metrics,
+    /// Mean over classes of the metrics by part, where classes have several views of each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_of_samples: Option<Metrics>,
 }
 
 /// Metrics of one class.
@@ -30,7 +34,22 @@ pub struct ClassMetrics {
     pub good: usize,
     /// Defective photos evaluated.
     pub defective: usize,
-    /// The seven metrics.
+    /// The seven metrics; without masks the three of whole photos.
+    pub metrics: Metrics,
+    /// By part, where there are several views of each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<SampleMetrics>,
+}
+
+/// Metrics of parts that were photographed several times: a part's score is its highest photo's, and it is defective if any of
+/// its photos shows a defect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SampleMetrics {
+    /// Good parts evaluated.
+    pub good: usize,
+    /// Defective parts evaluated.
+    pub defective: usize,
+    /// The three metrics of whole photos.
     pub metrics: Metrics,
 }
 
@@ -57,7 +76,8 @@ pub fn evaluate(detector: &PhotoDetector, geometry: Geometry, dataset: &Dataset)
 /// Evaluates every class of a data set, showing each to `look`.
 ///
 /// # Errors
-/// Whatever `look` refuses; a class without test photos, a photo or mask that is missing or unreadable, a mask of another size than its photo.
+/// Whatever `look` refuses; a class without test photos; a photo or mask that is missing (before the work begins) or unreadable;
+/// a mask of another size than its photo.
 pub fn evaluate_observed(
     detector: &PhotoDetector,
     geometry: Geometry,
@@ -65,8 +85,12 @@ pub fn evaluate_observed(
     look: &mut Look<'_>,
 ) -> Result<Evaluation> {
     if let Some(class) = dataset.classes.iter().find(|class| class.test.is_empty()) {
-        bail!("class {} has no test photos: expected {0}/test/good and {0}/test/DEFECT", class.name);
+        bail!(
+            "class {} has no test photos: expected labelled ones, such as {0}/test/good and {0}/test/DEFECT",
+            class.name
+        );
     }
+    dataset.classes.iter().try_for_each(check_files)?;
     let total = dataset.classes.iter().map(|class| class.test.len()).sum();
     let progress = Progress::new("evaluating", total, "photos");
     let classes = dataset
@@ -76,7 +100,10 @@ pub fn evaluate_observed(
         .collect::<Result<Vec<_>>>()?;
     progress.finish();
     let mean = Metrics::mean(&classes.iter().map(|class| class.metrics.clone()).collect::<Vec<_>>());
-    Ok(Evaluation { classes, mean })
+    let samples: Vec<Metrics> =
+        classes.iter().filter_map(|class| Some(class.samples.as_ref()?.metrics.clone())).collect();
+    let mean_of_samples = (!samples.is_empty()).then(|| Metrics { undefined: Vec::new(), ..Metrics::mean(&samples) });
+    Ok(Evaluation { classes, mean, mean_of_samples })
 }
 
 fn evaluate_class(
@@ -90,70 +117,117 @@ fn evaluate_class(
     let mut found = Vec::with_capacity(paths.len());
     detector.detect(&paths, |i, result| {
         let (photo, detection) = result?;
-        let mask = mask(&class.test[i], geometry, (photo.width, photo.height), detection.map.side)?;
+        let side = detection.map.side;
+        let mask = class.test[i].ground_truth((photo.width, photo.height))?.map(|mask| geometry.mask(&mask, side));
         found.push(Found { detection, mask });
         progress.advance(1, String::new);
         Ok(())
     })?;
-    let samples: Vec<Sample<'_>> = found
-        .iter()
-        .zip(&class.test)
-        .map(|(found, photo)| Sample {
-            map: &found.detection.map.values,
-            mask: found.mask.as_deref(),
-            anomalous: photo.defect.is_some(),
-            score: found.detection.score,
+    let labels: Vec<bool> = class.test.iter().map(|photo| photo.defect.is_some()).collect();
+    let scores: Vec<f32> = found.iter().map(|found| found.detection.score).collect();
+    let defective = labels.iter().filter(|&&label| label).count();
+    let metrics = if defective == 0 || has_masks(class) {
+        let samples: Vec<Sample<'_>> = found
+            .iter()
+            .zip(&labels)
+            .map(|(found, &anomalous)| Sample {
+                map: &found.detection.map.values,
+                mask: found.mask.as_deref(),
+                anomalous,
+                score: found.detection.score,
+            })
+            .collect();
+        Metrics::of(&samples, found[0].detection.map.side)
+    } else {
+        Metrics::of_scores(&scores, &labels, "photos").map(|mut metrics| {
+            metrics.undefined.push("pixel metrics are left out: there is not one mask".into());
+            metrics
         })
-        .collect();
-    let side = found[0].detection.map.side;
-    let metrics = Metrics::of(&samples, side).with_context(|| format!("class {} cannot be evaluated", class.name))?;
+    };
+    let metrics = metrics.with_context(|| format!("class {} cannot be evaluated", class.name))?;
     look(class, &found)?;
-    let defective = class.test.iter().filter(|photo| photo.defect.is_some()).count();
-    Ok(ClassMetrics { class: class.name.clone(), good: class.test.len() - defective, defective, metrics })
+    let samples = by_sample(&class.test, &scores)?;
+    Ok(ClassMetrics { class: class.name.clone(), good: labels.len() - defective, defective, metrics, samples })
 }
 
-/// The mask of a defective photo as the metrics see it; `None` for a good one, or where the whole class has no masks.
-fn mask(photo: &TestPhoto, geometry: Geometry, size: (u32, u32), side: usize) -> Result<Option<Vec<bool>>> {
-    let Some(path) = &photo.mask else { return Ok(None) };
-    if !path.is_file() {
-        let ground_truth = path.parent().and_then(Path::parent);
-        if ground_truth.is_some_and(|folder| !folder.exists()) {
-            return Ok(None);
+/// Metrics by part; `None` where no photo says which part it shows.
+fn by_sample(photos: &[TestPhoto], scores: &[f32]) -> Result<Option<SampleMetrics>> {
+    let mut parts: BTreeMap<&str, (f32, bool)> = BTreeMap::new();
+    for (photo, &score) in photos.iter().zip(scores) {
+        let Some(sample) = &photo.sample else { continue };
+        let part = parts.entry(sample).or_insert((score, false));
+        *part = (part.0.max(score), part.1 || photo.defect.is_some());
+    }
+    if parts.is_empty() {
+        return Ok(None);
+    }
+    let (scores, labels): (Vec<f32>, Vec<bool>) = parts.into_values().unzip();
+    let defective = labels.iter().filter(|&&label| label).count();
+    let metrics = Metrics::of_scores(&scores, &labels, "parts")?;
+    Ok(Some(SampleMetrics { good: labels.len() - defective, defective, metrics }))
+}
+
+fn has_masks(class: &Class) -> bool {
+    class.test.iter().any(|photo| !photo.masks.is_empty())
+}
+
+/// Finds what is missing before hours are spent.
+fn check_files(class: &Class) -> Result<()> {
+    for photo in &class.test {
+        if !photo.path.is_file() {
+            bail!("photo {} is missing", photo.path.display());
         }
-        bail!("mask {} of photo {} is missing", path.display(), photo.path.display());
+        if let Some(mask) = photo.masks.iter().find(|mask| !mask.is_file()) {
+            bail!("mask {} of photo {} is missing", mask.display(), photo.path.display());
+        }
+        if photo.defect.is_some() && photo.masks.is_empty() && has_masks(class) {
+            bail!(
+                "photo {} shows a defect and has no mask, but others of class {} have",
+                photo.path.display(),
+                class.name
+            );
+        }
     }
-    let mask = read_photo(path).with_context(|| format!("mask of photo {}", photo.path.display()))?;
-    if (mask.width, mask.height) != size {
-        bail!("mask {} is {} × {} pixels, its photo {} × {}", path.display(), mask.width, mask.height, size.0, size.1);
-    }
-    Ok(Some(geometry.mask(&mask, side)))
+    Ok(())
 }
 
 impl Evaluation {
-    /// Column heads and rows for people and CSV: class, good, defective, then the seven metrics in percent.
+    /// Column heads and rows for people and CSV: class, good, defective, then the seven metrics in percent. A class with several
+    /// views of each part has a second row by part.
     pub fn rows(&self) -> Vec<Vec<String>> {
         let head = ["class", "good", "defective"].map(str::to_owned).into_iter();
         let mut rows = vec![head.chain(Metrics::NAMES.map(str::to_owned)).collect::<Vec<_>>()];
-        let percent = |metrics: &Metrics| {
-            metrics.values().map(|value| value.map_or_else(|| "-".to_owned(), |v| format!("{:.2}", 100.0 * v)))
+        let mut row = |name: &str, good: usize, defective: usize, metrics: &Metrics| {
+            let percent = metrics.values().map(|value| value.map_or("–".into(), |v| format!("{:.2}", 100.0 * v)));
+            rows.push([name.to_owned(), good.to_string(), defective.to_string()].into_iter().chain(percent).collect());
         };
         for class in &self.classes {
-            let row = vec![class.class.clone(), class.good.to_string(), class.defective.to_string()];
-            rows.push(row.into_iter().chain(percent(&class.metrics)).collect());
+            row(&class.class, class.good, class.defective, &class.metrics);
+            if let Some(parts) = &class.samples {
+                row(&format!("{} by part", class.class), parts.good, parts.defective, &parts.metrics);
+            }
         }
-        let sum = |count: fn(&ClassMetrics) -> usize| self.classes.iter().map(count).sum::<usize>().to_string();
-        let row = vec!["mean".to_owned(), sum(|class| class.good), sum(|class| class.defective)];
-        rows.push(row.into_iter().chain(percent(&self.mean)).collect());
+        let sum = |count: fn(&ClassMetrics) -> usize| self.classes.iter().map(count).sum::<usize>();
+        row("mean", sum(|class| class.good), sum(|class| class.defective), &self.mean);
+        if let Some(mean) = &self.mean_of_samples {
+            let sum =
+                |count: fn(&SampleMetrics) -> usize| self.classes.iter().flat_map(|c| &c.samples).map(count).sum();
+            row("mean by part", sum(|parts| parts.good), sum(|parts| parts.defective), mean);
+        }
         rows
     }
 
-    /// The rows as an aligned table, followed by why a metric is undefined.
+    /// The rows as an aligned table, followed by why a metric is undefined, and which of the means are over fewer classes.
     pub fn table(&self) -> String {
         let mut text = align(&self.rows());
         for class in &self.classes {
-            for reason in &class.metrics.undefined {
+            let parts = class.samples.iter().flat_map(|parts| &parts.metrics.undefined);
+            for reason in class.metrics.undefined.iter().chain(parts) {
                 text += &format!("{}: {reason}\n", class.class);
             }
+        }
+        if self.classes.len() > 1 {
+            self.mean.undefined.iter().for_each(|reason| text += &format!("mean: {reason}\n"));
         }
         text
     }
@@ -172,4 +246,51 @@ pub fn align(rows: &[Vec<String>]) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_as_bad_as_its_worst_view() {
+        let photo = |sample: &str, defect: Option<&str>| TestPhoto {
+            sample: Some(sample.into()),
+            defect: defect.map(Into::into),
+            ..TestPhoto::default()
+        };
+        // Photo by photo the good view of b scores above the defective one.
+        let photos = [photo("a", None), photo("a", None), photo("b", None), photo("b", Some("cut"))];
+        let found = by_sample(&photos, &[0.1, 0.3, 0.9, 0.2]).unwrap().unwrap();
+        assert_eq!((found.good, found.defective, found.metrics.i_auroc), (1, 1, Some(1.0)));
+        let found = by_sample(&photos, &[0.1, 0.3, 0.2, 0.25]).unwrap().unwrap();
+        assert_eq!(found.metrics.i_auroc, Some(0.0));
+        assert!(by_sample(&[TestPhoto::default()], &[0.1]).unwrap().is_none());
+    }
+
+    #[test]
+    fn parts_have_rows_and_a_mean_over_fewer_classes_says_so() {
+        let metrics = |aupro| Metrics { i_auroc: Some(0.5), aupro, ..Metrics::default() };
+        let class = |name: &str, aupro, samples| ClassMetrics {
+            class: name.into(),
+            good: 2,
+            defective: 3,
+            metrics: metrics(aupro),
+            samples,
+        };
+        let parts =
+            SampleMetrics { good: 1, defective: 1, metrics: Metrics { i_auroc: Some(0.75), ..Metrics::default() } };
+        let classes = vec![class("nut", Some(0.25), Some(parts)), class("bolt", None, None)];
+        let mean = Metrics::mean(&classes.iter().map(|class| class.metrics.clone()).collect::<Vec<_>>());
+        let table = Evaluation { classes, mean, mean_of_samples: Some(metrics(None)) }.table();
+        let line = |start: &str| {
+            let line = table.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {table}"));
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(line("nut  "), "nut 2 3 50.00 – – – – – 25.00");
+        assert_eq!(line("nut by part"), "nut by part 1 1 75.00 – – – – – –");
+        assert_eq!(line("mean  "), "mean 4 6 50.00 – – – – – 25.00");
+        assert_eq!(line("mean by part"), "mean by part 1 1 50.00 – – – – – –");
+        assert!(table.contains("mean: AUPRO is defined in 1 of 2 classes\n"), "{table}");
+    }
 }

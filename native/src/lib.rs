@@ -1,7 +1,7 @@
 //! Train, evaluate, quantize and publish Dinomaly anomaly detectors.
 //!
-//! Good photos → model, in the order of the files: [`dataset`] lists photos, [`backbone`] reads a pretrained encoder,
-//! [`encode`] runs it once a photo into [`features`], [`head`] is what is trained, [`run`] steps [`train`] with [`loss`],
+//! Good photos → model, in the order of the files: [`dataset`] lists photos and [`check`] looks at them, [`backbone`] reads a
+//! pretrained encoder, [`encode`] runs it once a photo into [`features`], [`head`] is what is trained, [`run`] steps [`train`] with [`loss`],
 //! [`noise`], [`schedule`] and [`optimizer`], [`checkpoint`] survives crashes, [`tensorboard`] shows how it goes,
 //! [`calibrate`] sets thresholds, [`publish`] writes the model through [`model_dir`]. Photos → results: [`detect`],
 //! [`evaluate`] and its [`report`], [`attention`]; variants → tables: [`ablation`]. Large encoder → small one: [`distill`] in a
@@ -14,6 +14,7 @@ pub mod atomic;
 pub mod attention;
 pub mod backbone;
 pub mod calibrate;
+pub mod check;
 pub mod checkpoint;
 pub mod cli;
 pub mod commands;

@@ -28,6 +28,14 @@ pub struct Settings {
     pub schedule: Schedule,
     /// Largest norm of all gradients together (0.1 in the official code).
     pub gradient_clip: f64,
+    /// Added to the optimiser's denominator.
+    #[serde(default = "official_eps")]
+    pub optimizer_eps: f64,
+}
+
+/// Of a checkpoint that was written before it could be chosen.
+fn official_eps() -> f64 {
+    optimizer::Settings::default().eps
 }
 
 /// A run in progress.
@@ -62,7 +70,8 @@ impl Trainer {
     /// # Errors
     /// If the device has no room.
     pub fn new(config: ModelConfig, settings: Settings, head: TrainableHead, device: Device) -> Result<Self> {
-        let optimizer = StableAdamW::new(head.variables.clone(), optimizer::Settings::default())?;
+        let optimizer = optimizer::Settings { eps: settings.optimizer_eps, ..optimizer::Settings::default() };
+        let optimizer = StableAdamW::new(head.variables.clone(), optimizer)?;
         Ok(Self { config, settings, head, optimizer, iteration: 0, device })
     }
 

@@ -39,7 +39,13 @@ fn steps(criterion: &mut Criterion<Flops>) {
         let trained =
             parts(&config, GRID).unwrap().into_iter().filter(|part| ["bottleneck", "decoder"].contains(&part.name));
         let operations = 3 * 2 * BATCH as u64 * trained.map(|part| part.linear + part.attention).sum::<u64>();
-        let settings = Settings { batch: BATCH, seed: 1, schedule: Schedule::official(10_000), gradient_clip: 0.1 };
+        let settings = Settings {
+            batch: BATCH,
+            seed: 1,
+            schedule: Schedule::official(10_000),
+            gradient_clip: 0.1,
+            optimizer_eps: 1e-10,
+        };
         let mut trainer = Trainer::new(config, settings, head, Device::Cpu).unwrap();
         group.throughput(Throughput::Elements(operations));
         group.bench_function(BenchmarkId::new(name, format!("{BATCH}x{tokens}x{width}")), |b| {

@@ -3,6 +3,7 @@
 mod ablate;
 mod attention;
 mod bad_input;
+mod data;
 mod events;
 mod path;
 mod resume;

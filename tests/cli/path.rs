@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use dinomaly_core::config::BottleneckInput;
 use half::f16;
 use safetensors::SafeTensors;
 
@@ -150,7 +151,7 @@ fn variants_are_trained_published_and_run() {
         "--decoder softmax --neighbour-mask 3 --groups 1",
         "--neighbour-mask 3 --remove-class-token --groups every2",
         "--groups concatenated --jitter 20 --dropout 0 --mining-rate 0",
-        "--layers 2,5,8,11 --groups 0/1/2 --decoder-blocks 9 --decoder-groups 2/5/8 --bottleneck-input last --decoder softmax",
+        "--preset vitad --mining-rate 0.9",
         "--patch-masking 0.5 --layers 1,3,5 --groups 0/1,2 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5",
     ];
     for (i, variant) in variants.iter().enumerate() {
@@ -167,6 +168,10 @@ fn variants_are_trained_published_and_run() {
         assert_eq!(f32, disk, "{variant}");
         assert!((f32 - int8).abs() < 0.05 * f32, "{variant}: {f32} and {int8}");
     }
+    let vitad = dinomaly::model_dir::read(&shop.path("model4")).unwrap().config;
+    assert_eq!((vitad.target_layers, vitad.decoder.num_hidden_layers), (vec![2, 5, 8, 11], 9));
+    assert_eq!(vitad.decoder_groups, Some(vec![vec![2], vec![5], vec![8]]));
+    assert_eq!((vitad.bottleneck_input, vitad.bottleneck_dropout), (BottleneckInput::Last, 0.0));
     let error = shop.refuse(shop.train("model", "--iterations 2 --decoder conv4"));
     assert!(error.contains("odd side"), "{error}");
 }

@@ -100,7 +100,13 @@ fn gradients_reach_all_that_is_trained_and_nothing_that_is_frozen() {
         let features = encode(&ops.inner, &encoder, &config, &patches).unwrap();
 
         let head = TrainableHead::fresh(&config, 0, &Device::Cpu).unwrap();
-        let settings = Settings { batch: PHOTOS, seed: 0, schedule: Schedule::official(100), gradient_clip: 0.1 };
+        let settings = Settings {
+            batch: PHOTOS,
+            seed: 0,
+            schedule: Schedule::official(100),
+            gradient_clip: 0.1,
+            optimizer_eps: 1e-10,
+        };
         let trainer = Trainer::new(config.clone(), settings, head, Device::Cpu).unwrap();
         let gradients = trainer.loss(&features).unwrap().backward().unwrap();
 

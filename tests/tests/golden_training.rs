@@ -508,7 +508,13 @@ fn trainer(case: &Case, schedule: Schedule) -> Trainer {
     let mut config = case.config.clone();
     config.bottleneck_dropout = 0.0;
     let head = TrainableHead::from_weights(&config, &case.weights, &Device::Cpu).unwrap();
-    Trainer::new(config, Settings { batch: 1, seed: 0, schedule, gradient_clip: 0.1 }, head, Device::Cpu).unwrap()
+    Trainer::new(
+        config,
+        Settings { batch: 1, seed: 0, schedule, gradient_clip: 0.1, optimizer_eps: 1e-10 },
+        head,
+        Device::Cpu,
+    )
+    .unwrap()
 }
 
 /// A schedule with this hard mining from the start.

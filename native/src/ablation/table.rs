@@ -142,10 +142,11 @@ mod tests {
             good: 1,
             defective: 1,
             metrics: Metrics { i_auroc, ..Metrics::default() },
+            samples: None,
         };
         let classes = vec![class("nut", i_auroc), class("bolt", Some(1.0))];
         let mean = Metrics { i_auroc, ..Metrics::default() };
-        let evaluation = Some(Evaluation { classes, mean });
+        let evaluation = Some(Evaluation { classes, mean, mean_of_samples: None });
         Cell { variant: variant.into(), seed, data: "photos".into(), options: Vec::new(), evaluation }
     }
 

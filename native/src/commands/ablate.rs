@@ -102,7 +102,7 @@ fn finish(cell: &mut Cell, training: &train::Args, out: &Path) -> Result<bool> {
     }
     let model = model_dir::read(&folder)?;
     let detector = PhotoDetector::new(&model, training.device.open()?)?;
-    let dataset = Dataset::open(&training.data, &training.classes)?;
+    let dataset = Dataset::open_as(training.layout.layout, &training.data, &training.classes)?;
     cell.evaluation = Some(evaluate(&detector, model.preprocessor.geometry, &dataset)?);
     cell.save(out)?;
     Ok(true)

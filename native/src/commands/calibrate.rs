@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use candle_core::Device;
 
+use super::options::LayoutOption;
 use crate::calibrate::{FalseAlarms, calibrate};
 use crate::dataset::Dataset;
 use crate::detect::PhotoDetector;
@@ -15,7 +16,7 @@ use crate::{model_dir, publish};
 pub struct Args {
     /// Model folder
     model: PathBuf,
-    /// Data set whose CLASS/train/good holds good photos that the model was not trained on
+    /// Data set whose photos to train on are good ones that the model was not trained on
     data: PathBuf,
     /// Folder to write the model to
     #[arg(long, value_name = "MODEL")]
@@ -23,6 +24,8 @@ pub struct Args {
     /// Set the thresholds of these classes only
     #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
     classes: Vec<String>,
+    #[command(flatten)]
+    layout: LayoutOption,
     #[command(flatten)]
     false_alarms: FalseAlarms,
 }
@@ -34,7 +37,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     model_dir::check_target(&args.out)?;
     let mut model = model_dir::read(&args.model)?;
-    let dataset = Dataset::open_for_training(&args.data, &args.classes)?;
+    let dataset = Dataset::open_for_training(args.layout.layout, &args.data, &args.classes)?;
     let of_class = |class: crate::dataset::Class| class.train.into_iter().map(move |photo| (class.name.clone(), photo));
     let photos: Vec<(String, PathBuf)> = dataset.classes.into_iter().flat_map(of_class).collect();
     let detector = PhotoDetector::new(&model, Device::Cpu)?;

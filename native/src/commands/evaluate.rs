@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::options::DeviceOption;
+use super::options::{DeviceOption, LayoutOption};
 use crate::atomic::{check_file, write_file};
 use crate::dataset::Dataset;
 use crate::detect::PhotoDetector;
@@ -18,8 +18,10 @@ use crate::report::{Facts, Report, page};
 pub struct Args {
     /// Model folder
     model: PathBuf,
-    /// Folder of class folders with test/good, test/DEFECT and ground_truth/DEFECT (MVTec-AD layout), or one such class
+    /// Data set (MVTec-AD, VisA, Real-IAD, …, see --layout), one of its class folders, or a folder with good, bad and masks
     data: PathBuf,
+    #[command(flatten)]
+    layout: LayoutOption,
     /// Evaluate these classes only
     #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
     classes: Vec<String>,
@@ -47,7 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
     for path in args.json.iter().chain(&args.csv).chain(&args.report) {
         check_file(path)?;
     }
-    let dataset = Dataset::open(&args.data, &args.classes)?;
+    let dataset = Dataset::open_as(args.layout.layout, &args.data, &args.classes)?;
     let model = model_dir::read(&args.model)?;
     let detector = PhotoDetector::new(&model, args.device.open()?)?;
     let mut report = args.report.as_ref().map(|_| Report::new(&model.calibration, args.gallery));

@@ -6,6 +6,7 @@ use anyhow::Result;
 use dinomaly_core::config::MapBorder;
 use dinomaly_core::preprocess::{Geometry, Preprocessor};
 
+use super::options::LayoutOption;
 use super::variant::VariantOptions;
 use crate::calibrate::FalseAlarms;
 use crate::dataset::{Class, Dataset};
@@ -17,7 +18,7 @@ use crate::{import, model_dir, publish};
 pub struct Args {
     /// State dict of the official implementation (.pth), or checkpoint of anomalib (.ckpt, .pt)
     checkpoint: PathBuf,
-    /// Data set with photos of good parts in CLASS/train/good, to set the thresholds with
+    /// Data set with photos of good parts to set the thresholds with
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Folder to write the model to
@@ -42,6 +43,8 @@ pub struct Args {
     #[arg(long)]
     heads: Option<usize>,
     #[command(flatten)]
+    layout: LayoutOption,
+    #[command(flatten)]
     false_alarms: FalseAlarms,
     #[command(flatten)]
     variant: VariantOptions,
@@ -53,7 +56,7 @@ pub struct Args {
 /// A checkpoint that is not understood, by tensor; a photo that cannot be read; an unwritable folder.
 pub fn run(args: &Args) -> Result<()> {
     model_dir::check_target(&args.out)?;
-    let dataset = Dataset::open_for_training(&args.data, &args.classes)?;
+    let dataset = Dataset::open_for_training(args.layout.layout, &args.data, &args.classes)?;
     let imported = import::read(&args.checkpoint, args.heads, |encoder| args.variant.model(encoder))?;
     let source = match imported.config.map_border {
         MapBorder::Zero => "the official implementation",

@@ -3,6 +3,7 @@
 pub mod ablate;
 pub mod attention;
 pub mod calibrate;
+pub mod data;
 pub mod demo;
 pub mod detect;
 pub mod distill;
@@ -11,6 +12,7 @@ pub mod generate;
 pub mod import;
 pub mod inspect;
 pub mod options;
+pub mod preset;
 pub mod quantize;
 pub mod serve;
 pub mod site;

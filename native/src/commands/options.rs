@@ -3,6 +3,21 @@
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 
+use crate::dataset::Layout;
+
+/// How photos lie in the folder of data.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LayoutOption {
+    /// Layout of the data, where it is not to be told from what lies there
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "visa|real-iad|mvtec-loco|btad|mpdd|uni-medical|mvtec|folder"
+    )]
+    pub layout: Option<Layout>,
+}
+
 /// Where tensors live.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DeviceOption {

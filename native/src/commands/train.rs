@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use dinomaly_core::preprocess::{Geometry, Preprocessor};
 
-use super::options::{DeviceOption, parse_bytes, parse_colours};
+use super::options::{DeviceOption, LayoutOption, parse_bytes, parse_colours};
+use super::preset::PresetOption;
 use super::variant::VariantOptions;
 use crate::backbone;
 use crate::calibrate::FalseAlarms;
@@ -20,8 +21,13 @@ use crate::{model_dir, publish};
 /// Arguments of `dinomaly train`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Folder of class folders that each hold train/good (MVTec-AD layout), or one such class folder
+    // The first, so that it still finds which of the others were given.
+    #[command(flatten)]
+    preset: PresetOption,
+    /// Data set (MVTec-AD, VisA, Real-IAD, …, see --layout), one of its class folders, or a folder of photos of good parts
     pub(super) data: PathBuf,
+    #[command(flatten)]
+    pub(super) layout: LayoutOption,
     /// Checkpoint of a pretrained ViT: DINO, DINOv2 (.pth or .safetensors), timm or Hugging Face (.safetensors)
     #[arg(long, value_name = "FILE")]
     backbone: PathBuf,
@@ -56,6 +62,9 @@ pub struct Args {
     /// Highest learning rate; the last is a tenth of it
     #[arg(long, default_value_t = 2e-3)]
     lr: f64,
+    /// Added to the optimiser's denominator: 1e-10 in the official multi-class scripts, 1e-8 in most one-class ones
+    #[arg(long, default_value_t = 1e-10, value_name = "EPS")]
+    optimizer_eps: f64,
     /// Seed of initial values, order of photos, dropout and held-out photos
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -101,7 +110,9 @@ pub fn train(args: &Args) -> Result<bool> {
     }
     let memory = parse_bytes(&args.cache_memory)?;
     model_dir::check_target(&args.out)?;
-    let dataset = Dataset::open_for_training(&args.data, &args.classes)?;
+    let dataset = Dataset::open_for_training(args.layout.layout, &args.data, &args.classes)?;
+    args.preset.check(dataset.classes.len())?;
+    print!("{}", args.preset);
     let device = args.device.open()?;
     let backbone = backbone::read(&args.backbone, args.heads)?;
     let config = args.variant.model(backbone.config.clone())?;
@@ -123,6 +134,7 @@ pub fn train(args: &Args) -> Result<bool> {
             ..Schedule::official(args.iterations as usize)
         })?,
         gradient_clip: 0.1,
+        optimizer_eps: args.optimizer_eps,
     };
     let split = Split::new(&dataset, args.holdout, args.seed);
     println!(
@@ -170,4 +182,69 @@ fn work_folder(out: &Path) -> Result<PathBuf> {
     let work = out.with_file_name(format!("{}.training", name.to_string_lossy()));
     std::fs::create_dir_all(&work).with_context(|| format!("{} cannot be created", work.display()))?;
     Ok(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Parser, ValueEnum};
+
+    use super::super::preset::Preset;
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(options: &str) -> Result<Args, clap::Error> {
+        let words = format!("train data --backbone b --out o {options}");
+        Command::try_parse_from(words.split_whitespace()).map(|command| command.args)
+    }
+
+    #[test]
+    fn a_preset_sets_defaults_and_what_is_given_wins() {
+        let args = parse("--preset real-iad").unwrap();
+        assert_eq!((args.iterations, args.resize, args.crop, args.optimizer_eps), (50_000, 448, 392, 1e-10));
+        assert!(format!("{:?}", args.variant).contains("dropout: 0.4"), "{:?}", args.variant);
+        let args = parse("--iterations 10000 --dropout 0.3 --preset mvtec-separate --mining-warmup=500").unwrap();
+        assert_eq!((args.iterations, args.optimizer_eps), (10_000, 1e-8));
+        let variant = format!("{:?}", args.variant);
+        assert!(variant.contains("dropout: 0.3") && variant.contains("mining_warmup: 500"), "{variant}");
+        let said = args.preset.to_string();
+        assert!(
+            said.starts_with("preset mvtec-separate (dinomaly_mvtec_sep.py): optimizer-eps 1e-8, resize"),
+            "{said}"
+        );
+        assert!(said.ends_with("given instead of the preset's: iterations, dropout, mining-warmup\n"), "{said}");
+        assert!(args.preset.check(1).is_ok());
+        let error = args.preset.check(15).unwrap_err().to_string();
+        assert!(error.contains("mvtec-separate is for one model a class and here are 15 classes"), "{error}");
+        let args = parse("").unwrap();
+        assert_eq!((args.iterations, args.preset.to_string().as_str()), (10_000, ""));
+        assert!(parse("--preset coco").unwrap_err().to_string().contains("real-iad-separate"));
+    }
+
+    #[test]
+    fn every_preset_sets_what_it_says() {
+        for preset in Preset::value_variants() {
+            let name = preset.to_possible_value().unwrap().get_name().to_owned();
+            let args = parse(&format!("--preset {name}")).unwrap();
+            let found = format!("{args:?}");
+            for (option, value) in preset.settings() {
+                let (number, text) = (value.parse::<f64>(), option);
+                let shown = match (option, &number) {
+                    ("groups", _) => "groups: Equal(2)".into(),
+                    ("decoder", _) => "decoder: Decoder(Linear)".into(),
+                    ("resize" | "crop" | "batch" | "iterations" | "mining_warmup", _) => format!("{text}: {value}"),
+                    (_, number) => format!("{text}: {:?}", number.as_ref().unwrap()),
+                };
+                let ends = [",", " }"];
+                assert!(
+                    ends.iter().any(|end| found.contains(&format!("{shown}{end}"))),
+                    "{name}: no {shown} in {found}"
+                );
+            }
+        }
+    }
 }

@@ -52,7 +52,7 @@ pub struct VariantOptions {
     /// Factor on the gradient of easy points
     #[arg(long, default_value_t = 0.1, value_name = "FACTOR")]
     mining_factor: f64,
-    /// Iterations until that share is reached: 1000 for many classes in one model, 500 in the official one-class scripts
+    /// Iterations until that share is reached: 1000 in the official scripts; the paper says 500 for one class a model
     #[arg(long, default_value_t = 1000, value_name = "ITERATIONS")]
     mining_warmup: usize,
 }

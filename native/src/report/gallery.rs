@@ -132,7 +132,7 @@ mod tests {
             let path = folder.path().join(format!("{i}.png"));
             RgbImage::from_pixel(400, 100, image::Rgb([i as u8; 3])).save(&path).unwrap();
             let defect = (kind != "good").then(|| kind.to_owned());
-            class.test.push(TestPhoto { path, defect: defect.clone(), mask: None });
+            class.test.push(TestPhoto { path, defect: defect.clone(), masks: Vec::new(), sample: None });
             let map = AnomalyMap { side: 2, values: vec![0.0, 0.0, 0.0, 2.0] };
             let region = Region { x0: 100.0, y0: 0.0, x1: 300.0, y1: 100.0 };
             let mask = defect.map(|_| vec![false, true, false, false]);

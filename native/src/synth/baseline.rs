@@ -148,7 +148,7 @@ pub fn measure_class(class: &Class) -> Result<Vec<Figures>> {
         |path: &std::path::Path| image::open(path).with_context(|| format!("photo {} cannot be read", path.display()));
     let train = class.train.iter().map(|path| Ok(read(path)?.into_rgb8())).collect::<Result<Vec<_>>>()?;
     let labelled = class.test.iter().map(|photo| {
-        let mask = photo.mask.as_deref().map(|path| Ok::<_, anyhow::Error>(read(path)?.into_luma8())).transpose()?;
+        let mask = photo.masks.first().map(|path| Ok::<_, anyhow::Error>(read(path)?.into_luma8())).transpose()?;
         Ok((read(&photo.path)?.into_rgb8(), mask))
     });
     measure(&train, &labelled.collect::<Result<Vec<_>>>()?)

@@ -128,7 +128,7 @@ mod tests {
             for test in &class.test {
                 let Some(kind) = &test.defect else { continue };
                 assert!(expected.defects().contains(&kind.as_str()));
-                let mask = image::open(test.mask.as_ref().unwrap()).unwrap().into_luma8();
+                let mask = image::open(&test.masks[0]).unwrap().into_luma8();
                 assert!(mask.pixels().any(|p| p[0] == 255), "{}", test.path.display());
             }
         }

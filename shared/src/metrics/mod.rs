@@ -80,7 +80,7 @@ impl Metrics {
             }
         }
         let (scores, labels): (Vec<f32>, Vec<bool>) = samples.iter().map(|s| (s.score, s.anomalous)).unzip();
-        let [i_auroc, i_ap, i_f1max] = by_rank(&Ranking::new("image scores", &[(&scores, Some(&labels))])?, "photos");
+        let images = by_rank(&Ranking::new("image scores", &[(&scores, Some(&labels))])?, "photos");
 
         let unmasked = samples.iter().filter(|s| s.anomalous && s.mask.is_none()).count();
         let [p_auroc, p_ap, p_f1max, aupro] = if unmasked > 0 {
@@ -96,12 +96,22 @@ impl Metrics {
         };
 
         let mut undefined = Vec::new();
-        let found = [i_auroc, i_ap, i_f1max, p_auroc, p_ap, p_f1max, aupro];
-        let mut names = Self::NAMES.iter();
-        let values = found.map(|value| {
-            let name = names.next();
-            value.map_err(|reason| undefined.extend(name.map(|name| format!("{name} is undefined: {reason}")))).ok()
-        });
+        let found = images.into_iter().chain([p_auroc, p_ap, p_f1max, aupro]);
+        let mut values = found.zip(Self::NAMES).map(|(value, name)| defined(value, name, &mut undefined));
+        let values = std::array::from_fn(|_| values.next().flatten());
+        Ok(Self::from_values(values, undefined))
+    }
+
+    /// The three image metrics alone, of photos without maps, or of parts with several photos each: their scores, and which
+    /// of them are anomalous. `items` says in the plural what they are.
+    ///
+    /// # Errors
+    /// As [`Metrics::of`].
+    pub fn of_scores(scores: &[f32], anomalous: &[bool], items: &str) -> Result<Self> {
+        let mut undefined = Vec::new();
+        let found = by_rank(&Ranking::new("image scores", &[(scores, Some(anomalous))])?, items);
+        let mut values = found.into_iter().zip(Self::NAMES).map(|(value, name)| defined(value, name, &mut undefined));
+        let values = std::array::from_fn(|_| values.next().flatten());
         Ok(Self::from_values(values, undefined))
     }
 
@@ -136,6 +146,11 @@ impl Metrics {
 
 /// A metric or why it has no value.
 type Defined = std::result::Result<f64, String>;
+
+/// The value; where there is none, the reason joins the others.
+fn defined(value: Defined, name: &str, undefined: &mut Vec<String>) -> Option<f64> {
+    value.map_err(|reason| undefined.push(format!("{name} is undefined: {reason}"))).ok()
+}
 
 /// AUROC, average precision and F1-max of a ranking of `items`.
 fn by_rank(ranking: &Ranking, items: &str) -> [Defined; 3] {
@@ -207,6 +222,17 @@ mod tests {
         let metrics = Metrics::of(&[good(0.1), bad(0.8), Sample { mask: None, ..bad(0.9) }], 3).unwrap();
         assert!(metrics.values()[..3].iter().all(Option::is_some) && metrics.values()[3..].iter().all(Option::is_none));
         assert_eq!(metrics.undefined[0], "P-AUROC is undefined: 1 of 2 anomalous photos have no mask");
+    }
+
+    #[test]
+    fn scores_alone_have_the_same_image_metrics() {
+        let photos = [good(0.1), bad(0.8), good(0.9), bad(0.7)];
+        let (scores, labels): (Vec<f32>, Vec<bool>) = photos.iter().map(|s| (s.score, s.anomalous)).unzip();
+        let (all, images) = (Metrics::of(&photos, 3).unwrap(), Metrics::of_scores(&scores, &labels, "parts").unwrap());
+        assert_eq!(images.values()[..3], all.values()[..3]);
+        assert_eq!((images.values()[3..].to_vec(), images.undefined), (vec![None; 4], vec![]));
+        let one_sided = Metrics::of_scores(&scores, &[false; 4], "parts").unwrap();
+        assert_eq!(one_sided.undefined[1], "I-AP is undefined: none of the 4 parts is anomalous");
     }
 
     #[test]

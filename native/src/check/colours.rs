@@ -1,0 +1,101 @@
+//! How a picture file stores its colours.
+
+use std::fmt;
+use std::io::Cursor;
+
+use image::{ExtendedColorType, ImageDecoder, ImageFormat, ImageReader};
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+
+/// Kinds of pixels that are not all read alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Colours {
+    /// Red, green and blue of 8 bits.
+    Rgb,
+    /// Grey of at most 8 bits.
+    Grey,
+    /// Grey of 16 bits.
+    Grey16,
+    /// Colours of more than 8 bits.
+    Deep,
+    /// 8 bits, with transparency.
+    Alpha,
+    /// Inks.
+    Cmyk,
+}
+
+impl fmt::Display for Colours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rgb => "colour",
+            Self::Grey => "grey",
+            Self::Grey16 => "16-bit grey",
+            Self::Deep => "16-bit colour",
+            Self::Alpha => "transparent",
+            Self::Cmyk => "CMYK",
+        })
+    }
+}
+
+impl Colours {
+    /// Format and colours of a file that can be decoded.
+    pub fn of(bytes: &[u8]) -> Option<(ImageFormat, Self)> {
+        let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok()?;
+        let format = reader.format()?;
+        if format == ImageFormat::Jpeg {
+            let mut decoder = JpegDecoder::new(ZCursor::new(bytes));
+            decoder.decode_headers().ok()?;
+            if matches!(decoder.input_colorspace(), Some(ColorSpace::CMYK | ColorSpace::YCCK)) {
+                return Some((format, Self::Cmyk));
+            }
+        }
+        let colours = match reader.into_decoder().ok()?.original_color_type() {
+            ExtendedColorType::L1 | ExtendedColorType::L2 | ExtendedColorType::L4 | ExtendedColorType::L8 => Self::Grey,
+            ExtendedColorType::L16 | ExtendedColorType::La16 => Self::Grey16,
+            ExtendedColorType::La8 | ExtendedColorType::Rgba8 | ExtendedColorType::Bgra8 => Self::Alpha,
+            ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16 => Self::Cmyk,
+            other if other.bits_per_pixel() > 32 => Self::Deep,
+            _ => Self::Rgb,
+        };
+        Some((format, colours))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::DynamicImage;
+
+    use super::*;
+
+    #[test]
+    fn colours_are_told_from_the_file() {
+        let of = |image: DynamicImage, format| {
+            let mut file = Cursor::new(Vec::new());
+            image.write_to(&mut file, format).unwrap();
+            Colours::of(file.get_ref()).map(|(_, colours)| colours)
+        };
+        for (image, format, expected) in [
+            (DynamicImage::new_rgb8(3, 2), ImageFormat::Jpeg, Colours::Rgb),
+            (DynamicImage::new_luma8(3, 2), ImageFormat::Jpeg, Colours::Grey),
+            (DynamicImage::new_luma8(3, 2), ImageFormat::Png, Colours::Grey),
+            (DynamicImage::new_luma16(3, 2), ImageFormat::Png, Colours::Grey16),
+            (DynamicImage::new_luma16(3, 2), ImageFormat::Tiff, Colours::Grey16),
+            (DynamicImage::new_rgb16(3, 2), ImageFormat::Png, Colours::Deep),
+            (DynamicImage::new_rgba8(3, 2), ImageFormat::WebP, Colours::Alpha),
+        ] {
+            assert_eq!(of(image, format), Some(expected), "{format:?}");
+        }
+        assert_eq!(Colours::of(b"no picture"), None);
+    }
+
+    /// No encoder at hand writes inks: four components in the frame header and Adobe's marker are what tells them.
+    #[test]
+    fn four_components_are_inks() {
+        let frame = [0xFF, 0xC0, 0, 20, 8, 0, 8, 0, 8, 4, 1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0, 4, 0x11, 0];
+        let adobe = [&[0xFF, 0xEE, 0, 14][..], b"Adobe", &[0, 100, 0, 0, 0, 0, 0]].concat();
+        let scan = [0xFF, 0xDA, 0, 14, 4, 1, 0, 2, 0, 3, 0, 4, 0, 0, 63, 0, 0xFF, 0xD9];
+        let file = [&[0xFF, 0xD8][..], &adobe, &frame, &scan].concat();
+        assert_eq!(Colours::of(&file), Some((ImageFormat::Jpeg, Colours::Cmyk)));
+    }
+}

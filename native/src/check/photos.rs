@@ -1,0 +1,245 @@
+//! Photos that cannot be read, are there twice, differ from the others, or are too few.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::{Colours, Files, Finding, Severity, Sizes, pictures};
+use crate::dataset::{Class, Layout};
+use crate::run::HELD_OUT;
+
+/// The share of photos of one size from which on another size looks like a mistake.
+const NEARLY_ALL: f64 = 0.9;
+
+/// What is found in the photos of one class.
+pub(super) fn findings(layout: Layout, class: &Class, files: &Files) -> Vec<Finding> {
+    [counts(layout, class), unreadable(class, files), sizes(class, files), colours(class, files)].concat()
+}
+
+fn counts(layout: Layout, class: &Class) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut say = |severity, problem: String| findings.push(Finding::of(class, severity, problem, Vec::new()));
+    match class.train.len() {
+        0 => say(Severity::Warning, format!("no good photos to train on, expected in {}", layout.good_photos(class))),
+        few if few < 2 * HELD_OUT => say(
+            Severity::Warning,
+            format!(
+                "good photos to train on: {few}; from {} on, {HELD_OUT} can be held out for a threshold",
+                2 * HELD_OUT
+            ),
+        ),
+        _ => {}
+    }
+    let defective = class.test.iter().filter(|photo| photo.defect.is_some()).count();
+    let problem = match (class.test.len() - defective, defective) {
+        (0, 0) => {
+            return [
+                findings,
+                vec![Finding::of(
+                    class,
+                    Severity::Note,
+                    "no labelled photos, it can be trained on but not evaluated".into(),
+                    Vec::new(),
+                )],
+            ]
+            .concat();
+        }
+        (0, _) => "no good photos among the labelled ones: I-AUROC will be undefined",
+        (_, 0) => "no defective photos among the labelled ones: every metric will be undefined",
+        _ => return findings,
+    };
+    say(Severity::Warning, problem.into());
+    findings
+}
+
+fn unreadable(class: &Class, files: &Files) -> Vec<Finding> {
+    let photos = class.train.iter().chain(class.test.iter().map(|photo| &photo.path));
+    photos
+        .filter_map(|path| Some(Finding::of(class, Severity::Error, files[path].picture.clone().err()?, Vec::new())))
+        .collect()
+}
+
+fn sizes(class: &Class, files: &Files) -> Vec<Finding> {
+    let Some(sizes) = Sizes::of(pictures(class, files).map(|(_, picture)| picture.size)) else { return Vec::new() };
+    let [width, height] = sizes.most_common;
+    let others = pictures(class, files).filter(|(_, picture)| picture.size != sizes.most_common);
+    let others: Vec<PathBuf> = others.map(|(path, _)| path.clone()).collect();
+    let all = pictures(class, files).count();
+    if others.is_empty() {
+        return Vec::new();
+    }
+    if (all - others.len()) as f64 >= NEARLY_ALL * all as f64 {
+        let problem = format!("{} of {all} photos: not of {width} × {height} pixels as the others are", others.len());
+        return vec![Finding::of(class, Severity::Warning, problem, others)];
+    }
+    let problem =
+        format!("photos are of {} sizes, {}: all are squashed to the same square", sizes.distinct, sizes.range());
+    vec![Finding::of(class, Severity::Note, problem, Vec::new())]
+}
+
+fn colours(class: &Class, files: &Files) -> Vec<Finding> {
+    let mut by_colours: BTreeMap<Colours, Vec<PathBuf>> = BTreeMap::new();
+    for (path, picture) in pictures(class, files) {
+        by_colours.entry(picture.colours).or_default().push(path.clone());
+    }
+    let kinds = by_colours.len();
+    let all = by_colours.values().map(Vec::len).sum::<usize>();
+    let finding = |(colours, paths): (Colours, Vec<PathBuf>)| {
+        let (severity, remark) = match colours {
+            Colours::Rgb => return None,
+            Colours::Grey if kinds == 1 => return None,
+            Colours::Grey => (Severity::Warning, "the others are not"),
+            Colours::Grey16 => (
+                Severity::Warning,
+                "values above 255 are clipped, as the official loader does, which leaves little: convert them to 8 bits",
+            ),
+            Colours::Deep => (Severity::Note, "they are read with 8 bits"),
+            Colours::Alpha => (Severity::Note, "what is transparent is read as it is stored"),
+            Colours::Cmyk => (Severity::Note, "inks are converted as Adobe's, without a colour profile"),
+        };
+        let problem = format!("{} of {all} photos: {colours}, {remark}", paths.len());
+        Some(Finding::of(class, severity, problem, if kinds == 1 { Vec::new() } else { paths }))
+    };
+    by_colours.into_iter().filter_map(finding).collect()
+}
+
+/// Files with the same bytes, in all classes: worst where a photo that is tested was trained on.
+pub(super) fn duplicates(classes: &[Class], files: &Files) -> Vec<Finding> {
+    /// Where a photo is listed.
+    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    enum Use {
+        Train,
+        Good,
+        Defective,
+    }
+    let mut by_hash: BTreeMap<[u8; 32], Vec<(Use, usize, &PathBuf)>> = BTreeMap::new();
+    for (i, class) in classes.iter().enumerate() {
+        let train = class.train.iter().map(|path| (Use::Train, i, path));
+        let test = class
+            .test
+            .iter()
+            .map(|photo| (if photo.defect.is_some() { Use::Defective } else { Use::Good }, i, &photo.path));
+        for (used, i, path) in train.chain(test) {
+            if let Some(hash) = files[path].hash {
+                by_hash.entry(hash).or_default().push((used, i, path));
+            }
+        }
+    }
+    let mut found: BTreeMap<(Severity, usize, &str), Vec<PathBuf>> = BTreeMap::new();
+    for mut same in by_hash.into_values().filter(|same| same.len() > 1) {
+        same.sort();
+        let has = |used| same.iter().any(|(other, ..)| *other == used);
+        let (severity, problem) = match (has(Use::Train), has(Use::Good), has(Use::Defective)) {
+            (true, _, true) => (Severity::Error, "the same file is trained on as good and tested as defective"),
+            (true, true, false) => (Severity::Error, "the same file is trained on and tested"),
+            (false, true, true) => (Severity::Error, "the same file is tested as good and as defective"),
+            (true, false, false) => (Severity::Warning, "the same file is trained on more than once"),
+            _ => (Severity::Warning, "the same file is tested more than once"),
+        };
+        let paths: Vec<String> = same.iter().map(|(.., path)| path.display().to_string()).collect();
+        found.entry((severity, same[0].1, problem)).or_default().push(paths.join(" = ").into());
+    }
+    let finding = |((severity, class, problem), files): ((_, usize, &str), _)| {
+        Finding::of(&classes[class], severity, problem.into(), files)
+    };
+    found.into_iter().map(finding).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use image::{DynamicImage, GrayImage, RgbImage};
+
+    use super::super::testing::Root;
+
+    #[test]
+    fn the_same_photo_in_train_and_test_is_the_worst() {
+        let root = Root::new();
+        let copy = |from: &str, to: &str| fs::copy(root.path(from), root.path(to)).map(drop).unwrap();
+        copy("nut/train/good/3.png", "nut/test/good/1.png");
+        copy("nut/train/good/4.png", "nut/test/cut/1.png");
+        copy("nut/train/good/5.png", "nut/train/good/6.png");
+        let expected = [
+            "error    nut: the same file is trained on and tested: nut/train/good/3.png = nut/test/good/1.png",
+            "error    nut: the same file is trained on as good and tested as defective: nut/train/good/4.png = nut/test/cut/1.png",
+            "warning  nut: the same file is trained on more than once: nut/train/good/5.png = nut/train/good/6.png",
+        ];
+        assert_eq!(root.findings(), expected);
+        copy("nut/test/good/0.png", "nut/test/cut/0.png");
+        let expected =
+            "error    nut: the same file is tested as good and as defective: nut/test/good/0.png = nut/test/cut/0.png";
+        assert!(root.findings().contains(&expected.into()), "{:?}", root.findings());
+    }
+
+    #[test]
+    fn a_photo_that_is_cut_off_or_gone_is_an_error() {
+        let root = Root::new();
+        let bytes = fs::read(root.path("nut/train/good/3.png")).unwrap();
+        fs::write(root.path("nut/train/good/3.png"), &bytes[..bytes.len() / 2]).unwrap();
+        fs::write(root.path("nut/test/good/0.png"), "hello").unwrap();
+        let findings = root.findings();
+        assert_eq!(findings.len(), 2, "{findings:?}");
+        assert!(
+            findings[0].starts_with("error    nut: photo nut/train/good/3.png: the Png file is cut off"),
+            "{findings:?}"
+        );
+        assert!(findings[1].contains("nut/test/good/0.png: not a PNG, JPEG"), "{findings:?}");
+    }
+
+    #[test]
+    fn one_odd_size_is_a_warning_and_many_are_a_note() {
+        let root = Root::new();
+        root.save("nut/train/good/3.png", RgbImage::new(12, 16));
+        let expected = ["warning  nut: 1 of 16 photos: not of 16 × 12 pixels as the others are: nut/train/good/3.png"];
+        assert_eq!(root.findings(), expected);
+        for i in 4..8 {
+            root.save(&format!("nut/train/good/{i}.png"), RgbImage::new(20 + i, 16));
+        }
+        let expected = ["note     nut: photos are of 6 sizes, 12 × 16 to 27 × 16: all are squashed to the same square"];
+        assert_eq!(root.findings(), expected);
+    }
+
+    #[test]
+    fn odd_colours_are_named() {
+        let root = Root::new();
+        root.save("nut/train/good/3.png", GrayImage::new(16, 12));
+        root.save("nut/train/good/4.png", DynamicImage::new_luma16(16, 12));
+        root.save("nut/train/good/5.png", DynamicImage::new_rgba8(16, 12));
+        let findings = root.findings();
+        let starts = [
+            "warning  nut: 1 of 16 photos: grey, the others are not: nut/train/good/3.png",
+            "warning  nut: 1 of 16 photos: 16-bit grey, values above 255 are clipped",
+            "note     nut: 1 of 16 photos: transparent, what is transparent is read as it is stored: nut/train/good/5.png",
+        ];
+        for (finding, start) in findings.iter().zip(starts) {
+            assert!(finding.starts_with(start), "{findings:?}");
+        }
+        assert_eq!(findings.len(), starts.len());
+    }
+
+    #[test]
+    fn too_few_photos_are_counted() {
+        let root = Root::new();
+        for i in 4..12 {
+            fs::remove_file(root.path(&format!("nut/train/good/{i}.png"))).unwrap();
+        }
+        fs::remove_dir_all(root.path("nut/test/good")).unwrap();
+        assert_eq!(
+            root.findings(),
+            [
+                "warning  nut: good photos to train on: 4; from 10 on, 5 can be held out for a threshold",
+                "warning  nut: no good photos among the labelled ones: I-AUROC will be undefined"
+            ]
+        );
+        fs::remove_dir_all(root.path("nut/test")).unwrap();
+        fs::remove_dir_all(root.path("nut/train/good")).unwrap();
+        assert_eq!(
+            root.findings(),
+            [
+                "warning  nut: no good photos to train on, expected in nut/train/good",
+                "warning  nut: masks that belong to no photo: nut/ground_truth/cut/0_mask.png, nut/ground_truth/cut/1_mask.png",
+                "note     nut: no labelled photos, it can be trained on but not evaluated",
+            ]
+        );
+    }
+}

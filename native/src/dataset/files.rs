@@ -1,0 +1,71 @@
+//! What lies in a folder: photos, subfolders, names.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// File name endings that count as photos and masks.
+pub const PHOTO_ENDINGS: [&str; 7] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp"];
+
+/// How many names a message lists before it counts the rest.
+const LISTED: usize = 6;
+
+/// Photos directly inside a folder, in alphabetical order.
+///
+/// # Errors
+/// If the folder cannot be listed.
+pub fn photos(folder: &Path) -> Result<Vec<PathBuf>> {
+    let is_photo = |path: &Path| {
+        let ending = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        PHOTO_ENDINGS.contains(&ending.as_str()) && path.is_file()
+    };
+    Ok(entries(folder)?.into_iter().filter(|path| is_photo(path)).collect())
+}
+
+/// [`photos`]; none where there is no such folder.
+pub(super) fn photos_if_any(folder: &Path) -> Result<Vec<PathBuf>> {
+    if folder.is_dir() { photos(folder) } else { Ok(Vec::new()) }
+}
+
+/// Folders directly inside a folder, in alphabetical order; none where there is no such folder.
+pub(super) fn subfolders(folder: &Path) -> Result<Vec<PathBuf>> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    Ok(entries(folder)?.into_iter().filter(|path| path.is_dir()).collect())
+}
+
+/// What is in a folder, sorted, without hidden files (macOS leaves `._name.png` files beside photos).
+pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let list = fs::read_dir(folder).with_context(|| format!("folder {} cannot be listed", folder.display()))?;
+    let mut paths = list.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.retain(|path| !name(path).starts_with('.'));
+    paths.sort();
+    Ok(paths)
+}
+
+/// The last part of a path.
+pub(super) fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// [`name`] without its ending.
+pub(super) fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What a folder holds, for messages: `it holds a, b and 3 more`.
+pub(super) fn holds(folder: &Path) -> String {
+    match entries(folder) {
+        Ok(entries) if entries.is_empty() => "it is empty".into(),
+        Ok(entries) => format!("it holds {}", few(&entries.iter().map(|path| name(path)).collect::<Vec<_>>())),
+        Err(_) => "it cannot be listed".into(),
+    }
+}
+
+/// The first of many names: `a, b and 3 more`.
+pub fn few(names: &[String]) -> String {
+    let listed = names[..names.len().min(LISTED)].join(", ");
+    if names.len() > LISTED { format!("{listed} and {} more", names.len() - LISTED) } else { listed }
+}

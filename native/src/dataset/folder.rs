@@ -1,0 +1,133 @@
+//! A plain folder, for everyone who has photos and no data set: good ones directly in it or in `good`; with labelled defective
+//! ones in `bad` (or in a folder for each kind in it) it can be evaluated, with masks in `masks` down to the pixel.
+//!
+//! Where there are defective photos, a fifth of the good ones is kept for the test. A photo's name decides, so that training and
+//! evaluation agree, and go on agreeing when photos are added.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use sha2::{Digest, Sha256};
+
+use super::class_folders::{by_name, defective};
+use super::files::{name, photos, photos_if_any, subfolders};
+use super::{Class, Misfit, Place, TestPhoto};
+
+const GOOD: &str = "good";
+const BAD: &str = "bad";
+pub(super) const MASKS: &str = "masks";
+
+/// `root` is a class, or holds folders that are told for classes by their `good`.
+pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
+    let has_good = |folder: &Path| folder.join(GOOD).is_dir();
+    let here = has_good(root) || photos(root).is_ok_and(|photos| !photos.is_empty());
+    let mut folders = if here { vec![root.to_path_buf()] } else { subfolders(root).unwrap_or_default() };
+    folders.retain(|folder| here || has_good(folder));
+    if folders.is_empty() {
+        return Err(format!("no photos directly in it, and no {GOOD} in it or in folders for each class"));
+    }
+    Ok(folders.into_iter().map(|path| Place { name: name(&path), path }).collect())
+}
+
+/// Lists the photos of a class.
+pub(super) fn open(place: &Place) -> Result<Class> {
+    let folder = &place.path;
+    let (here, inside) = (photos(folder)?, photos_if_any(&folder.join(GOOD))?);
+    if !here.is_empty() && !inside.is_empty() {
+        bail!("photos lie both directly in {0} and in {0}/{GOOD}: put all good ones in one place", folder.display());
+    }
+    for other in subfolders(folder)?.iter().filter(|path| ![GOOD, BAD, MASKS].contains(&&*name(path))) {
+        if !photos(other)?.is_empty() {
+            bail!(
+                "{} holds photos that are neither good nor bad: a plain folder has {GOOD}, {BAD} (with folders for kinds of defects \
+                 in it) and {MASKS}",
+                other.display()
+            );
+        }
+    }
+    let bad = folder.join(BAD);
+    let mut kinds = vec![(BAD.to_owned(), bad.clone(), folder.join(MASKS))];
+    kinds.extend(
+        subfolders(&bad)?.into_iter().map(|kind| (name(&kind), kind.clone(), folder.join(MASKS).join(name(&kind)))),
+    );
+    let mut test = Vec::new();
+    for (kind, folder, masks) in kinds {
+        let photos = photos_if_any(&folder)?;
+        let masks = by_name(&masks, &photos)?;
+        test.extend(defective(&kind, photos, masks));
+    }
+    let mut train = if here.is_empty() { inside } else { here };
+    if !test.is_empty() {
+        let (kept, rest) = keep_for_test(train);
+        test.extend(kept.into_iter().map(|path| TestPhoto { path, ..TestPhoto::default() }));
+        train = rest;
+    }
+    Ok(Class { name: place.name.clone(), folder: folder.clone(), train, test })
+}
+
+/// About a fifth of the photos, at least one and never all, and the rest; both in alphabetical order.
+fn keep_for_test(photos: Vec<PathBuf>) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let hash = |path: &PathBuf| Sha256::digest(name(path).as_bytes())[..4].to_vec();
+    let chosen = photos.iter().filter(|path| hash(path)[0] < u8::MAX / 5).count();
+    let chosen = chosen.max(1).min(photos.len().saturating_sub(1));
+    let mut kept = photos;
+    kept.sort_by_cached_key(hash);
+    let mut rest = kept.split_off(chosen);
+    kept.sort();
+    rest.sort();
+    (kept, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Root;
+    use super::super::{Dataset, Layout};
+    use super::*;
+
+    #[test]
+    fn photos_alone_are_good() {
+        let root = Root::with(&["parts/a.jpg", "parts/b.webp", "parts/c.tiff", "parts/notes.txt"]);
+        let (layout, dataset) = Dataset::list(None, &root.path("parts"), &[]).unwrap();
+        assert_eq!((layout, dataset.classes[0].name.as_str()), (Layout::Folder, "parts"));
+        assert_eq!((dataset.classes[0].train.len(), dataset.classes[0].test.len()), (3, 0));
+    }
+
+    #[test]
+    fn a_fifth_of_the_good_photos_is_tested_with_the_bad_ones() {
+        let good: Vec<String> = (0..200).map(|i| format!("nut/good/{i}.png")).collect();
+        let root = Root::with(&good.iter().map(String::as_str).collect::<Vec<_>>());
+        for file in ["bad/x.png", "bad/scratch/y.png", "masks/x.png", "masks/scratch/y_mask.bmp"] {
+            root.write(&format!("nut/{file}"), "");
+        }
+        let (layout, dataset) = root.open();
+        let nut = &dataset.classes[0];
+        assert_eq!((layout, nut.name.as_str()), (Layout::Folder, "nut"));
+        let bad = ["nut/bad/x.png bad nut/masks/x.png", "nut/bad/scratch/y.png scratch nut/masks/scratch/y_mask.bmp"];
+        assert_eq!(root.test_photos(nut)[..2], bad);
+        let kept = nut.test.len() - 2;
+        assert!((25..=55).contains(&kept) && kept + nut.train.len() == 200, "{kept}");
+        root.write("nut/good/new.png", "");
+        let later = &root.open().1.classes[0];
+        assert!(nut.train.iter().all(|photo| later.train.contains(photo)), "nothing moves when a photo comes");
+    }
+
+    #[test]
+    fn two_good_photos_are_split_and_one_is_trained_on() {
+        let paths = |count: usize| (0..count).map(|i| PathBuf::from(format!("{i}.png"))).collect();
+        let sizes = |count| (keep_for_test(paths(count)).0.len(), keep_for_test(paths(count)).1.len());
+        assert_eq!([sizes(0), sizes(1), sizes(2)], [(0, 0), (0, 1), (1, 1)]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said() {
+        let root = Root::with(&["a/b/1.png"]);
+        let expected = "ROOT does not have the layout folder (it holds a): no photos directly in it, and no good in it or in folders for each class";
+        assert_eq!(root.refusal(Layout::Folder), expected);
+        let root = Root::with(&["1.png", "good/2.png"]);
+        let error = root.refusal(Layout::Folder);
+        assert_eq!(error, "photos lie both directly in ROOT and in good: put all good ones in one place");
+        let root = Root::with(&["good/2.png", "scratched/3.png"]);
+        let error = root.refusal(Layout::Folder);
+        assert!(error.starts_with("scratched holds photos that are neither good nor bad"), "{error}");
+    }
+}

@@ -1,0 +1,141 @@
+//! Which layout a folder has.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use super::class_folders::ClassFolders;
+use super::files::holds;
+use super::{Class, Misfit, Place};
+use super::{btad, folder, mpdd, mvtec, mvtec_loco, real_iad, uni_medical, visa};
+
+/// How the photos of a data set lie in its folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Layout {
+    /// VisA as it is downloaded, with split_csv/1cls.csv (prepared by its authors' script it has MVTec-AD's layout)
+    Visa,
+    /// Real-IAD: realiad_jsons/CLASS.json, photos in realiad_1024, 512, 256 or raw
+    RealIad,
+    /// MVTec LOCO: test/logical_anomalies, test/structural_anomalies, several masks a photo
+    MvtecLoco,
+    /// BTAD: train/ok, test/ok, test/ko
+    Btad,
+    /// MPDD: as MVTec-AD, with its six classes
+    Mpdd,
+    /// Uni-Medical as the ADer project prepared it: as MVTec-AD, classes brain, liver, retinal
+    UniMedical,
+    /// MVTec-AD: CLASS/train/good, test/good, test/DEFECT, ground_truth/DEFECT
+    Mvtec,
+    /// Good photos directly in the folder or in good, defective ones in bad, their masks in masks
+    Folder,
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().expect("every layout has a name").get_name())
+    }
+}
+
+impl Layout {
+    /// The classes in `root`, in the given layout or in the first that fits: the more particular ones come first.
+    pub(super) fn find(layout: Option<Self>, root: &Path) -> Result<(Self, Vec<Place>)> {
+        if let Some(layout) = layout {
+            return match layout.places(root) {
+                Ok(places) => Ok((layout, places)),
+                Err(misfit) => {
+                    bail!("{} does not have the layout {layout} ({}): {misfit}", root.display(), holds(root))
+                }
+            };
+        }
+        let mut misfits: Vec<String> = Vec::new();
+        for &layout in Self::value_variants() {
+            match layout.places(root) {
+                Ok(places) if layout.has_usual_names(&places) => return Ok((layout, places)),
+                Ok(_) => {}
+                Err(misfit) => misfits.push(format!("{layout}: {misfit}")),
+            }
+        }
+        // MPDD and Uni-Medical lie as MVTec-AD does, and have nothing to add.
+        misfits.retain(|misfit| ![Self::Mpdd, Self::UniMedical].iter().any(|l| misfit.starts_with(&l.to_string())));
+        bail!("{} fits no known layout ({}): {}", root.display(), holds(root), misfits.join("; "))
+    }
+
+    fn places(self, root: &Path) -> Result<Vec<Place>, Misfit> {
+        match self {
+            Self::Visa => visa::places(root),
+            Self::RealIad => real_iad::places(root),
+            Self::Folder => folder::places(root),
+            _ => self.class_folders().expect("a layout of class folders").places(root),
+        }
+    }
+
+    fn has_usual_names(self, places: &[Place]) -> bool {
+        let names = self.class_folders().map_or(&[][..], |layout| layout.classes);
+        names.is_empty() || places.iter().all(|place| names.contains(&&*place.name))
+    }
+
+    /// Lists the photos of a class.
+    pub(super) fn open(self, root: &Path, place: &Place) -> Result<Class> {
+        match self {
+            Self::Visa => visa::open(root, place),
+            Self::RealIad => real_iad::open(root, place),
+            Self::Folder => folder::open(place),
+            _ => self.class_folders().expect("a layout of class folders").open(place),
+        }
+    }
+
+    /// Where a class's good photos are listed, for messages.
+    pub fn good_photos(self, class: &Class) -> String {
+        match self.class_folders() {
+            Some(layout) => class.folder.join("train").join(layout.good).display().to_string(),
+            None if self == Self::Folder => class.folder.display().to_string(),
+            None => format!("the training split of {}", class.folder.display()),
+        }
+    }
+
+    /// The folder that holds a class's masks and nothing else, if it has one.
+    pub fn mask_folder(self, class: &Class) -> Option<PathBuf> {
+        match self {
+            Self::Visa => Some(class.folder.join("Data/Masks")),
+            Self::RealIad => None,
+            Self::Folder => Some(class.folder.join(folder::MASKS)),
+            _ => Some(class.folder.join("ground_truth")),
+        }
+    }
+
+    fn class_folders(self) -> Option<&'static ClassFolders> {
+        match self {
+            Self::Mvtec => Some(&mvtec::LAYOUT),
+            Self::Mpdd => Some(&mpdd::LAYOUT),
+            Self::UniMedical => Some(&uni_medical::LAYOUT),
+            Self::Btad => Some(&btad::LAYOUT),
+            Self::MvtecLoco => Some(&mvtec_loco::LAYOUT),
+            Self::Visa | Self::RealIad | Self::Folder => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Root;
+
+    #[test]
+    fn what_fits_nothing_is_told_what_was_looked_for_and_what_is_there() {
+        let root = Root::with(&["notes.txt", "pictures/holiday/1.png"]);
+        let error = super::super::Dataset::open(&root.path(""), &[]).unwrap_err().to_string();
+        for part in [
+            "fits no known layout (it holds notes.txt, pictures)",
+            "visa: no split_csv/1cls.csv",
+            "real-iad: no realiad_jsons",
+            "mvtec-loco: no class folders with test/logical_anomalies or test/structural_anomalies",
+            "btad: no class folders with train/ok, test/ok or test/ko",
+            "mvtec: no class folders with train or test",
+            "folder: no photos",
+        ] {
+            assert!(error.contains(part), "no {part} in {error}");
+        }
+        assert!(!error.contains("mpdd"), "{error}");
+    }
+}

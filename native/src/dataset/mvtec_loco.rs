@@ -1,0 +1,69 @@
+//! MVTec LOCO: as MVTec-AD, but a photo has several masks, one for each place where a defect may be called found:
+//! `ground_truth/KIND/NAME/000.png`, `001.png`, …. They are united here; the official loader takes the first alone. The good photos of
+//! `validation` are left alone, as there.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::class_folders::{ClassFolders, Masks};
+use super::files::{photos_if_any, stem};
+
+pub(super) const LAYOUT: ClassFolders = ClassFolders {
+    good: "good",
+    signs: &["test/logical_anomalies", "test/structural_anomalies"],
+    classes: &[],
+    masks: in_folders,
+};
+
+/// All pictures in the folder that is called as the photo is.
+fn in_folders(folder: &Path, photos: &[PathBuf]) -> Result<Masks> {
+    let masks = |photo: &PathBuf| {
+        let folder = folder.join(stem(photo));
+        let found = photos_if_any(&folder)?;
+        Ok(if found.is_empty() { vec![folder.join("000.png")] } else { found })
+    };
+    photos.iter().map(masks).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Layout;
+    use super::super::testing::Root;
+
+    #[test]
+    fn a_photo_has_all_masks_of_its_folder() {
+        let root = Root::with(&[
+            "pushpins/train/good/000.png",
+            "pushpins/validation/good/000.png",
+            "pushpins/test/good/000.png",
+            "pushpins/test/logical_anomalies/000.png",
+            "pushpins/test/structural_anomalies/004.png",
+            "pushpins/ground_truth/logical_anomalies/000/000.png",
+            "pushpins/ground_truth/logical_anomalies/000/001.png",
+        ]);
+        let (layout, dataset) = root.open();
+        assert_eq!((layout, dataset.train_photos()), (Layout::MvtecLoco, 1));
+        let masks =
+            "pushpins/ground_truth/logical_anomalies/000/000.png+pushpins/ground_truth/logical_anomalies/000/001.png";
+        assert_eq!(
+            root.test_photos(&dataset.classes[0])[1..],
+            [
+                format!("pushpins/test/logical_anomalies/000.png logical_anomalies {masks}"),
+                "pushpins/test/structural_anomalies/004.png structural_anomalies pushpins/ground_truth/structural_anomalies/004/000.png".into(),
+            ],
+            "one is missing, and will be named"
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said() {
+        let root = Root::with(&["pushpins/train/good/000.png"]);
+        let expected = "ROOT does not have the layout mvtec-loco (it holds pushpins): no class folders with test/logical_anomalies or test/structural_anomalies";
+        assert_eq!(root.refusal(Layout::MvtecLoco), expected);
+        root.write("screw_bag/test/logical_anomalies/000.png", "");
+        std::fs::create_dir_all(root.path("juice_bottle")).unwrap();
+        let expected = "class folder juice_bottle is empty: expected train/good or test in it";
+        assert_eq!(root.refusal(Layout::MvtecLoco), expected);
+    }
+}

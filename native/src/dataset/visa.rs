@@ -1,0 +1,143 @@
+//! VisA as it is downloaded: `CLASS/Data/Images/Normal|Anomaly`, `CLASS/Data/Masks/Anomaly`, and `split_csv/1cls.csv`, which says
+//! what is trained on: columns object, split, label, image, mask, paths from the root. Masks hold small numbers, one a kind of defect.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use super::files::holds;
+use super::{Class, Misfit, Place, TestPhoto};
+
+const SPLIT: &str = "split_csv/1cls.csv";
+
+#[derive(Deserialize)]
+struct Row {
+    object: String,
+    split: String,
+    label: String,
+    image: PathBuf,
+    mask: Option<PathBuf>,
+}
+
+/// The objects that the split names and that were unpacked.
+pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
+    let csv = root.join(SPLIT);
+    if !csv.is_file() {
+        let folder = root.join("split_csv");
+        let found = if folder.is_dir() { format!(", in split_csv {}", holds(&folder)) } else { String::new() };
+        return Err(format!("no {SPLIT}{found}"));
+    }
+    let objects: BTreeSet<String> = match rows(root) {
+        Ok(rows) => rows.into_iter().map(|row| row.object).collect(),
+        Err(error) => return Err(format!("{error:#}")),
+    };
+    let places = objects.iter().map(|name| Place { name: name.clone(), path: root.join(name) });
+    let places: Vec<Place> = places.filter(|place| place.path.is_dir()).collect();
+    if places.is_empty() {
+        let objects: Vec<String> = objects.into_iter().collect();
+        return Err(format!("no folder that {SPLIT} names: {}", super::few(&objects)));
+    }
+    Ok(places)
+}
+
+/// Lists the photos of an object.
+pub(super) fn open(root: &Path, place: &Place) -> Result<Class> {
+    let mut class = Class { name: place.name.clone(), folder: place.path.clone(), train: Vec::new(), test: Vec::new() };
+    for row in rows(root)?.into_iter().filter(|row| row.object == place.name) {
+        let path = root.join(&row.image);
+        let defect = (row.label != "normal").then_some(row.label);
+        match (&*row.split, &defect) {
+            ("train", None) => class.train.push(path),
+            ("train", Some(label)) => bail!(
+                "{}: {} is to be trained on and labelled {label}: only good photos can be, take 1cls.csv as VisA publishes it",
+                root.join(SPLIT).display(),
+                row.image.display()
+            ),
+            ("test", _) => {
+                let masks = row.mask.filter(|mask| defect.is_some() && mask != Path::new(""));
+                let masks = masks.into_iter().map(|mask| root.join(mask)).collect();
+                class.test.push(TestPhoto { path, defect, masks, sample: None });
+            }
+            (other, _) => bail!(
+                "{}: {} has the split {other}, expected train or test",
+                root.join(SPLIT).display(),
+                row.image.display()
+            ),
+        }
+    }
+    class.train.sort();
+    class.test.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(class)
+}
+
+fn rows(root: &Path) -> Result<Vec<Row>> {
+    let csv = root.join(SPLIT);
+    let read = || csv::Reader::from_path(&csv)?.deserialize().collect::<Result<Vec<Row>, _>>();
+    read().with_context(|| {
+        format!("{} is not VisA's split with columns object, split, label, image, mask", csv.display())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Layout;
+    use super::super::testing::Root;
+    use super::*;
+
+    const HEAD: &str = "object,split,label,image,mask\n";
+
+    fn visa(rows: &str) -> Root {
+        let root = Root::with(&[
+            "candle/Data/Images/Normal/0000.JPG",
+            "candle/Data/Images/Anomaly/000.JPG",
+            "candle/Data/Masks/Anomaly/000.png",
+            "candle/image_anno.csv",
+        ]);
+        root.write(SPLIT, &format!("{HEAD}{rows}"));
+        root
+    }
+
+    #[test]
+    fn the_split_says_what_is_trained_on() {
+        let root = visa(
+            "candle,test,anomaly,candle/Data/Images/Anomaly/000.JPG,candle/Data/Masks/Anomaly/000.png\n\
+             candle,train,normal,candle/Data/Images/Normal/0000.JPG,\n\
+             candle,test,normal,candle/Data/Images/Normal/0001.JPG,\n\
+             pcb1,train,normal,pcb1/Data/Images/Normal/0000.JPG,\n",
+        );
+        let (layout, dataset) = root.open();
+        assert_eq!((layout, dataset.classes.len()), (Layout::Visa, 1), "pcb1 was not unpacked");
+        assert_eq!(dataset.classes[0].train, [root.path("candle/Data/Images/Normal/0000.JPG")]);
+        assert_eq!(
+            root.test_photos(&dataset.classes[0]),
+            [
+                "candle/Data/Images/Anomaly/000.JPG anomaly candle/Data/Masks/Anomaly/000.png",
+                "candle/Data/Images/Normal/0001.JPG"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said() {
+        let root = Root::with(&["candle/Data/Images/Normal/0000.JPG"]);
+        assert_eq!(
+            root.refusal(Layout::Visa),
+            "ROOT does not have the layout visa (it holds candle): no split_csv/1cls.csv"
+        );
+        root.write("split_csv/2cls_fewshot.csv", HEAD);
+        let error = root.refusal(Layout::Visa);
+        assert!(error.ends_with("no split_csv/1cls.csv, in split_csv it holds 2cls_fewshot.csv"), "{error}");
+        root.write(SPLIT, "object,image\ncandle,a.JPG\n");
+        let error = root.refusal(Layout::Visa);
+        assert!(error.contains("1cls.csv is not VisA's split with columns object, split, label"), "{error}");
+        assert!(error.contains("split"), "{error}");
+        root.write(SPLIT, &format!("{HEAD}pcb1,train,normal,pcb1/a.JPG,\n"));
+        assert!(root.refusal(Layout::Visa).ends_with("no folder that split_csv/1cls.csv names: pcb1"));
+        let error = visa("candle,train,anomaly,candle/a.JPG,\n").refusal(Layout::Visa);
+        assert!(error.contains("candle/a.JPG is to be trained on and labelled anomaly"), "{error}");
+        let error = visa("candle,val,normal,candle/a.JPG,\n").refusal(Layout::Visa);
+        assert!(error.contains("candle/a.JPG has the split val, expected train or test"), "{error}");
+    }
+}
