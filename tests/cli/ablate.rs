@@ -14,8 +14,8 @@ backbone = "nowhere.safetensors"
 resize = 72
 crop = 64
 batch = 4
-iterations = 30
-checkpoint-every = 2
+iterations = 60
+checkpoint-every = 7
 seeds = [1, 2]
 
 [[variant]]
@@ -78,7 +78,7 @@ fn a_killed_and_an_interrupted_ablation_ends_in_the_same_table() {
 #[test]
 fn the_table_holds_mean_and_deviation_of_the_cells() {
     let shop = Workshop::new();
-    let printed = shop.succeed(ablate(&shop, &PLAN.replace("iterations = 30", "iterations = 4"), "out"));
+    let printed = shop.succeed(ablate(&shop, &PLAN.replace("iterations = 60", "iterations = 4"), "out"));
     let (markdown, csv) = (read(&shop.path("out/table.md")), read(&shop.path("out/table.csv")));
     let mut csv = csv::Reader::from_reader(csv.as_bytes());
     let lines: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
@@ -115,7 +115,7 @@ fn what_a_plan_cannot_say_is_named_before_any_training() {
         (PLAN.replace("dropout = 0", "droput = 0"), "variant bare: no noise, softmax: train has no option --droput"),
         (PLAN.replace("batch = 4", "batches = 4"), "variant default: train has no option --batches"),
         (PLAN.replace("\"softmax\"", "\"hard\""), "invalid value 'hard' for '--decoder <KIND>'"),
-        (PLAN.replace("iterations = 30", "tensorboard = 'x'"), "tensorboard is not for a plan to say"),
+        (PLAN.replace("iterations = 60", "tensorboard = 'x'"), "tensorboard is not for a plan to say"),
         (PLAN.replace("[[variant]]", "[[variants]]"), "plan.toml cannot be used: it holds no [[variant]]"),
     ] {
         let error = shop.refuse(ablate(&shop, &plan, "out"));
@@ -124,7 +124,7 @@ fn what_a_plan_cannot_say_is_named_before_any_training() {
     }
     let error = shop.refuse(shop.command("ablate @none.toml --out @out"));
     assert!(error.contains("plan none.toml cannot be read"), "{error}");
-    let few = PLAN.replace("iterations = 30", "iterations = 2");
+    let few = PLAN.replace("iterations = 60", "iterations = 2");
     shop.succeed(ablate(&shop, &few, "out"));
     let error = shop.refuse(ablate(&shop, &few.replace("batch = 4", "batch = 5"), "out"));
     assert!(

@@ -33,7 +33,7 @@ fn events(mut bytes: &[u8]) -> Result<Vec<Event>, String> {
 fn event_files_say_what_happened_and_a_resumed_run_takes_back_what_was_lost() {
     let shop = Workshop::new();
     let train =
-        || shop.train("model", "--iterations 40 --checkpoint-every 10 --mining-warmup 20 --tensorboard @events");
+        || shop.train("model", "--iterations 80 --checkpoint-every 10 --mining-warmup 20 --tensorboard @events");
     let mut child = start(train());
     wait_for_checkpoint(&mut child, &shop.path("model.training/checkpoint.safetensors"));
     child.kill().unwrap();
@@ -51,12 +51,12 @@ fn event_files_say_what_happened_and_a_resumed_run_takes_back_what_was_lost() {
     let session = second[1].session.as_ref().expect("a run that goes on says so");
     assert_eq!((second[1].step as usize, session.status), (resumed + 1, 1));
     let steps: Vec<i64> = second[2..].iter().map(|event| event.step).collect();
-    assert_eq!(steps, (resumed as i64 + 1..=40).collect::<Vec<_>>());
+    assert_eq!(steps, (resumed as i64 + 1..=80).collect::<Vec<_>>());
     let value = |event: &Event, tag: &str| {
         let value = event.summary.as_ref()?.values.iter().find(|value| value.tag == tag)?;
         Some(f64::from(value.simple_value?))
     };
-    let schedule = Schedule { mining_warmup: 20, ..Schedule::official(40) };
+    let schedule = Schedule { mining_warmup: 20, ..Schedule::official(80) };
     for event in first[1..].iter().chain(&second[2..]) {
         let iteration = event.step as usize - 1;
         let near = |tag: &str, expected: f64| {
