@@ -234,8 +234,15 @@ mod tests {
             for (option, value) in preset.settings() {
                 let (number, text) = (value.parse::<f64>(), option);
                 let shown = match (option, &number) {
-                    ("groups", _) => "groups: Equal(2)".into(),
-                    ("decoder", _) => "decoder: Decoder(Linear)".into(),
+                    ("groups", Ok(_)) => "groups: Equal(2)".into(),
+                    ("decoder", _) if value == "linear" => "decoder: Decoder(Linear)".into(),
+                    // ViTAD's.
+                    ("groups", Err(_)) => "groups: Listed([[0], [1], [2]])".into(),
+                    ("decoder", _) => "decoder: Decoder(Softmax)".into(),
+                    ("layers", _) => "layers: [2, 5, 8, 11]".into(),
+                    ("decoder_groups", _) => "decoder_groups: Some(Listed([[2], [5], [8]]))".into(),
+                    ("decoder_blocks", _) => "decoder_blocks: Some(9)".into(),
+                    ("bottleneck_input", _) => "bottleneck_input: Last".into(),
                     ("resize" | "crop" | "batch" | "iterations" | "mining_warmup", _) => format!("{text}: {value}"),
                     (_, number) => format!("{text}: {:?}", number.as_ref().unwrap()),
                 };

@@ -1,0 +1,224 @@
+//! What goes wrong: bad photos, altered models, GPUs that are missing, emulated, wrong or lost.
+
+use std::fs;
+use std::path::Path;
+
+use dinomaly_core::executors::webgpu::kernel_sources;
+use dinomaly_core::photo::Photo;
+use dinomaly_tests::max_difference;
+
+use crate::page::chrome::{Chrome, Found};
+use crate::page::site::{MODELS, Site, before_worker, detect, detector, shards};
+use crate::{TOLERANCE, assert_silent, path_of, photos, read, turn};
+
+#[test]
+fn bad_photos_get_their_sentence() {
+    let _turn = turn();
+    let site = Site::new();
+    let folder = tempfile::tempdir().unwrap();
+    let good = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/photos/444.jpg")).unwrap();
+    let mut huge = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/photos/rgb.png")).unwrap();
+    huge[16..24].copy_from_slice(&[0, 0, 0x4e, 0x20, 0, 0, 0x4e, 0x20]);
+    let mut hasher = flate2::Crc::new();
+    hasher.update(&huge[12..29]);
+    huge[29..33].copy_from_slice(&hasher.sum().to_be_bytes());
+    let bad: [(&str, &[u8]); 4] = [
+        ("diary.txt", b"Dear diary, today I photographed a screw."),
+        ("cut off.jpg", &good[..good.len() / 2]),
+        ("huge.png", &huge),
+        ("empty.png", b""),
+    ];
+    for (name, bytes) in bad {
+        fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    fs::write(folder.path().join("good.jpg"), &good).unwrap();
+    let chrome = Chrome::launch();
+    let page = chrome.open(&site.url);
+    page.wait_for_model();
+    page.drop_files(&bad.map(|(name, _)| folder.path().join(name)));
+    page.results(bad.len());
+    for (name, bytes) in bad {
+        let expected = Photo::decode(name, bytes).unwrap_err().to_string();
+        let cards =
+            page.eval("[...document.querySelectorAll('.card[data-state=failed]')].map((card) => card.innerText)");
+        let shown = cards.as_array().unwrap().iter().any(|text| text.as_str().unwrap().contains(&expected));
+        assert!(shown, "{expected} is not among {cards}");
+    }
+    // The next one is fine.
+    page.drop_files(&[folder.path().join("good.jpg")]);
+    assert_eq!(page.results(bad.len() + 1)[0].file, "good.jpg");
+    page.screenshot("page-bad-photos");
+    assert_silent(&page);
+}
+
+#[test]
+fn an_altered_model_is_refused() {
+    let _turn = turn();
+    type Alter = fn(&Path);
+    let cases: [(&str, Alter); 3] = [
+        ("it is altered or damaged, fetch it again", |path| {
+            let mut bytes = fs::read(path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(path, bytes).unwrap();
+        }),
+        ("it is truncated or altered, fetch it again", |path| {
+            let bytes = fs::read(path).unwrap();
+            fs::write(path, &bytes[..bytes.len() - 100]).unwrap();
+        }),
+        ("could not be fetched: the server answered 404", |path| fs::remove_file(path).unwrap()),
+    ];
+    for (expected, alter) in cases {
+        let site = Site::altered(|folder| shards(folder).iter().for_each(|shard| alter(shard)));
+        let chrome = Chrome::launch();
+        let page = chrome.open(&site.url);
+        page.wait_for_model();
+        assert_eq!(page.eval("document.documentElement.dataset.state"), "failed");
+        let text = page.text(".panel");
+        assert!(text.contains(expected) && text.contains(".safetensors"), "{text}");
+        println!("{}", text.replace('\n', " | "));
+    }
+}
+
+/// Makes the emulated GPU look like a real one.
+const DISGUISE: &str = "Object.defineProperty(GPUAdapterInfo.prototype, 'isFallbackAdapter', { get: () => false });";
+
+#[test]
+fn an_emulated_gpu_is_not_taken_and_the_page_says_why() {
+    let _turn = turn();
+    let site = Site::new();
+    let chrome = Chrome::launch();
+    let page = chrome.open(&site.url);
+    page.wait_for_model();
+    assert_eq!(page.eval("document.documentElement.dataset.device"), "wasm");
+    let text = page.text(".panel");
+    assert!(text.contains("Ready on the processor") && text.contains("the browser only emulates a GPU"), "{text}");
+
+    // The same with a GPU that does not admit it: only then do the tests below test anything.
+    let site = Site::altered(|folder| before_worker(folder, DISGUISE));
+    let page = chrome.open(&site.url);
+    page.wait_for_model();
+    assert_eq!(page.eval("document.documentElement.dataset.device"), "webgpu", "{}", page.text(".panel"));
+}
+
+#[test]
+fn a_browser_without_webgpu_computes_on_the_processor_and_the_page_says_why() {
+    let _turn = turn();
+    let site = Site::altered(|folder| before_worker(folder, "delete WorkerNavigator.prototype.gpu;"));
+    let chrome = Chrome::launch();
+    let page = chrome.open(&site.url);
+    page.wait_for_model();
+    assert_eq!(page.eval("document.documentElement.dataset.device"), "wasm");
+    let text = page.text(".panel");
+    assert!(text.contains("no GPU was found"), "{text}");
+    println!("{}", text.replace('\n', " | "));
+    page.choose("device", "Graphics processor");
+    page.wait_for_model();
+    assert_eq!(page.eval("document.documentElement.dataset.state"), "failed");
+    let text = page.text(".panel");
+    assert!(text.contains("The detector cannot be used") && text.contains("no GPU was found"), "{text}");
+}
+
+#[test]
+fn a_gpu_that_computes_wrongly_is_found_and_the_page_says_so() {
+    let _turn = turn();
+    // One constant of one kernel; everything compiles and runs.
+    let lines = format!(
+        "{DISGUISE}
+         const create = GPUDevice.prototype.createShaderModule;
+         GPUDevice.prototype.createShaderModule = function (descriptor) {{
+             return create.call(this, {{ ...descriptor, code: descriptor.code.replaceAll('1.0 -', '1.01 -') }});
+         }};"
+    );
+    let site = Site::altered(|folder| before_worker(folder, &lines));
+    let chrome = Chrome::launch();
+    let page = chrome.open(&site.url);
+    page.wait_for_model();
+    let text = page.text(".panel");
+    assert_eq!(page.eval("document.documentElement.dataset.device"), "wasm", "{text}");
+    assert!(text.contains("fails the model's self-test"), "{text}");
+    page.drop_files(&photos()[..1]);
+    let found = &page.results(1)[0];
+    let expected = detect(&detector(MODELS[0]), &read(&photos()[0]));
+    assert!(max_difference(&found.map().values, &expected.map.values) <= TOLERANCE);
+    page.screenshot("page-fallback");
+    println!("{}", text.replace('\n', " | "));
+}
+
+#[test]
+fn a_lost_gpu_is_opened_again_and_given_up_when_it_is_lost_for_good() {
+    let _turn = turn();
+    let lines = format!(
+        "{DISGUISE}
+         const open = GPUAdapter.prototype.requestDevice;
+         GPUAdapter.prototype.requestDevice = async function (...args) {{
+             const device = await open.apply(this, args);
+             const lose = new BroadcastChannel('lose');
+             lose.onmessage = () => device.destroy();
+             lose.postMessage('opened');
+             return device;
+         }};"
+    );
+    let site = Site::altered(|folder| before_worker(folder, &lines));
+    let chrome = Chrome::launch();
+    let page = chrome.open(&site.url);
+    page.eval("(() => { window.lose = new BroadcastChannel('lose'); window.opened = 0; lose.onmessage = () => { opened += 1; }; })()");
+    page.wait_for_model();
+    assert_eq!(page.eval("document.documentElement.dataset.device"), "webgpu", "{}", page.text(".panel"));
+    let native = detector(MODELS[0]);
+    let check = |found: &Found, device: &str| {
+        let expected = detect(&native, &read(path_of(&photos(), found)));
+        assert!(max_difference(&found.map().values, &expected.map.values) <= TOLERANCE);
+        assert_eq!(found.device, device);
+    };
+
+    // Lost between two photos: opened again, the next photo does not notice.
+    page.eval("lose.postMessage('lose')");
+    page.drop_files(&photos()[..1]);
+    check(&page.results(1)[0], "webgpu");
+    page.wait_for("opened > 0");
+
+    // Lost whenever it is opened: the processor takes over and the page says why.
+    page.eval("(() => { lose.onmessage = () => setTimeout(() => lose.postMessage('lose'), 0); })()");
+    page.eval("lose.postMessage('lose')");
+    page.drop_files(&photos()[1..2]);
+    check(&page.results(1)[0], "wasm");
+    let text = page.text(".panel");
+    assert!(text.contains("Not on the graphics processor"), "{text}");
+    println!("{}", text.replace('\n', " | "));
+}
+
+/// naga, which compiles natively, lets pass what Chrome refuses.
+#[test]
+fn kernels_compile_in_a_browser() {
+    let _turn = turn();
+    let site = Site::new();
+    let chrome = Chrome::launch();
+    let page = chrome.open(&site.url);
+    let compile = |source: &str| {
+        page.eval(&format!(
+            "(async () => {{
+                window.gpu ??= await (await navigator.gpu.requestAdapter()).requestDevice();
+                gpu.pushErrorScope('validation');
+                const module = gpu.createShaderModule({{ code: {} }});
+                const {{ messages }} = await module.getCompilationInfo();
+                // A pipeline is checked further than its module.
+                gpu.createComputePipeline({{ layout: 'auto', compute: {{ module, entryPoint: 'main' }} }});
+                const error = await gpu.popErrorScope();
+                return [...messages.map(({{ type, lineNum, message }}) => `${{type}} in line ${{lineNum}}: ${{message}}`),
+                    ...(error ? [error.message] : [])];
+            }})()",
+            serde_json::to_string(source).unwrap()
+        ))
+    };
+    let mut compiled = 0;
+    for (name, source) in kernel_sources() {
+        let messages = compile(source);
+        assert_eq!(messages.as_array().map(Vec::len), Some(0), "{name}: {messages}");
+        compiled += 1;
+    }
+    assert!(compiled > 0);
+    println!("{compiled} kernels compiled");
+    let refused = compile("@compute @workgroup_size(1) fn main() { let x: u32 = 1.5; }");
+    assert!(!refused.as_array().unwrap().is_empty(), "a kernel that is wrong must be noticed");
+}

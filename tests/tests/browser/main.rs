@@ -1,0 +1,63 @@
+//! The page in a real Chromium: on its software WebGPU and on the processor, against the native detector.
+//!
+//! `CHROME` names another browser. Faults that a page cannot be asked for (a GPU that computes wrongly or gets lost) are
+//! brought about by lines put before the worker's own, in a copy of the site.
+
+#[allow(dead_code, reason = "only the GPU is taken from it")]
+#[path = "../executors/mod.rs"]
+mod executors;
+mod faults;
+#[path = "../page/mod.rs"]
+mod page;
+mod photos;
+mod visit;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use dinomaly_core::photo::Photo;
+use image::{Rgb, RgbImage};
+use tempfile::TempDir;
+
+use page::chrome::{Found, Page};
+
+/// Largest difference of a map's value between the page and the native detector. Cosine distances of these models are
+/// about 1.
+const TOLERANCE: f32 = 2e-5;
+
+/// One browser at a time: each emulates a GPU on all cores.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Nothing in the console, no exception, nothing that the policy had to forbid.
+fn assert_silent(page: &Page) {
+    assert_eq!(page.complaints(), Vec::<String>::new());
+}
+
+/// Photos of every kind that is read, most of them tiny, and a large one.
+fn photos() -> Vec<PathBuf> {
+    static LARGE: OnceLock<TempDir> = OnceLock::new();
+    let large = LARGE.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let photo = RgbImage::from_fn(3000, 2000, |x, y| Rgb([(x / 12) as u8, (y / 8) as u8, (x * y % 251) as u8]));
+        photo.save(folder.path().join("large.jpg")).unwrap();
+        folder
+    });
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/photos");
+    let folders = [fixtures.as_path(), large.path()].map(|folder| fs::read_dir(folder).unwrap());
+    let mut photos: Vec<PathBuf> = folders.into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    photos.retain(|path| [".rgb.png", ".py", ".md"].iter().all(|end| !path.to_str().unwrap().ends_with(end)));
+    photos.sort();
+    photos
+}
+
+fn read(path: &Path) -> Photo {
+    Photo::decode("photo", &fs::read(path).unwrap()).unwrap()
+}
+
+fn path_of<'a>(photos: &'a [PathBuf], found: &Found) -> &'a Path {
+    photos.iter().find(|path| path.ends_with(&found.file)).unwrap()
+}
