@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn records_are_those_that_tensorboard_reads() {
-        // What Python's tensorboard writes for `Event(wall_time=0, step=3, summary loss 0.5)`, without the time.
+        // By hand: field and type, then the value; step 3, a summary of one value, its tag, its four bytes.
         let summary = Summary { values: vec![Value { tag: "loss".into(), simple_value: Some(0.5) }] };
         let event = Event { step: 3, summary: Some(summary), ..Event::default() };
         let expected = [16, 3, 42, 13, 10, 11, 10, 4, b'l', b'o', b's', b's', 21, 0, 0, 0, 63];
