@@ -16,39 +16,26 @@ pub(super) fn findings(layout: Layout, class: &Class, files: &Files) -> Vec<Find
 }
 
 fn counts(layout: Layout, class: &Class) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut say = |severity, problem: String| findings.push(Finding::of(class, severity, problem, Vec::new()));
-    match class.train.len() {
-        0 => say(Severity::Warning, format!("no good photos to train on, expected in {}", layout.good_photos(class))),
-        few if few < 2 * HELD_OUT => say(
-            Severity::Warning,
-            format!(
-                "good photos to train on: {few}; from {} on, {HELD_OUT} can be held out for a threshold",
-                2 * HELD_OUT
-            ),
-        ),
-        _ => {}
-    }
-    let defective = class.test.iter().filter(|photo| photo.defect.is_some()).count();
-    let problem = match (class.test.len() - defective, defective) {
-        (0, 0) => {
-            return [
-                findings,
-                vec![Finding::of(
-                    class,
-                    Severity::Note,
-                    "no labelled photos, it can be trained on but not evaluated".into(),
-                    Vec::new(),
-                )],
-            ]
-            .concat();
+    let least = 2 * HELD_OUT;
+    let training = match class.train.len() {
+        0 => Some(format!("no good photos to train on, expected in {}", layout.good_photos(class))),
+        few if few < least => {
+            Some(format!("good photos to train on: {few}; from {least} on, {HELD_OUT} can be held out for a threshold"))
         }
-        (0, _) => "no good photos among the labelled ones: I-AUROC will be undefined",
-        (_, 0) => "no defective photos among the labelled ones: every metric will be undefined",
-        _ => return findings,
+        _ => None,
     };
-    say(Severity::Warning, problem.into());
-    findings
+    let defective = class.test.iter().filter(|photo| photo.defect.is_some()).count();
+    let (severity, testing) = match (class.test.len() - defective, defective) {
+        (0, 0) => (Severity::Note, Some("no labelled photos, it can be trained on but not evaluated")),
+        (0, _) => (Severity::Warning, Some("no good photos among the labelled ones: I-AUROC will be undefined")),
+        (_, 0) => {
+            (Severity::Warning, Some("no defective photos among the labelled ones: every metric will be undefined"))
+        }
+        _ => (Severity::Note, None),
+    };
+    let training = training.map(|problem| (Severity::Warning, problem));
+    let found = training.into_iter().chain(testing.map(|problem| (severity, problem.to_owned())));
+    found.map(|(severity, problem)| Finding::of(class, severity, problem, Vec::new())).collect()
 }
 
 fn unreadable(class: &Class, files: &Files) -> Vec<Finding> {
