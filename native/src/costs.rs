@@ -1,6 +1,6 @@
 //! How much work a model is.
 
-use dinomaly_core::config::{Comparison, Mixer, ModelConfig};
+use dinomaly_core::config::{Comparison, Mixer, Mlp, ModelConfig};
 
 /// Multiply-accumulates of a photo, by part.
 #[derive(Clone, Copy, Debug)]
@@ -19,8 +19,8 @@ pub fn macs(config: &ModelConfig, grid: usize) -> Macs {
     let (tokens, kept) =
         (patches + config.encoder.prefix_tokens() as u64, patches + config.kept_prefix_tokens() as u64);
     let width = e.hidden_size as u64;
-    let block = |tokens: u64, hidden: usize, heads: usize, mixer: Mixer| {
-        let mlp = 2 * tokens * width * hidden as u64;
+    let block = |tokens: u64, hidden: usize, gated: bool, heads: usize, mixer: Mixer| {
+        let mlp = if gated { 3 } else { 2 } * tokens * width * hidden as u64;
         let size = width / heads as u64;
         mlp + match mixer {
             Mixer::Softmax => tokens * width * (4 * width + 2 * tokens),
@@ -36,9 +36,9 @@ pub fn macs(config: &ModelConfig, grid: usize) -> Macs {
     Macs {
         encoder: patches * patch * width
             + config.encoder_blocks_run() as u64
-                * block(tokens, e.intermediate_size, e.num_attention_heads, Mixer::Softmax),
+                * block(tokens, e.intermediate_size, e.mlp == Mlp::SwiGlu, e.num_attention_heads, Mixer::Softmax),
         head: kept * 2 * width * d.intermediate_size as u64
-            + d.num_hidden_layers as u64 * block(kept, d.intermediate_size, d.num_attention_heads, d.mixer)
+            + d.num_hidden_layers as u64 * block(kept, d.intermediate_size, false, d.num_attention_heads, d.mixer)
             + last,
     }
 }
