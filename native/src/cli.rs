@@ -23,6 +23,8 @@ enum Command {
     Detect(commands::detect::Args),
     /// Make a model smaller: int8 weights
     Quantize(commands::quantize::Args),
+    /// Show the encoders that are known by name, and download one
+    Backbone(commands::backbone::Args),
     /// Make a small encoder that imitates a large one
     Distill(commands::distill::Args),
     /// Draw photo-like products with defects and masks, from a seed
@@ -48,6 +50,7 @@ impl Cli {
             Command::Evaluate(args) => commands::evaluate::run(&args),
             Command::Detect(args) => commands::detect::run(&args),
             Command::Quantize(args) => commands::quantize::run(&args),
+            Command::Backbone(args) => commands::backbone::run(&args),
             Command::Distill(args) => commands::distill::run(&args),
             Command::Generate(args) => commands::generate::run(&args),
             Command::Inspect(args) => commands::inspect::run(&args),

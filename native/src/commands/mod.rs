@@ -1,5 +1,6 @@
 //! The commands, one file each: arguments and flow; the work is done by the library's modules.
 
+pub mod backbone;
 pub mod demo;
 pub mod detect;
 pub mod distill;

@@ -7,9 +7,9 @@ use dinomaly_core::preprocess::{Geometry, Preprocessor};
 
 use super::options::{DeviceOption, parse_bytes, parse_colours};
 use super::variant::VariantOptions;
-use crate::backbone;
 use crate::dataset::Dataset;
 use crate::encode::PhotoEncoder;
+use crate::foundations;
 use crate::interrupt::Interrupt;
 use crate::run::{Run, Split};
 use crate::schedule::Schedule;
@@ -21,8 +21,9 @@ use crate::{model_dir, publish};
 pub struct Args {
     /// Folder of class folders that each hold train/good (MVTec-AD layout), or one such class folder
     data: PathBuf,
-    /// Checkpoint of a pretrained ViT: DINO, DINOv2 (.pth or .safetensors), timm or Hugging Face (.safetensors)
-    #[arg(long, value_name = "FILE")]
+    /// Checkpoint of a pretrained ViT (.pth or .safetensors of the original projects, timm or Hugging Face), or the name of one
+    /// that `dinomaly backbone fetch` brought
+    #[arg(long, value_name = "FILE|NAME")]
     backbone: PathBuf,
     /// Attention heads of the backbone, where they are not width / 64
     #[arg(long)]
@@ -89,7 +90,7 @@ pub fn run(args: &Args) -> Result<()> {
     model_dir::check_target(&args.out)?;
     let dataset = Dataset::open_for_training(&args.data, &args.classes)?;
     let device = args.device.open()?;
-    let backbone = backbone::read(&args.backbone, args.heads)?;
+    let (backbone, backbone_file) = foundations::read(&args.backbone, args.heads)?;
     let config = args.variant.model(backbone.config.clone())?;
     let geometry = Geometry { resize: args.resize, crop: args.crop };
     let (mean, std) = (args.mean.unwrap_or(backbone.mean), args.std.unwrap_or(backbone.std));
@@ -123,7 +124,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.restart && checkpoint.exists() {
         std::fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
     }
-    let data = split.fingerprint(&args.backbone, &preprocessor)?;
+    let data = split.fingerprint(&backbone_file, &preprocessor)?;
     let mut run = Run::begin(config, settings, data, checkpoint, device)?;
     let finished = run.train(&encoder, &split, memory, &work, args.checkpoint_every as usize, &interrupt)?;
     if !finished {
