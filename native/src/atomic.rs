@@ -12,14 +12,22 @@ use tempfile::TempDir;
 /// # Errors
 /// Naming the file, if its folder cannot be written to or the disk is full; nothing is left behind then.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    let write = || -> io::Result<()> {
+    copy_file(&mut &*bytes, path)
+}
+
+/// [`write_file`] with what a reader gives, which need not fit into memory.
+///
+/// # Errors
+/// As [`write_file`].
+pub fn copy_file(from: &mut impl io::Read, path: &Path) -> Result<()> {
+    let mut write = || -> io::Result<()> {
         let parent = parent(path);
         fs::create_dir_all(parent)?;
         let mut builder = tempfile::Builder::new();
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let mut file = builder.prefix(".partial-").tempfile_in(parent)?;
-        file.write_all(bytes)?;
+        io::copy(from, &mut file)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
         sync_folder(parent);

@@ -163,9 +163,23 @@ impl Recorder {
 impl Ops for Recorder {
     type Tensor = Tensor;
 
-    fn attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> dinomaly_core::Result<Tensor> {
+    fn attention(
+        &self,
+        qkv: &Tensor,
+        heads: usize,
+        hidden: Option<Neighbours>,
+        bias: Option<&Tensor>,
+    ) -> dinomaly_core::Result<Tensor> {
         self.note(qkv, heads, hidden, false)?;
-        self.ops.attention(qkv, heads, hidden)
+        self.ops.attention(qkv, heads, hidden, bias)
+    }
+
+    fn rotate(&self, qkv: &Tensor, heads: usize, rotation: &Tensor) -> dinomaly_core::Result<Tensor> {
+        self.ops.rotate(qkv, heads, rotation)
+    }
+
+    fn swiglu(&self, x: &Tensor) -> dinomaly_core::Result<Tensor> {
+        self.ops.swiglu(x)
     }
 
     fn linear_attention(
@@ -228,7 +242,7 @@ mod tests {
         let qkv = Tensor::from_vec(values, (1, tokens, 3 * channels), &Device::Cpu).unwrap();
         for hidden in [None, Some(Neighbours { prefix, reach: 1 })] {
             let recorder = Recorder { ops: Candle::infer(Device::Cpu), seen: RefCell::default() };
-            let softmax = recorder.attention(&qkv, heads, hidden).unwrap();
+            let softmax = recorder.attention(&qkv, heads, hidden, None).unwrap();
             let linear = recorder.linear_attention(&qkv, heads, hidden).unwrap();
             for (attention, output) in recorder.seen.into_inner().into_iter().zip([softmax, linear]) {
                 let attention = Attention { prefix, ..attention };

@@ -33,6 +33,8 @@ enum Command {
     Attention(commands::attention::Args),
     /// Make a model smaller: int8 weights
     Quantize(commands::quantize::Args),
+    /// Show the encoders that are known by name, and download one
+    Backbone(commands::backbone::Args),
     /// Make a small encoder that imitates a large one
     Distill(commands::distill::Args),
     /// Draw photo-like products with defects and masks, from a seed
@@ -63,6 +65,7 @@ impl Cli {
             Command::Import(args) => commands::import::run(&args),
             Command::Attention(args) => commands::attention::run(&args),
             Command::Quantize(args) => commands::quantize::run(&args),
+            Command::Backbone(args) => commands::backbone::run(&args),
             Command::Distill(args) => commands::distill::run(&args),
             Command::Generate(args) => commands::generate::run(&args),
             Command::Inspect(args) => commands::inspect::run(&args),

@@ -1,7 +1,7 @@
 //! How much work a model is, part by part.
 
 use dinomaly_core::Result;
-use dinomaly_core::config::{Comparison, Mixer, ModelConfig};
+use dinomaly_core::config::{Comparison, Mixer, Mlp, ModelConfig};
 use dinomaly_core::weights::{encoder_shapes, model_shapes};
 
 /// A part of a model: its parameters, and its multiply-accumulates for a photo.
@@ -34,8 +34,8 @@ pub fn parts(config: &ModelConfig, grid: usize) -> Result<Vec<Part>> {
             shapes.iter().filter(|(name, _)| name.starts_with(prefix) && (but.is_empty() || !name.starts_with(but)));
         Part { name, parameters: own.map(|(_, shape)| shape.iter().product::<usize>()).sum(), linear, attention }
     };
-    let block = |tokens: u64, hidden: usize, mixer: Mixer| {
-        let mlp = 2 * tokens * width * hidden as u64;
+    let block = |tokens: u64, hidden: usize, gated: bool, mixer: Mixer| {
+        let mlp = if gated { 3 } else { 2 } * tokens * width * hidden as u64;
         mlp + match mixer {
             Mixer::Softmax | Mixer::Linear => 4 * tokens * width * width,
             Mixer::Convolution { kernel } => tokens * 2 * width * (2 * width + (kernel * kernel) as u64),
@@ -58,7 +58,7 @@ pub fn parts(config: &ModelConfig, grid: usize) -> Result<Vec<Part>> {
             "encoder",
             "encoder.blocks.",
             "",
-            run * block(tokens, e.intermediate_size, softmax),
+            run * block(tokens, e.intermediate_size, e.mlp == Mlp::SwiGlu, softmax),
             run * attention(tokens, e.num_attention_heads, softmax),
         ),
         part("bottleneck", "bottleneck.", "", 2 * kept * width * d.intermediate_size as u64, 0),
@@ -66,7 +66,7 @@ pub fn parts(config: &ModelConfig, grid: usize) -> Result<Vec<Part>> {
             "decoder",
             "decoder.",
             "",
-            blocks * block(kept, d.intermediate_size, d.mixer) + last,
+            blocks * block(kept, d.intermediate_size, false, d.mixer) + last,
             blocks * attention(kept, d.num_attention_heads, d.mixer),
         ),
     ])

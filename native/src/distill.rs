@@ -384,6 +384,8 @@ mod tests {
             num_register_tokens: 0,
             position_grid: 4,
             layer_norm_eps: 1e-6,
+            mlp: Default::default(),
+            positions: Default::default(),
         }
     }
 

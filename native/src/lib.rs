@@ -25,6 +25,7 @@ pub mod distill;
 pub mod encode;
 pub mod evaluate;
 pub mod features;
+pub mod foundations;
 pub mod head;
 pub mod import;
 pub mod interrupt;

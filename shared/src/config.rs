@@ -87,7 +87,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Shape of a DINO / DINOv2 / timm vision transformer.
+/// Shape of a plain vision transformer, with the pieces in which the published ones differ.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderConfig {
@@ -105,10 +105,40 @@ pub struct EncoderConfig {
     pub patch_size: usize,
     /// Register tokens after the class token.
     pub num_register_tokens: usize,
-    /// Side of the grid that the stored position table was made for, in patches.
+    /// Side of the grid that the stored position table was made for, in patches; 0 with rotary positions, which have none.
     pub position_grid: usize,
-    /// Epsilon of the encoder's layer norms: 1e-6 in DINO, DINOv2 and timm.
+    /// Epsilon of the encoder's layer norms: 1e-6 in DINO, DINOv2 and timm, 1e-5 in DINOv3.
     pub layer_norm_eps: f64,
+    /// What its MLPs are.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mlp: Mlp,
+    /// How tokens know where they are.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub positions: Positions,
+}
+
+/// The MLP of an encoder block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mlp {
+    /// `fc2(gelu(fc1(x)))`.
+    #[default]
+    Gelu,
+    /// `w3(silu(a) · b)`, a and b the halves of `w12(x)` (Shazeer 2020): DINOv2 giant, some of DINOv3.
+    SwiGlu,
+}
+
+/// How an encoder's tokens know where they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Positions {
+    /// A table that is added to the class token and the patches.
+    #[default]
+    Table,
+    /// Queries and keys of patches are rotated by angles that grow with their place (DINOv3).
+    Rotary,
+    /// A table in each block that is added to attention's logits, by head and by the way from query to key (BEiT).
+    RelativeBias,
 }
 
 /// Shape of the reconstructing decoder. Its width is the encoder's.
@@ -164,12 +194,18 @@ impl EncoderConfig {
     pub fn prefix_tokens(&self) -> usize {
         1 + self.num_register_tokens
     }
+
+    /// Channels of one attention head.
+    pub fn head_size(&self) -> usize {
+        self.hidden_size / self.num_attention_heads.max(1)
+    }
 }
 
 impl ModelConfig {
     /// The published choice for an encoder: the eight middle layers, two groups of four, eight linear-attention blocks.
     ///
-    /// Target layers as in the official scripts: 2..=9 of 12 blocks, 4,6,…,18 of 24.
+    /// Target layers as in the official scripts: 2..=9 of 12 blocks, 4,6,…,18 of 24. The paper goes no deeper; of 32 and 40
+    /// blocks (DINOv3 huge, DINOv2 giant) every third is taken, as far from the first block as from the last.
     ///
     /// # Errors
     /// [`Error::Config`] for an encoder of another depth, for which the paper gives no layers.
@@ -177,9 +213,11 @@ impl ModelConfig {
         let target_layers = match encoder.num_hidden_layers {
             12 => (2..=9).collect(),
             24 => (4..=18).step_by(2).collect(),
+            32 => (5..=26).step_by(3).collect(),
+            40 => (9..=30).step_by(3).collect(),
             depth => {
                 return Err(Error::config(format!(
-                    "no published target layers for an encoder of {depth} blocks (12 and 24 have them): name them, for example with --layers"
+                    "no published target layers for an encoder of {depth} blocks (12, 24, 32 and 40 have them): name them, for example with --layers"
                 )));
             }
         };
@@ -218,7 +256,6 @@ impl ModelConfig {
             ("encoder.hidden_size", e.hidden_size),
             ("encoder.intermediate_size", e.intermediate_size),
             ("encoder.patch_size", e.patch_size),
-            ("encoder.position_grid", e.position_grid),
             ("decoder.num_hidden_layers", self.decoder.num_hidden_layers),
             ("decoder.intermediate_size", self.decoder.intermediate_size),
         ] {
@@ -242,6 +279,18 @@ impl ModelConfig {
                 "target layer {layer} does not exist: the encoder has {} blocks",
                 e.num_hidden_layers
             ));
+        }
+        if e.positions != Positions::Rotary && e.position_grid == 0 {
+            return refuse("encoder.position_grid must be at least 1".into());
+        }
+        if e.positions == Positions::Rotary && !e.head_size().is_multiple_of(4) {
+            return refuse(format!(
+                "rotary positions turn 4 channels together, heads of {} have a rest",
+                e.head_size()
+            ));
+        }
+        if e.positions == Positions::RelativeBias && e.num_register_tokens > 0 {
+            return refuse("a relative position bias has no place for register tokens".into());
         }
         self.validate_groups()?;
         if let Mixer::Convolution { kernel } = self.decoder.mixer

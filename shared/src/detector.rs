@@ -225,8 +225,22 @@ mod tests {
         fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
             Reference.layer_norm(x, norm)
         }
-        fn attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
-            Reference.attention(qkv, heads, hidden)
+        fn attention(
+            &self,
+            qkv: &Tensor,
+            heads: usize,
+            hidden: Option<Neighbours>,
+            bias: Option<&Tensor>,
+        ) -> Result<Tensor> {
+            Reference.attention(qkv, heads, hidden, bias)
+        }
+
+        fn rotate(&self, qkv: &Tensor, heads: usize, rotation: &Tensor) -> Result<Tensor> {
+            Reference.rotate(qkv, heads, rotation)
+        }
+
+        fn swiglu(&self, x: &Tensor) -> Result<Tensor> {
+            Reference.swiglu(x)
         }
         fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
             Reference.linear_attention(qkv, heads, hidden)

@@ -1,8 +1,8 @@
 //! Dinomaly (CVPR 2025): patches → encoder → two group means, reconstructed by bottleneck and decoder → distance maps.
 
 use crate::Result;
-use crate::config::{BottleneckInput, Comparison, Mixer, ModelConfig};
-use crate::ops::{Linear, NoiseAt, Ops, Then};
+use crate::config::{BottleneckInput, Comparison, Mixer, Mlp, ModelConfig, Positions};
+use crate::ops::{Linear, NoiseAt, Ops, RelativeBias, Then};
 use crate::vit::{Block, BlockShape, Load, load_linear};
 
 /// A step of the forward pass, for those who look inside (tests, feature export).
@@ -41,8 +41,9 @@ pub struct Encoder<T> {
 
 impl<T: Clone> Encoder<T> {
     /// Takes `encoder.patch_embed.proj.weight [width, 3·patch²]`, `encoder.prefix [1 + registers, width]` (class token
-    /// with its position added, then registers), `encoder.positions [grid², width]` (already interpolated to `grid`)
-    /// and `encoder.blocks.i.…`.
+    /// with its position added, then registers), `encoder.positions [grid², width]` (already interpolated to `grid`; zeros
+    /// where positions come in elsewhere), `encoder.rotation [grid², head size]` with rotary positions, and
+    /// `encoder.blocks.i.…`.
     ///
     /// # Errors
     /// Whatever `load` refuses.
@@ -54,15 +55,26 @@ impl<T: Clone> Encoder<T> {
             heads: e.num_attention_heads,
             mixer: Mixer::Softmax,
             hidden_neighbours: None,
+            mlp: e.mlp,
+            bias_entries: (e.positions == Positions::RelativeBias).then(|| RelativeBias::entries(grid)),
             eps: e.layer_norm_eps,
+        };
+        let rotation = match e.positions {
+            Positions::Rotary => Some(load("encoder.rotation", &[grid * grid, e.head_size()])?),
+            Positions::Table | Positions::RelativeBias => None,
+        };
+        let block = |i: usize, load: &mut Load<'_, T>| -> Result<Block<T>> {
+            let block = Block::load(&format!("encoder.blocks.{i}"), shape, load)?;
+            Ok(match &rotation {
+                Some(rotation) => block.rotated(rotation.clone()),
+                None => block,
+            })
         };
         Ok(Self {
             patch_embed: load_linear("encoder.patch_embed.proj", 3 * e.patch_size * e.patch_size, e.hidden_size, load)?,
             prefix: load("encoder.prefix", &[e.prefix_tokens(), e.hidden_size])?,
             positions: load("encoder.positions", &[grid * grid, e.hidden_size])?,
-            blocks: (0..config.encoder_blocks_run())
-                .map(|i| Block::load(&format!("encoder.blocks.{i}"), shape, load))
-                .collect::<Result<_>>()?,
+            blocks: (0..config.encoder_blocks_run()).map(|i| block(i, load)).collect::<Result<_>>()?,
             target_layers: config.target_layers.clone(),
         })
     }
@@ -126,6 +138,8 @@ impl<T: Clone> Head<T> {
             heads: d.num_attention_heads,
             mixer: d.mixer,
             hidden_neighbours: config.hidden_neighbours(),
+            mlp: Mlp::Gelu,
+            bias_entries: None,
             eps: d.layer_norm_eps,
         };
         let last = match config.comparison {

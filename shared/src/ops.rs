@@ -78,6 +78,58 @@ impl Neighbours {
     }
 }
 
+/// What is added to attention's logits for the way from each query to each key: BEiT's relative position bias. The first
+/// token is the class token, all others are patches.
+#[derive(Clone, Copy, Debug)]
+pub struct RelativeBias;
+
+impl RelativeBias {
+    /// Entries of a head's table on a grid of so many patches a side: a square of ways, then class token to patch, patch to
+    /// class token, class token to itself.
+    pub fn entries(grid: usize) -> usize {
+        (2 * grid - 1).pow(2) + 3
+    }
+
+    /// The entry for the way from token `query` to token `key`.
+    pub fn entry(grid: usize, query: usize, key: usize) -> usize {
+        let ways = (2 * grid - 1).pow(2);
+        match (query.checked_sub(1), key.checked_sub(1)) {
+            (None, None) => ways + 2,
+            (_, None) => ways + 1,
+            (None, _) => ways,
+            (Some(q), Some(k)) => {
+                let (row, column) = (q / grid + grid - 1 - k / grid, q % grid + grid - 1 - k % grid);
+                row * (2 * grid - 1) + column
+            }
+        }
+    }
+
+    /// Patches on a side of the grid that a table of shape `[heads, entries]` and these tokens have in common.
+    ///
+    /// # Errors
+    /// If they have none.
+    pub fn grid(table: &[usize], heads: usize, tokens: usize) -> Result<usize> {
+        let grid = square_grid(tokens.saturating_sub(1))?;
+        if table == [heads, Self::entries(grid)] {
+            return Ok(grid);
+        }
+        Err(Error::config(format!("a position bias of shape {table:?} does not fit {heads} heads and {tokens} tokens")))
+    }
+}
+
+/// Tokens before the first patch that `rotation [patches, size]` leaves alone in `qkv` of so many channels.
+///
+/// # Errors
+/// If head size or tokens do not fit.
+pub fn rotation_prefix(tokens: usize, packed: usize, heads: usize, rotation: &[usize]) -> Result<usize> {
+    match *rotation {
+        [patches, size] if 3 * heads * size == packed && size % 2 == 0 && patches <= tokens => Ok(tokens - patches),
+        _ => Err(Error::config(format!(
+            "rotations of shape {rotation:?} do not fit {tokens} tokens of {packed} channels in {heads} heads"
+        ))),
+    }
+}
+
 /// Patches on a side of a square grid of `patches`.
 ///
 /// # Errors
@@ -126,8 +178,23 @@ pub trait Ops {
 
     /// Softmax attention, scale `head_dim^-0.5`: `qkv [batch, tokens, 3·channels]` (q, k, v; inside each head by head) →
     /// `[batch, tokens, channels]`. Weights of hidden keys become zero AFTER the softmax and are not made up for, as the
-    /// official code has it.
-    fn attention(&self, qkv: &Self::Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Self::Tensor>;
+    /// official code has it. `bias [heads, RelativeBias::entries]` is added to the scaled logits: a table of the ways on the
+    /// grid, not of all pairs of tokens, which would be hundreds of times as large.
+    fn attention(
+        &self,
+        qkv: &Self::Tensor,
+        heads: usize,
+        hidden: Option<Neighbours>,
+        bias: Option<&Self::Tensor>,
+    ) -> Result<Self::Tensor>;
+
+    /// Turns queries and keys of `qkv [batch, tokens, 3·heads·size]`, in each head channel i with channel i + size/2, by the
+    /// angle whose cosine and sine are entries i and i + size/2 of a patch's row in `rotation [patches, size]`. The tokens
+    /// before the patches, and all values, stay as they are.
+    fn rotate(&self, qkv: &Self::Tensor, heads: usize, rotation: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// `silu(a) · b` with the halves a and b of the channels: `[batch, tokens, 2·channels]` → `[batch, tokens, channels]`.
+    fn swiglu(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
 
     /// Linear attention, `phi = elu + 1`, no scale and no epsilon in the normaliser: shapes as in [`Ops::attention`]. Hidden
     /// keys are left out BEFORE the normaliser is summed.

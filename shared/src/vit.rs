@@ -1,21 +1,22 @@
 //! The transformer block that encoder and decoder share.
 
 use crate::Result;
-use crate::config::Mixer;
+use crate::config::{Mixer, Mlp};
 use crate::ops::{Linear, Neighbours, Norm, Ops, Then};
 
 /// Hands out a model's tensors by name, checking the shape; whoever builds a model decides where they come from
 /// (a file, fresh initial values) and what they become (plain tensors, trainable variables).
 pub type Load<'a, T> = dyn FnMut(&str, &[usize]) -> Result<T> + 'a;
 
-/// `x + mix(norm1(x))`, then `x + mlp(norm2(x))`. LayerScale is folded into `proj` and `fc2` on import.
+/// `x + mix(norm1(x))`, then `x + mlp(norm2(x))`. LayerScale is folded into `proj` and `fc2` or `w3` on import.
 #[derive(Clone, Debug)]
 pub struct Block<T> {
     norm1: Norm<T>,
     mix: Mix<T>,
     norm2: Norm<T>,
-    fc1: Linear<T>,
-    fc2: Linear<T>,
+    first: Linear<T>,
+    mlp: Mlp,
+    last: Linear<T>,
 }
 
 /// How tokens exchange information.
@@ -27,13 +28,11 @@ enum Mix<T> {
         heads: usize,
         linear: bool,
         hidden: Option<Neighbours>,
+        rotation: Option<T>,
+        bias: Option<T>,
     },
     /// Inverted bottleneck (MobileNetV2; official `SepConv`): wider with GELU, a kernel for each channel, narrower again.
-    Convolution {
-        expand: Linear<T>,
-        kernels: T,
-        contract: Linear<T>,
-    },
+    Convolution { expand: Linear<T>, kernels: T, contract: Linear<T> },
 }
 
 /// What distinguishes the encoder's blocks from the decoder's.
@@ -49,18 +48,27 @@ pub struct BlockShape {
     pub mixer: Mixer,
     /// What patches must not attend to.
     pub hidden_neighbours: Option<Neighbours>,
+    /// Kind of MLP.
+    pub mlp: Mlp,
+    /// Entries of a head's relative position bias, where attention has one.
+    pub bias_entries: Option<usize>,
     /// Epsilon of both layer norms.
     pub eps: f64,
 }
 
 impl<T> Block<T> {
     /// Takes the tensors `{prefix}.norm1.weight`, `{prefix}.attn.qkv.weight`, … named as in DINO, DINOv2 and timm; with a
-    /// convolution `{prefix}.conv.…` in place of `attn`, as the official code names it.
+    /// convolution `{prefix}.conv.…` in place of `attn`, as the official code names it; with SwiGLU `mlp.w12` and `mlp.w3`,
+    /// as DINOv2 has it; with a position bias `attn.relative_position_bias_table`, as BEiT has it, but `[heads, entries]`.
     ///
     /// # Errors
     /// Whatever `load` refuses.
     pub fn load(prefix: &str, shape: BlockShape, load: &mut Load<'_, T>) -> Result<Self> {
-        let BlockShape { width, hidden, heads, mixer, hidden_neighbours, eps } = shape;
+        let BlockShape { width, hidden, heads, mixer, hidden_neighbours, mlp, bias_entries, eps } = shape;
+        let (first, last, widened) = match mlp {
+            Mlp::Gelu => ("fc1", "fc2", hidden),
+            Mlp::SwiGlu => ("w12", "w3", 2 * hidden),
+        };
         Ok(Self {
             norm1: load_norm(&format!("{prefix}.norm1"), width, eps, load)?,
             mix: match mixer {
@@ -70,6 +78,10 @@ impl<T> Block<T> {
                     heads,
                     linear: mixer == Mixer::Linear,
                     hidden: hidden_neighbours,
+                    rotation: None,
+                    bias: bias_entries
+                        .map(|n| load(&format!("{prefix}.attn.relative_position_bias_table"), &[heads, n]))
+                        .transpose()?,
                 },
                 Mixer::Convolution { kernel } => {
                     let mut product = |name: &str, inputs, outputs| -> Result<Linear<T>> {
@@ -86,9 +98,19 @@ impl<T> Block<T> {
                 }
             },
             norm2: load_norm(&format!("{prefix}.norm2"), width, eps, load)?,
-            fc1: load_linear(&format!("{prefix}.mlp.fc1"), width, hidden, load)?,
-            fc2: load_linear(&format!("{prefix}.mlp.fc2"), hidden, width, load)?,
+            first: load_linear(&format!("{prefix}.mlp.{first}"), width, widened, load)?,
+            mlp,
+            last: load_linear(&format!("{prefix}.mlp.{last}"), hidden, width, load)?,
         })
+    }
+
+    /// The same block, its queries and keys turned by `rotation` (see [`Ops::rotate`]).
+    #[must_use]
+    pub fn rotated(mut self, by: T) -> Self {
+        if let Mix::Attention { rotation, .. } = &mut self.mix {
+            *rotation = Some(by);
+        }
+        self
     }
 
     /// `[batch, tokens, width]` → the same shape.
@@ -98,13 +120,16 @@ impl<T> Block<T> {
     pub fn forward<O: Ops<Tensor = T>>(&self, ops: &O, x: &T) -> Result<T> {
         let normed = ops.layer_norm(x, &self.norm1)?;
         let x = match &self.mix {
-            Mix::Attention { qkv, proj, heads, linear, hidden } => {
-                let qkv = ops.linear(&normed, qkv, Then::Store)?;
+            Mix::Attention { qkv, proj, heads, linear, hidden, rotation, bias } => {
+                let mut qkv = ops.linear(&normed, qkv, Then::Store)?;
                 drop(normed);
+                if let Some(rotation) = rotation {
+                    qkv = ops.rotate(&qkv, *heads, rotation)?;
+                }
                 let mixed = if *linear {
                     ops.linear_attention(&qkv, *heads, *hidden)?
                 } else {
-                    ops.attention(&qkv, *heads, *hidden)?
+                    ops.attention(&qkv, *heads, *hidden, bias.as_ref())?
                 };
                 drop(qkv);
                 ops.linear(&mixed, proj, Then::Add(x))?
@@ -115,8 +140,12 @@ impl<T> Block<T> {
                 ops.linear(&ops.depthwise_conv(&wide, kernels)?, contract, Then::Add(x))?
             }
         };
-        let hidden = ops.linear(&ops.layer_norm(&x, &self.norm2)?, &self.fc1, Then::Gelu)?;
-        ops.linear(&hidden, &self.fc2, Then::Add(&x))
+        let normed = ops.layer_norm(&x, &self.norm2)?;
+        let hidden = match self.mlp {
+            Mlp::Gelu => ops.linear(&normed, &self.first, Then::Gelu)?,
+            Mlp::SwiGlu => ops.swiglu(&ops.linear(&normed, &self.first, Then::Store)?)?,
+        };
+        ops.linear(&hidden, &self.last, Then::Add(&x))
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! Names are those of the official state dict: `encoder.cls_token [1, 1, width]`, `encoder.register_tokens [1, r, width]`
 //! (absent without registers), `encoder.pos_embed [1, grid² + 1, width]`, `encoder.patch_embed.proj.weight
-//! [width, 3, patch, patch]`, `encoder.blocks.i.…` with LayerScale folded in, `bottleneck.0.…`, `decoder.i.…`.
+//! [width, 3, patch, patch]`, `encoder.blocks.i.…` with LayerScale folded in, `bottleneck.0.…`, `decoder.i.…`. In place of the
+//! position table: `encoder.rope_embed.periods [head size / 4]` as DINOv3 names it, or in each block
+//! `attn.relative_position_bias_table [(2·grid - 1)² + 3, heads]` as BEiT does.
 
 use std::collections::BTreeMap;
 
-use crate::config::{DecoderConfig, EncoderConfig, ModelConfig};
+use crate::config::{DecoderConfig, EncoderConfig, ModelConfig, Positions};
 use crate::dinomaly::{Dinomaly, Encoder, Head};
-use crate::ops::Ops;
+use crate::ops::{Ops, RelativeBias};
 use crate::positions;
 use crate::tensor::{Data, HostTensor};
 use crate::{Error, Result};
@@ -55,7 +57,10 @@ pub fn model_shapes(config: &ModelConfig) -> Result<Shapes> {
     Ok(shapes)
 }
 
-/// Notes a tensor that the encoder asks for as the stored tensors it is made from: [`Weights::embedding`] backwards.
+/// How the names of position biases end.
+const POSITION_BIAS: &str = ".attn.relative_position_bias_table";
+
+/// Notes a tensor that the encoder asks for as the stored tensors it is made from: [`Weights::prepare`] backwards.
 fn record_encoder(shapes: &mut Shapes, encoder: &EncoderConfig, name: &str, shape: &[usize]) {
     let (width, patch, grid) = (encoder.hidden_size, encoder.patch_size, encoder.position_grid);
     match name {
@@ -64,6 +69,13 @@ fn record_encoder(shapes: &mut Shapes, encoder: &EncoderConfig, name: &str, shap
             if encoder.num_register_tokens > 0 {
                 shapes.insert("encoder.register_tokens".into(), vec![1, encoder.num_register_tokens, width]);
             }
+        }
+        "encoder.positions" if encoder.positions != Positions::Table => {}
+        "encoder.rotation" => {
+            shapes.insert("encoder.rope_embed.periods".into(), vec![encoder.head_size() / 4]);
+        }
+        _ if name.ends_with(POSITION_BIAS) => {
+            shapes.insert(name.into(), vec![RelativeBias::entries(grid), encoder.num_attention_heads]);
         }
         "encoder.positions" => {
             shapes.insert("encoder.pos_embed".into(), vec![1, grid * grid + 1, width]);
@@ -130,8 +142,8 @@ impl Weights {
     /// # Errors
     /// A missing or misshapen tensor, by name, or the executor's refusal.
     pub fn encoder<O: Ops>(&self, ops: &O, config: &ModelConfig, grid: usize) -> Result<Encoder<O::Tensor>> {
-        let embedding = self.embedding(config, grid)?;
-        Encoder::load(config, grid, &mut |name, shape| self.upload(ops, &embedding, name, shape))
+        let prepared = self.prepare(config, grid)?;
+        Encoder::load(config, grid, &mut |name, shape| self.upload(ops, &prepared, name, shape))
     }
 
     /// The tensors that [`Encoder::load`] asks for, by its names, for an input of `grid × grid` patches: what an encoder's
@@ -140,10 +152,10 @@ impl Weights {
     /// # Errors
     /// A missing or misshapen tensor, by name.
     pub fn encoder_values(&self, config: &ModelConfig, grid: usize) -> Result<BTreeMap<String, HostTensor>> {
-        let embedding = self.embedding(config, grid)?;
+        let prepared = self.prepare(config, grid)?;
         let mut values = BTreeMap::new();
         Encoder::<()>::load(config, grid, &mut |name, shape| {
-            values.insert(name.to_owned(), self.prepared(&embedding, name, shape)?.clone());
+            values.insert(name.to_owned(), self.or_prepared(&prepared, name, shape)?.clone());
             Ok(())
         })?;
         Ok(values)
@@ -162,49 +174,67 @@ impl Weights {
     /// # Errors
     /// As [`Weights::encoder`].
     pub fn dinomaly<O: Ops>(&self, ops: &O, config: &ModelConfig, grid: usize) -> Result<Dinomaly<O::Tensor>> {
-        let embedding = self.embedding(config, grid)?;
-        Dinomaly::load(config, grid, &mut |name, shape| self.upload(ops, &embedding, name, shape))
+        let prepared = self.prepare(config, grid)?;
+        Dinomaly::load(config, grid, &mut |name, shape| self.upload(ops, &prepared, name, shape))
     }
 
-    fn upload<O: Ops>(&self, ops: &O, embedding: &Embedding, name: &str, shape: &[usize]) -> Result<O::Tensor> {
-        ops.upload(self.prepared(embedding, name, shape)?)
+    fn upload<O: Ops>(&self, ops: &O, prepared: &Prepared, name: &str, shape: &[usize]) -> Result<O::Tensor> {
+        ops.upload(self.or_prepared(prepared, name, shape)?)
     }
 
-    /// A stored tensor, or what the embedding's were made into.
-    fn prepared<'a>(&'a self, embedding: &'a Embedding, name: &str, shape: &[usize]) -> Result<&'a HostTensor> {
-        match name {
-            "encoder.prefix" => Ok(&embedding.prefix),
-            "encoder.positions" => Ok(&embedding.positions),
-            "encoder.patch_embed.proj.weight" => Ok(&embedding.patch_projection),
-            _ => self.get(name, shape),
+    /// A stored tensor, or what was made from stored ones.
+    fn or_prepared<'a>(&'a self, prepared: &'a Prepared, name: &str, shape: &[usize]) -> Result<&'a HostTensor> {
+        match prepared.get(name) {
+            Some(tensor) => tensor.expect_shape(name, shape).map(|()| tensor),
+            None => self.get(name, shape),
         }
     }
 
-    /// The tensors of the token embedding in the form that the encoder takes.
-    fn embedding(&self, config: &ModelConfig, grid: usize) -> Result<Embedding> {
+    /// What the encoder takes in another form than it is stored in: the token embedding, and all that depends on the grid.
+    fn prepare(&self, config: &ModelConfig, grid: usize) -> Result<Prepared> {
         let e = &config.encoder;
         let (width, side) = (e.hidden_size, e.position_grid);
-        let table = self.get("encoder.pos_embed", &[1, side * side + 1, width])?.to_f32();
-        let (class_position, patch_positions) = table.split_at(width);
-        let class = self.get("encoder.cls_token", &[1, 1, width])?.to_f32();
-        let mut prefix: Vec<f32> = class.iter().zip(class_position).map(|(token, position)| token + position).collect();
+        let mut prepared = Prepared::new();
+        let mut prefix = self.get("encoder.cls_token", &[1, 1, width])?.to_f32().into_owned();
+        let mut positions = vec![0.0; grid * grid * width];
+        match e.positions {
+            Positions::Table => {
+                let table = self.get("encoder.pos_embed", &[1, side * side + 1, width])?.to_f32();
+                let (class_position, patch_positions) = table.split_at(width);
+                prefix.iter_mut().zip(class_position).for_each(|(token, position)| *token += position);
+                positions = positions::interpolate(patch_positions, side, grid, width);
+            }
+            Positions::Rotary => {
+                let periods = self.get("encoder.rope_embed.periods", &[e.head_size() / 4])?.to_f32();
+                let rotation = positions::rotary::rotation(&periods, grid);
+                prepared.insert("encoder.rotation".into(), HostTensor::f32([grid * grid, e.head_size()], rotation)?);
+            }
+            Positions::RelativeBias => {
+                let heads = e.num_attention_heads;
+                for block in 0..config.encoder_blocks_run() {
+                    let name = format!("encoder.blocks.{block}{POSITION_BIAS}");
+                    let table = self.get(&name, &[RelativeBias::entries(side), heads])?.to_f32();
+                    let table = positions::relative::interpolate(&table, side, grid, heads)?;
+                    prepared.insert(name, HostTensor::f32([heads, RelativeBias::entries(grid)], table)?);
+                }
+            }
+        }
         if e.num_register_tokens > 0 {
             let registers = self.get("encoder.register_tokens", &[1, e.num_register_tokens, width])?;
             prefix.extend_from_slice(&registers.to_f32());
         }
-        let patch = [width, 3, e.patch_size, e.patch_size];
-        let mut patch_projection = self.get("encoder.patch_embed.proj.weight", &patch)?.clone();
-        patch_projection.shape = vec![width, 3 * e.patch_size * e.patch_size];
-        Ok(Embedding {
-            prefix: HostTensor::f32([config.encoder.prefix_tokens(), width], prefix)?,
-            positions: HostTensor::f32(
-                [grid * grid, width],
-                positions::interpolate(patch_positions, side, grid, width),
-            )?,
-            patch_projection,
-        })
+        prepared.insert("encoder.prefix".into(), HostTensor::f32([e.prefix_tokens(), width], prefix)?);
+        prepared.insert("encoder.positions".into(), HostTensor::f32([grid * grid, width], positions)?);
+        let name = "encoder.patch_embed.proj.weight";
+        let mut projection = self.get(name, &[width, 3, e.patch_size, e.patch_size])?.clone();
+        projection.shape = vec![width, 3 * e.patch_size * e.patch_size];
+        prepared.insert(name.into(), projection);
+        Ok(prepared)
     }
 }
+
+/// Tensors by the names that [`Encoder::load`] asks for.
+type Prepared = BTreeMap<String, HostTensor>;
 
 /// The refusal of a tensor that a model has no place for.
 pub fn unexpected(name: &str) -> Error {
@@ -256,12 +286,6 @@ fn index(mut flat: usize, shape: &[usize]) -> Vec<usize> {
     index
 }
 
-struct Embedding {
-    prefix: HostTensor,
-    positions: HostTensor,
-    patch_projection: HostTensor,
-}
-
 #[cfg(test)]
 mod tests {
     use half::f16;
@@ -281,6 +305,8 @@ mod tests {
             num_register_tokens: registers,
             position_grid: 3,
             layer_norm_eps: 1e-6,
+            mlp: Default::default(),
+            positions: Default::default(),
         };
         let config = ModelConfig::published(encoder).unwrap();
         let weights = model_shapes(&config)

@@ -30,6 +30,8 @@ fn steps(criterion: &mut Criterion<Flops>) {
             num_register_tokens: 0,
             position_grid: GRID,
             layer_norm_eps: 1e-6,
+            mlp: Default::default(),
+            positions: Default::default(),
         })
         .unwrap();
         let tokens = GRID * GRID + config.kept_prefix_tokens();

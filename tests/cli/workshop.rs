@@ -82,6 +82,8 @@ fn encoder() -> Backbone {
         num_register_tokens: 0,
         position_grid: 4,
         layer_norm_eps: 1e-6,
+        mlp: Default::default(),
+        positions: Default::default(),
     };
     let mut state = 1u32;
     let mut random = || {

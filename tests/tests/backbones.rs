@@ -224,6 +224,8 @@ fn small(width: usize, hidden: usize, depth: usize, grid: usize, registers: usiz
         num_register_tokens: registers,
         position_grid: grid,
         layer_norm_eps: 1e-6,
+        mlp: Default::default(),
+        positions: Default::default(),
     };
     let shapes = encoder_shapes(&config, depth).unwrap().into_iter();
     let mut shapes: Shapes = shapes.map(|(name, shape)| (name["encoder.".len()..].to_owned(), shape)).collect();
@@ -439,6 +441,8 @@ fn deit_tiny_is_read() {
         num_register_tokens: 0,
         position_grid: 14,
         layer_norm_eps: 1e-6,
+        mlp: Default::default(),
+        positions: Default::default(),
     };
     assert_eq!(read.config, expected);
     read.weights.check(&encoder_shapes(&expected, 12).unwrap()).unwrap();

@@ -28,6 +28,8 @@ fn model(width: usize, name: &str) -> Model {
         num_register_tokens: 4,
         position_grid: 5,
         layer_norm_eps: 1e-6,
+        mlp: Default::default(),
+        positions: Default::default(),
     };
     let config = ModelConfig::published(encoder).unwrap();
     let weights = arbitrary(model_shapes(&config).unwrap());

@@ -44,8 +44,22 @@ impl Ops for Recorder {
         self.inner.layer_norm(x, norm)
     }
 
-    fn attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
-        self.inner.attention(qkv, heads, hidden)
+    fn attention(
+        &self,
+        qkv: &Tensor,
+        heads: usize,
+        hidden: Option<Neighbours>,
+        bias: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        self.inner.attention(qkv, heads, hidden, bias)
+    }
+
+    fn rotate(&self, qkv: &Tensor, heads: usize, rotation: &Tensor) -> Result<Tensor> {
+        self.inner.rotate(qkv, heads, rotation)
+    }
+
+    fn swiglu(&self, x: &Tensor) -> Result<Tensor> {
+        self.inner.swiglu(x)
     }
 
     fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
@@ -168,6 +182,8 @@ fn config() -> ModelConfig {
         num_register_tokens: 2,
         position_grid: 2,
         layer_norm_eps: 1e-6,
+        mlp: Default::default(),
+        positions: Default::default(),
     })
     .unwrap()
 }

@@ -26,6 +26,8 @@ fn one_photo_through_dinov2_large_at_392() {
         num_register_tokens: 4,
         position_grid: 37,
         layer_norm_eps: 1e-6,
+        mlp: Default::default(),
+        positions: Default::default(),
     };
     let config = ModelConfig::published(encoder).unwrap();
     let mut state = 1u32;

@@ -10,7 +10,7 @@ mod executors;
 
 use std::collections::BTreeMap;
 
-use dinomaly_core::ops::Neighbours;
+use dinomaly_core::ops::{Neighbours, RelativeBias};
 use dinomaly_core::tensor::{Data, HostTensor};
 use dinomaly_tests::max_difference;
 use executors::{After, Op, others, reference};
@@ -64,6 +64,13 @@ fn shapes(op: &Op) -> String {
         Op::Attention { qkv, heads, hidden } | Op::LinearAttention { qkv, heads, hidden } => {
             format!("qkv {:?}, {heads} heads, hidden {hidden:?}", qkv.shape)
         }
+        Op::BiasedAttention { qkv, heads, bias } => {
+            format!("qkv {:?}, {heads} heads, bias {:?}", qkv.shape, bias.shape)
+        }
+        Op::Rotate { qkv, heads, rotation } => {
+            format!("qkv {:?}, {heads} heads, rotation {:?}", qkv.shape, rotation.shape)
+        }
+        Op::Swiglu(x) => format!("{:?}", x.shape),
         Op::DepthwiseConv { x, weight } => format!("x {:?}, kernels {:?}", x.shape, weight.shape),
         Op::DropTokens { x, first } => format!("{:?} from {first} on", x.shape),
         Op::Concatenate(xs) => format!("{} of {:?}", xs.len(), xs[0].shape),
@@ -236,6 +243,50 @@ fn attention_without_neighbours() {
 fn linear_attention_without_neighbours() {
     check("linear attention without neighbours", 3e-5, |generator| {
         windowed(generator, |qkv, heads, hidden| Op::LinearAttention { qkv, heads, hidden: Some(hidden) })
+    });
+}
+
+#[test]
+fn attention_with_a_position_bias() {
+    check("attention with a position bias", 1.5e-5, |generator| {
+        // Batch, grid, heads, channels of a head.
+        let sizes = [[1, 1, 1, 1], [2, 2, 3, 16], [1, 3, 5, 7], [2, 7, 2, 24], [1, 8, 3, 43], [2, 6, 2, 65]];
+        let cases = sizes.into_iter().map(|[batch, grid, heads, size]| Op::BiasedAttention {
+            qkv: scaled(random(generator, &[batch, 1 + grid * grid, 3 * heads * size]), 3.0, 0.0),
+            heads,
+            bias: scaled(random(generator, &[heads, RelativeBias::entries(grid)]), 2.0, 0.0),
+        });
+        cases.collect()
+    });
+}
+
+#[test]
+fn rotate() {
+    check("rotation", 1.2e-6, |generator| {
+        // Batch, tokens before the patches, patches, heads, channels of a head.
+        let sizes = [[1, 0, 1, 1, 4], [2, 5, 9, 3, 8], [1, 1, 49, 2, 64], [3, 5, 16, 1, 12], [2, 2, 7, 3, 6]];
+        let cases = sizes.into_iter().map(|[batch, prefix, patches, heads, size]| {
+            let angles: Vec<f32> = random(generator, &[patches, size / 2]).to_f32().iter().map(|a| 9.0 * a).collect();
+            let row = |row: &[f32]| row.iter().map(|a| a.cos()).chain(row.iter().map(|a| a.sin())).collect::<Vec<_>>();
+            let rotation = angles.chunks_exact(size / 2).flat_map(row).collect();
+            Op::Rotate {
+                qkv: random(generator, &[batch, prefix + patches, 3 * heads * size]),
+                heads,
+                rotation: HostTensor::f32([patches, size], rotation).unwrap(),
+            }
+        });
+        cases.collect()
+    });
+}
+
+#[test]
+fn swiglu() {
+    check("SwiGLU", 3e-6, |generator| {
+        let sizes = [[1, 9, 2], [2, 3, 10], [3, 50, 128], [1, 197, 342], [2, 7, 8]];
+        let factors = [1.0, 10.0, 200.0];
+        let cases =
+            sizes.into_iter().flat_map(|shape| factors.map(|f| Op::Swiglu(scaled(random(generator, &shape), f, 0.0))));
+        cases.collect()
     });
 }
 

@@ -36,7 +36,7 @@ fn chain<O: Ops>(ops: &O, x: &HostTensor) -> O::Tensor {
     let mut x = ops.upload(x).unwrap();
     for _ in 0..3 {
         let qkv = ops.linear(&ops.layer_norm(&x, &norm).unwrap(), &wide, Then::Store).unwrap();
-        let mixed = ops.attention(&qkv, 3, None).unwrap();
+        let mixed = ops.attention(&qkv, 3, None, None).unwrap();
         drop(qkv);
         x = ops.linear(&mixed, &narrow, Then::Add(&x)).unwrap();
     }
@@ -118,10 +118,13 @@ fn wrong_shapes_are_named() {
     let x = gpu.upload(&waves(&[1, 2, 9], 0.1)).unwrap();
     refused(gpu.linear(&x, &layer(&gpu, 8, 4), Then::Store), "linear weight: expected shape [4, 9], found [4, 8]");
     refused(gpu.linear(&x, &layer(&gpu, 9, 4), Then::Add(&x)), "linear residual: expected shape [1, 2, 4]");
-    refused(gpu.attention(&x, 2, None), "9 channels cannot be split into 3 parts of 2 heads");
-    refused(gpu.attention(&x, 0, None), "0 heads");
+    refused(gpu.attention(&x, 2, None, None), "9 channels cannot be split into 3 parts of 2 heads");
+    refused(gpu.attention(&x, 0, None, None), "0 heads");
     let window = Neighbours { prefix: 1, reach: 1 };
-    refused(gpu.attention(&gpu.upload(&waves(&[1, 4, 9], 0.1)).unwrap(), 1, Some(window)), "3 patches are no square");
+    refused(
+        gpu.attention(&gpu.upload(&waves(&[1, 4, 9], 0.1)).unwrap(), 1, Some(window), None),
+        "3 patches are no square",
+    );
     let kernels = gpu.upload(&waves(&[9, 1, 2, 2], 0.1)).unwrap();
     refused(
         gpu.depthwise_conv(&gpu.upload(&waves(&[1, 4, 9], 0.1)).unwrap(), &kernels),

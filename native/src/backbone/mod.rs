@@ -1,9 +1,9 @@
 //! Encoders of other projects, and our own, under our names.
 //!
-//! Read are: DINOv2 and DINOv2 with registers in the original naming (`.pth`, `.safetensors`) and in Hugging Face's
-//! (`Dinov2Model`, `Dinov2WithRegistersModel`), DINO's `.pth` files (encoder alone or whole training state), timm's
-//! vision transformers, the encoder inside an official Dinomaly checkpoint, and what [`write`] wrote. The format is told
-//! from the content, the naming from the tensors. `.pth` files are pickled programs: they are parsed, never run.
+//! Read are: the original files of DINO, DINOv2, DINOv3, iBOT, MoCo v3, MAE, DeiT, BEiT v2 and D-iGPT (`.pth`, encoder alone
+//! or whole training state), Hugging Face's and timm's of the same, the encoder inside an official Dinomaly checkpoint, and
+//! what [`write`] wrote. The format is told from the content, the naming from the tensors. `.pth` files are pickled
+//! programs: they are parsed, never run.
 
 mod layout;
 mod pth;
@@ -14,12 +14,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use dinomaly_core::config::EncoderConfig;
+use dinomaly_core::positions::rotary;
 use dinomaly_core::safetensors_io::{self, Reader};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::weights::{Shapes, Weights, check_finite};
 use serde::{Deserialize, Serialize};
 
-pub use layout::{Fold, Plan, Step, plan};
+pub use layout::{Fold, Plan, Source, Step, plan};
 
 use crate::atomic;
 
@@ -145,7 +146,12 @@ fn assemble(checkpoint: &mut dyn Checkpoint, step: &Step) -> Result<HostTensor> 
         check_finite(name, &tensor)?;
         Ok(tensor)
     };
-    let mut parts = step.sources.iter().map(|source| load(source)).collect::<Result<Vec<_>>>()?;
+    let mut part = |source: &Source| match source {
+        Source::Tensor(name) => load(name),
+        Source::Zeros(shape) => Ok(HostTensor::f32(shape.clone(), vec![0.0; shape.iter().product()])?),
+        Source::Periods(count) => Ok(HostTensor::f32([*count], rotary::periods(*count))?),
+    };
+    let mut parts = step.sources.iter().map(&mut part).collect::<Result<Vec<_>>>()?;
     let mut tensor = match parts.len() {
         1 => parts.remove(0),
         _ => stack(&parts)?,
@@ -159,6 +165,12 @@ fn assemble(checkpoint: &mut dyn Checkpoint, step: &Step) -> Result<HostTensor> 
             for (row, gamma) in values.chunks_exact_mut(row).zip(gamma.to_f32().iter()) {
                 row.iter_mut().for_each(|value| *value *= gamma);
             }
+            tensor = HostTensor::f32(tensor.shape, values)?;
+        }
+        Fold::NoKeyBias => {
+            let mut values = tensor.to_f32().into_owned();
+            let third = values.len() / 3;
+            values[third..2 * third].fill(0.0);
             tensor = HostTensor::f32(tensor.shape, values)?;
         }
         Fold::NoClassPosition => {

@@ -114,6 +114,8 @@ pub fn run(args: &Args) -> Result<()> {
             num_register_tokens: 0,
             position_grid: args.grid,
             layer_norm_eps: 1e-6,
+            mlp: Default::default(),
+            positions: Default::default(),
         },
         batch: args.batch,
         alone: if from.is_some() { 0 } else { args.alone.unwrap_or(args.iterations / 2) },

@@ -2,6 +2,7 @@
 
 pub mod ablate;
 pub mod attention;
+pub mod backbone;
 pub mod calibrate;
 pub mod data;
 pub mod demo;

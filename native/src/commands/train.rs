@@ -8,10 +8,10 @@ use dinomaly_core::preprocess::{Geometry, Preprocessor};
 use super::options::{DeviceOption, LayoutOption, parse_bytes, parse_colours};
 use super::preset::PresetOption;
 use super::variant::VariantOptions;
-use crate::backbone;
 use crate::calibrate::FalseAlarms;
 use crate::dataset::Dataset;
 use crate::encode::PhotoEncoder;
+use crate::foundations;
 use crate::interrupt::Interrupt;
 use crate::run::{Run, Split};
 use crate::schedule::Schedule;
@@ -28,8 +28,9 @@ pub struct Args {
     pub(super) data: PathBuf,
     #[command(flatten)]
     pub(super) layout: LayoutOption,
-    /// Checkpoint of a pretrained ViT: DINO, DINOv2 (.pth or .safetensors), timm or Hugging Face (.safetensors)
-    #[arg(long, value_name = "FILE")]
+    /// Checkpoint of a pretrained ViT (.pth or .safetensors of the original projects, timm or Hugging Face), or the name of one
+    /// that `dinomaly backbone fetch` brought
+    #[arg(long, value_name = "FILE|NAME")]
     backbone: PathBuf,
     /// Attention heads of the backbone, where they are not width / 64
     #[arg(long)]
@@ -114,7 +115,7 @@ pub fn train(args: &Args) -> Result<bool> {
     args.preset.check(dataset.classes.len())?;
     print!("{}", args.preset);
     let device = args.device.open()?;
-    let backbone = backbone::read(&args.backbone, args.heads)?;
+    let (backbone, backbone_file) = foundations::read(&args.backbone, args.heads)?;
     let config = args.variant.model(backbone.config.clone())?;
     let geometry = Geometry { resize: args.resize, crop: args.crop };
     let (mean, std) = (args.mean.unwrap_or(backbone.mean), args.std.unwrap_or(backbone.std));
@@ -149,7 +150,7 @@ pub fn train(args: &Args) -> Result<bool> {
     if args.restart && checkpoint.exists() {
         std::fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
     }
-    let data = split.fingerprint(&args.backbone, &preprocessor)?;
+    let data = split.fingerprint(&backbone_file, &preprocessor)?;
     let mut run = Run::begin(config, settings, data, checkpoint, device)?;
     if let Some(folder) = &args.tensorboard {
         run.note_events(folder)?;

@@ -22,6 +22,8 @@ pub(crate) fn model() -> Model {
         num_register_tokens: 1,
         position_grid: 3,
         layer_norm_eps: 1e-6,
+        mlp: Default::default(),
+        positions: Default::default(),
     };
     let config = ModelConfig::published(encoder).unwrap();
     let tensor = |(i, (name, shape)): (usize, (String, Vec<usize>))| {

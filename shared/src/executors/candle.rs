@@ -9,7 +9,7 @@ mod fused;
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::{layer_norm, layer_norm_slow, softmax, softmax_last_dim};
 
-use crate::ops::{Linear, Neighbours, NoiseAt, Norm, Ops, Read, Then, conv_extents};
+use crate::ops::{Linear, Neighbours, NoiseAt, Norm, Ops, Read, RelativeBias, Then, conv_extents, rotation_prefix};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
@@ -112,10 +112,19 @@ impl Ops for Candle<'_> {
         })
     }
 
-    fn attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
+    fn attention(
+        &self,
+        qkv: &Tensor,
+        heads: usize,
+        hidden: Option<Neighbours>,
+        bias: Option<&Tensor>,
+    ) -> Result<Tensor> {
         let [q, k, v] = split_heads(qkv, heads)?;
         let scale = (q.dim(D::Minus1)? as f64).powf(-0.5);
-        let logits = (q * scale)?.matmul(&k.t()?)?;
+        let mut logits = (q * scale)?.matmul(&k.t()?)?;
+        if let Some(bias) = bias {
+            logits = logits.broadcast_add(&self.spread(bias, qkv.dim(1)?)?)?;
+        }
         let weights = match self.mode {
             Mode::Infer => softmax_last_dim(&logits)?,
             Mode::Train(_) => softmax(&logits, D::Minus1)?,
@@ -138,6 +147,36 @@ impl Ops for Candle<'_> {
         let sums = k.t()?.matmul(&v)?;
         let totals = q.matmul(&k.sum_keepdim(D::Minus2)?.t()?)?;
         join_heads(&q.matmul(&sums)?.broadcast_div(&totals)?)
+    }
+
+    fn rotate(&self, qkv: &Tensor, heads: usize, rotation: &Tensor) -> Result<Tensor> {
+        let (batch, tokens, packed) = qkv.dims3()?;
+        let prefix = rotation_prefix(tokens, packed, heads, rotation.dims())?;
+        let (width, half) = (packed / 3, rotation.dim(1)? / 2);
+        // Cosines 1 and sines 0 leave the prefix alone.
+        let column = |first: usize, fill: f64| -> candle_core::Result<Tensor> {
+            let before = rotation.narrow(0, 0, 1)?.narrow(1, 0, half)?.affine(0.0, fill)?;
+            let before = before.broadcast_as((prefix, half))?;
+            let all = Tensor::cat(&[&before, &rotation.narrow(1, first, half)?], 0)?;
+            all.reshape((tokens, 1, 1, half))
+        };
+        let (cosines, sines) = (column(0, 1.0)?, column(half, 0.0)?);
+        let parts = qkv.narrow(2, 0, 2 * width)?.reshape((batch, tokens, 2 * heads, 2, half))?;
+        let (a, b) = (parts.narrow(3, 0, 1)?, parts.narrow(3, 1, 1)?);
+        let turned = Tensor::cat(
+            &[
+                (a.broadcast_mul(&cosines)? - b.broadcast_mul(&sines)?)?,
+                (b.broadcast_mul(&cosines)? + a.broadcast_mul(&sines)?)?,
+            ],
+            3,
+        )?;
+        let turned = turned.reshape((batch, tokens, 2 * width))?;
+        Ok(Tensor::cat(&[&turned, &qkv.narrow(2, 2 * width, width)?], 2)?)
+    }
+
+    fn swiglu(&self, x: &Tensor) -> Result<Tensor> {
+        let channels = x.dim(D::Minus1)? / 2;
+        Ok((x.narrow(D::Minus1, 0, channels)?.silu()? * x.narrow(D::Minus1, channels, channels)?)?)
     }
 
     fn depthwise_conv(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
@@ -189,6 +228,15 @@ impl Ops for Candle<'_> {
 }
 
 impl Candle<'_> {
+    /// A relative position bias `[heads, entries]` for every pair of tokens: `[1, heads, tokens, tokens]`.
+    fn spread(&self, bias: &Tensor, tokens: usize) -> Result<Tensor> {
+        let heads = bias.dim(0)?;
+        let grid = RelativeBias::grid(bias.dims(), heads, tokens)?;
+        let entry = |i: usize| RelativeBias::entry(grid, i / tokens, i % tokens) as u32;
+        let entries = Tensor::from_iter((0..tokens * tokens).map(entry), &self.device)?;
+        Ok(bias.index_select(&entries, 1)?.reshape((1, heads, tokens, tokens))?)
+    }
+
     /// `[tokens, tokens]`: 1 where a query sees a key, 0 where it does not.
     fn visible(&self, hidden: Neighbours, tokens: usize) -> Result<Tensor> {
         let grid = hidden.grid(tokens)?;

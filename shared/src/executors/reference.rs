@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use crate::ops::{Linear, Neighbours, Norm, Ops, Read, Then, conv_extents};
+use crate::ops::{Linear, Neighbours, Norm, Ops, Read, RelativeBias, Then, conv_extents, rotation_prefix};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
@@ -93,10 +93,22 @@ impl Ops for Reference {
         Ok(Tensor::new(x.shape.clone(), values))
     }
 
-    fn attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
-        attend(qkv, heads, hidden, |q, keys, hides| {
+    fn attention(
+        &self,
+        qkv: &Tensor,
+        heads: usize,
+        hidden: Option<Neighbours>,
+        bias: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let (_, tokens, _) = qkv.rows("qkv")?;
+        let grid = bias.map(|bias| RelativeBias::grid(&bias.shape, heads, tokens)).transpose()?.unwrap_or(0);
+        let bias = |head: usize, query: usize, key: usize| {
+            bias.map_or(0.0, |b| f64::from(b.values[head * b.shape[1] + RelativeBias::entry(grid, query, key)]))
+        };
+        attend(qkv, heads, hidden, |head, query, q, keys, hides| {
             let scale = (q.len() as f64).powf(-0.5);
-            let logits: Vec<f64> = keys.iter().map(|k| scale * dot(q, k)).collect();
+            let logits: Vec<f64> =
+                keys.iter().enumerate().map(|(key, k)| scale * dot(q, k) + bias(head, query, key)).collect();
             let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Vec<f64> = logits.iter().map(|l| (l - largest).exp()).collect();
             let total: f64 = weights.iter().sum();
@@ -106,13 +118,42 @@ impl Ops for Reference {
 
     // The quadratic form of the same sums: slower than the other executors' and independent of how they order them.
     fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
-        attend(qkv, heads, hidden, |q, keys, hides| {
+        attend(qkv, heads, hidden, |_, _, q, keys, hides| {
             let product = |k: &[f32]| q.iter().zip(k).map(|(&a, &b)| elu_plus_one(a) * elu_plus_one(b)).sum::<f64>();
             let weights: Vec<f64> =
                 keys.iter().enumerate().map(|(key, k)| if hides(key) { 0.0 } else { product(k) }).collect();
             let total: f64 = weights.iter().sum();
             weights.iter().map(|weight| weight / total).collect()
         })
+    }
+
+    fn rotate(&self, qkv: &Tensor, heads: usize, rotation: &Tensor) -> Result<Tensor> {
+        let (_, tokens, packed) = qkv.rows("qkv")?;
+        let prefix = rotation_prefix(tokens, packed, heads, &rotation.shape)?;
+        let (size, mut values) = (rotation.shape[1], qkv.values.to_vec());
+        for (row, out) in values.chunks_exact_mut(packed).enumerate() {
+            let Some(patch) = (row % tokens).checked_sub(prefix) else { continue };
+            let (cosines, sines) = rotation.values[patch * size..][..size].split_at(size / 2);
+            for head in out[..2 * heads * size].chunks_exact_mut(size) {
+                let (first, second) = head.split_at_mut(size / 2);
+                for (((a, b), &cosine), &sine) in first.iter_mut().zip(second).zip(cosines).zip(sines) {
+                    let ([x, y], [cosine, sine]) = ([*a, *b].map(f64::from), [cosine, sine].map(f64::from));
+                    (*a, *b) = ((x * cosine - y * sine) as f32, (y * cosine + x * sine) as f32);
+                }
+            }
+        }
+        Ok(Tensor::new(qkv.shape.clone(), values))
+    }
+
+    fn swiglu(&self, x: &Tensor) -> Result<Tensor> {
+        let (batch, tokens, channels) = x.rows("SwiGLU input")?;
+        let gated = |row: &[f32]| {
+            let (gates, values) = row.split_at(channels / 2);
+            let silu = |x: f64| x / (1.0 + (-x).exp());
+            gates.iter().zip(values).map(|(&a, &b)| (silu(f64::from(a)) * f64::from(b)) as f32).collect::<Vec<_>>()
+        };
+        let values = x.values.chunks_exact(channels).flat_map(gated).collect();
+        Ok(Tensor::new(vec![batch, tokens, channels / 2], values))
     }
 
     fn depthwise_conv(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
@@ -201,12 +242,13 @@ impl Read for Reference {
     }
 }
 
-/// Sums values with what `weigh(query, keys, is_hidden)` gives them, for every photo, head and token of packed `qkv`.
+/// Sums values with what `weigh(head, token, query, keys, is_hidden)` gives them, for every photo, head and token of packed
+/// `qkv`.
 fn attend(
     qkv: &Tensor,
     heads: usize,
     hidden: Option<Neighbours>,
-    weigh: impl Fn(&[f32], &[&[f32]], &dyn Fn(usize) -> bool) -> Vec<f64>,
+    weigh: impl Fn(usize, usize, &[f32], &[&[f32]], &dyn Fn(usize) -> bool) -> Vec<f64>,
 ) -> Result<Tensor> {
     let (batch, tokens, packed) = qkv.rows("qkv")?;
     let grid = hidden.map_or(Ok(0), |hidden| hidden.grid(tokens))?;
@@ -228,7 +270,7 @@ fn attend(
             for token in 0..tokens {
                 sums.fill(0.0);
                 let hides = |key: usize| hidden.is_some_and(|hidden| hidden.hides(grid, token, key));
-                for (weight, value) in weigh(part(token, 0), &keys, &hides).iter().zip(&values) {
+                for (weight, value) in weigh(head, token, part(token, 0), &keys, &hides).iter().zip(&values) {
                     for (sum, &v) in sums.iter_mut().zip(*value) {
                         *sum += weight * f64::from(v);
                     }

@@ -13,6 +13,9 @@ pub enum Op {
     Linear { x: HostTensor, weight: HostTensor, bias: Option<HostTensor>, then: After },
     LayerNorm { x: HostTensor, weight: HostTensor, bias: HostTensor, eps: f64 },
     Attention { qkv: HostTensor, heads: usize, hidden: Option<Neighbours> },
+    BiasedAttention { qkv: HostTensor, heads: usize, bias: HostTensor },
+    Rotate { qkv: HostTensor, heads: usize, rotation: HostTensor },
+    Swiglu(HostTensor),
     LinearAttention { qkv: HostTensor, heads: usize, hidden: Option<Neighbours> },
     DepthwiseConv { x: HostTensor, weight: HostTensor },
     DropTokens { x: HostTensor, first: usize },
@@ -98,7 +101,10 @@ fn record<O: Ops>(ops: &O, op: &Op) -> O::Tensor {
         Op::LayerNorm { x, weight, bias, eps } => {
             ops.layer_norm(&up(x), &Norm { weight: up(weight), bias: up(bias), eps: *eps })
         }
-        Op::Attention { qkv, heads, hidden } => ops.attention(&up(qkv), *heads, *hidden),
+        Op::Attention { qkv, heads, hidden } => ops.attention(&up(qkv), *heads, *hidden, None),
+        Op::BiasedAttention { qkv, heads, bias } => ops.attention(&up(qkv), *heads, None, Some(&up(bias))),
+        Op::Rotate { qkv, heads, rotation } => ops.rotate(&up(qkv), *heads, &up(rotation)),
+        Op::Swiglu(x) => ops.swiglu(&up(x)),
         Op::LinearAttention { qkv, heads, hidden } => ops.linear_attention(&up(qkv), *heads, *hidden),
         Op::DepthwiseConv { x, weight } => ops.depthwise_conv(&up(x), &up(weight)),
         Op::DropTokens { x, first } => ops.drop_tokens(&up(x), *first),

@@ -113,6 +113,8 @@ pub fn model(name: &str) -> Model {
         num_register_tokens: 2,
         position_grid: 5,
         layer_norm_eps: 1e-6,
+        mlp: Default::default(),
+        positions: Default::default(),
     };
     let config = ModelConfig::published(encoder).unwrap();
     let mut weights = arbitrary(&config, name);

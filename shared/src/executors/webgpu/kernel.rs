@@ -16,6 +16,8 @@ pub(super) enum Kernel {
     Attention,
     KeyValueSums,
     LinearAttention,
+    Rotate,
+    Swiglu,
     DepthwiseConv,
     Copy,
     Embed,
@@ -29,6 +31,8 @@ const LAYER_NORM: &str = include_str!("kernels/layer_norm.wgsl");
 const ATTENTION: &str = include_str!("kernels/attention.wgsl");
 const KEY_VALUE_SUMS: &str = include_str!("kernels/key_value_sums.wgsl");
 const LINEAR_ATTENTION: &str = include_str!("kernels/linear_attention.wgsl");
+const ROTATE: &str = include_str!("kernels/rotate.wgsl");
+const SWIGLU: &str = include_str!("kernels/swiglu.wgsl");
 const DEPTHWISE_CONV: &str = include_str!("kernels/depthwise_conv.wgsl");
 const COPY: &str = include_str!("kernels/copy.wgsl");
 const EMBED: &str = include_str!("kernels/embed.wgsl");
@@ -45,6 +49,8 @@ pub fn kernel_sources() -> &'static [(&'static str, &'static str)] {
         ("attention", ATTENTION),
         ("key_value_sums", KEY_VALUE_SUMS),
         ("linear_attention", LINEAR_ATTENTION),
+        ("rotate", ROTATE),
+        ("swiglu", SWIGLU),
         ("depthwise_conv", DEPTHWISE_CONV),
         ("copy", COPY),
         ("embed", EMBED),
@@ -62,6 +68,8 @@ impl Kernel {
             Kernel::Attention => ATTENTION,
             Kernel::KeyValueSums => KEY_VALUE_SUMS,
             Kernel::LinearAttention => LINEAR_ATTENTION,
+            Kernel::Rotate => ROTATE,
+            Kernel::Swiglu => SWIGLU,
             Kernel::DepthwiseConv => DEPTHWISE_CONV,
             Kernel::Copy => COPY,
             Kernel::Embed => EMBED,

@@ -3,7 +3,7 @@
 use super::WebGpu;
 use super::kernel::{Kernel, params};
 use super::tensor::{Storage, Tensor, padded_row};
-use crate::ops::{Linear, Neighbours, Norm, Ops, Then, conv_extents};
+use crate::ops::{Linear, Neighbours, Norm, Ops, RelativeBias, Then, conv_extents, rotation_prefix};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
@@ -72,16 +72,60 @@ impl Ops for WebGpu {
         self.dispatch(Kernel::LayerNorm, words, x.shape().to_vec(), &operands, one_a_row(batch * tokens))
     }
 
-    fn attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
+    fn attention(
+        &self,
+        qkv: &Tensor,
+        heads: usize,
+        hidden: Option<Neighbours>,
+        bias: Option<&Tensor>,
+    ) -> Result<Tensor> {
         let Heads { batch, tokens, channels, size } = split(qkv, heads)?;
+        let packed = qkv.buffer("qkv")?;
+        // Without a bias its binding takes any buffer.
+        let (table, bias_grid, bias_pitch) = match bias {
+            Some(bias) => {
+                let grid = RelativeBias::grid(bias.shape(), heads, tokens)?;
+                (bias.buffer("position bias")?, grid, padded_row(RelativeBias::entries(grid)))
+            }
+            None => (packed, 0, 0),
+        };
         let scale = (size as f64).powf(-0.5) as f32;
         let [tokens_, heads_, size_, pitch, pitch_out] =
             words([tokens, heads, size, padded_row(3 * channels), padded_row(channels)])?;
         let [prefix, grid, reach] = window(hidden, tokens)?;
-        let words = [tokens_, heads_, size_, pitch, pitch_out, scale.to_bits(), prefix, grid, reach];
+        let [bias_grid, bias_pitch] = words([bias_grid, bias_pitch])?;
+        let scale = scale.to_bits();
+        let words = [tokens_, heads_, size_, pitch, pitch_out, scale, prefix, grid, reach, bias_grid, bias_pitch];
         // The last head writes the row's padding too.
         let groups = [tokens.div_ceil(32), batch * heads, (size + padded_row(channels) - channels).div_ceil(64)];
-        self.dispatch(Kernel::Attention, words, vec![batch, tokens, channels], &[qkv.buffer("qkv")?], groups)
+        self.dispatch(Kernel::Attention, words, vec![batch, tokens, channels], &[packed, table], groups)
+    }
+
+    fn rotate(&self, qkv: &Tensor, heads: usize, rotation: &Tensor) -> Result<Tensor> {
+        let [_, tokens, packed] = qkv.activation("qkv")?;
+        let prefix = rotation_prefix(tokens, packed, heads, rotation.shape())?;
+        let [_, size] = rotation.matrix("rotations")?;
+        let length = qkv.padded_len();
+        self.dispatch(
+            Kernel::Rotate,
+            words([length, tokens, prefix, size, 2 * heads * size, padded_row(packed), padded_row(size)])?,
+            qkv.shape().to_vec(),
+            &[qkv.buffer("qkv")?, rotation.buffer("rotations")?],
+            [length.div_ceil(256), 1, 1],
+        )
+    }
+
+    fn swiglu(&self, x: &Tensor) -> Result<Tensor> {
+        let [batch, tokens, channels] = x.activation("SwiGLU input")?;
+        let (half, pitch_out) = (channels / 2, padded_row(channels / 2));
+        let length = batch * tokens * pitch_out;
+        self.dispatch(
+            Kernel::Swiglu,
+            words([length, half, padded_row(channels), pitch_out])?,
+            vec![batch, tokens, half],
+            &[x.buffer("SwiGLU input")?],
+            [length.div_ceil(256), 1, 1],
+        )
     }
 
     fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {

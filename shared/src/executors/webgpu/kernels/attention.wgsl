@@ -17,11 +17,16 @@ struct Params {
     prefix: u32,
     grid: u32,
     reach: u32,
+    // Side of the grid that a position bias is for, 0 without one; floats in a head's row of it.
+    bias_grid: u32,
+    bias_pitch: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 @group(0) @binding(2) var<storage, read> qkv: array<f32>;
+// A row for each head: an entry for each way on the grid, class token to patch, patch to class token, class token to itself.
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
 
 const BLOCK = 32u;
 // vec4s in a row of 32 and of 64 channels, each one more than needed: neighbours then read from different banks.
@@ -61,6 +66,34 @@ fn visible(query: u32, first: u32) -> vec4<f32> {
     let near_row = abs(place / grid - own / grid) <= vec4(i32(p.reach));
     let near_column = abs(place % grid - own % grid) <= vec4(i32(p.reach));
     return select(vec4(1.0), vec4(0.0), near_row & near_column & (key >= vec4(p.prefix)));
+}
+
+// What is added to a logit for the way from `query` to `key`.
+fn way(head: u32, query: u32, key: u32) -> f32 {
+    let g = p.bias_grid;
+    let side = 2u * g - 1u;
+    let q = min(query, p.tokens - 1u);
+    let k = min(key, p.tokens - 1u);
+    var entry = side * side;
+    if q > 0u && k > 0u {
+        let row = (q - 1u) / g + g - 1u - (k - 1u) / g;
+        let column = (q - 1u) % g + g - 1u - (k - 1u) % g;
+        entry = row * side + column;
+    } else if q > 0u {
+        entry += 1u;
+    } else if k == 0u {
+        entry += 2u;
+    }
+    return bias[head * p.bias_pitch + entry];
+}
+
+// The same for four keys from `first` on.
+fn ways(head: u32, query: u32, first: u32) -> vec4<f32> {
+    if p.bias_grid == 0u {
+        return vec4(0.0);
+    }
+    return vec4(
+        way(head, query, first), way(head, query, first + 1u), way(head, query, first + 2u), way(head, query, first + 3u));
 }
 
 fn largest(v: vec4<f32>) -> f32 {
@@ -137,7 +170,12 @@ fn main(
             }
             workgroupBarrier();
         }
-        let absent = vec4(block + local.x * 4u) + vec4(0u, 1u, 2u, 3u) >= vec4(p.tokens);
+        let first_key = block + local.x * 4u;
+        s0 += ways(head, query + row, first_key);
+        s1 += ways(head, query + row + 1u, first_key);
+        s2 += ways(head, query + row + 2u, first_key);
+        s3 += ways(head, query + row + 3u, first_key);
+        let absent = vec4(first_key) + vec4(0u, 1u, 2u, 3u) >= vec4(p.tokens);
         s0 = select(s0, vec4(LOWEST), absent);
         s1 = select(s1, vec4(LOWEST), absent);
         s2 = select(s2, vec4(LOWEST), absent);
@@ -170,11 +208,10 @@ fn main(
         far3 *= keep.w;
 
         let to = row * PITCH + local.x;
-        let key = block + local.x * 4u;
-        left[to] = s0 * visible(query + row, key);
-        left[to + PITCH] = s1 * visible(query + row + 1u, key);
-        left[to + 2u * PITCH] = s2 * visible(query + row + 2u, key);
-        left[to + 3u * PITCH] = s3 * visible(query + row + 3u, key);
+        left[to] = s0 * visible(query + row, first_key);
+        left[to + PITCH] = s1 * visible(query + row + 1u, first_key);
+        left[to + 2u * PITCH] = s2 * visible(query + row + 2u, first_key);
+        left[to + 3u * PITCH] = s3 * visible(query + row + 3u, first_key);
         for (var i = index; i < 512u; i += 64u) {
             let token = i / 16u;
             let c = i % 16u;

@@ -3,6 +3,10 @@
 //! The official encoders pass a scale factor of `(target + 0.1) / grid` ("a small number to avoid floating-point error in
 //! the interpolation"), and torch then maps coordinates with that factor instead of `target / grid`: every position
 //! moves a little. Checkpoints were published with it, so it is reproduced.
+//! [`rotary`] and [`relative`] are how other encoders know where their tokens are.
+
+pub mod relative;
+pub mod rotary;
 
 /// Torch's choice for the cubic kernel's free parameter.
 const A: f32 = -0.75;

@@ -1,0 +1,96 @@
+//! How projects name the tensors of an encoder.
+
+use super::{dinov3, hugging_face, original};
+
+/// A naming, told by where the class token and the blocks are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// DINO, DINOv2, DINOv3, iBOT, MoCo v3, MAE, DeiT, BEiT, D-iGPT, timm, and ourselves.
+    Original,
+    /// `Dinov2Model`, `Dinov2WithRegistersModel`, `ViTModel`, `ViTMAEModel`, `BeitModel`.
+    HuggingFace,
+    /// `DINOv3ViTModel`.
+    Dinov3,
+}
+
+/// Where one of our tensors, or a part of it along the first dimension, comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Part {
+    /// A tensor of the same block.
+    Block(String),
+    /// A tensor outside of the blocks.
+    Outer(String),
+    /// The encoder has none: as if it were zero.
+    Zero,
+}
+
+/// The parts of a tensor, in several ways, of which a file has one: the usual first.
+pub(super) type Ways = Vec<Vec<Part>>;
+
+impl Naming {
+    /// What precedes the number of a block.
+    pub(super) fn stem(self) -> &'static str {
+        match self {
+            Naming::Original => "blocks.",
+            Naming::HuggingFace => "encoder.layer.",
+            Naming::Dinov3 => "layer.",
+        }
+    }
+
+    /// Where a tensor of ours comes from, given without `encoder.` and without its block's name.
+    pub(super) fn ways(self, ours: &str, in_block: bool) -> Ways {
+        match (self, in_block) {
+            (Naming::Original, true) => original::block(ours),
+            (Naming::Original, false) => original::outer(ours),
+            (Naming::HuggingFace, true) => hugging_face::block(ours),
+            (Naming::HuggingFace, false) => hugging_face::outer(ours),
+            (Naming::Dinov3, true) => dinov3::block(ours),
+            (Naming::Dinov3, false) => dinov3::outer(ours),
+        }
+    }
+
+    /// In a block, the vector that LayerScale multiplies the first or second half with.
+    pub(super) fn layer_scale(self, half: usize) -> Ways {
+        let names: &[String] = match self {
+            Naming::Original => &[format!("ls{half}.gamma"), format!("gamma_{half}")],
+            Naming::HuggingFace => &[format!("layer_scale{half}.lambda1"), format!("lambda_{half}")],
+            Naming::Dinov3 => &[format!("layer_scale{half}.lambda1")],
+        };
+        names.iter().map(|name| vec![Part::Block(name.clone())]).collect()
+    }
+
+    /// Whether a file's tensor belongs to an encoder but is not used: mask tokens, the final norm, classifiers, what is
+    /// trained beside the encoder, and tables that only repeat the architecture.
+    pub(super) fn is_unused(self, name: &str) -> bool {
+        const EXACT: [&str; 4] =
+            ["mask_token", "embeddings.mask_token", "masked_embed", "rel_pos_bias.relative_position_index"];
+        const WITHIN: [&str; 10] = [
+            "norm.",
+            "layernorm.",
+            "head.",
+            "fc_norm.",
+            "pooler.",
+            "lm_head.",
+            "cls_pt_layers.",
+            "decoder_embed.",
+            "decoder_blocks.",
+            "local_cls_norm.",
+        ];
+        const ENDING: [&str; 2] = [".relative_position_index", ".attn.qkv.bias_mask"];
+        EXACT.contains(&name)
+            || WITHIN.iter().any(|within| name.starts_with(within))
+            || (name.starts_with(self.stem()) && ENDING.iter().any(|ending| name.ends_with(ending)))
+            || ["decoder_pos_embed", "decoder_norm.", "decoder_pred."].iter().any(|start| name.starts_with(start))
+    }
+}
+
+/// `layer.end` with end `weight` or `bias`; the end of other tensors is empty.
+pub(super) fn split(tensor: &str) -> (&str, &str) {
+    tensor.rsplit_once('.').unwrap_or((tensor, ""))
+}
+
+/// Each of `ways` as layers of the same block, which all end in `end`.
+pub(super) fn layers(ways: &[&[&str]], end: &str) -> Ways {
+    let part = |layer: &&str| Part::Block(format!("{layer}.{end}"));
+    ways.iter().map(|way| way.iter().map(part).collect()).collect()
+}

@@ -1,0 +1,85 @@
+//! `dinomaly backbone`: which encoders are known by name, and how one gets here.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+
+use crate::atomic;
+use crate::evaluate::align;
+use crate::foundations::{self, Hub};
+
+/// Arguments of `dinomaly backbone`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// Show the encoders that are known by name
+    List,
+    /// Download one from the hub, verify it, and keep it in the hub's cache: `train --backbone NAME` then finds it
+    Fetch {
+        /// A name from the list
+        name: String,
+        /// Write a copy to this file, too
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// Lists or fetches.
+///
+/// # Errors
+/// One sentence: an unknown name, what the hub refuses, or a file that cannot be written.
+pub fn run(args: &Args) -> Result<()> {
+    match &args.command {
+        Command::List => list(),
+        Command::Fetch { name, out } => return fetch(name, out.as_deref()),
+    }
+    Ok(())
+}
+
+fn list() {
+    let mut rows =
+        vec![["name", "what", "paper", "licence", "parameters", "patch", "from"].map(str::to_owned).to_vec()];
+    for f in foundations::all() {
+        let from = match (f.repo.is_empty(), f.gated) {
+            (true, _) => format!("{} ({})", f.page, f.file),
+            (false, true) => format!("{} (its licence must be accepted there)", f.repo),
+            (false, false) => f.repo.clone(),
+        };
+        let size = format!("{}M", f.millions);
+        rows.push(vec![
+            f.name.clone(),
+            f.what.clone(),
+            f.paper.clone(),
+            f.licence.clone(),
+            size,
+            f.patch.to_string(),
+            from,
+        ]);
+    }
+    print!("{}", align(&rows));
+}
+
+fn fetch(name: &str, out: Option<&Path>) -> Result<()> {
+    let foundation = foundations::find(name)?;
+    if let Some(out) = out {
+        atomic::check_file(out)?;
+    }
+    let path = Hub::from_env().fetch(foundation)?;
+    let place = match out {
+        Some(out) => {
+            let read = || format!("{} cannot be read", path.display());
+            atomic::copy_file(&mut File::open(&path).with_context(read)?, out)?;
+            out
+        }
+        None => &path,
+    };
+    println!("{name} ({}, {}): {}", foundation.what, foundation.licence, place.display());
+    Ok(())
+}

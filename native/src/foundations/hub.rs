@@ -1,0 +1,137 @@
+//! The hub, through its own client, with the environment that its users know: HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_TOKEN,
+//! HF_HUB_OFFLINE.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use hf_hub::api::sync::{ApiBuilder, ApiError};
+use hf_hub::{Cache, Repo, RepoType};
+use sha2::{Digest, Sha256};
+
+use super::Foundation;
+
+/// How often a broken download is taken up again.
+const RETRIES: usize = 5;
+
+/// Where foundations come from, and where they are kept.
+pub struct Hub {
+    cache: Cache,
+    offline: bool,
+}
+
+impl Hub {
+    /// As the environment has it.
+    pub fn from_env() -> Self {
+        let cache = env::var("HF_HUB_CACHE").map_or_else(|_| Cache::from_env(), |folder| Cache::new(folder.into()));
+        let offline = env::var("HF_HUB_OFFLINE").unwrap_or_default().to_lowercase();
+        Self { cache, offline: ["1", "true", "yes", "on"].contains(&offline.as_str()) }
+    }
+
+    /// The file of a foundation that was fetched.
+    pub fn cached(&self, foundation: &Foundation) -> Option<PathBuf> {
+        self.cache.repo(repo(foundation)).get(&foundation.file)
+    }
+
+    /// Downloads a foundation, unless it was, and verifies it: by its checksum, and that it is the encoder it should be. A
+    /// broken download goes on where it broke; a wrong file is removed.
+    ///
+    /// # Errors
+    /// In one sentence: what the hub refuses, or what is wrong with the file.
+    pub fn fetch(&self, foundation: &Foundation) -> Result<PathBuf> {
+        foundation.refuse_page()?;
+        let path = match self.cached(foundation) {
+            Some(path) => path,
+            None if self.offline => bail!(
+                "{} has not been fetched, and HF_HUB_OFFLINE forbids it: unset it, or copy the cache from a machine with a network",
+                foundation.name
+            ),
+            None => self.download(foundation)?,
+        };
+        if let Err(error) = check_sum(&path).and_then(|()| foundation.open(&path).map(|_| ())) {
+            // The next attempt must not find it.
+            if let Ok(blob) = path.canonicalize() {
+                let _ = fs::remove_file(blob);
+            }
+            let _ = fs::remove_file(&path);
+            return Err(error.context(format!("what the hub gave for {} was removed", foundation.name)));
+        }
+        Ok(path)
+    }
+
+    fn download(&self, foundation: &Foundation) -> Result<PathBuf> {
+        let mut builder = ApiBuilder::from_cache(self.cache.clone()).with_retries(RETRIES);
+        let endpoint = env::var("HF_ENDPOINT").ok();
+        if let Some(endpoint) = &endpoint {
+            builder = builder.with_endpoint(endpoint.trim_end_matches('/').into());
+        }
+        let token = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].into_iter().find_map(|name| env::var(name).ok());
+        let token = token.filter(|token| !token.is_empty()).or_else(|| self.cache.token());
+        let has_token = token.is_some();
+        let api = builder.with_token(token).build().context("the hub's client cannot be made")?;
+        let hub = endpoint.as_deref().unwrap_or("the hub");
+        api.repo(repo(foundation)).get(&foundation.file).map_err(|error| explain(error, foundation, hub, has_token))
+    }
+}
+
+fn repo(foundation: &Foundation) -> Repo {
+    Repo::new(foundation.repo.clone(), RepoType::Model)
+}
+
+/// What an error of the client means for who wanted the foundation.
+fn explain(error: ApiError, foundation: &Foundation, hub: &str, has_token: bool) -> anyhow::Error {
+    let Foundation { name, repo, file, .. } = foundation;
+    let status = match &error {
+        ApiError::RequestError(request) => match request.as_ref() {
+            ureq::Error::StatusCode(status) => Some(*status),
+            _ => None,
+        },
+        _ => None,
+    };
+    match status {
+        Some(401 | 403) if has_token => anyhow!(
+            "{hub} does not give {name} to the owner of this token: accept the licence ({}) on the page of {repo}, and check the token",
+            foundation.licence
+        ),
+        Some(401 | 403) => anyhow!(
+            "{hub} gives {name} only to who has accepted its licence ({}): accept it on the page of {repo} and put a token into HF_TOKEN",
+            foundation.licence
+        ),
+        Some(404) => anyhow!("{hub} has no file {file} in {repo}: is it another mirror, or has it moved?"),
+        _ => anyhow!("{name} could not be fetched from {hub} ({error}): run the command again to go on where it broke"),
+    }
+}
+
+/// Compares a large file with its checksum, which the hub's cache makes its name.
+fn check_sum(path: &Path) -> Result<()> {
+    let blob = path.canonicalize().with_context(|| format!("{} cannot be read", path.display()))?;
+    let expected = blob.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    // Small files are named by another hash, of git.
+    if expected.len() != 64 || !expected.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    let mut hash = Sha256::new();
+    let mut file = File::open(&blob).with_context(|| format!("{} cannot be read", blob.display()))?;
+    std::io::copy(&mut file, &mut HashWriter(&mut hash))
+        .with_context(|| format!("{} cannot be read", blob.display()))?;
+    let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    if found != expected {
+        bail!("{} has SHA-256 {found}, expected {expected}: it was damaged on the way", path.display());
+    }
+    Ok(())
+}
+
+/// Hashes what is written to it.
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl std::io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! Published encoders by name: what each is, and how to get it.
+
+mod hub;
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::backbone::{self, Backbone};
+
+pub use hub::Hub;
+
+/// A published encoder.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Foundation {
+    /// What it is called here.
+    pub name: String,
+    /// Method and size, for people.
+    pub what: String,
+    /// The paper that describes it.
+    pub paper: String,
+    /// Licence of its weights.
+    pub licence: String,
+    /// Parameters, in millions.
+    pub millions: usize,
+    /// Channels of a token.
+    pub width: usize,
+    /// Attention heads: most, but not all, have width / 64.
+    pub heads: usize,
+    /// Blocks.
+    pub blocks: usize,
+    /// Side of a patch in pixels.
+    pub patch: usize,
+    /// Repository on the hub; empty where it is published elsewhere.
+    pub repo: String,
+    /// File in the repository, or on the page.
+    pub file: String,
+    /// Whether its licence must be accepted on the hub first.
+    pub gated: bool,
+    /// Page of the project that publishes it, where there is no repository.
+    pub page: String,
+}
+
+/// Every foundation that is known by name.
+///
+/// # Panics
+/// If the table that is built in is not one: a test reads it.
+pub fn all() -> &'static [Foundation] {
+    static ALL: LazyLock<Vec<Foundation>> = LazyLock::new(|| {
+        let mut reader = csv::Reader::from_reader(include_str!("table.csv").as_bytes());
+        reader.deserialize().collect::<Result<_, _>>().expect("the built-in table of foundations is well-formed")
+    });
+    &ALL
+}
+
+/// The foundation of this name.
+///
+/// # Errors
+/// If there is none.
+pub fn find(name: &str) -> Result<&'static Foundation> {
+    let found = all().iter().find(|foundation| foundation.name == name);
+    found.with_context(|| format!("no foundation is called {name}: `dinomaly backbone list` names them"))
+}
+
+/// Reads the encoder that a command was given: a file, or else the name of a foundation that was fetched.
+///
+/// # Errors
+/// As [`backbone::read`], and if the foundation was not fetched.
+pub fn read(given: &Path, heads: Option<usize>) -> Result<(Backbone, PathBuf)> {
+    let named = given.to_str().filter(|_| !given.exists()).and_then(|name| find(name).ok());
+    let Some(foundation) = named else {
+        return Ok((backbone::read(given, heads)?, given.to_owned()));
+    };
+    let path = if foundation.repo.is_empty() { None } else { Hub::from_env().cached(foundation) };
+    let Some(path) = path else {
+        foundation.refuse_page()?;
+        bail!("{0} has not been fetched: run `dinomaly backbone fetch {0}` first", foundation.name);
+    };
+    Ok((foundation.open(&path)?, path))
+}
+
+impl Foundation {
+    /// Reads a file that should hold this encoder, and checks that it does.
+    ///
+    /// # Errors
+    /// As [`backbone::read`], or if it is another encoder.
+    pub fn open(&self, path: &Path) -> Result<Backbone> {
+        let mut backbone = backbone::read(path, Some(self.heads))?;
+        let config = &mut backbone.config;
+        let found = (config.hidden_size, config.num_hidden_layers, config.patch_size);
+        let expected = (self.width, self.blocks, self.patch);
+        if found != expected {
+            let say = |(width, blocks, patch)| format!("width {width}, {blocks} blocks, patches of {patch}");
+            bail!("{} is not {}: expected {}, found {}", path.display(), self.name, say(expected), say(found));
+        }
+        config.name = self.name.clone();
+        Ok(backbone)
+    }
+
+    /// Refuses a foundation that is not on the hub, saying where it is.
+    ///
+    /// # Errors
+    /// If that is so.
+    pub fn refuse_page(&self) -> Result<()> {
+        if self.repo.is_empty() {
+            let heads =
+                if self.heads * 64 == self.width { String::new() } else { format!(" and --heads {}", self.heads) };
+            bail!(
+                "{} is not on the hub: download {} from {} and give the file to --backbone{heads}",
+                self.name,
+                self.file,
+                self.page
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_says_where_its_file_is() {
+        let mut names: Vec<&str> = all().iter().map(|foundation| foundation.name.as_str()).collect();
+        for foundation in all() {
+            assert!(foundation.repo.is_empty() != foundation.page.is_empty(), "{foundation:?}");
+            assert!(!foundation.file.is_empty() && foundation.width % foundation.heads == 0, "{foundation:?}");
+            assert!(dinomaly_core::config::ModelConfig::published(config(foundation)).is_ok(), "{foundation:?}");
+        }
+        names.dedup();
+        assert_eq!(names.len(), all().len());
+        assert!(find("dinov2-reg-base").is_ok());
+        assert!(find("dinov9").unwrap_err().to_string().contains("no foundation is called dinov9"));
+    }
+
+    fn config(foundation: &Foundation) -> dinomaly_core::config::EncoderConfig {
+        serde_json::from_value(serde_json::json!({
+            "name": foundation.name, "hidden_size": foundation.width, "num_attention_heads": foundation.heads,
+            "num_hidden_layers": foundation.blocks, "intermediate_size": 4 * foundation.width,
+            "patch_size": foundation.patch, "num_register_tokens": 0, "position_grid": 14, "layer_norm_eps": 1e-6
+        }))
+        .unwrap()
+    }
+}
