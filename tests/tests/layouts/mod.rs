@@ -3,6 +3,9 @@
 use dinomaly_core::config::{EncoderConfig, Mlp, Positions};
 use dinomaly_core::weights::{Shapes, encoder_shapes};
 
+/// Our name and shape → names and shapes in the file.
+pub type Rename = fn(&str, &[usize]) -> Vec<(String, Vec<usize>)>;
+
 /// What a foundation has beside the blocks' matrices, and how its file names things.
 pub struct Layout {
     pub what: &'static str,
@@ -15,8 +18,7 @@ pub struct Layout {
     pub positions: Positions,
     pub grid: usize,
     pub registers: usize,
-    /// Our name and shape → names and shapes in the file.
-    pub name: fn(&str, &[usize]) -> Vec<(String, Vec<usize>)>,
+    pub name: Rename,
     /// In each block, beside what `name` makes.
     pub in_block: &'static [(&'static str, &'static [usize])],
     pub outside: &'static [(&'static str, &'static [usize])],
