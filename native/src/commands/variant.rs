@@ -11,7 +11,7 @@ use crate::schedule::Schedule;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Variants (the defaults are the published model)")]
 pub struct VariantOptions {
-    /// Encoder blocks to reconstruct, from 0 on; the published choice for encoders of 12 and 24 blocks without
+    /// Encoder blocks to reconstruct, from 0 on; the published choice for encoders of 12, 24, 32 and 40 blocks without
     #[arg(long, value_delimiter = ',', value_name = "BLOCK,…")]
     layers: Vec<usize>,
     /// What is compared: so many groups of neighbouring layers, `dense` (each layer with its own), `every2`, `every4` (of those
