@@ -161,8 +161,8 @@ fn samples_of_the_embedded_model_are_judged_by_their_class() {
         let save = |photo: RgbImage, kind: &str| {
             photo.save(folder.path().join(class.name()).join(format!("{} {kind}.png", class.name()))).unwrap();
         };
-        save(class.good(3, "page", 0, 256), "good");
-        save(class.defective(3, class.defects()[0], 0, 256).photo, class.defects()[0]);
+        save(class.good(2025, "demo", 0, 256), "good");
+        save(class.defective(2025, class.defects()[0], 0, 256).photo, class.defects()[0]);
     }
     let site = Site::of(std::slice::from_ref(&model), Some(folder.path()));
     let chrome = Chrome::launch();
@@ -184,6 +184,7 @@ fn samples_of_the_embedded_model_are_judged_by_their_class() {
         assert!(difference <= TOLERANCE, "{}: map differs by {difference:e}", found.file);
         assert_eq!(found.threshold, model.calibration.classes[class].threshold, "{}", found.file);
         println!("{}: score {:.4}, threshold {:.4}", found.file, found.score, found.threshold);
+        assert_eq!(found.score > found.threshold, !found.file.ends_with(" good"), "{} is judged wrongly", found.file);
     }
     assert_silent(&page);
     page.screenshot("page-demo");
