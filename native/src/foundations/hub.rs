@@ -4,6 +4,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use hf_hub::api::sync::{ApiBuilder, ApiError};
@@ -13,7 +14,10 @@ use sha2::{Digest, Sha256};
 use super::Foundation;
 
 /// How often a broken download is taken up again.
-const RETRIES: usize = 5;
+const RETRIES: u32 = 5;
+
+/// How long is waited the first time; each further pause is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(300);
 
 /// Where foundations come from, and where they are kept.
 pub struct Hub {
@@ -61,7 +65,7 @@ impl Hub {
     }
 
     fn download(&self, foundation: &Foundation) -> Result<PathBuf> {
-        let mut builder = ApiBuilder::from_cache(self.cache.clone()).with_retries(RETRIES);
+        let mut builder = ApiBuilder::from_cache(self.cache.clone());
         let endpoint = env::var("HF_ENDPOINT").ok();
         if let Some(endpoint) = &endpoint {
             builder = builder.with_endpoint(endpoint.trim_end_matches('/').into());
@@ -71,7 +75,29 @@ impl Hub {
         let has_token = token.is_some();
         let api = builder.with_token(token).build().context("the hub's client cannot be made")?;
         let hub = endpoint.as_deref().unwrap_or("the hub");
-        api.repo(repo(foundation)).get(&foundation.file).map_err(|error| explain(error, foundation, hub, has_token))
+        let explained = |error| explain(error, foundation, hub, has_token);
+        // Not by the client: its retries forget how much was there before they began, and write the beginning behind it.
+        for retry in 0..RETRIES {
+            match api.repo(repo(foundation)).get(&foundation.file) {
+                Ok(path) => return Ok(path),
+                Err(error) if is_past_the_end(&error) => self.discard_part(foundation).map_err(explained)?,
+                Err(error) if status(&error).is_some_and(|status| status < 500) => return Err(explained(error)),
+                Err(_) => std::thread::sleep(FIRST_PAUSE * 2u32.pow(retry)),
+            }
+        }
+        api.repo(repo(foundation)).get(&foundation.file).map_err(explained)
+    }
+
+    /// Removes what is left of broken downloads.
+    fn discard_part(&self, foundation: &Foundation) -> Result<(), ApiError> {
+        let blobs = self.cache.path().join(repo(foundation).folder_name()).join("blobs");
+        for entry in fs::read_dir(blobs)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "part") {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -79,17 +105,25 @@ fn repo(foundation: &Foundation) -> Repo {
     Repo::new(foundation.repo.clone(), RepoType::Model)
 }
 
+/// Whether a broken download is as long as the file or longer, so that there is nothing to go on with: a process was killed
+/// between its last byte and giving it its name. The client would ask for bytes behind the end again and again.
+fn is_past_the_end(error: &ApiError) -> bool {
+    matches!(error, ApiError::InvalidResume) || status(error) == Some(416)
+}
+
+/// The status that a server refused a request with.
+fn status(error: &ApiError) -> Option<u16> {
+    let ApiError::RequestError(request) = error else { return None };
+    match request.as_ref() {
+        ureq::Error::StatusCode(status) => Some(*status),
+        _ => None,
+    }
+}
+
 /// What an error of the client means for who wanted the foundation.
 fn explain(error: ApiError, foundation: &Foundation, hub: &str, has_token: bool) -> anyhow::Error {
     let Foundation { name, repo, file, .. } = foundation;
-    let status = match &error {
-        ApiError::RequestError(request) => match request.as_ref() {
-            ureq::Error::StatusCode(status) => Some(*status),
-            _ => None,
-        },
-        _ => None,
-    };
-    match status {
+    match status(&error) {
         Some(401 | 403) if has_token => anyhow!(
             "{hub} does not give {name} to the owner of this token: accept the licence ({}) on the page of {repo}, and check the token",
             foundation.licence
