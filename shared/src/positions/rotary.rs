@@ -2,7 +2,8 @@
 
 use std::f64::consts::TAU;
 
-/// Periods of published DINOv3 models, `100^(i / count)`: their files store them, Hugging Face's leave them to the reader.
+/// Periods of published DINOv3 models, `100^(i / count)`: their original files store them
+/// (rounded to bfloat16, and are read as they are), Hugging Face's leave them to the reader.
 pub fn periods(count: usize) -> Vec<f32> {
     (0..count).map(|i| 100f64.powf(i as f64 / count as f64) as f32).collect()
 }

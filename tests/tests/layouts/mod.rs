@@ -256,7 +256,7 @@ pub fn layouts() -> Vec<Layout> {
         },
         Layout { what: "MAE", ..BASE },
         Layout {
-            what: "MAE with its decoder, and D-iGPT",
+            what: "MAE with its decoder",
             outside: &[
                 ("mask_token", &[1, 1, 512]),
                 ("decoder_embed.weight", &[512, 768]),
@@ -264,6 +264,22 @@ pub fn layouts() -> Vec<Layout> {
                 ("decoder_blocks.0.norm1.weight", &[512]),
                 ("decoder_norm.weight", &[512]),
                 ("decoder_pred.weight", &[768, 512]),
+            ],
+            ..BASE
+        },
+        Layout {
+            what: "D-iGPT",
+            outside: &[
+                ("mask", &[3, 147, 147]),
+                ("ar_token", &[1, 1, 512]),
+                ("kd_token", &[1, 1, 512]),
+                ("decoder_pos_embed", &[1, 197, 512]),
+                ("enc2dec.0.weight", &[512, 768]),
+                ("enc_norm.0.weight", &[768]),
+                ("ar_blocks.0.norm1.weight", &[512]),
+                ("kd_blocks.0.norm1.weight", &[512]),
+                ("ar_norm.weight", &[512]),
+                ("kd_pred.weight", &[1024, 512]),
             ],
             ..BASE
         },

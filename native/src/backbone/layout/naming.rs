@@ -62,8 +62,8 @@ impl Naming {
     /// Whether a file's tensor belongs to an encoder but is not used: mask tokens, the final norm, classifiers, what is
     /// trained beside the encoder, and tables that only repeat the architecture.
     pub(super) fn is_unused(self, name: &str) -> bool {
-        const EXACT: [&str; 4] =
-            ["mask_token", "embeddings.mask_token", "masked_embed", "rel_pos_bias.relative_position_index"];
+        const EXACT: [&str; 5] =
+            ["mask_token", "embeddings.mask_token", "masked_embed", "rel_pos_bias.relative_position_index", "mask"];
         const WITHIN: [&str; 10] = [
             "norm.",
             "layernorm.",
@@ -76,11 +76,14 @@ impl Naming {
             "decoder_blocks.",
             "local_cls_norm.",
         ];
+        // The decoders that MAE and D-iGPT were trained with.
+        const BESIDE: [&str; 7] =
+            ["decoder_pos_embed", "decoder_norm.", "decoder_pred.", "ar_", "kd_", "enc2dec.", "enc_norm."];
         const ENDING: [&str; 2] = [".relative_position_index", ".attn.qkv.bias_mask"];
         EXACT.contains(&name)
             || WITHIN.iter().any(|within| name.starts_with(within))
             || (name.starts_with(self.stem()) && ENDING.iter().any(|ending| name.ends_with(ending)))
-            || ["decoder_pos_embed", "decoder_norm.", "decoder_pred."].iter().any(|start| name.starts_with(start))
+            || BESIDE.iter().any(|start| name.starts_with(start))
     }
 }
 
