@@ -99,11 +99,7 @@ pub fn evaluate_observed(
         .map(|class| evaluate_class(detector, geometry, class, look, &progress))
         .collect::<Result<Vec<_>>>()?;
     progress.finish();
-    let mean = Metrics::mean(&classes.iter().map(|class| class.metrics.clone()).collect::<Vec<_>>());
-    let samples: Vec<Metrics> =
-        classes.iter().filter_map(|class| Some(class.samples.as_ref()?.metrics.clone())).collect();
-    let mean_of_samples = (!samples.is_empty()).then(|| Metrics { undefined: Vec::new(), ..Metrics::mean(&samples) });
-    Ok(Evaluation { classes, mean, mean_of_samples })
+    Ok(Evaluation::of(classes))
 }
 
 fn evaluate_class(
@@ -192,6 +188,16 @@ fn check_files(class: &Class) -> Result<()> {
 }
 
 impl Evaluation {
+    /// Of classes that were evaluated, with one model or several.
+    pub fn of(classes: Vec<ClassMetrics>) -> Self {
+        let mean = Metrics::mean(&classes.iter().map(|class| class.metrics.clone()).collect::<Vec<_>>());
+        let samples: Vec<Metrics> =
+            classes.iter().filter_map(|class| Some(class.samples.as_ref()?.metrics.clone())).collect();
+        let mean_of_samples =
+            (!samples.is_empty()).then(|| Metrics { undefined: Vec::new(), ..Metrics::mean(&samples) });
+        Self { classes, mean, mean_of_samples }
+    }
+
     /// Column heads and rows for people and CSV: class, good, defective, then the seven metrics in percent. A class with several
     /// views of each part has a second row by part.
     pub fn rows(&self) -> Vec<Vec<String>> {

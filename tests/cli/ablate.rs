@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use dinomaly::ablation::Cell;
+use dinomaly::evaluate::Evaluation;
 
 use crate::resume::{start, wait_for_checkpoint};
 use crate::workshop::{Workshop, names};
@@ -109,6 +110,31 @@ fn the_table_holds_mean_and_deviation_of_the_cells() {
 }
 
 #[test]
+fn each_class_can_have_a_model_of_its_own() {
+    let shop = Workshop::new();
+    let plan = format!("separate = true\n{}", PLAN.replace("iterations = 60", "iterations = 4"));
+    shop.succeed(ablate(&shop, &plan, "out"));
+    let cell: Cell = serde_json::from_str(&read(&shop.path("out/cells/default-seed-1.json"))).unwrap();
+    let found = cell.evaluation.unwrap();
+    let models = shop.path("out/models/default-seed-1");
+    assert_eq!(found.classes.iter().map(|class| class.class.clone()).collect::<Vec<_>>(), names(&models));
+    assert!(found.classes.len() > 1);
+    for class in &found.classes {
+        // The model of this class, as if it had been trained and evaluated by hand.
+        let name = &class.class;
+        let common = format!("@data --classes {name}");
+        shop.succeed(shop.command(&format!(
+            "train {common} --backbone @encoder.safetensors --resize 72 --crop 64 --batch 4 --iterations 4 --out @{name}"
+        )));
+        shop.succeed(shop.command(&format!("evaluate @{name} {common} --json @{name}.json")));
+        let by_hand: Evaluation = serde_json::from_str(&read(&shop.path(&format!("{name}.json")))).unwrap();
+        assert_eq!(&by_hand.classes[0], class);
+    }
+    let error = shop.refuse(ablate(&shop, &plan.replace("separate = true", ""), "out"));
+    assert!(error.contains("a model for each class, now one model for all classes"), "{error}");
+}
+
+#[test]
 fn what_a_plan_cannot_say_is_named_before_any_training() {
     let shop = Workshop::new();
     for (plan, expected) in [
@@ -116,6 +142,7 @@ fn what_a_plan_cannot_say_is_named_before_any_training() {
         (PLAN.replace("batch = 4", "batches = 4"), "variant default: train has no option --batches"),
         (PLAN.replace("\"softmax\"", "\"hard\""), "invalid value 'hard' for '--decoder <KIND>'"),
         (PLAN.replace("iterations = 60", "tensorboard = 'x'"), "tensorboard is not for a plan to say"),
+        (PLAN.replace("dropout = 0", "layers = [1, 40]"), "variant bare: no noise, softmax: "),
         (PLAN.replace("[[variant]]", "[[variants]]"), "plan.toml cannot be used: it holds no [[variant]]"),
     ] {
         let error = shop.refuse(ablate(&shop, &plan, "out"));

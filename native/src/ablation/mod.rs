@@ -23,6 +23,9 @@ pub struct Cell {
     pub data: PathBuf,
     /// Options of `train` other than the seed, such as `--dropout=0`, in alphabetical order.
     pub options: Vec<String>,
+    /// Whether each class has a model of its own.
+    #[serde(default)]
+    pub separate: bool,
     /// What the evaluation found; `None` until the cell is finished.
     pub evaluation: Option<Evaluation>,
 }
@@ -33,7 +36,7 @@ impl Cell {
         format!("{}-seed-{}", plan::plain(&self.variant), self.seed)
     }
 
-    /// The folder of its model below an ablation's.
+    /// The folder of its model below an ablation's, or of its classes' models.
     pub fn model(&self, folder: &Path) -> PathBuf {
         folder.join("models").join(self.file_name())
     }
@@ -82,6 +85,10 @@ impl Cell {
         if self.data != earlier.data {
             return Some(format!("photos of {}, now of {}", earlier.data.display(), self.data.display()));
         }
+        if self.separate != earlier.separate {
+            let shown = |separate| if separate { "a model for each class" } else { "one model for all classes" };
+            return Some(format!("{}, now {}", shown(earlier.separate), shown(self.separate)));
+        }
         let other = |options: &[String], than: &[String]| options.iter().find(|o| !than.contains(o)).cloned();
         let (was, is) = (other(&earlier.options, &self.options), other(&self.options, &earlier.options));
         let shown = |option: Option<String>| option.unwrap_or_else(|| "its default".into());
@@ -95,7 +102,7 @@ mod tests {
 
     fn cell(options: &[&str]) -> Cell {
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        Cell { variant: "No noise!".into(), seed: 2, data: "photos".into(), options, evaluation: None }
+        Cell { variant: "No noise!".into(), seed: 2, data: "photos".into(), options, separate: false, evaluation: None }
     }
 
     #[test]
@@ -113,6 +120,8 @@ mod tests {
         assert!(error.contains("--dropout=0, now its default"), "{error}");
         let error = take_over(&Cell { data: "others".into(), ..usual.clone() }).unwrap_err();
         assert!(error.contains("photos of photos, now of others"), "{error}");
+        let error = take_over(&Cell { separate: true, ..usual.clone() }).unwrap_err();
+        assert!(error.contains("one model for all classes, now a model for each class"), "{error}");
         std::fs::write(folder.path().join("cells/no-noise--seed-2.json"), "{").unwrap();
         assert!(take_over(&usual).unwrap_err().contains("no-noise--seed-2.json is damaged"));
     }

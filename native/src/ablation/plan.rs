@@ -6,6 +6,7 @@
 //! iterations = 1000                # options of all variants
 //! classes = ["screw", "pcb"]
 //! seeds = [1, 2]
+//! separate = true                  # a model for each class; one for all of them without
 //!
 //! [[variant]]
 //! name = "default"
@@ -33,6 +34,8 @@ pub struct Plan {
     data: Option<PathBuf>,
     #[serde(default = "one_seed")]
     seeds: Vec<u64>,
+    #[serde(default)]
+    separate: bool,
     #[serde(default, rename = "variant")]
     variants: Vec<Variant>,
     /// Options of all variants.
@@ -106,7 +109,8 @@ impl Plan {
             table.extend(variant.options.clone());
             let options = table.iter().map(|(key, value)| option(key, value)).collect::<Result<Vec<_>>>();
             let options = options.with_context(|| format!("variant {}", variant.name))?.into_iter().flatten().collect();
-            Ok(Cell { variant: variant.name.clone(), seed, data: data.clone(), options, evaluation: None })
+            let (variant, separate) = (variant.name.clone(), self.separate);
+            Ok(Cell { variant, seed, data: data.clone(), options, separate, evaluation: None })
         };
         self.seeds.iter().flat_map(|&seed| self.variants.iter().map(move |variant| cell(seed, variant))).collect()
     }

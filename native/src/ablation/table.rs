@@ -147,7 +147,7 @@ mod tests {
         let classes = vec![class("nut", i_auroc), class("bolt", Some(1.0))];
         let mean = Metrics { i_auroc, ..Metrics::default() };
         let evaluation = Some(Evaluation { classes, mean, mean_of_samples: None });
-        Cell { variant: variant.into(), seed, data: "photos".into(), options: Vec::new(), evaluation }
+        Cell { variant: variant.into(), seed, data: "photos".into(), options: Vec::new(), separate: false, evaluation }
     }
 
     #[test]

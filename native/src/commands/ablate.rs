@@ -14,7 +14,8 @@ use crate::ablation::table::Table;
 use crate::atomic::{check_file, write_file};
 use crate::dataset::Dataset;
 use crate::detect::PhotoDetector;
-use crate::evaluate::evaluate;
+use crate::evaluate::{Evaluation, evaluate};
+use crate::foundations;
 use crate::interrupt::Interrupt;
 use crate::model_dir;
 
@@ -52,6 +53,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut cells = plan.cells(args.data.as_deref(), args.backbone.as_deref()).with_context(refused)?;
     let trainings =
         cells.iter().map(|cell| training(cell, &args.out)).collect::<Result<Vec<_>>>().with_context(refused)?;
+    check_models(&cells, &trainings).with_context(refused)?;
     check_file(&args.out.join("table.md"))?;
     let interrupt = Interrupt::listen("finishing this step; finished cells and what was trained are kept")?;
     for cell in &mut cells {
@@ -93,22 +95,78 @@ fn training(cell: &Cell, out: &Path) -> Result<train::Args> {
     Ok(parsed.with_context(|| format!("variant {}", cell.variant))?.args)
 }
 
-/// Trains, unless its model is there already, and evaluates; `false` if the user interrupted the training.
-fn finish(cell: &mut Cell, training: &train::Args, out: &Path) -> Result<bool> {
-    let folder = cell.model(out);
-    cell.save(out)?;
-    if !folder.is_dir() && !train::train(training)? {
-        return Ok(false);
+/// Finds a variant that its backbone cannot have before the first is trained. A backbone is opened once.
+fn check_models(cells: &[Cell], trainings: &[train::Args]) -> Result<()> {
+    let mut encoders = Vec::new();
+    for (cell, training) in cells.iter().zip(trainings) {
+        let wanted = (&training.backbone, training.heads);
+        if !encoders.iter().any(|(opened, _)| *opened == wanted) {
+            encoders.push((wanted, foundations::read(&training.backbone, training.heads)?.0.config));
+        }
+        let encoder = encoders.iter().find(|(opened, _)| *opened == wanted).map(|(_, encoder)| encoder.clone());
+        let encoder = encoder.context("every backbone was opened")?;
+        training.variant.model(encoder).with_context(|| format!("variant {}", cell.variant))?;
     }
-    let model = model_dir::read(&folder)?;
-    let detector = PhotoDetector::new(&model, training.device.open()?)?;
-    let dataset = Dataset::open_as(training.layout.layout, &training.data, &training.classes)?;
-    cell.evaluation = Some(evaluate(&detector, model.preprocessor.geometry, &dataset)?);
+    Ok(())
+}
+
+/// Trains what is not trained yet, and evaluates; `false` if the user interrupted the training.
+fn finish(cell: &mut Cell, training: &train::Args, out: &Path) -> Result<bool> {
+    cell.save(out)?;
+    let trainings = if cell.separate { by_class(training)? } else { vec![training.clone()] };
+    let mut classes = Vec::new();
+    for training in &trainings {
+        if !training.out.is_dir() && !train::train(training)? {
+            return Ok(false);
+        }
+        let model = model_dir::read(&training.out)?;
+        let detector = PhotoDetector::new(&model, training.device.open()?)?;
+        let dataset = Dataset::open_as(training.layout.layout, &training.data, &training.classes)?;
+        classes.extend(evaluate(&detector, model.preprocessor.geometry, &dataset)?.classes);
+    }
+    cell.evaluation = Some(Evaluation::of(classes));
     cell.save(out)?;
     Ok(true)
+}
+
+/// A training for each class, whose model lies in a folder of the class's name.
+fn by_class(training: &train::Args) -> Result<Vec<train::Args>> {
+    std::fs::create_dir_all(&training.out).with_context(|| format!("{} cannot be created", training.out.display()))?;
+    let dataset = Dataset::open_as(training.layout.layout, &training.data, &training.classes)?;
+    Ok(dataset.classes.iter().map(|class| training.of_class(&class.name)).collect())
 }
 
 fn write_tables(table: &Table<'_>, out: &Path) -> Result<()> {
     write_file(&out.join("table.md"), table.markdown().as_bytes())?;
     write_file(&out.join("table.csv"), &table.csv()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every plan that comes with the project can be begun on a folder of photos, with the encoder that it names.
+    #[test]
+    fn the_plans_of_the_repository_hold() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("ablations");
+        let files = |folder: &Path| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let plans: Vec<PathBuf> =
+            files(&folder).chain(files(&folder.join("full"))).filter(|path| path.is_file()).collect();
+        assert!(plans.len() > 10, "{plans:?}");
+        for path in plans {
+            let cells = Plan::read(&path).unwrap().cells(Some(&folder), None).unwrap();
+            for cell in cells {
+                let mut cell = cell;
+                if !cell.options.iter().any(|option| option.starts_with("--backbone=")) {
+                    cell.options.push("--backbone=deit-tiny".into());
+                }
+                let training = training(&cell, Path::new("out")).unwrap_or_else(|e| panic!("{}: {e:#}", path.display()));
+                let foundation = foundations::find(training.backbone.to_str().unwrap()).unwrap();
+                let model = training.variant.model(foundation.shape());
+                model.unwrap_or_else(|e| panic!("{}: {}: {e:#}", path.display(), cell.variant));
+                assert_eq!(training.crop % foundation.patch, 0, "{}: {}", path.display(), cell.variant);
+                assert!(training.preset.check(if cell.separate { 1 } else { 2 }).is_ok(), "{}", path.display());
+            }
+        }
+    }
 }

@@ -23,7 +23,7 @@ use crate::{model_dir, publish};
 pub struct Args {
     // The first, so that it still finds which of the others were given.
     #[command(flatten)]
-    preset: PresetOption,
+    pub(super) preset: PresetOption,
     /// Data set (MVTec-AD, VisA, Real-IAD, …, see --layout), one of its class folders, or a folder of photos of good parts
     pub(super) data: PathBuf,
     #[command(flatten)]
@@ -31,13 +31,13 @@ pub struct Args {
     /// Checkpoint of a pretrained ViT (.pth or .safetensors of the original projects, timm or Hugging Face), or the name of one
     /// that `dinomaly backbone fetch` brought
     #[arg(long, value_name = "FILE|NAME")]
-    backbone: PathBuf,
+    pub(super) backbone: PathBuf,
     /// Attention heads of the backbone, where they are not width / 64
     #[arg(long)]
-    heads: Option<usize>,
+    pub(super) heads: Option<usize>,
     /// Folder to write the model to
     #[arg(long, value_name = "MODEL")]
-    out: PathBuf,
+    pub(super) out: PathBuf,
     /// Train on these classes only
     #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
     pub(super) classes: Vec<String>,
@@ -46,9 +46,9 @@ pub struct Args {
     resize: usize,
     /// Side of the centre that is looked at
     #[arg(long, default_value_t = 392)]
-    crop: usize,
+    pub(super) crop: usize,
     /// Mean of the pixels that the backbone was trained with, 0..1, one a colour; ImageNet's where its file does not say it
-    /// (timm's augreg models: 0.5,0.5,0.5)
+    /// (Google's and timm's augreg ViT, BEiT v1: 0.5,0.5,0.5; DINOv3 of satellite images: 0.430,0.411,0.296)
     #[arg(long, value_parser = parse_colours, value_name = "R,G,B")]
     mean: Option<[f32; 3]>,
     /// Their standard deviation
@@ -90,7 +90,14 @@ pub struct Args {
     #[command(flatten)]
     pub(super) device: DeviceOption,
     #[command(flatten)]
-    variant: VariantOptions,
+    pub(super) variant: VariantOptions,
+}
+
+impl Args {
+    /// The same training of one class alone, to a folder of its name in the folder of this one.
+    pub(super) fn of_class(&self, name: &str) -> Self {
+        Self { out: self.out.join(name), classes: vec![name.into()], ..self.clone() }
+    }
 }
 
 /// Trains, going on with an unfinished run of the same command, and writes the model.

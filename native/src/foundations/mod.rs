@@ -99,6 +99,17 @@ impl Foundation {
         Ok(backbone)
     }
 
+    /// Its shape as far as the table says it, with the usual MLP and positions.
+    #[cfg(test)]
+    pub(crate) fn shape(&self) -> dinomaly_core::config::EncoderConfig {
+        serde_json::from_value(serde_json::json!({
+            "name": self.name, "hidden_size": self.width, "num_attention_heads": self.heads,
+            "num_hidden_layers": self.blocks, "intermediate_size": 4 * self.width,
+            "patch_size": self.patch, "num_register_tokens": 0, "position_grid": 14, "layer_norm_eps": 1e-6
+        }))
+        .expect("these are the fields of a shape")
+    }
+
     /// Refuses a foundation that is not on the hub, saying where it is.
     ///
     /// # Errors
@@ -128,21 +139,12 @@ mod tests {
         for foundation in all() {
             assert!(foundation.repo.is_empty() != foundation.page.is_empty(), "{foundation:?}");
             assert!(!foundation.file.is_empty() && foundation.width % foundation.heads == 0, "{foundation:?}");
-            assert!(dinomaly_core::config::ModelConfig::published(config(foundation)).is_ok(), "{foundation:?}");
+            assert!(dinomaly_core::config::ModelConfig::published(foundation.shape()).is_ok(), "{foundation:?}");
         }
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), all().len());
         assert!(find("dinov2-reg-base").is_ok());
         assert!(find("dinov9").unwrap_err().to_string().contains("no foundation is called dinov9"));
-    }
-
-    fn config(foundation: &Foundation) -> dinomaly_core::config::EncoderConfig {
-        serde_json::from_value(serde_json::json!({
-            "name": foundation.name, "hidden_size": foundation.width, "num_attention_heads": foundation.heads,
-            "num_hidden_layers": foundation.blocks, "intermediate_size": 4 * foundation.width,
-            "patch_size": foundation.patch, "num_register_tokens": 0, "position_grid": 14, "layer_norm_eps": 1e-6
-        }))
-        .unwrap()
     }
 }
