@@ -1,0 +1,47 @@
+//! What an evaluation holds in memory at once. A program of its own: the peak is a process's.
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::path::Path;
+
+use dinomaly::dataset::Dataset;
+use dinomaly::detect::PhotoDetector;
+use dinomaly::evaluate::evaluate_observed;
+use dinomaly::model_dir;
+use dinomaly::synth::Class;
+use dinomaly::synth::dataset::Plan;
+
+/// Good photos of a class, and defective ones of each kind.
+const PHOTOS: usize = 60;
+
+/// The most memory that this process has had, in bytes.
+fn peak() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    1024 * line.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
+}
+
+#[test]
+fn an_evaluation_holds_the_maps_of_one_class() {
+    let folder = tempfile::tempdir().unwrap();
+    let classes = Class::ALL.to_vec();
+    assert!(classes.len() >= 4);
+    Plan { classes, size: 96, seed: 3, train: 0, good: PHOTOS, defective: 2 }.write(folder.path(), || Ok(())).unwrap();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model");
+    let model = model_dir::read(&model).unwrap();
+    let detector = PhotoDetector::new(&model, candle_core::Device::Cpu).unwrap();
+    let dataset = Dataset::open(folder.path(), &[]).unwrap();
+    let mut peaks = Vec::new();
+    let mut maps = Vec::new();
+    evaluate_observed(&detector, model.preprocessor.geometry, &dataset, &mut |_, found| {
+        peaks.push(peak());
+        maps.push(found.iter().map(|found| 4 * found.detection.map.values.len()).sum::<usize>());
+        Ok(())
+    })
+    .unwrap();
+    let (first, later) = (peaks[0], peaks[peaks.len() - 1] - peaks[0]);
+    println!("{first} bytes after the first class, {later} more after {}; maps of each: {maps:?}", peaks.len());
+    assert!(maps.iter().all(|&bytes| bytes > 4 << 20), "too little to be seen: {maps:?}");
+    // All that could be kept of the others would be their maps.
+    assert!(later < maps[1..].iter().sum::<usize>() / 3, "{later} more bytes after the first class");
+}
