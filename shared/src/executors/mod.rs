@@ -2,6 +2,8 @@
 
 #[cfg(feature = "candle")]
 pub mod candle;
+#[cfg(feature = "processor")]
+pub mod processor;
 pub mod reference;
 #[cfg(feature = "webgpu")]
 pub mod webgpu;

@@ -2,9 +2,10 @@
 
 use candle_core::Device;
 use dinomaly_core::executors::candle::{Candle, no_noise};
+use dinomaly_core::executors::processor::{Precision, Processor};
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::executors::webgpu::WebGpu;
-use dinomaly_core::ops::{Linear, Neighbours, Norm, Ops, Then};
+use dinomaly_core::ops::{Linear, Neighbours, Norm, Ops, Read, Then};
 use dinomaly_core::tensor::HostTensor;
 
 /// An operation with its operands.
@@ -58,15 +59,14 @@ pub fn reference() -> Executor {
 pub fn others() -> Vec<Executor> {
     let infer = Candle::infer(Device::Cpu);
     let train = Candle::train(Device::Cpu, &no_noise);
+    let processor = Processor::new(Precision::F32);
     let mut all = vec![
+        Executor { name: "processor", run: Box::new(move |op| read(&processor, op)) },
         Executor { name: "candle", run: Box::new(move |op| infer.read(&record(&infer, op)).unwrap()) },
         Executor { name: "candle, training", run: Box::new(move |op| train.read(&record(&train, op)).unwrap()) },
     ];
     if let Some(gpu) = webgpu() {
-        all.push(Executor {
-            name: "webgpu",
-            run: Box::new(move |op| pollster::block_on(gpu.read(&record(&gpu, op))).unwrap()),
-        });
+        all.push(Executor { name: "webgpu", run: Box::new(move |op| read(&gpu, op)) });
     }
     all
 }
@@ -87,6 +87,11 @@ pub fn webgpu() -> Option<WebGpu> {
             None
         }
     }
+}
+
+/// Runs an operation, and waits for its result.
+pub fn read<O: Read>(ops: &O, op: &Op) -> Vec<f32> {
+    pollster::block_on(ops.read_back(&[&record(ops, op)])).unwrap().remove(0)
 }
 
 fn record<O: Ops>(ops: &O, op: &Op) -> O::Tensor {

@@ -1,0 +1,253 @@
+//! Both attentions, head by head and a block of queries at a time: no matrix of all pairs of tokens is ever in memory.
+
+use rayon::prelude::*;
+use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
+use rten_simd::{SimdOp, SimdUnaryOp};
+use rten_tensor::prelude::*;
+use rten_tensor::{NdTensorView, NdTensorView as View};
+use rten_vecmath::{Exp, Softmax};
+
+use super::Tensor;
+use super::product::refused;
+use crate::ops::{Neighbours, RelativeBias};
+use crate::{Error, Result};
+
+/// Queries of a block: its logits stay in the second-level cache.
+const QUERIES: usize = 96;
+
+/// What packed queries, keys and values consist of.
+pub(super) struct Heads {
+    batch: usize,
+    pub tokens: usize,
+    channels: usize,
+    heads: usize,
+    size: usize,
+}
+
+/// A relative position bias: ways of each head on a grid.
+#[derive(Clone, Copy)]
+pub(super) struct Bias<'a> {
+    /// `[heads, entries]`.
+    pub table: &'a [f32],
+    /// Patches on a side.
+    pub grid: usize,
+}
+
+/// Which part of `qkv`.
+#[derive(Clone, Copy)]
+enum Part {
+    Query,
+    Key,
+    Value,
+}
+
+impl Heads {
+    /// Of `qkv [batch, tokens, 3·channels]`.
+    ///
+    /// # Errors
+    /// If it cannot be split so.
+    pub fn split(qkv: &Tensor, heads: usize) -> Result<Self> {
+        let [batch, tokens, packed] = qkv.activation("qkv")?;
+        let channels = packed / 3;
+        if packed != 3 * channels || heads == 0 || channels % heads != 0 {
+            return Err(Error::config(format!(
+                "qkv of {packed} channels cannot be split into 3 parts of {heads} heads"
+            )));
+        }
+        Ok(Self { batch, tokens, channels, heads, size: channels / heads })
+    }
+
+    /// Shape of the result.
+    pub fn shape(&self) -> Vec<usize> {
+        vec![self.batch, self.tokens, self.channels]
+    }
+
+    /// `[tokens, size]` of one head of one photo, where it lies.
+    fn view<'a>(&self, qkv: &'a [f32], place: usize, part: Part) -> Result<View<'a, f32, 2>> {
+        let (photo, head) = (place / self.heads, place % self.heads);
+        let start = photo * self.tokens * 3 * self.channels + part as usize * self.channels + head * self.size;
+        View::from_slice_with_strides([self.tokens, self.size], &qkv[start..], [3 * self.channels, 1]).map_err(refused)
+    }
+
+    /// Runs `block` for every head and block of queries, on all cores, and puts the rows that it makes, `[queries, size]`, where
+    /// they belong. It is told the number of the head (counted through the photos) and the first query.
+    fn for_blocks(&self, out: &mut [f32], block: impl Fn(usize, usize, &mut [f32]) -> Result<()> + Sync) -> Result<()> {
+        let blocks = self.tokens.div_ceil(QUERIES);
+        let all: Vec<Vec<f32>> = (0..self.batch * self.heads * blocks)
+            .into_par_iter()
+            .map(|i| {
+                let first = i % blocks * QUERIES;
+                let mut rows = vec![0.0; QUERIES.min(self.tokens - first) * self.size];
+                block(i / blocks, first, &mut rows)?;
+                Ok(rows)
+            })
+            .collect::<Result<_>>()?;
+        out.par_chunks_mut(self.channels).enumerate().for_each(|(row, out)| {
+            let (photo, token) = (row / self.tokens, row % self.tokens);
+            for (head, out) in out.chunks_exact_mut(self.size).enumerate() {
+                let rows = &all[(photo * self.heads + head) * blocks + token / QUERIES];
+                out.copy_from_slice(&rows[token % QUERIES * self.size..][..self.size]);
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Softmax attention as [`crate::ops::Ops::attention`] has it.
+///
+/// # Errors
+/// If the neighbours do not fit the tokens.
+pub(super) fn softmax(
+    split: &Heads,
+    qkv: &[f32],
+    hidden: Option<Neighbours>,
+    bias: Option<Bias<'_>>,
+    out: &mut [f32],
+) -> Result<()> {
+    let tokens = split.tokens;
+    let scale = (split.size as f32).powf(-0.5);
+    let hidden = hidden.map(|hidden| Ok::<_, Error>((hidden, hidden.grid(tokens)?))).transpose()?;
+    let product = GemmExecutor::<f32>::new();
+    let packed = pack(split, qkv, &product)?;
+    split.for_blocks(out, |place, first, out| {
+        let (keys, values) = &packed[place];
+        let queries = split.view(qkv, place, Part::Query)?.slice((first..first + out.len() / split.size, ..));
+        let count = out.len() / split.size;
+        let mut weights = vec![0.0; count * tokens];
+        let scaled = GemmOptions { alpha: scale, ..GemmOptions::default() };
+        product.gemm(&mut weights, GemmInputA::Unpacked(queries), GemmInputB::Packed(keys), scaled).map_err(refused)?;
+        for (query, weights) in (first..).zip(weights.chunks_exact_mut(tokens)) {
+            if let Some(bias) = bias {
+                let table = &bias.table[place % split.heads * RelativeBias::entries(bias.grid)..];
+                for (key, weight) in weights.iter_mut().enumerate() {
+                    *weight += table[RelativeBias::entry(bias.grid, query, key)];
+                }
+            }
+            Softmax::new_mut(weights).dispatch();
+            hide(hidden, query, weights);
+        }
+        weigh(&product, &weights, tokens, values, out)
+    })
+}
+
+/// Linear attention as [`crate::ops::Ops::linear_attention`] has it.
+///
+/// # Errors
+/// If the neighbours do not fit the tokens.
+pub(super) fn linear(split: &Heads, qkv: &[f32], hidden: Option<Neighbours>, out: &mut [f32]) -> Result<()> {
+    let (tokens, size) = (split.tokens, split.size);
+    let hidden = hidden.map(|hidden| Ok::<_, Error>((hidden, hidden.grid(tokens)?))).transpose()?;
+    let product = GemmExecutor::<f32>::new();
+    if hidden.is_some() {
+        return linear_but_for(split, qkv, hidden, &product, out);
+    }
+    // Of each head the sums over keys [size, size + 1]: of each of their channels times the values, and times one.
+    let sums: Vec<Vec<f32>> = (0..split.batch * split.heads)
+        .into_par_iter()
+        .map(|place| {
+            let keys = elu_plus_one(split.view(qkv, place, Part::Key)?);
+            let mut values = vec![1.0; tokens * (size + 1)];
+            for (row, value) in values.chunks_exact_mut(size + 1).zip(split.view(qkv, place, Part::Value)?.axis_iter(0))
+            {
+                row.iter_mut().zip(value.iter()).for_each(|(to, from)| *to = *from);
+            }
+            let mut sums = vec![0.0; size * (size + 1)];
+            let keys = NdTensorView::from_data([tokens, size], keys.as_slice());
+            let values = NdTensorView::from_data([tokens, size + 1], values.as_slice());
+            let (a, b) = (GemmInputA::Unpacked(keys.transposed()), GemmInputB::Unpacked(values.view()));
+            product.gemm(&mut sums, a, b, GemmOptions::default()).map_err(refused)?;
+            Ok(sums)
+        })
+        .collect::<Result<_>>()?;
+    split.for_blocks(out, |place, first, out| {
+        let count = out.len() / size;
+        let queries = elu_plus_one(split.view(qkv, place, Part::Query)?.slice((first..first + count, ..)));
+        let queries = NdTensorView::from_data([count, size], queries.as_slice());
+        let sums = NdTensorView::from_data([size, size + 1], sums[place].as_slice());
+        let mut rows = vec![0.0; count * (size + 1)];
+        let (a, b) = (GemmInputA::Unpacked(queries.view()), GemmInputB::Unpacked(sums.view()));
+        product.gemm(&mut rows, a, b, GemmOptions::default()).map_err(refused)?;
+        for (out, row) in out.chunks_exact_mut(size).zip(rows.chunks_exact(size + 1)) {
+            let factor = 1.0 / row[size];
+            out.iter_mut().zip(row).for_each(|(out, value)| *out = value * factor);
+        }
+        Ok(())
+    })
+}
+
+/// Linear attention where each query misses other keys: only the product of all with all has room for that.
+fn linear_but_for(
+    split: &Heads,
+    qkv: &[f32],
+    hidden: Option<(Neighbours, usize)>,
+    product: &GemmExecutor,
+    out: &mut [f32],
+) -> Result<()> {
+    let (tokens, size) = (split.tokens, split.size);
+    let packed: Vec<(PackedBMatrix<f32>, PackedBMatrix<f32>)> = (0..split.batch * split.heads)
+        .into_par_iter()
+        .map(|place| {
+            let keys = elu_plus_one(split.view(qkv, place, Part::Key)?);
+            let keys = NdTensorView::from_data([tokens, size], keys.as_slice());
+            Ok((product.prepack_b(keys.transposed()), product.prepack_b(split.view(qkv, place, Part::Value)?)))
+        })
+        .collect::<Result<_>>()?;
+    split.for_blocks(out, |place, first, out| {
+        let (keys, values) = &packed[place];
+        let count = out.len() / size;
+        let queries = elu_plus_one(split.view(qkv, place, Part::Query)?.slice((first..first + count, ..)));
+        let queries = NdTensorView::from_data([count, size], queries.as_slice());
+        let mut weights = vec![0.0; count * tokens];
+        let (a, b) = (GemmInputA::Unpacked(queries.view()), GemmInputB::Packed(keys));
+        product.gemm(&mut weights, a, b, GemmOptions::default()).map_err(refused)?;
+        for (query, weights) in (first..).zip(weights.chunks_exact_mut(tokens)) {
+            hide(hidden, query, weights);
+            let factor = 1.0 / weights.iter().sum::<f32>();
+            weights.iter_mut().for_each(|weight| *weight *= factor);
+        }
+        weigh(product, &weights, tokens, values, out)
+    })
+}
+
+/// Keys, turned, and values of every head of every photo as products take them.
+fn pack(split: &Heads, qkv: &[f32], product: &GemmExecutor) -> Result<Vec<(PackedBMatrix<f32>, PackedBMatrix<f32>)>> {
+    let of = |place| {
+        let keys = split.view(qkv, place, Part::Key)?.transposed();
+        Ok((product.prepack_b(keys), product.prepack_b(split.view(qkv, place, Part::Value)?)))
+    };
+    (0..split.batch * split.heads).into_par_iter().map(of).collect()
+}
+
+/// `weights [queries, tokens]` times the values.
+fn weigh(
+    product: &GemmExecutor,
+    weights: &[f32],
+    tokens: usize,
+    values: &PackedBMatrix<f32>,
+    out: &mut [f32],
+) -> Result<()> {
+    let weights = NdTensorView::from_data([weights.len() / tokens, tokens], weights);
+    let (a, b) = (GemmInputA::Unpacked(weights.view()), GemmInputB::Packed(values));
+    product.gemm(out, a, b, GemmOptions::default()).map_err(refused)
+}
+
+/// Takes from a query's weights those of hidden keys.
+fn hide(hidden: Option<(Neighbours, usize)>, query: usize, weights: &mut [f32]) {
+    if let Some((hidden, grid)) = hidden {
+        for (key, weight) in weights.iter_mut().enumerate() {
+            if hidden.hides(grid, query, key) {
+                *weight = 0.0;
+            }
+        }
+    }
+}
+
+/// `elu(x) + 1` of every value, row by row without gaps.
+fn elu_plus_one(rows: View<'_, f32, 2>) -> Vec<f32> {
+    let mut values = rows.to_vec();
+    // exp of what is not positive, one more than the rest: the exponential of large values would not be finite.
+    let mut powers: Vec<f32> = values.iter().map(|value| value.min(0.0)).collect();
+    Exp {}.map_mut(&mut powers);
+    values.iter_mut().zip(powers).for_each(|(value, power)| *value = value.max(0.0) + power);
+    values
+}

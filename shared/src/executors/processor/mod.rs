@@ -1,0 +1,203 @@
+//! Inference on the processor, natively and in the browser: whole operations with SIMD and all cores, no autograd. Products are
+//! `rten-gemm`'s, element-wise functions `rten-vecmath`'s: both choose at run time what the processor has (AVX2, AVX-512 and its
+//! VNNI, NEON, in wasm simd128).
+//!
+//! Weights are packed for the product once. In [`Precision::Int8`] they are int8 with one scale for each output channel, activations
+//! are rounded to eight bits with one scale for each token when they reach a product, and sums are exact in i32; all else is f32.
+
+mod attention;
+mod pool;
+mod product;
+mod rows;
+mod tensor;
+
+use std::sync::Arc;
+
+use crate::ops::{Linear, Neighbours, Norm, Ops, Read, RelativeBias, Then, conv_extents, rotation_prefix};
+use crate::tensor::HostTensor;
+use crate::{Error, Result};
+use attention::Heads;
+use pool::Pool;
+pub use tensor::Tensor;
+
+/// What products are computed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// Single precision; int8 weights are widened.
+    #[default]
+    F32,
+    /// Eight-bit integers, sums in 32 bits.
+    Int8,
+}
+
+/// The executor on the processor.
+pub struct Processor {
+    precision: Precision,
+    pool: Arc<Pool>,
+}
+
+impl Processor {
+    /// An executor that multiplies in this precision.
+    pub fn new(precision: Precision) -> Self {
+        Self { precision, pool: Arc::default() }
+    }
+
+    /// A tensor to be written.
+    fn result(&self, shape: Vec<usize>) -> Tensor {
+        Tensor::of_pool(&self.pool, shape)
+    }
+}
+
+impl Ops for Processor {
+    type Tensor = Tensor;
+
+    fn upload(&self, tensor: &HostTensor) -> Result<Tensor> {
+        Tensor::upload(tensor, self.precision)
+    }
+
+    fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
+        let [batch, tokens, inputs] = x.activation("linear input")?;
+        let [outputs, _] = layer.weight.matrix("linear weight")?;
+        layer.weight.expect("linear weight", &[outputs, inputs])?;
+        if let Some(bias) = &layer.bias {
+            bias.expect("linear bias", &[outputs])?;
+        }
+        if let Then::Add(residual) = then {
+            residual.expect("linear residual", &[batch, tokens, outputs])?;
+        }
+        let mut result = self.result(vec![batch, tokens, outputs]);
+        let weight = layer.weight.packed(self.precision)?;
+        let bias = layer.bias.as_ref().map(Tensor::values).transpose()?;
+        let then = match then {
+            Then::Store => product::Then::Store,
+            Then::Gelu => product::Then::Gelu,
+            Then::Add(residual) => product::Then::Add(residual.values()?),
+        };
+        product::multiply(x.values()?, &weight, bias, then, result.values_mut()?)?;
+        Ok(result)
+    }
+
+    fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
+        let [.., channels] = x.activation("layer norm input")?;
+        norm.weight.expect("layer norm weight", &[channels])?;
+        norm.bias.expect("layer norm bias", &[channels])?;
+        let mut result = self.result(x.shape().to_vec());
+        rows::layer_norm(x.values()?, norm.weight.values()?, norm.bias.values()?, norm.eps, result.values_mut()?);
+        Ok(result)
+    }
+
+    fn attention(
+        &self,
+        qkv: &Tensor,
+        heads: usize,
+        hidden: Option<Neighbours>,
+        bias: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let split = Heads::split(qkv, heads)?;
+        let bias = match bias {
+            Some(bias) => {
+                let grid = RelativeBias::grid(bias.shape(), heads, split.tokens)?;
+                Some(attention::Bias { table: bias.values()?, grid })
+            }
+            None => None,
+        };
+        let mut result = self.result(split.shape());
+        attention::softmax(&split, qkv.values()?, hidden, bias, result.values_mut()?)?;
+        Ok(result)
+    }
+
+    fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
+        let split = Heads::split(qkv, heads)?;
+        let mut result = self.result(split.shape());
+        attention::linear(&split, qkv.values()?, hidden, result.values_mut()?)?;
+        Ok(result)
+    }
+
+    fn rotate(&self, qkv: &Tensor, heads: usize, rotation: &Tensor) -> Result<Tensor> {
+        let [_, tokens, packed] = qkv.activation("qkv")?;
+        let prefix = rotation_prefix(tokens, packed, heads, rotation.shape())?;
+        let mut result = self.result(qkv.shape().to_vec());
+        rows::rotate(qkv.values()?, tokens, prefix, heads, rotation.values()?, result.values_mut()?);
+        Ok(result)
+    }
+
+    fn swiglu(&self, x: &Tensor) -> Result<Tensor> {
+        let [batch, tokens, channels] = x.activation("SwiGLU input")?;
+        let mut result = self.result(vec![batch, tokens, channels / 2]);
+        rows::swiglu(x.values()?, channels, result.values_mut()?);
+        Ok(result)
+    }
+
+    fn depthwise_conv(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let [_, tokens, channels] = x.activation("convolution input")?;
+        let (grid, side) = conv_extents(tokens, channels, weight.shape())?;
+        let mut result = self.result(x.shape().to_vec());
+        rows::depthwise_conv(x.values()?, channels, weight.values()?, grid, side, result.values_mut()?);
+        Ok(result)
+    }
+
+    fn embed(&self, patches: &Tensor, prefix: &Tensor, positions: &Tensor) -> Result<Tensor> {
+        let [batch, tokens, channels] = patches.activation("patch embeddings")?;
+        positions.expect("positions", &[tokens, channels])?;
+        let [before, _] = prefix.matrix("prefix tokens")?;
+        prefix.expect("prefix tokens", &[before, channels])?;
+        let mut result = self.result(vec![batch, before + tokens, channels]);
+        let (prefix, positions) = (prefix.values()?, positions.values()?);
+        let photos = patches.values()?.chunks_exact(tokens * channels);
+        for (photo, out) in photos.zip(result.values_mut()?.chunks_exact_mut((before + tokens) * channels)) {
+            let (first, rest) = out.split_at_mut(prefix.len());
+            first.copy_from_slice(prefix);
+            rest.iter_mut().zip(photo).zip(positions).for_each(|((out, patch), position)| *out = patch + position);
+        }
+        Ok(result)
+    }
+
+    fn drop_tokens(&self, x: &Tensor, first: usize) -> Result<Tensor> {
+        let [batch, tokens, channels] = x.activation("tokens")?;
+        let mut result = self.result(vec![batch, tokens - first, channels]);
+        let photos = x.values()?.chunks_exact(tokens * channels);
+        for (photo, out) in photos.zip(result.values_mut()?.chunks_exact_mut((tokens - first) * channels)) {
+            out.copy_from_slice(&photo[first * channels..]);
+        }
+        Ok(result)
+    }
+
+    fn concatenate(&self, xs: &[Tensor]) -> Result<Tensor> {
+        let first = xs.first().ok_or_else(|| Error::config("nothing to put side by side"))?;
+        let [batch, tokens, channels] = first.activation("tokens")?;
+        let mut result = self.result(vec![batch, tokens, xs.len() * channels]);
+        for (i, x) in xs.iter().enumerate() {
+            x.expect("what is put side by side", first.shape())?;
+            let rows = result.values_mut()?.chunks_exact_mut(xs.len() * channels);
+            for (out, row) in rows.zip(x.values()?.chunks_exact(channels)) {
+                out[i * channels..][..channels].copy_from_slice(row);
+            }
+        }
+        Ok(result)
+    }
+
+    fn mean(&self, xs: &[Tensor]) -> Result<Tensor> {
+        let first = xs.first().ok_or_else(|| Error::config("the mean of no tensors"))?;
+        for x in xs {
+            x.expect("mean operand", first.shape())?;
+        }
+        let operands = xs.iter().map(Tensor::values).collect::<Result<Vec<_>>>()?;
+        let mut result = self.result(first.shape().to_vec());
+        rows::mean(&operands, result.values_mut()?);
+        Ok(result)
+    }
+
+    fn cosine_distance(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let [batch, tokens, channels] = a.activation("cosine operand")?;
+        b.expect("cosine operand", a.shape())?;
+        let mut result = self.result(vec![batch, tokens]);
+        rows::cosine_distance(a.values()?, b.values()?, channels, result.values_mut()?);
+        Ok(result)
+    }
+}
+
+impl Read for Processor {
+    async fn read_back(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {
+        tensors.iter().map(|tensor| Ok(tensor.values()?.to_vec())).collect()
+    }
+}
