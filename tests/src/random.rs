@@ -33,16 +33,17 @@ impl Shape {
     /// # Errors
     /// None that can be expected.
     pub fn config(self) -> Result<(ModelConfig, Preprocessor)> {
-        let (hidden_size, patch_size, registers, position_grid) = match self {
-            Self::VitTi16 => (192, 16, 0, 14),
-            Self::VitS14 => (384, 14, 4, 37),
-            Self::VitB14 => (768, 14, 4, 37),
+        let (width, patch, registers) = match self {
+            Self::VitTi16 => (192, 16, 0),
+            Self::VitS14 => (384, 14, 4),
+            Self::VitB14 => (768, 14, 4),
         };
         let geometry = match self {
             Self::VitTi16 => Geometry { resize: 256, crop: 224 },
             Self::VitS14 | Self::VitB14 => Geometry { resize: 448, crop: 392 },
         };
-        let encoder = encoder(hidden_size, hidden_size / 64, patch_size, registers, position_grid);
+        // A position table of the input's size: nothing to interpolate, also not for tests/peers/export_onnx.py.
+        let encoder = encoder(width, width / 64, patch, registers, geometry.grid(patch));
         Ok((ModelConfig::published(encoder)?, Preprocessor::imagenet(geometry)))
     }
 }
