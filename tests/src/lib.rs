@@ -1,4 +1,6 @@
-//! What the tests share: where their data is, how safetensors files are read, how closely numbers agree.
+//! What the tests share: where their data is, how safetensors files are read, how closely numbers agree, models to test with.
+
+pub mod random;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

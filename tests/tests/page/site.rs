@@ -8,22 +8,16 @@ use std::thread;
 use candle_core::Device;
 use dinomaly::serve::Server;
 use dinomaly::{model_dir, site, wasm_build};
-use dinomaly_core::bundle::{Calibration, ClassCalibration, Model, ScoreStatistics};
-use dinomaly_core::config::{EncoderConfig, ModelConfig};
-use dinomaly_core::detector::{Detection, Detector, SELF_TEST_SEED};
+use dinomaly_core::bundle::Model;
+use dinomaly_core::config::ModelConfig;
+use dinomaly_core::detector::{Detection, Detector};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::photo::Photo;
 use dinomaly_core::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::quant::quantize;
-use dinomaly_core::tensor::HostTensor;
-use dinomaly_core::weights::{Weights, model_shapes};
+use dinomaly_tests::random;
 use pollster::block_on;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
-
-/// How far another device may be from the one that published the model; see `dinomaly::publish`.
-const TOLERANCE: f32 = dinomaly::publish::SELF_TEST_TOLERANCE;
 
 /// Models of this folder name, in the order in which the page offers them: two that share their encoder, and the first
 /// one's weights in int8.
@@ -101,59 +95,16 @@ pub fn detect(detector: &Detector<Candle<'static>>, photo: &Photo) -> Detection 
     block_on(detector.detect(std::slice::from_ref(photo))).unwrap().remove(0)
 }
 
-/// A model with arbitrary weights, of a geometry that leaves a border uncovered.
+/// A model with arbitrary weights, of a geometry that leaves a border uncovered. Encoders of all models are alike, heads
+/// differ but for the int8 copy.
 pub fn model(name: &str) -> Model {
-    let encoder = EncoderConfig {
-        name: "arbitrary".into(),
-        hidden_size: 48,
-        num_attention_heads: 3,
-        num_hidden_layers: 12,
-        intermediate_size: 192,
-        patch_size: 14,
-        num_register_tokens: 2,
-        position_grid: 5,
-        layer_norm_eps: 1e-6,
-        mlp: Default::default(),
-        positions: Default::default(),
-    };
-    let config = ModelConfig::published(encoder).unwrap();
-    let mut weights = arbitrary(&config, name);
+    let config = ModelConfig::published(random::encoder(48, 3, 14, 2, 5)).unwrap();
+    let mut weights = random::weights(&config, 7, if name.starts_with("screws") { 7 } else { 8 }).unwrap();
     if name.ends_with("int8") {
         weights = quantize(&weights).unwrap().0;
     }
     let preprocessor = Preprocessor::imagenet(Geometry { resize: 112, crop: 98 });
-    let detector = Detector::of_parts(Candle::infer(Device::Cpu), &config, &preprocessor, &weights).unwrap();
-    let self_test = block_on(detector.self_test(SELF_TEST_SEED, TOLERANCE)).unwrap();
-    // Some photos below, some above; the class is stricter.
-    let around = |threshold| ClassCalibration { threshold, good_scores: ScoreStatistics::of(&[threshold]).unwrap() };
-    let calibration = Calibration {
-        classes: [("strict".to_owned(), around(self_test.score * 0.5)), ("usual".to_owned(), around(self_test.score))]
-            .into(),
-        overall: around(self_test.score),
-        held_out: true,
-        false_alarm_rate: 0.01,
-    };
-    let card = "# Arbitrary weights, for tests".into();
-    Model { name: name.into(), config, preprocessor, calibration, weights, self_test: Some(self_test), card }
-}
-
-/// Weights that keep activations in their usual range. Encoders of all models are alike, heads differ but for the int8 copy.
-fn arbitrary(config: &ModelConfig, name: &str) -> Weights {
-    let mut tensors = Weights::default();
-    for (tensor, shape) in model_shapes(config).unwrap() {
-        let seed = if tensor.starts_with("encoder.") || name.starts_with("screws") { 7 } else { 8 };
-        let mut random = ChaCha8Rng::seed_from_u64(seed ^ tensor.bytes().fold(0, |h, b| h * 31 + u64::from(b)));
-        let inputs: usize = shape[1..].iter().product();
-        let (centre, spread) = match () {
-            _ if tensor.contains("norm") && tensor.ends_with("weight") => (1.0, 0.3),
-            _ if tensor.ends_with("weight") => (0.0, 1.7 / (inputs as f32).sqrt()),
-            _ => (0.0, 0.3),
-        };
-        let values =
-            (0..shape.iter().product()).map(|_| centre + spread * random.random_range(-1.0_f32..1.0)).collect();
-        tensors.0.insert(tensor, HostTensor::f32(shape, values).unwrap());
-    }
-    tensors
+    random::model(name, config, preprocessor, weights).unwrap()
 }
 
 /// The site of [`MODELS`], assembled once.
