@@ -13,6 +13,7 @@ use dinomaly::backbone::{self, Backbone, plan};
 use dinomaly_core::config::{DecoderConfig, Mlp, ModelConfig, Positions};
 use dinomaly_core::dinomaly::Stage;
 use dinomaly_core::executors::candle::{Candle, no_noise};
+use dinomaly_core::executors::processor::{Precision, Processor};
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::ops::Read;
 use dinomaly_core::tensor::HostTensor;
@@ -98,6 +99,11 @@ fn reference() {
 fn candle() {
     run("candle", &Candle::infer(Device::Cpu));
     run("candle, training", &Candle::train(Device::Cpu, &no_noise));
+}
+
+#[test]
+fn processor() {
+    run("processor", &Processor::new(Precision::F32));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use candle_core::Device;
 use dinomaly_core::config::{Comparison, MapBorder};
 use dinomaly_core::dinomaly::Stage;
 use dinomaly_core::executors::candle::{Candle, no_noise};
+use dinomaly_core::executors::processor::{Precision, Processor};
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::ops::Read;
 use dinomaly_core::score::{
@@ -32,6 +33,11 @@ fn candle() {
 #[test]
 fn candle_in_training() {
     run("candle, training", &Candle::train(Device::Cpu, &no_noise));
+}
+
+#[test]
+fn processor() {
+    run("processor", &Processor::new(Precision::F32));
 }
 
 #[test]
