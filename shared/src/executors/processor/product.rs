@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, GemmUninitOptions, PackedBMatrix};
 use rten_simd::{SimdOp, SimdUnaryOp};
 use rten_tensor::NdTensorView;
-use rten_vecmath::{ExtendInit, Gelu, MinMax, Quantize};
+use rten_vecmath::{Gelu, MinMax};
 
 use super::Precision;
 use crate::quant::quantize_tensor;
@@ -161,9 +161,12 @@ fn round_row(x: &[f32], levels: f32, rounded: &mut Vec<u8>) -> (f32, i32) {
         rounded.resize(rounded.len() + x.len(), 1);
         return (if scale.is_finite() { 0.0 } else { f32::NAN }, 0);
     }
-    let zero = (-low / scale).round().min(levels) as u8;
-    rounded.extend_init(|spare| Quantize::new(x, &mut spare[..x.len()], 1.0 / scale, zero).dispatch());
-    (scale, i32::from(zero))
+    let zero = (-low / scale).round().min(levels);
+    let factor = 1.0 / scale;
+    // The last bits of a sum with 1.5 · 2²³ are the other summand, rounded: compilers vectorise it, unlike a conversion.
+    let round = |x: &f32| ((x * factor + zero).clamp(0.0, 255.0) + 12_582_912.0).to_bits() as u8;
+    rounded.extend(x.iter().map(round));
+    (scale, zero as i32)
 }
 
 /// Rows of a block: a few blocks for each core, but not so few rows that the weight is read too often.
