@@ -12,6 +12,7 @@ use crate::config::{DecoderConfig, EncoderConfig, ModelConfig, Positions};
 use crate::dinomaly::{Dinomaly, Encoder, Head};
 use crate::ops::{Ops, RelativeBias};
 use crate::positions;
+use crate::quant::is_linear_weight;
 use crate::tensor::{Data, HostTensor};
 use crate::{Error, Result};
 
@@ -166,7 +167,7 @@ impl Weights {
     /// # Errors
     /// As [`Weights::encoder`].
     pub fn head<O: Ops>(&self, ops: &O, config: &ModelConfig) -> Result<Head<O::Tensor>> {
-        Head::load(config, &mut |name, shape| ops.upload(self.get(name, shape)?))
+        Head::load(config, &mut |name, shape| self.upload(ops, &Prepared::new(), name, shape))
     }
 
     /// Builds the whole detector for an input of `grid × grid` patches.
@@ -179,7 +180,8 @@ impl Weights {
     }
 
     fn upload<O: Ops>(&self, ops: &O, prepared: &Prepared, name: &str, shape: &[usize]) -> Result<O::Tensor> {
-        ops.upload(self.or_prepared(prepared, name, shape)?)
+        let tensor = self.or_prepared(prepared, name, shape)?;
+        if shape.len() == 2 && is_linear_weight(name, shape) { ops.upload_weight(tensor) } else { ops.upload(tensor) }
     }
 
     /// A stored tensor, or what was made from stored ones.

@@ -5,8 +5,10 @@
 
 mod gpu;
 mod kernel;
+mod linear;
 mod ops;
 mod pool;
+mod precision;
 mod tensor;
 
 use std::rc::Rc;
@@ -15,6 +17,8 @@ use futures_channel::oneshot;
 
 pub use gpu::Adapter;
 pub use kernel::kernel_sources;
+pub use linear::Tile;
+pub use precision::Precision;
 pub use tensor::Tensor;
 
 use crate::Result;
@@ -31,6 +35,8 @@ pub struct WebGpu {
     gpu: Rc<Gpu>,
     pool: Rc<Pool>,
     kernels: Kernels,
+    precision: Precision,
+    tile: Tile,
 }
 
 /// What an executor holds and has done, for tests and for the curious.
@@ -51,7 +57,25 @@ impl WebGpu {
     /// [`crate::Error::Device`] if there is none, or none that offers WebGPU's default limits.
     pub async fn new() -> Result<Self> {
         let gpu = Rc::new(Gpu::open().await?);
-        Ok(Self { pool: Pool::new(gpu.clone()), kernels: Kernels::new(gpu.clone()), gpu })
+        let (precision, tile) = (Precision::default(), Tile::Registers);
+        Ok(Self { pool: Pool::new(gpu.clone()), kernels: Kernels::new(gpu.clone()), gpu, precision, tile })
+    }
+
+    /// The same GPU, with linear layers whose weights are uploaded from now on in this precision.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// The same GPU, with linear layers computed in these tiles, not in those found to be the fastest.
+    #[must_use]
+    pub fn with_tile(self, tile: Tile) -> Self {
+        Self { tile, ..self }
+    }
+
+    /// What linear layers are computed in.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// What the kernels run on.
@@ -68,7 +92,7 @@ impl WebGpu {
     /// Submits what was recorded and copies a tensor to the host.
     ///
     /// # Errors
-    /// [`crate::Error::Device`] if the device fails, [`crate::Error::Tensor`] if the tensor is an int8 weight.
+    /// [`crate::Error::Device`] if the device fails, [`crate::Error::Tensor`] if the tensor is a weight that is not f32.
     pub async fn read(&self, tensor: &Tensor) -> Result<Vec<f32>> {
         Ok(self.read_all(&[tensor]).await?.remove(0))
     }

@@ -1,8 +1,9 @@
 //! Every operation as the dispatch, or the few dispatches, that make it.
 
-use super::WebGpu;
 use super::kernel::{Kernel, params};
+use super::linear::Operands;
 use super::tensor::{Storage, Tensor, padded_row};
+use super::{Precision, WebGpu};
 use crate::ops::{Linear, Neighbours, Norm, Ops, RelativeBias, Then, conv_extents, rotation_prefix};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
@@ -18,6 +19,11 @@ impl Ops for WebGpu {
     fn upload(&self, tensor: &HostTensor) -> Result<Tensor> {
         self.gpu.check()?;
         Tensor::upload(&self.pool, tensor)
+    }
+
+    fn upload_weight(&self, weight: &HostTensor) -> Result<Tensor> {
+        self.gpu.check()?;
+        Tensor::upload_weight(&self.pool, weight, self.precision)
     }
 
     fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
@@ -41,21 +47,33 @@ impl Ops for WebGpu {
                 (2, residual.buffer("linear residual")?)
             }
         };
-        let mut operands = vec![input, bias, residual];
-        let kernel = match layer.weight.storage() {
+        let (rows, inputs4) = (batch * tokens, padded_row(inputs) / 4);
+        let pitch = padded_row(inputs4 + 1);
+        let rounded;
+        let mut operands = vec![bias, residual];
+        let kind = match layer.weight.storage() {
             Storage::F32(weight) => {
-                operands.push(&weight.buffer);
-                Kernel::Linear
+                operands.extend([input, &weight.buffer]);
+                Operands::F32
+            }
+            Storage::F16(weight) => {
+                operands.extend([input, &weight.buffer]);
+                Operands::F16
+            }
+            Storage::Int8 { values, scales } if self.rounds_activations() => {
+                let words = words([rows, inputs4, pitch])?;
+                rounded = self.dispatch(Kernel::QuantizeRows, words, vec![rows, pitch], &[input], one_a_row(rows))?;
+                operands.extend([rounded.buffer("rounded input")?, &values.buffer, &scales.buffer]);
+                Operands::Int8Both
             }
             Storage::Int8 { values, scales } => {
-                operands.extend([&values.buffer, &scales.buffer]);
-                Kernel::LinearInt8
+                operands.extend([input, &values.buffer, &scales.buffer]);
+                Operands::Int8
             }
         };
-        let rows = batch * tokens;
-        let words = words([rows, outputs, padded_row(inputs) / 4, padded_row(outputs) / 4, then, biased])?;
-        let groups = [outputs.div_ceil(64), rows.div_ceil(64), 1];
-        self.dispatch(kernel, words, vec![batch, tokens, outputs], &operands, groups)
+        let words = words([rows, outputs, inputs4, padded_row(outputs) / 4, then, biased, pitch])?;
+        let groups = self.tile.groups(outputs, rows);
+        self.dispatch(Kernel::Linear(kind, self.tile), words, vec![batch, tokens, outputs], &operands, groups)
     }
 
     fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
@@ -240,6 +258,11 @@ impl Ops for WebGpu {
 }
 
 impl WebGpu {
+    /// Whether int8 weights are multiplied with int8 activations.
+    fn rounds_activations(&self) -> bool {
+        self.precision == Precision::Int8 && self.gpu.adapter.integer_dot
+    }
+
     /// Records a copy of tokens from number `first` on to columns from `start` on; the last columns take the padding along.
     fn copy(&self, x: &Tensor, first: usize, result: &Tensor, start: usize) -> Result<()> {
         let [batch, tokens, width] = result.activation("tokens")?;
