@@ -43,7 +43,12 @@ impl Gpu {
         };
         // The cause would be a list of what this build was compiled without.
         let adapter = instance.request_adapter(&options).await.map_err(|_| fault(NO_GPU))?;
-        let (device, queue) = adapter.request_device(&wgpu::DeviceDescriptor::default()).await.map_err(|cause| {
+        let wanted = wgpu::DeviceDescriptor {
+            // For profiles alone: nothing needs it.
+            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            ..Default::default()
+        };
+        let (device, queue) = adapter.request_device(&wanted).await.map_err(|cause| {
             fault(format!(
                 "the GPU {} cannot be used ({cause}): use an executor on the processor",
                 adapter.get_info().name

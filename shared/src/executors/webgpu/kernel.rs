@@ -1,12 +1,13 @@
 //! The kernels' sources, their pipelines, and how a dispatch is recorded.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::gpu::{Gpu, fault};
 use super::linear::{self, Operands, Tile};
+use super::profile::Clock;
 use crate::Result;
 
 /// One pipeline.
@@ -103,7 +104,8 @@ pub(super) fn params<const N: usize>(words: [u32; N]) -> Params {
 /// Commands that wait for their submission: one pass of one encoder.
 struct Recording {
     encoder: wgpu::CommandEncoder,
-    pass: wgpu::ComputePass<'static>,
+    /// Dropping it ends it.
+    pass: Option<wgpu::ComputePass<'static>>,
 }
 
 /// Pipelines and parameters, made when first needed and kept, and the dispatches recorded so far.
@@ -113,6 +115,7 @@ pub(super) struct Kernels {
     /// Uniform buffers by their contents: every block of a net dispatches the same shapes, so there are about a dozen.
     params: RefCell<HashMap<Params, wgpu::Buffer>>,
     recording: RefCell<Option<Recording>>,
+    clock: OnceCell<Clock>,
 }
 
 #[derive(Clone)]
@@ -123,7 +126,23 @@ struct Pipeline {
 
 impl Kernels {
     pub fn new(gpu: Rc<Gpu>) -> Self {
-        Self { gpu, pipelines: RefCell::default(), params: RefCell::default(), recording: RefCell::default() }
+        Self {
+            gpu,
+            pipelines: RefCell::default(),
+            params: RefCell::default(),
+            recording: RefCell::default(),
+            clock: OnceCell::new(),
+        }
+    }
+
+    /// Times every dispatch from now on, with the first clock given.
+    pub fn time(&self, clock: Clock) {
+        self.clock.get_or_init(|| clock);
+    }
+
+    /// What dispatches are timed with, if they are.
+    pub fn clock(&self) -> Option<&Clock> {
+        self.clock.get()
     }
 
     /// Records a dispatch. `inputs` are bound from 2 on, in this order; 0 is for the parameters, 1 for the output.
@@ -163,7 +182,13 @@ impl Kernels {
             entries: &entries,
         });
         let mut recording = self.recording.borrow_mut();
-        let pass = &mut recording.get_or_insert_with(|| self.begin()).pass;
+        let Recording { encoder, pass } = recording.get_or_insert_with(|| self.begin());
+        if let Some(clock) = self.clock() {
+            // The pass before must have ended.
+            *pass = None;
+            *pass = Some(clock.pass(encoder, kernel.name()));
+        }
+        let pass = pass.get_or_insert_with(|| encoder.begin_compute_pass(&Default::default()).forget_lifetime());
         pass.set_pipeline(&pipeline);
         pass.set_bind_group(0, &group, &[]);
         pass.dispatch_workgroups(dispatch[0], dispatch[1], dispatch[2]);
@@ -172,15 +197,12 @@ impl Kernels {
 
     /// The encoder with everything recorded since the last call.
     pub fn finish(&self) -> wgpu::CommandEncoder {
-        // Dropping the pass ends it.
         let Recording { encoder, .. } = self.recording.take().unwrap_or_else(|| self.begin());
         encoder
     }
 
     fn begin(&self) -> Recording {
-        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        let pass = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
-        Recording { encoder, pass }
+        Recording { encoder: self.gpu.device.create_command_encoder(&Default::default()), pass: None }
     }
 
     fn uniform(&self, contents: Params) -> wgpu::Buffer {

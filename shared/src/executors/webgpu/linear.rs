@@ -11,6 +11,8 @@ pub(super) enum Operands {
     F16,
     /// int8 weights, widened in registers.
     Int8,
+    /// int4 weights in groups, widened in registers.
+    Int4,
     /// int8 weights and activations, each row of the latter with a scale of its own.
     Int8Both,
 }
@@ -33,18 +35,20 @@ const OPERANDS_F32: &str = include_str!("kernels/operands_f32.wgsl");
 const OPERANDS_INT8: &str = include_str!("kernels/operands_int8.wgsl");
 const WEIGHT_F32: &str = include_str!("kernels/weight_f32.wgsl");
 const WEIGHT_F16: &str = include_str!("kernels/weight_f16.wgsl");
+const WEIGHT_INT4: &str = include_str!("kernels/weight_int4.wgsl");
 const WEIGHT_INT8: &str = include_str!("kernels/weight_int8.wgsl");
 const TILE_REGISTERS: &str = include_str!("kernels/tile_registers.wgsl");
 const TILE_SHARED: &str = include_str!("kernels/tile_shared.wgsl");
 
 impl Operands {
-    pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Int8, Self::Int8Both];
+    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Int8, Self::Int4, Self::Int8Both];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Int8 => "int8",
+            Self::Int4 => "int4",
             Self::Int8Both => "int8_both",
         }
     }
@@ -54,6 +58,7 @@ impl Operands {
             Self::F32 => [OPERANDS_F32, WEIGHT_F32],
             Self::F16 => [OPERANDS_F32, WEIGHT_F16],
             Self::Int8 => [OPERANDS_F32, WEIGHT_INT8],
+            Self::Int4 => [OPERANDS_F32, WEIGHT_INT4],
             Self::Int8Both => [OPERANDS_INT8, ""],
         }
     }

@@ -9,7 +9,9 @@ mod linear;
 mod ops;
 mod pool;
 mod precision;
+mod profile;
 mod tensor;
+mod tuning;
 
 use std::rc::Rc;
 
@@ -19,6 +21,7 @@ pub use gpu::Adapter;
 pub use kernel::kernel_sources;
 pub use linear::Tile;
 pub use precision::Precision;
+pub use profile::KernelTime;
 pub use tensor::Tensor;
 
 use crate::Result;
@@ -26,6 +29,7 @@ use crate::ops::Read;
 use gpu::{Gpu, fault};
 use kernel::Kernels;
 use pool::Pool;
+use profile::Clock;
 
 /// The executor on a GPU.
 ///
@@ -51,14 +55,21 @@ pub struct Usage {
 }
 
 impl WebGpu {
-    /// Opens the fastest GPU there is.
+    /// Opens the fastest GPU there is. One that this program opens for the first time, and about which nothing was
+    /// [restored](Self::restore), is measured for a few hundred milliseconds at most.
     ///
     /// # Errors
     /// [`crate::Error::Device`] if there is none, or none that offers WebGPU's default limits.
     pub async fn new() -> Result<Self> {
         let gpu = Rc::new(Gpu::open().await?);
-        let (precision, tile) = (Precision::default(), Tile::Registers);
-        Ok(Self { pool: Pool::new(gpu.clone()), kernels: Kernels::new(gpu.clone()), gpu, precision, tile })
+        // What measuring left behind goes with the executor that measured.
+        let tile = Self::on(gpu.clone(), Tile::Registers).fastest_tile().await?;
+        Ok(Self::on(gpu, tile))
+    }
+
+    fn on(gpu: Rc<Gpu>, tile: Tile) -> Self {
+        let (pool, kernels) = (Pool::new(gpu.clone()), Kernels::new(gpu.clone()));
+        Self { gpu, pool, kernels, precision: Precision::default(), tile }
     }
 
     /// The same GPU, with linear layers whose weights are uploaded from now on in this precision.
@@ -105,7 +116,9 @@ impl WebGpu {
         self.gpu.check()?;
         let buffers = tensors.iter().map(|tensor| tensor.buffer("result")).collect::<Result<Vec<_>>>()?;
         let lengths: Vec<usize> = tensors.iter().map(|tensor| tensor.padded_len()).collect();
-        let bytes = 4 * lengths.iter().sum::<usize>() as u64;
+        let values = 4 * lengths.iter().sum::<usize>();
+        let clock = self.kernels.clock();
+        let bytes = values as u64 + clock.map_or(0, Clock::bytes);
         let limit = self.gpu.device.limits().max_buffer_size;
         if bytes > limit {
             return Err(fault(format!(
@@ -124,6 +137,9 @@ impl WebGpu {
             encoder.copy_buffer_to_buffer(buffer, 0, &staging, at, Some(4 * *length as u64));
             at += 4 * *length as u64;
         }
+        if let Some(clock) = clock {
+            clock.copy(&mut encoder, &staging, at);
+        }
         self.gpu.queue.submit([encoder.finish()]);
         self.pool.submitted();
 
@@ -141,7 +157,10 @@ impl WebGpu {
         }
         let view =
             staging.get_mapped_range(..).map_err(|cause| fault(format!("the result could not be read: {cause}")))?;
-        let all: Vec<f32> = bytemuck::pod_collect_to_vec(&view);
+        let all: Vec<f32> = bytemuck::pod_collect_to_vec(&view[..values]);
+        if let Some(clock) = clock {
+            clock.note(&bytemuck::pod_collect_to_vec(&view[values..bytes as usize]));
+        }
         drop(view);
         // At once, not when a browser collects garbage.
         staging.destroy();

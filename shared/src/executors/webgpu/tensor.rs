@@ -28,6 +28,12 @@ pub(super) enum Storage {
         values: Lease,
         scales: Lease,
     },
+    /// A linear layer's weight: eight values a word, and a scale for each `group4` vec4s of a row.
+    Int4 {
+        values: Lease,
+        scales: Lease,
+        group4: usize,
+    },
 }
 
 impl Tensor {
@@ -55,6 +61,14 @@ impl Tensor {
                 values: pool.upload(bytemuck::cast_slice(&padded(values, inputs)))?,
                 scales: pool.upload(bytemuck::cast_slice(&padded(scales, outputs)))?,
             },
+            Data::Int4 { values, scales, group } => {
+                let bits: Vec<u16> = scales.iter().map(|scale| scale.to_bits()).collect();
+                Storage::Int4 {
+                    values: pool.upload(bytemuck::cast_slice(&padded(values, inputs.div_ceil(2))))?,
+                    scales: pool.upload(bytemuck::cast_slice(&padded(&bits, bits.len())))?,
+                    group4: group / 4,
+                }
+            }
             Data::F16(values) => Storage::F16(half(&mut values.iter().copied())?),
             Data::F32(values) if precision > Precision::F32 && fit_f16(values) => {
                 Storage::F16(half(&mut values.iter().map(|&value| f16::from_f32(value)))?)
@@ -77,7 +91,7 @@ impl Tensor {
     pub(super) fn buffer(&self, name: &str) -> Result<&wgpu::Buffer> {
         match &self.0.storage {
             Storage::F32(lease) => Ok(&lease.buffer),
-            Storage::F16(_) | Storage::Int8 { .. } => Err(Error::Tensor {
+            Storage::F16(_) | Storage::Int8 { .. } | Storage::Int4 { .. } => Err(Error::Tensor {
                 name: name.into(),
                 reason: "expected f32 values, found smaller ones, which only the weight of a linear layer may have"
                     .into(),

@@ -15,6 +15,8 @@ struct Params {
     biased: u32,
     // Words in a row of x where x is int8.
     pitch: u32,
+    // vec4s of a row of the weight that share a scale where it is int4.
+    group4: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
