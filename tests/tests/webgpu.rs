@@ -112,6 +112,30 @@ fn int8_weights_stay_int8() {
 }
 
 #[test]
+fn kernels_are_timed_one_by_one() {
+    let Some(gpu) = webgpu() else { return };
+    let photo = waves(&[2, 19, 33], 0.2);
+    block_on(gpu.read(&chain(&gpu, &photo))).unwrap();
+    assert_eq!(gpu.profile(), []);
+    if let Err(reason) = gpu.start_profile() {
+        assert!(reason.to_string().contains("offers no timestamps"), "{reason}");
+        return println!("SKIPPED: {reason}");
+    }
+    for _ in 0..2 {
+        let found = block_on(gpu.read(&chain(&gpu, &photo))).unwrap();
+        assert_close("while timed", &found, &chain(&Reference, &photo).values, CHAIN);
+    }
+    let times = gpu.profile();
+    println!("{times:?}");
+    let count =
+        |start: &str| times.iter().filter(|time| time.kernel.starts_with(start)).map(|time| time.count).sum::<u64>();
+    assert_eq!([count("linear_f32"), count("layer_norm"), count("attention"), count("")], [12, 6, 6, 24]);
+    assert!(times.iter().all(|time| time.nanoseconds > 0));
+    assert!(times.is_sorted_by_key(|time| std::cmp::Reverse(time.nanoseconds)));
+    assert_eq!(gpu.profile(), []);
+}
+
+#[test]
 fn wrong_shapes_are_named() {
     let Some(gpu) = webgpu() else { return };
     let x = gpu.upload(&waves(&[1, 2, 9], 0.1)).unwrap();
