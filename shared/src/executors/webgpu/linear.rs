@@ -65,7 +65,7 @@ impl Operands {
 }
 
 impl Tile {
-    /// Every tile.
+    /// Every tile, the one that compiles fastest first.
     pub const ALL: [Self; 4] = [Self::Registers, Self::Small, Self::Medium, Self::Large];
 
     /// Its name in [`super::WebGpu::tuning`] and among the kernels.
