@@ -47,6 +47,7 @@
  * @property {'webgpu' | 'wasm'} kind
  * @property {string | null} name maker and model of a GPU, as far as the browser tells
  * @property {boolean} software whether the GPU is only emulated
+ * @property {'f32' | 'f16' | 'int8'} precision what linear layers are computed in
  * @property {string | null} fallback why the processor had to be taken
  */
 

@@ -41,6 +41,8 @@ enum Command {
     Generate(commands::generate::Args),
     /// Show what a model is, its size and the work of a photo
     Inspect(commands::inspect::Args),
+    /// Measure what a photo costs on this machine's processor or GPU
+    Bench(commands::bench::Args),
     /// Write a web page with models: a folder of static files for any web server
     Site(commands::site::Args),
     /// Serve such a folder on this machine
@@ -69,6 +71,7 @@ impl Cli {
             Command::Distill(args) => commands::distill::run(&args),
             Command::Generate(args) => commands::generate::run(&args),
             Command::Inspect(args) => commands::inspect::run(&args),
+            Command::Bench(args) => commands::bench::run(&args),
             Command::Site(args) => commands::site::run(&args),
             Command::Serve(args) => commands::serve::run(&args),
             Command::Demo(args) => commands::demo::run(&args),

@@ -8,6 +8,8 @@ use dinomaly_core::bundle::Model;
 use dinomaly_core::config::ModelConfig;
 use dinomaly_core::detector::{Detection, Detector};
 use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::executors::webgpu::{Opened, WebGpu};
+use dinomaly_core::ops::Read;
 use dinomaly_core::photo::Photo;
 use dinomaly_core::preprocess::Preprocessor;
 use dinomaly_core::weights::Weights;
@@ -19,9 +21,9 @@ use crate::dataset::read_photo;
 /// Photos that go through the model at once.
 pub const BATCH: usize = 8;
 
-/// A model on a candle device.
-pub struct PhotoDetector {
-    detector: Detector<Candle<'static>>,
+/// A model on an executor; candle's unless it is on a GPU.
+pub struct PhotoDetector<O: Read = Candle<'static>> {
+    detector: Detector<O>,
 }
 
 impl PhotoDetector {
@@ -49,9 +51,29 @@ impl PhotoDetector {
     ) -> Result<Self> {
         Ok(Self { detector: Detector::of_parts(Candle::infer(device), config, preprocessor, weights)? })
     }
+}
 
+impl PhotoDetector<WebGpu> {
+    /// Takes a model to the fastest GPU there is, in the fastest precision that its self-test accepts, and says so on
+    /// standard error.
+    ///
+    /// # Errors
+    /// If there is no GPU, it has no room, or it computes the model's self-test wrongly.
+    pub fn on_gpu(model: &Model) -> Result<Self> {
+        let Opened { detector, refused } = block_on(block_on(WebGpu::new())?.open_model(model))?;
+        let gpu = detector.ops();
+        let software = if gpu.adapter().is_software { ", which a processor plays" } else { "" };
+        eprintln!("dinomaly: on {}{software}, linear layers in {}", gpu.adapter().name, gpu.precision().name());
+        for (precision, reason) in refused {
+            eprintln!("dinomaly: not in {}: {reason}", precision.name());
+        }
+        Ok(Self { detector })
+    }
+}
+
+impl<O: Read> PhotoDetector<O> {
     /// The detector itself.
-    pub fn detector(&self) -> &Detector<Candle<'static>> {
+    pub fn detector(&self) -> &Detector<O> {
         &self.detector
     }
 
@@ -65,12 +87,12 @@ impl PhotoDetector {
         mut each: impl FnMut(usize, Result<(Photo, Detection)>) -> Result<()>,
     ) -> Result<()> {
         for (number, batch) in paths.chunks(BATCH).enumerate() {
-            let detector = &self.detector;
+            let (detector, preparation) = (&self.detector, self.detector.preparation());
             let photos: Vec<Result<(Photo, Vec<f32>)>> = batch
                 .par_iter()
                 .map(|path| {
                     let photo = read_photo(path)?;
-                    let prepared = detector.prepare(&photo);
+                    let prepared = preparation.prepare(&photo);
                     Ok((photo, prepared))
                 })
                 .collect();

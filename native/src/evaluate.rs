@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use dinomaly_core::detector::Detection;
 use dinomaly_core::metrics::{Metrics, Sample};
+use dinomaly_core::ops::Read;
 use dinomaly_core::preprocess::Geometry;
 use serde::{Deserialize, Serialize};
 
@@ -69,7 +70,7 @@ pub type Look<'a> = dyn FnMut(&Class, &[Found]) -> Result<()> + 'a;
 ///
 /// # Errors
 /// As [`evaluate_observed`].
-pub fn evaluate(detector: &PhotoDetector, geometry: Geometry, dataset: &Dataset) -> Result<Evaluation> {
+pub fn evaluate<O: Read>(detector: &PhotoDetector<O>, geometry: Geometry, dataset: &Dataset) -> Result<Evaluation> {
     evaluate_observed(detector, geometry, dataset, &mut |_, _| Ok(()))
 }
 
@@ -78,8 +79,8 @@ pub fn evaluate(detector: &PhotoDetector, geometry: Geometry, dataset: &Dataset)
 /// # Errors
 /// Whatever `look` refuses; a class without test photos; a photo or mask that is missing (before the work begins) or unreadable;
 /// a mask of another size than its photo.
-pub fn evaluate_observed(
-    detector: &PhotoDetector,
+pub fn evaluate_observed<O: Read>(
+    detector: &PhotoDetector<O>,
     geometry: Geometry,
     dataset: &Dataset,
     look: &mut Look<'_>,
@@ -102,8 +103,8 @@ pub fn evaluate_observed(
     Ok(Evaluation::of(classes))
 }
 
-fn evaluate_class(
-    detector: &PhotoDetector,
+fn evaluate_class<O: Read>(
+    detector: &PhotoDetector<O>,
     geometry: Geometry,
     class: &Class,
     look: &mut Look<'_>,

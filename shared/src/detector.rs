@@ -14,12 +14,25 @@ use crate::{Error, Result};
 /// Seed of the picture that models are published with.
 pub const SELF_TEST_SEED: u64 = 1;
 
+/// Photo → the encoder's input: the part of a detector that needs no executor and may run on other threads.
+#[derive(Clone, Debug)]
+pub struct Preparation {
+    preprocessor: Preprocessor,
+    patch: usize,
+}
+
+impl Preparation {
+    /// The encoder's input for a photo, `[grid², 3·patch²]`.
+    pub fn prepare(&self, photo: &Photo) -> Vec<f32> {
+        self.preprocessor.patches(photo, self.patch)
+    }
+}
+
 /// A published model on one executor, ready for photos.
 pub struct Detector<O: Read> {
     ops: O,
     model: Dinomaly<O::Tensor>,
-    preprocessor: Preprocessor,
-    patch: usize,
+    preparation: Preparation,
     prefix_tokens: usize,
     map_border: MapBorder,
 }
@@ -54,8 +67,7 @@ impl<O: Read> Detector<O> {
         preprocessor.geometry.validate(patch)?;
         Ok(Self {
             model: weights.dinomaly(&ops, config, preprocessor.geometry.grid(patch))?,
-            preprocessor: preprocessor.clone(),
-            patch,
+            preparation: Preparation { preprocessor: preprocessor.clone(), patch },
             prefix_tokens: config.kept_prefix_tokens(),
             map_border: config.map_border,
             ops,
@@ -82,15 +94,24 @@ impl<O: Read> Detector<O> {
         Detection { score: image_score(&map), map, region: self.region(photo) }
     }
 
-    /// The encoder's input for a photo, `[grid², 3·patch²]`: the part of [`Detector::detect`] that needs no executor and
-    /// may run on another thread.
+    /// The executor alone, for another model or another way of running this one.
+    pub fn into_ops(self) -> O {
+        self.ops
+    }
+
+    /// What makes the encoder's input of a photo.
+    pub fn preparation(&self) -> &Preparation {
+        &self.preparation
+    }
+
+    /// The encoder's input for a photo, `[grid², 3·patch²]`.
     pub fn prepare(&self, photo: &Photo) -> Vec<f32> {
-        self.preprocessor.patches(photo, self.patch)
+        self.preparation.prepare(photo)
     }
 
     /// The part of a photo that is looked at.
     pub fn region(&self, photo: &Photo) -> Region {
-        self.preprocessor.geometry.photo_region(photo.width, photo.height)
+        self.preparation.preprocessor.geometry.photo_region(photo.width, photo.height)
     }
 
     /// Prepared photos → their anomaly maps.
@@ -101,9 +122,9 @@ impl<O: Read> Detector<O> {
         if prepared.is_empty() {
             return Ok(Vec::new());
         }
-        let geometry = self.preprocessor.geometry;
-        let grid = geometry.grid(self.patch);
-        let shape = [prepared.len(), grid * grid, 3 * self.patch * self.patch];
+        let Preparation { preprocessor: Preprocessor { geometry, .. }, patch } = &self.preparation;
+        let grid = geometry.grid(*patch);
+        let shape = [prepared.len(), grid * grid, 3 * patch * patch];
         let patches = self.ops.upload(&HostTensor::f32(shape, prepared.concat())?)?;
         let groups = self.model.distances(&self.ops, &patches)?;
         let groups = self.ops.read_back(&groups.iter().collect::<Vec<_>>()).await?;

@@ -159,11 +159,19 @@ pub trait Ops {
     /// A tensor where this executor keeps it. Cloning shares, it never copies the values.
     type Tensor: Clone;
 
-    /// Takes a host tensor over; a quantized weight may stay quantized.
+    /// Takes a host tensor over.
     ///
     /// # Errors
     /// If the device has no room or cannot hold the type.
     fn upload(&self, tensor: &HostTensor) -> Result<Self::Tensor>;
+
+    /// Takes the weight of a linear layer over, `[out, in]`: an executor may keep it, and nothing else, in a smaller type.
+    ///
+    /// # Errors
+    /// As [`Ops::upload`].
+    fn upload_weight(&self, weight: &HostTensor) -> Result<Self::Tensor> {
+        self.upload(weight)
+    }
 
     /// `[batch, tokens, in]` → `[batch, tokens, out]`.
     fn linear(

@@ -5,6 +5,7 @@ mod attention;
 mod bad_input;
 mod data;
 mod events;
+mod gpu;
 mod hub;
 mod path;
 mod resume;

@@ -102,14 +102,37 @@ fn several_tensors_come_back_at_once_without_their_padding() {
 fn int8_weights_stay_int8() {
     let Some(gpu) = webgpu() else { return };
     let data = Data::Int8 { values: vec![1; 64 * 62], scales: vec![1.0; 64] };
-    let weight = gpu.upload(&HostTensor { shape: vec![64, 62], data }).unwrap();
-    assert!(weight.is_int8());
+    let weight = gpu.upload_weight(&HostTensor { shape: vec![64, 62], data }).unwrap();
     assert_eq!(gpu.usage().bytes, 64 * 64 + 64 * 4);
     let bias = gpu.upload(&waves(&[64], 0.1)).unwrap();
-    refused(block_on(gpu.read(&weight)), "int8");
-    refused(gpu.embed(&gpu.upload(&waves(&[1, 64, 62], 0.1)).unwrap(), &weight, &weight), "int8");
+    refused(block_on(gpu.read(&weight)), "expected f32 values, found smaller ones");
+    refused(gpu.embed(&gpu.upload(&waves(&[1, 64, 62], 0.1)).unwrap(), &weight, &weight), "found smaller ones");
     let x = gpu.upload(&waves(&[1, 2, 62], 0.1)).unwrap();
     gpu.linear(&x, &Linear { weight, bias: Some(bias) }, Then::Store).unwrap();
+}
+
+#[test]
+fn kernels_are_timed_one_by_one() {
+    let Some(gpu) = webgpu() else { return };
+    let photo = waves(&[2, 19, 33], 0.2);
+    block_on(gpu.read(&chain(&gpu, &photo))).unwrap();
+    assert_eq!(gpu.profile(), []);
+    if let Err(reason) = gpu.start_profile() {
+        assert!(reason.to_string().contains("offers no timestamps"), "{reason}");
+        return println!("SKIPPED: {reason}");
+    }
+    for _ in 0..2 {
+        let found = block_on(gpu.read(&chain(&gpu, &photo))).unwrap();
+        assert_close("while timed", &found, &chain(&Reference, &photo).values, CHAIN);
+    }
+    let times = gpu.profile();
+    println!("{times:?}");
+    let count =
+        |start: &str| times.iter().filter(|time| time.kernel.starts_with(start)).map(|time| time.count).sum::<u64>();
+    assert_eq!([count("linear_f32"), count("layer_norm"), count("attention"), count("")], [12, 6, 6, 24]);
+    assert!(times.iter().all(|time| time.nanoseconds > 0));
+    assert!(times.is_sorted_by_key(|time| std::cmp::Reverse(time.nanoseconds)));
+    assert_eq!(gpu.profile(), []);
 }
 
 #[test]

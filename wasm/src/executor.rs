@@ -6,7 +6,7 @@ use candle_core::Device;
 use dinomaly_core::bundle::Model;
 use dinomaly_core::detector::{Detection, Detector};
 use dinomaly_core::executors::candle::Candle;
-use dinomaly_core::executors::webgpu::{Adapter, WebGpu};
+use dinomaly_core::executors::webgpu::{self as gpu, Adapter, Precision, WebGpu};
 use dinomaly_core::ops::Read;
 use dinomaly_core::photo::Photo;
 use dinomaly_core::{Error, Result};
@@ -59,6 +59,14 @@ impl Executor {
         }
     }
 
+    /// What linear layers are computed in.
+    pub fn precision(&self) -> Precision {
+        match self {
+            Self::WebGpu(detector) => detector.ops().precision(),
+            Self::Wasm(_) => Precision::F32,
+        }
+    }
+
     /// Looks at one photo.
     pub async fn detect(&self, photo: &Photo) -> Result<Detection> {
         let photo = std::slice::from_ref(photo);
@@ -75,8 +83,8 @@ pub async fn open(choice: Choice, model: &Model) -> Result<Opened> {
     let fallback = match choice {
         Choice::Wasm => None,
         Choice::WebGpu => {
-            let executor = Executor::WebGpu(Box::new(tested("webgpu", WebGpu::new().await?, model).await?));
-            return Ok(Opened { executor, fallback: None });
+            let gpu::Opened { detector, .. } = WebGpu::new().await?.open_model(model).await?;
+            return Ok(Opened { executor: Executor::WebGpu(Box::new(detector)), fallback: None });
         }
         Choice::Auto => match real_gpu(model).await {
             Ok(detector) => return Ok(Opened { executor: Executor::WebGpu(Box::new(detector)), fallback: None }),
@@ -96,7 +104,7 @@ async fn real_gpu(model: &Model) -> Result<Detector<WebGpu>> {
         let reason = "the browser only emulates a GPU, which is slower than the processor itself".into();
         return Err(Error::Device { executor: "webgpu", reason });
     }
-    tested("webgpu", gpu, model).await
+    Ok(gpu.open_model(model).await?.detector)
 }
 
 async fn tested<O: Read>(name: &'static str, ops: O, model: &Model) -> Result<Detector<O>> {

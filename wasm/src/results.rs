@@ -56,6 +56,8 @@ struct Device<'a> {
     /// Maker and model of the GPU, as far as the browser tells.
     name: Option<String>,
     software: bool,
+    /// What linear layers are computed in, the fastest that the model's self-test accepts: `f32`, `f16` or `int8`.
+    precision: &'static str,
     /// Why the processor had to be taken.
     fallback: Option<&'a str>,
 }
@@ -77,6 +79,7 @@ impl<'a> Described<'a> {
                 kind: if adapter.is_some() { "webgpu" } else { "wasm" },
                 name: adapter.map(|adapter| format!("{} {}", adapter.vendor, adapter.name).trim().to_owned()),
                 software: adapter.is_some_and(|adapter| adapter.is_software),
+                precision: opened.executor.precision().name(),
                 fallback: opened.fallback.as_deref(),
             },
         }

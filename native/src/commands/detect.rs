@@ -4,8 +4,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use dinomaly_core::bundle::Model;
 use dinomaly_core::detector::Detection;
 use dinomaly_core::heatmap::{overlay, range_around};
+use dinomaly_core::ops::Read;
 use dinomaly_core::photo::Photo;
 use serde::Serialize;
 
@@ -65,13 +67,20 @@ pub fn run(args: &Args) -> Result<()> {
         let known: Vec<_> = model.calibration.classes.keys().cloned().collect();
         bail!("model {} has no class {class}: it knows {}", args.model.display(), known.join(", "));
     }
+    if args.device.is_gpu() {
+        look(args, &paths, &model, &PhotoDetector::on_gpu(&model)?)
+    } else {
+        look(args, &paths, &model, &PhotoDetector::new(&model, args.device.open()?)?)
+    }
+}
+
+fn look<O: Read>(args: &Args, paths: &[PathBuf], model: &Model, detector: &PhotoDetector<O>) -> Result<()> {
     let calibration = model.calibration.of_class(args.class.as_deref());
     let threshold = calibration.threshold;
-    let detector = PhotoDetector::new(&model, args.device.open()?)?;
     let mut csv = csv::Writer::from_writer(std::io::stdout());
     let mut rows = Vec::new();
     let mut unreadable = 0;
-    detector.detect(&paths, |i, result| {
+    detector.detect(paths, |i, result| {
         let (photo, detection) = match result {
             Ok(found) => found,
             Err(error) => {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use dinomaly_core::bundle::Model;
+use dinomaly_core::ops::Read;
 
 use super::options::{DeviceOption, LayoutOption};
 use crate::atomic::{check_file, write_file};
@@ -51,10 +53,17 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let dataset = Dataset::open_as(args.layout.layout, &args.data, &args.classes)?;
     let model = model_dir::read(&args.model)?;
-    let detector = PhotoDetector::new(&model, args.device.open()?)?;
+    if args.device.is_gpu() {
+        measure(args, &dataset, &model, &PhotoDetector::on_gpu(&model)?)
+    } else {
+        measure(args, &dataset, &model, &PhotoDetector::new(&model, args.device.open()?)?)
+    }
+}
+
+fn measure<O: Read>(args: &Args, dataset: &Dataset, model: &Model, detector: &PhotoDetector<O>) -> Result<()> {
     let mut report = args.report.as_ref().map(|_| Report::new(&model.calibration, args.gallery));
     let (begun, mut reporting) = (Instant::now(), Duration::ZERO);
-    let evaluation = evaluate_observed(&detector, model.preprocessor.geometry, &dataset, &mut |class, found| {
+    let evaluation = evaluate_observed(detector, model.preprocessor.geometry, dataset, &mut |class, found| {
         let begun = Instant::now();
         report.iter_mut().try_for_each(|report| report.add(class, found))?;
         reporting += begun.elapsed();
@@ -73,7 +82,7 @@ pub fn run(args: &Args) -> Result<()> {
         write_file(path, &writer.into_inner()?)?;
     }
     if let Some((path, report)) = args.report.as_ref().zip(report) {
-        let facts = Facts { model: &model, data: &args.data, seconds };
+        let facts = Facts { model, data: &args.data, seconds };
         write_file(path, page(&report, &evaluation, &facts)?.as_bytes())?;
     }
     Ok(())

@@ -3,6 +3,7 @@
 pub mod ablate;
 pub mod attention;
 pub mod backbone;
+pub mod bench;
 pub mod calibrate;
 pub mod data;
 pub mod demo;

@@ -21,12 +21,17 @@ pub struct LayoutOption {
 /// Where tensors live.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DeviceOption {
-    /// Where to compute: cpu
+    /// Where to compute: cpu, or gpu where a model looks at photos
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     device: String,
 }
 
 impl DeviceOption {
+    /// Whether photos are to be looked at on a GPU, of any maker.
+    pub fn is_gpu(&self) -> bool {
+        self.device == "gpu"
+    }
+
     /// Opens the device.
     ///
     /// # Errors
@@ -34,6 +39,7 @@ impl DeviceOption {
     pub fn open(&self) -> Result<Device> {
         match self.device.as_str() {
             "cpu" => Ok(Device::Cpu),
+            "gpu" => bail!("device gpu looks at photos only: use cpu for everything else"),
             other => bail!("device {other} is not available: this build computes on cpu only"),
         }
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use dinomaly::publish::SELF_TEST_TOLERANCE;
 use dinomaly_core::executors::webgpu::kernel_sources;
 use dinomaly_core::photo::Photo;
 use dinomaly_tests::max_difference;
@@ -168,7 +169,9 @@ fn a_lost_gpu_is_opened_again_and_given_up_when_it_is_lost_for_good() {
     let native = detector(MODELS[0]);
     let check = |found: &Found, device: &str| {
         let expected = detect(&native, &read(path_of(&photos(), found)));
-        assert!(max_difference(&found.map().values, &expected.map.values) <= TOLERANCE);
+        // A GPU that seems real rounds weights to f16, as far as the self-test allows.
+        let tolerance = if device == "webgpu" { SELF_TEST_TOLERANCE } else { TOLERANCE };
+        assert!(max_difference(&found.map().values, &expected.map.values) <= tolerance);
         assert_eq!(found.device, device);
     };
 
@@ -213,7 +216,7 @@ fn kernels_compile_in_a_browser() {
     };
     let mut compiled = 0;
     for (name, source) in kernel_sources() {
-        let messages = compile(source);
+        let messages = compile(&source);
         assert_eq!(messages.as_array().map(Vec::len), Some(0), "{name}: {messages}");
         compiled += 1;
     }

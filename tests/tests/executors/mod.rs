@@ -61,14 +61,17 @@ pub fn others() -> Vec<Executor> {
     let train = Candle::train(Device::Cpu, &no_noise);
     let processor = Processor::new(Precision::F32);
     let mut all = vec![
-        Executor { name: "processor", run: Box::new(move |op| read(&processor, op)) },
+        Executor { name: "processor", run: Box::new(move |op| run_on(&processor, op)) },
         Executor { name: "candle", run: Box::new(move |op| infer.read(&record(&infer, op)).unwrap()) },
         Executor { name: "candle, training", run: Box::new(move |op| train.read(&record(&train, op)).unwrap()) },
     ];
-    if let Some(gpu) = webgpu() {
-        all.push(Executor { name: "webgpu", run: Box::new(move |op| read(&gpu, op)) });
-    }
+    all.extend(webgpu().map(|gpu| Executor { name: "webgpu", run: Box::new(move |op| run_on(&gpu, op)) }));
     all
+}
+
+/// An operation on the GPU.
+pub fn run_on(gpu: &WebGpu, op: &Op) -> Vec<f32> {
+    pollster::block_on(gpu.read(&record(gpu, op))).unwrap()
 }
 
 /// The GPU, or `None` after saying why the test goes without.
@@ -89,14 +92,12 @@ pub fn webgpu() -> Option<WebGpu> {
     }
 }
 
-/// Runs an operation, and waits for its result.
-pub fn read<O: Read>(ops: &O, op: &Op) -> Vec<f32> {
-    pollster::block_on(ops.read_back(&[&record(ops, op)])).unwrap().remove(0)
-}
-
 fn record<O: Ops>(ops: &O, op: &Op) -> O::Tensor {
     let up = |tensor: &HostTensor| ops.upload(tensor).unwrap();
-    let linear = |weight, bias: &Option<HostTensor>| Linear { weight: up(weight), bias: bias.as_ref().map(up) };
+    let linear = |weight, bias: &Option<HostTensor>| Linear {
+        weight: ops.upload_weight(weight).unwrap(),
+        bias: bias.as_ref().map(up),
+    };
     match op {
         Op::Linear { x, weight, bias, then: After::Store } => ops.linear(&up(x), &linear(weight, bias), Then::Store),
         Op::Linear { x, weight, bias, then: After::Gelu } => ops.linear(&up(x), &linear(weight, bias), Then::Gelu),

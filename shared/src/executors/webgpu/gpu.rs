@@ -15,6 +15,8 @@ pub struct Adapter {
     pub backend: String,
     /// Whether a processor plays the GPU. Such an adapter is slower than the CPU executors.
     pub is_software: bool,
+    /// Whether kernels may use integer dot products (WGSL's `dot4I8Packed`, which browsers of before 2024 lack).
+    pub integer_dot: bool,
 }
 
 const NO_GPU: &str = if cfg!(target_arch = "wasm32") {
@@ -41,13 +43,20 @@ impl Gpu {
         };
         // The cause would be a list of what this build was compiled without.
         let adapter = instance.request_adapter(&options).await.map_err(|_| fault(NO_GPU))?;
-        let (device, queue) = adapter.request_device(&wgpu::DeviceDescriptor::default()).await.map_err(|cause| {
+        let wanted = wgpu::DeviceDescriptor {
+            // For profiles alone: nothing needs it.
+            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            ..Default::default()
+        };
+        let (device, queue) = adapter.request_device(&wanted).await.map_err(|cause| {
             fault(format!(
                 "the GPU {} cannot be used ({cause}): use an executor on the processor",
                 adapter.get_info().name
             ))
         })?;
-        let adapter = describe(&adapter.get_info(), &device);
+        let integer_dot =
+            instance.wgsl_language_features().contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct);
+        let adapter = describe(&adapter.get_info(), &device, integer_dot);
 
         let first = Arc::new(Mutex::new(None));
         let record = |what: String, first: &Mutex<Option<String>>| {
@@ -102,7 +111,7 @@ fn sentence(error: &wgpu::Error) -> String {
 }
 
 #[cfg(not(target_arch = "wasm32"))]
-fn describe(info: &wgpu::AdapterInfo, _: &wgpu::Device) -> Adapter {
+fn describe(info: &wgpu::AdapterInfo, _: &wgpu::Device, integer_dot: bool) -> Adapter {
     // PCI identifiers, and those that Khronos gave to makers without one.
     let vendor = match info.vendor {
         0x1002 => "AMD".into(),
@@ -119,11 +128,12 @@ fn describe(info: &wgpu::AdapterInfo, _: &wgpu::Device) -> Adapter {
         vendor,
         backend: info.backend.to_str().into(),
         is_software: info.device_type == wgpu::DeviceType::Cpu,
+        integer_dot,
     }
 }
 
 #[cfg(target_arch = "wasm32")]
-fn describe(info: &wgpu::AdapterInfo, device: &wgpu::Device) -> Adapter {
+fn describe(info: &wgpu::AdapterInfo, device: &wgpu::Device, integer_dot: bool) -> Adapter {
     let (vendor, architecture) = device
         .as_webgpu()
         .map(|device| (device.adapter_info().vendor(), device.adapter_info().architecture()))
@@ -133,5 +143,6 @@ fn describe(info: &wgpu::AdapterInfo, device: &wgpu::Device) -> Adapter {
         vendor,
         backend: "webgpu".into(),
         is_software: info.device_type == wgpu::DeviceType::Cpu,
+        integer_dot,
     }
 }

@@ -1,17 +1,20 @@
 //! The kernels' sources, their pipelines, and how a dispatch is recorded.
 
-use std::cell::RefCell;
+use std::borrow::Cow;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::gpu::{Gpu, fault};
+use super::linear::{self, Operands, Tile};
+use super::profile::Clock;
 use crate::Result;
 
 /// One pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kernel {
-    Linear,
-    LinearInt8,
+    Linear(Operands, Tile),
+    QuantizeRows,
     LayerNorm,
     Attention,
     KeyValueSums,
@@ -25,56 +28,65 @@ pub(super) enum Kernel {
     CosineDistance,
 }
 
-const LINEAR: &str = concat!(include_str!("kernels/linear.wgsl"), include_str!("kernels/weight_f32.wgsl"));
-const LINEAR_INT8: &str = concat!(include_str!("kernels/linear.wgsl"), include_str!("kernels/weight_int8.wgsl"));
-const LAYER_NORM: &str = include_str!("kernels/layer_norm.wgsl");
-const ATTENTION: &str = include_str!("kernels/attention.wgsl");
-const KEY_VALUE_SUMS: &str = include_str!("kernels/key_value_sums.wgsl");
-const LINEAR_ATTENTION: &str = include_str!("kernels/linear_attention.wgsl");
-const ROTATE: &str = include_str!("kernels/rotate.wgsl");
-const SWIGLU: &str = include_str!("kernels/swiglu.wgsl");
-const DEPTHWISE_CONV: &str = include_str!("kernels/depthwise_conv.wgsl");
-const COPY: &str = include_str!("kernels/copy.wgsl");
-const EMBED: &str = include_str!("kernels/embed.wgsl");
-const MEAN: &str = include_str!("kernels/mean.wgsl");
-const COSINE_DISTANCE: &str = include_str!("kernels/cosine_distance.wgsl");
-
 /// Name and complete WGSL source of every kernel. Each has one entry point, `main`, and compiles with its defaults:
 /// browsers are stricter than naga, so a test hands these to a browser too.
-pub fn kernel_sources() -> &'static [(&'static str, &'static str)] {
-    &[
-        ("linear", LINEAR),
-        ("linear_int8", LINEAR_INT8),
-        ("layer_norm", LAYER_NORM),
-        ("attention", ATTENTION),
-        ("key_value_sums", KEY_VALUE_SUMS),
-        ("linear_attention", LINEAR_ATTENTION),
-        ("rotate", ROTATE),
-        ("swiglu", SWIGLU),
-        ("depthwise_conv", DEPTHWISE_CONV),
-        ("copy", COPY),
-        ("embed", EMBED),
-        ("mean", MEAN),
-        ("cosine_distance", COSINE_DISTANCE),
-    ]
+pub fn kernel_sources() -> Vec<(String, Cow<'static, str>)> {
+    let linear = Operands::ALL.iter().flat_map(|&operands| Tile::ALL.map(|tile| Kernel::Linear(operands, tile)));
+    linear.chain(Kernel::OTHERS).map(|kernel| (kernel.name(), kernel.source())).collect()
 }
 
 impl Kernel {
-    fn source(self) -> &'static str {
+    /// All but the linear layers'.
+    const OTHERS: [Self; 12] = [
+        Self::QuantizeRows,
+        Self::LayerNorm,
+        Self::Attention,
+        Self::KeyValueSums,
+        Self::LinearAttention,
+        Self::Rotate,
+        Self::Swiglu,
+        Self::DepthwiseConv,
+        Self::Copy,
+        Self::Embed,
+        Self::Mean,
+        Self::CosineDistance,
+    ];
+
+    fn name(self) -> String {
         match self {
-            Kernel::Linear => LINEAR,
-            Kernel::LinearInt8 => LINEAR_INT8,
-            Kernel::LayerNorm => LAYER_NORM,
-            Kernel::Attention => ATTENTION,
-            Kernel::KeyValueSums => KEY_VALUE_SUMS,
-            Kernel::LinearAttention => LINEAR_ATTENTION,
-            Kernel::Rotate => ROTATE,
-            Kernel::Swiglu => SWIGLU,
-            Kernel::DepthwiseConv => DEPTHWISE_CONV,
-            Kernel::Copy => COPY,
-            Kernel::Embed => EMBED,
-            Kernel::Mean => MEAN,
-            Kernel::CosineDistance => COSINE_DISTANCE,
+            Self::Linear(operands, tile) => format!("linear_{}_{}", operands.name(), tile.name()),
+            other => other.file().0.into(),
+        }
+    }
+
+    fn source(self) -> Cow<'static, str> {
+        match self {
+            Self::Linear(operands, tile) => linear::source(operands, tile).into(),
+            other => other.file().1.into(),
+        }
+    }
+
+    /// Name and content of the file of a kernel that is one.
+    fn file(self) -> (&'static str, &'static str) {
+        macro_rules! file {
+            ($name:literal) => {
+                ($name, include_str!(concat!("kernels/", $name, ".wgsl")))
+            };
+        }
+        match self {
+            Self::Linear(..) => unreachable!("made of several files"),
+            Self::QuantizeRows => file!("quantize_rows"),
+            Self::LayerNorm => file!("layer_norm"),
+            Self::Attention => file!("attention"),
+            Self::KeyValueSums => file!("key_value_sums"),
+            Self::LinearAttention => file!("linear_attention"),
+            Self::Rotate => file!("rotate"),
+            Self::Swiglu => file!("swiglu"),
+            Self::DepthwiseConv => file!("depthwise_conv"),
+            Self::Copy => file!("copy"),
+            Self::Embed => file!("embed"),
+            Self::Mean => file!("mean"),
+            Self::CosineDistance => file!("cosine_distance"),
         }
     }
 }
@@ -92,7 +104,8 @@ pub(super) fn params<const N: usize>(words: [u32; N]) -> Params {
 /// Commands that wait for their submission: one pass of one encoder.
 struct Recording {
     encoder: wgpu::CommandEncoder,
-    pass: wgpu::ComputePass<'static>,
+    /// Dropping it ends it.
+    pass: Option<wgpu::ComputePass<'static>>,
 }
 
 /// Pipelines and parameters, made when first needed and kept, and the dispatches recorded so far.
@@ -102,6 +115,7 @@ pub(super) struct Kernels {
     /// Uniform buffers by their contents: every block of a net dispatches the same shapes, so there are about a dozen.
     params: RefCell<HashMap<Params, wgpu::Buffer>>,
     recording: RefCell<Option<Recording>>,
+    clock: OnceCell<Clock>,
 }
 
 #[derive(Clone)]
@@ -112,7 +126,23 @@ struct Pipeline {
 
 impl Kernels {
     pub fn new(gpu: Rc<Gpu>) -> Self {
-        Self { gpu, pipelines: RefCell::default(), params: RefCell::default(), recording: RefCell::default() }
+        Self {
+            gpu,
+            pipelines: RefCell::default(),
+            params: RefCell::default(),
+            recording: RefCell::default(),
+            clock: OnceCell::new(),
+        }
+    }
+
+    /// Times every dispatch from now on, with the first clock given.
+    pub fn time(&self, clock: Clock) {
+        self.clock.get_or_init(|| clock);
+    }
+
+    /// What dispatches are timed with, if they are.
+    pub fn clock(&self) -> Option<&Clock> {
+        self.clock.get()
     }
 
     /// Records a dispatch. `inputs` are bound from 2 on, in this order; 0 is for the parameters, 1 for the output.
@@ -130,7 +160,8 @@ impl Kernels {
         for (count, &wanted) in dispatch.iter_mut().zip(&groups) {
             *count = u32::try_from(wanted).ok().filter(|&count| count <= limit).ok_or_else(|| {
                 fault(format!(
-                    "{kernel:?} needs {groups:?} workgroups, at most {limit} are allowed: use fewer photos at a time"
+                    "{} needs {groups:?} workgroups, at most {limit} are allowed: use fewer photos at a time",
+                    kernel.name()
                 ))
             })?;
         }
@@ -151,7 +182,13 @@ impl Kernels {
             entries: &entries,
         });
         let mut recording = self.recording.borrow_mut();
-        let pass = &mut recording.get_or_insert_with(|| self.begin()).pass;
+        let Recording { encoder, pass } = recording.get_or_insert_with(|| self.begin());
+        if let Some(clock) = self.clock() {
+            // The pass before must have ended.
+            *pass = None;
+            *pass = Some(clock.pass(encoder, kernel.name()));
+        }
+        let pass = pass.get_or_insert_with(|| encoder.begin_compute_pass(&Default::default()).forget_lifetime());
         pass.set_pipeline(&pipeline);
         pass.set_bind_group(0, &group, &[]);
         pass.dispatch_workgroups(dispatch[0], dispatch[1], dispatch[2]);
@@ -160,15 +197,12 @@ impl Kernels {
 
     /// The encoder with everything recorded since the last call.
     pub fn finish(&self) -> wgpu::CommandEncoder {
-        // Dropping the pass ends it.
         let Recording { encoder, .. } = self.recording.take().unwrap_or_else(|| self.begin());
         encoder
     }
 
     fn begin(&self) -> Recording {
-        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        let pass = encoder.begin_compute_pass(&Default::default()).forget_lifetime();
-        Recording { encoder, pass }
+        Recording { encoder: self.gpu.device.create_command_encoder(&Default::default()), pass: None }
     }
 
     fn uniform(&self, contents: Params) -> wgpu::Buffer {
@@ -191,10 +225,10 @@ impl Kernels {
 
     fn compile(&self, kernel: Kernel, inputs: usize) -> Pipeline {
         let device = &self.gpu.device;
-        let label = format!("{kernel:?}");
+        let label = kernel.name();
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(&label),
-            source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
+            source: wgpu::ShaderSource::Wgsl(kernel.source()),
         });
         let entries: Vec<_> = (0..inputs as u32 + 2)
             .map(|binding| wgpu::BindGroupLayoutEntry {
@@ -243,6 +277,8 @@ mod tests {
         for file in std::fs::read_dir(folder).unwrap() {
             let path = file.unwrap().path();
             let text = std::fs::read_to_string(&path).unwrap();
+            // Lines of a tile's rows are repeated: its first ones tell.
+            let text = text.split_inclusive('\n').take_while(|line| !line.contains('#')).collect::<String>();
             assert!(kernel_sources().iter().any(|(_, source)| source.contains(&text)), "{}", path.display());
         }
     }

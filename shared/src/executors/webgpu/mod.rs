@@ -5,9 +5,14 @@
 
 mod gpu;
 mod kernel;
+mod linear;
 mod ops;
+mod policy;
 mod pool;
+mod precision;
+mod profile;
 mod tensor;
+mod tuning;
 
 use std::rc::Rc;
 
@@ -15,6 +20,10 @@ use futures_channel::oneshot;
 
 pub use gpu::Adapter;
 pub use kernel::kernel_sources;
+pub use linear::Tile;
+pub use policy::Opened;
+pub use precision::Precision;
+pub use profile::KernelTime;
 pub use tensor::Tensor;
 
 use crate::Result;
@@ -22,6 +31,7 @@ use crate::ops::Read;
 use gpu::{Gpu, fault};
 use kernel::Kernels;
 use pool::Pool;
+use profile::Clock;
 
 /// The executor on a GPU.
 ///
@@ -31,6 +41,8 @@ pub struct WebGpu {
     gpu: Rc<Gpu>,
     pool: Rc<Pool>,
     kernels: Kernels,
+    precision: Precision,
+    tile: Tile,
 }
 
 /// What an executor holds and has done, for tests and for the curious.
@@ -45,13 +57,38 @@ pub struct Usage {
 }
 
 impl WebGpu {
-    /// Opens the fastest GPU there is.
+    /// Opens the fastest GPU there is. One that this program opens for the first time, and about which nothing was
+    /// [restored](Self::restore), is measured for a few hundred milliseconds at most.
     ///
     /// # Errors
     /// [`crate::Error::Device`] if there is none, or none that offers WebGPU's default limits.
     pub async fn new() -> Result<Self> {
         let gpu = Rc::new(Gpu::open().await?);
-        Ok(Self { pool: Pool::new(gpu.clone()), kernels: Kernels::new(gpu.clone()), gpu })
+        // What measuring left behind goes with the executor that measured.
+        let tile = Self::on(gpu.clone(), Tile::Registers).fastest_tile().await?;
+        Ok(Self::on(gpu, tile))
+    }
+
+    fn on(gpu: Rc<Gpu>, tile: Tile) -> Self {
+        let (pool, kernels) = (Pool::new(gpu.clone()), Kernels::new(gpu.clone()));
+        Self { gpu, pool, kernels, precision: Precision::default(), tile }
+    }
+
+    /// The same GPU, with linear layers whose weights are uploaded from now on in this precision.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// The same GPU, with linear layers computed in these tiles, not in those found to be the fastest.
+    #[must_use]
+    pub fn with_tile(self, tile: Tile) -> Self {
+        Self { tile, ..self }
+    }
+
+    /// What linear layers are computed in.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// What the kernels run on.
@@ -68,7 +105,7 @@ impl WebGpu {
     /// Submits what was recorded and copies a tensor to the host.
     ///
     /// # Errors
-    /// [`crate::Error::Device`] if the device fails, [`crate::Error::Tensor`] if the tensor is an int8 weight.
+    /// [`crate::Error::Device`] if the device fails, [`crate::Error::Tensor`] if the tensor is a weight that is not f32.
     pub async fn read(&self, tensor: &Tensor) -> Result<Vec<f32>> {
         Ok(self.read_all(&[tensor]).await?.remove(0))
     }
@@ -81,7 +118,9 @@ impl WebGpu {
         self.gpu.check()?;
         let buffers = tensors.iter().map(|tensor| tensor.buffer("result")).collect::<Result<Vec<_>>>()?;
         let lengths: Vec<usize> = tensors.iter().map(|tensor| tensor.padded_len()).collect();
-        let bytes = 4 * lengths.iter().sum::<usize>() as u64;
+        let values = 4 * lengths.iter().sum::<usize>();
+        let clock = self.kernels.clock();
+        let bytes = values as u64 + clock.map_or(0, Clock::bytes);
         let limit = self.gpu.device.limits().max_buffer_size;
         if bytes > limit {
             return Err(fault(format!(
@@ -100,6 +139,9 @@ impl WebGpu {
             encoder.copy_buffer_to_buffer(buffer, 0, &staging, at, Some(4 * *length as u64));
             at += 4 * *length as u64;
         }
+        if let Some(clock) = clock {
+            clock.copy(&mut encoder, &staging, at);
+        }
         self.gpu.queue.submit([encoder.finish()]);
         self.pool.submitted();
 
@@ -117,7 +159,10 @@ impl WebGpu {
         }
         let view =
             staging.get_mapped_range(..).map_err(|cause| fault(format!("the result could not be read: {cause}")))?;
-        let all: Vec<f32> = bytemuck::pod_collect_to_vec(&view);
+        let all: Vec<f32> = bytemuck::pod_collect_to_vec(&view[..values]);
+        if let Some(clock) = clock {
+            clock.note(&bytemuck::pod_collect_to_vec(&view[values..bytes as usize]));
+        }
         drop(view);
         // At once, not when a browser collects garbage.
         staging.destroy();

@@ -1,8 +1,9 @@
 //! Every operation as the dispatch, or the few dispatches, that make it.
 
-use super::WebGpu;
 use super::kernel::{Kernel, params};
+use super::linear::{Operands, Tile};
 use super::tensor::{Storage, Tensor, padded_row};
+use super::{Precision, WebGpu};
 use crate::ops::{Linear, Neighbours, Norm, Ops, RelativeBias, Then, conv_extents, rotation_prefix};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
@@ -20,42 +21,13 @@ impl Ops for WebGpu {
         Tensor::upload(&self.pool, tensor)
     }
 
+    fn upload_weight(&self, weight: &HostTensor) -> Result<Tensor> {
+        self.gpu.check()?;
+        Tensor::upload_weight(&self.pool, weight, self.precision)
+    }
+
     fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
-        let [batch, tokens, inputs] = x.activation("linear input")?;
-        let [outputs, _] = layer.weight.matrix("linear weight")?;
-        layer.weight.expect("linear weight", &[outputs, inputs])?;
-        let input = x.buffer("linear input")?;
-        // The numbers of linear.wgsl. Without a bias or a residual its binding takes any buffer.
-        let (biased, bias) = match &layer.bias {
-            Some(bias) => {
-                bias.expect("linear bias", &[outputs])?;
-                (1, bias.buffer("linear bias")?)
-            }
-            None => (0, input),
-        };
-        let (then, residual) = match then {
-            Then::Store => (0, bias),
-            Then::Gelu => (1, bias),
-            Then::Add(residual) => {
-                residual.expect("linear residual", &[batch, tokens, outputs])?;
-                (2, residual.buffer("linear residual")?)
-            }
-        };
-        let mut operands = vec![input, bias, residual];
-        let kernel = match layer.weight.storage() {
-            Storage::F32(weight) => {
-                operands.push(&weight.buffer);
-                Kernel::Linear
-            }
-            Storage::Int8 { values, scales } => {
-                operands.extend([&values.buffer, &scales.buffer]);
-                Kernel::LinearInt8
-            }
-        };
-        let rows = batch * tokens;
-        let words = words([rows, outputs, padded_row(inputs) / 4, padded_row(outputs) / 4, then, biased])?;
-        let groups = [outputs.div_ceil(64), rows.div_ceil(64), 1];
-        self.dispatch(kernel, words, vec![batch, tokens, outputs], &operands, groups)
+        self.product(self.tile, x, layer, then)
     }
 
     fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
@@ -240,6 +212,74 @@ impl Ops for WebGpu {
 }
 
 impl WebGpu {
+    /// Whether int8 weights are multiplied with int8 activations.
+    fn rounds_activations(&self) -> bool {
+        self.precision == Precision::Int8 && self.gpu.adapter.integer_dot
+    }
+
+    /// [`Ops::linear`] in the given tile.
+    pub(super) fn product(
+        &self,
+        tile: Tile,
+        x: &Tensor,
+        layer: &Linear<Tensor>,
+        then: Then<'_, Tensor>,
+    ) -> Result<Tensor> {
+        let [batch, tokens, inputs] = x.activation("linear input")?;
+        let [outputs, _] = layer.weight.matrix("linear weight")?;
+        layer.weight.expect("linear weight", &[outputs, inputs])?;
+        let input = x.buffer("linear input")?;
+        // The numbers of linear.wgsl. Without a bias or a residual its binding takes any buffer.
+        let (biased, bias) = match &layer.bias {
+            Some(bias) => {
+                bias.expect("linear bias", &[outputs])?;
+                (1, bias.buffer("linear bias")?)
+            }
+            None => (0, input),
+        };
+        let (then, residual) = match then {
+            Then::Store => (0, bias),
+            Then::Gelu => (1, bias),
+            Then::Add(residual) => {
+                residual.expect("linear residual", &[batch, tokens, outputs])?;
+                (2, residual.buffer("linear residual")?)
+            }
+        };
+        let (rows, inputs4) = (batch * tokens, padded_row(inputs) / 4);
+        let pitch = padded_row(inputs4 + 1);
+        let rounded;
+        let mut operands = vec![bias, residual];
+        let mut group = 0;
+        let kind = match layer.weight.storage() {
+            Storage::F32(weight) => {
+                operands.extend([input, &weight.buffer]);
+                Operands::F32
+            }
+            Storage::F16(weight) => {
+                operands.extend([input, &weight.buffer]);
+                Operands::F16
+            }
+            Storage::Int8 { values, scales } if self.rounds_activations() => {
+                let words = words([rows, inputs4, pitch])?;
+                rounded = self.dispatch(Kernel::QuantizeRows, words, vec![rows, pitch], &[input], one_a_row(rows))?;
+                operands.extend([rounded.buffer("rounded input")?, &values.buffer, &scales.buffer]);
+                Operands::Int8Both
+            }
+            Storage::Int8 { values, scales } => {
+                operands.extend([input, &values.buffer, &scales.buffer]);
+                Operands::Int8
+            }
+            Storage::Int4 { values, scales, group4 } => {
+                operands.extend([input, &values.buffer, &scales.buffer]);
+                group = *group4;
+                Operands::Int4
+            }
+        };
+        let words = words([rows, outputs, inputs4, padded_row(outputs) / 4, then, biased, pitch, group])?;
+        let groups = tile.groups(outputs, rows);
+        self.dispatch(Kernel::Linear(kind, tile), words, vec![batch, tokens, outputs], &operands, groups)
+    }
+
     /// Records a copy of tokens from number `first` on to columns from `start` on; the last columns take the padding along.
     fn copy(&self, x: &Tensor, first: usize, result: &Tensor, start: usize) -> Result<()> {
         let [batch, tokens, width] = result.activation("tokens")?;

@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use half::f16;
+
 use super::pool::{Lease, Pool};
+use super::precision::Precision;
 use crate::tensor::{Data, HostTensor};
 use crate::{Error, Result};
 
@@ -18,10 +21,18 @@ struct Inner {
 
 pub(super) enum Storage {
     F32(Lease),
+    /// A linear layer's weight: two values a word.
+    F16(Lease),
     /// A linear layer's weight: four values a word, and a scale for each row.
     Int8 {
         values: Lease,
         scales: Lease,
+    },
+    /// A linear layer's weight: eight values a word, and a scale for each `group4` vec4s of a row.
+    Int4 {
+        values: Lease,
+        scales: Lease,
+        group4: usize,
     },
 }
 
@@ -32,27 +43,44 @@ impl Tensor {
         Ok(Self(Rc::new(Inner { storage: Storage::F32(pool.result(bytes as u64)?), shape })))
     }
 
-    /// Copies a host tensor. Int8 matrices stay int8, everything else becomes f32.
+    /// Copies a host tensor as f32.
     pub(super) fn upload(pool: &Rc<Pool>, tensor: &HostTensor) -> Result<Self> {
-        let shape = tensor.shape.clone();
-        let storage = match &tensor.data {
-            Data::Int8 { values, scales } if shape.len() == 2 && scales.len() == shape[0] => Storage::Int8 {
-                values: pool.upload(bytemuck::cast_slice(&padded(values, shape[1])))?,
-                scales: pool.upload(bytemuck::cast_slice(&padded(scales, scales.len())))?,
-            },
-            _ => Storage::F32(pool.upload(bytemuck::cast_slice(&padded(&tensor.to_f32(), last(&shape))))?),
+        let storage = Storage::F32(pool.upload(bytemuck::cast_slice(&padded(&tensor.to_f32(), last(&tensor.shape))))?);
+        Ok(Self(Rc::new(Inner { shape: tensor.shape.clone(), storage })))
+    }
+
+    /// Copies the weight of a linear layer: as it is stored, but f32 as f16 where that is precise enough.
+    pub(super) fn upload_weight(pool: &Rc<Pool>, weight: &HostTensor, precision: Precision) -> Result<Self> {
+        let &[outputs, inputs] = weight.shape.as_slice() else { return Self::upload(pool, weight) };
+        let half = |values: &mut dyn Iterator<Item = f16>| {
+            let bits: Vec<u16> = values.map(f16::to_bits).collect();
+            pool.upload(bytemuck::cast_slice(&padded(&bits, inputs)))
         };
-        Ok(Self(Rc::new(Inner { shape, storage })))
+        let storage = match &weight.data {
+            Data::Int8 { values, scales } if scales.len() == outputs => Storage::Int8 {
+                values: pool.upload(bytemuck::cast_slice(&padded(values, inputs)))?,
+                scales: pool.upload(bytemuck::cast_slice(&padded(scales, outputs)))?,
+            },
+            Data::Int4 { values, scales, group } => {
+                let bits: Vec<u16> = scales.iter().map(|scale| scale.to_bits()).collect();
+                Storage::Int4 {
+                    values: pool.upload(bytemuck::cast_slice(&padded(values, inputs.div_ceil(2))))?,
+                    scales: pool.upload(bytemuck::cast_slice(&padded(&bits, bits.len())))?,
+                    group4: group / 4,
+                }
+            }
+            Data::F16(values) => Storage::F16(half(&mut values.iter().copied())?),
+            Data::F32(values) if precision > Precision::F32 && fit_f16(values) => {
+                Storage::F16(half(&mut values.iter().map(|&value| f16::from_f32(value)))?)
+            }
+            _ => return Self::upload(pool, weight),
+        };
+        Ok(Self(Rc::new(Inner { shape: weight.shape.clone(), storage })))
     }
 
     /// Row-major shape.
     pub fn shape(&self) -> &[usize] {
         &self.0.shape
-    }
-
-    /// Whether the values are kept as int8.
-    pub fn is_int8(&self) -> bool {
-        matches!(self.0.storage, Storage::Int8 { .. })
     }
 
     pub(super) fn storage(&self) -> &Storage {
@@ -63,9 +91,10 @@ impl Tensor {
     pub(super) fn buffer(&self, name: &str) -> Result<&wgpu::Buffer> {
         match &self.0.storage {
             Storage::F32(lease) => Ok(&lease.buffer),
-            Storage::Int8 { .. } => Err(Error::Tensor {
+            Storage::F16(_) | Storage::Int8 { .. } | Storage::Int4 { .. } => Err(Error::Tensor {
                 name: name.into(),
-                reason: "expected f32 values, found int8, which only the weight of a linear layer may be".into(),
+                reason: "expected f32 values, found smaller ones, which only the weight of a linear layer may have"
+                    .into(),
             }),
         }
     }
@@ -124,6 +153,11 @@ fn pitch(shape: &[usize]) -> usize {
 
 fn rows(shape: &[usize]) -> usize {
     shape.split_last().map_or(1, |(_, outer)| outer.iter().product())
+}
+
+/// Whether f16 can hold the values: none is too large for it.
+fn fit_f16(values: &[f32]) -> bool {
+    values.iter().all(|value| value.abs() <= f16::MAX.to_f32())
 }
 
 /// Rows of `row` values, each followed by zeros up to a multiple of four.

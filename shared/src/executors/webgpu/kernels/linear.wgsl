@@ -1,6 +1,6 @@
-// y = then(x · weightᵀ + bias). A workgroup makes a tile of 64 rows × 64 outputs, an invocation 4 × 4 of them. Rows of x
-// and of the weight are contiguous along the inputs, so both tiles are staged as they lie in memory and transposed in
-// registers. `weights` and `scaled` come from weight_f32.wgsl or weight_int8.wgsl.
+// y = then(x · weightᵀ + bias): what all variants of it share. After this come the operands, which say how x and the weight
+// are stored and multiplied (`Left`, `Right`, `Sum`, `inputs`, `weights`, `multiply`, `scaled`), and a tile, which says what
+// an invocation makes and where it keeps its operands.
 
 struct Params {
     rows: u32,
@@ -13,22 +13,16 @@ struct Params {
     then: u32,
     // 1 where there is a bias.
     biased: u32,
+    // Words in a row of x where x is int8.
+    pitch: u32,
+    // vec4s of a row of the weight that share a scale where it is int4.
+    group4: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>;
-
-// Rows or outputs of a tile, vec4s along the inputs of a staged tile, and their odd pitch: neighbours then read from
-// different banks of the shared memory.
-const TILE = 64u;
-const DEPTH = 4u;
-const PITCH = 5u;
-
-var<workgroup> left: array<vec4<f32>, 320>;
-var<workgroup> right: array<vec4<f32>, 320>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> residual: array<vec4<f32>>;
 
 // x·Φ(x) with the exact normal distribution function Φ, to the rounding of f32. Minimax polynomials: odd in Φ - 1/2 near
 // zero (error 2e-9), ln Φ(-|x|) in the tails (2.4e-7, of a tail that is below 0.11).
@@ -43,17 +37,13 @@ fn gelu(x: vec4<f32>) -> vec4<f32> {
     return x * select(far, 0.5 + x * odd, abs(x) <= vec4(1.25));
 }
 
-// sum + w · x, where w's columns belong to four consecutive inputs.
-fn accumulate(sum: vec4<f32>, w: mat4x4<f32>, x: vec4<f32>) -> vec4<f32> {
-    return fma(w[3], vec4(x.w), fma(w[2], vec4(x.z), fma(w[1], vec4(x.y), fma(w[0], vec4(x.x), sum))));
-}
-
-fn store(row: u32, column: u32, sum: vec4<f32>) {
+// Stores four outputs of a row. What pads the row stays zero: a tile computes something there.
+fn finish(row: u32, column: u32, sum: Sum) {
     if row >= p.rows || column >= p.outputs4 {
         return;
     }
     let at = row * p.outputs4 + column;
-    var result = scaled(sum, column);
+    var result = scaled(sum, row, column);
     if p.biased == 1u {
         result += bias[column];
     }
@@ -62,58 +52,6 @@ fn store(row: u32, column: u32, sum: vec4<f32>) {
     } else if p.then == 2u {
         result += residual[at];
     }
-    y[at] = result;
-}
-
-@compute @workgroup_size(16, 16)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_id) local: vec3<u32>,
-    @builtin(local_invocation_index) index: u32,
-) {
-    // What this invocation stages: one vec4 of either tile.
-    let staged = index / DEPTH;
-    let depth = index % DEPTH;
-    let row = group.y * TILE + staged;
-    let output = group.x * TILE + staged;
-    // Output 4a + b lies in slot 16b + a: the invocations of a row then read neighbouring slots.
-    let slot = (staged % 4u) * 16u + staged / 4u;
-
-    var sum0 = vec4(0.0);
-    var sum1 = vec4(0.0);
-    var sum2 = vec4(0.0);
-    var sum3 = vec4(0.0);
-    for (var k = 0u; k < p.inputs4; k += DEPTH) {
-        let at = k + depth;
-        var l = vec4(0.0);
-        var r = vec4(0.0);
-        if at < p.inputs4 {
-            if row < p.rows {
-                l = x[row * p.inputs4 + at];
-            }
-            if output < p.outputs {
-                r = weights(output * p.inputs4 + at);
-            }
-        }
-        left[staged * PITCH + depth] = l;
-        right[slot * PITCH + depth] = r;
-        workgroupBarrier();
-        for (var d = 0u; d < DEPTH; d++) {
-            let source = local.x * PITCH + d;
-            let w = transpose(mat4x4<f32>(
-                right[source], right[source + 16u * PITCH], right[source + 32u * PITCH], right[source + 48u * PITCH]));
-            let rows = local.y * 4u * PITCH + d;
-            sum0 = accumulate(sum0, w, left[rows]);
-            sum1 = accumulate(sum1, w, left[rows + PITCH]);
-            sum2 = accumulate(sum2, w, left[rows + 2u * PITCH]);
-            sum3 = accumulate(sum3, w, left[rows + 3u * PITCH]);
-        }
-        workgroupBarrier();
-    }
-    let first = group.y * TILE + local.y * 4u;
-    let column = group.x * 16u + local.x;
-    store(first, column, sum0);
-    store(first + 1u, column, sum1);
-    store(first + 2u, column, sum2);
-    store(first + 3u, column, sum3);
+    let output = vec4(4u * column) + vec4(0u, 1u, 2u, 3u);
+    y[at] = select(vec4(0.0), result, output < vec4(p.outputs));
 }

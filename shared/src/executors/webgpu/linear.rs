@@ -1,0 +1,137 @@
+//! The family of kernels behind [`crate::ops::Ops::linear`]: how operands are stored, and what a workgroup makes.
+
+use std::fmt::Write;
+
+/// How a linear layer's operands are stored. Sums are f32, or exact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Operands {
+    /// Both f32.
+    F32,
+    /// f16 weights, widened in registers.
+    F16,
+    /// int8 weights, widened in registers.
+    Int8,
+    /// int4 weights in groups, widened in registers.
+    Int4,
+    /// int8 weights and activations, each row of the latter with a scale of its own.
+    Int8Both,
+}
+
+/// What a workgroup of a linear layer's kernel makes. Which one is fastest depends on the GPU; none computes anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tile {
+    /// 32 rows × 32 outputs, operands read straight from the caches: for emulated GPUs.
+    Registers,
+    /// 32 rows × 32 outputs in shared memory: for small GPUs and few rows.
+    Small,
+    /// 64 rows × 64 outputs in shared memory.
+    Medium,
+    /// 128 rows × 64 outputs in shared memory: for large GPUs.
+    Large,
+}
+
+const COMMON: &str = include_str!("kernels/linear.wgsl");
+const OPERANDS_F32: &str = include_str!("kernels/operands_f32.wgsl");
+const OPERANDS_INT8: &str = include_str!("kernels/operands_int8.wgsl");
+const WEIGHT_F32: &str = include_str!("kernels/weight_f32.wgsl");
+const WEIGHT_F16: &str = include_str!("kernels/weight_f16.wgsl");
+const WEIGHT_INT4: &str = include_str!("kernels/weight_int4.wgsl");
+const WEIGHT_INT8: &str = include_str!("kernels/weight_int8.wgsl");
+const TILE_REGISTERS: &str = include_str!("kernels/tile_registers.wgsl");
+const TILE_SHARED: &str = include_str!("kernels/tile_shared.wgsl");
+
+impl Operands {
+    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Int8, Self::Int4, Self::Int8Both];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+            Self::Int4 => "int4",
+            Self::Int8Both => "int8_both",
+        }
+    }
+
+    fn source(self) -> [&'static str; 2] {
+        match self {
+            Self::F32 => [OPERANDS_F32, WEIGHT_F32],
+            Self::F16 => [OPERANDS_F32, WEIGHT_F16],
+            Self::Int8 => [OPERANDS_F32, WEIGHT_INT8],
+            Self::Int4 => [OPERANDS_F32, WEIGHT_INT4],
+            Self::Int8Both => [OPERANDS_INT8, ""],
+        }
+    }
+}
+
+impl Tile {
+    /// Every tile, the one that compiles fastest first.
+    pub const ALL: [Self; 4] = [Self::Registers, Self::Small, Self::Medium, Self::Large];
+
+    /// Its name in [`super::WebGpu::tuning`] and among the kernels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Registers => "registers",
+            Self::Small => "small",
+            Self::Medium => "medium",
+            Self::Large => "large",
+        }
+    }
+
+    /// Workgroups along outputs and rows.
+    pub(super) fn groups(self, outputs: usize, rows: usize) -> [usize; 3] {
+        let [width, height, each] = self.extents();
+        [outputs.div_ceil(4 * width), rows.div_ceil(height * each), 1]
+    }
+
+    /// Invocations along outputs and rows, and rows of an invocation, which makes four outputs of each. At most 256
+    /// invocations and 16 KiB of shared memory are what every adapter has.
+    fn extents(self) -> [usize; 3] {
+        match self {
+            Self::Registers | Self::Small => [8, 8, 4],
+            Self::Medium => [16, 16, 4],
+            Self::Large => [16, 16, 8],
+        }
+    }
+}
+
+/// The kernel's complete WGSL.
+pub(super) fn source(operands: Operands, tile: Tile) -> String {
+    let [width, height, rows] = tile.extents();
+    let body = if tile == Tile::Registers { TILE_REGISTERS } else { TILE_SHARED };
+    let extents = format!("\nconst WIDTH = {width}u;\nconst HEIGHT = {height}u;\nconst ROWS = {rows}u;\n");
+    let [operands, weight] = operands.source();
+    [COMMON, operands, weight, &extents, &for_each_row(body, rows)].concat()
+}
+
+/// Repeats each line with a `#` for every row, whose number takes its place: emulated GPUs keep in memory what a loop
+/// indexes, and variables in registers.
+fn for_each_row(text: &str, rows: usize) -> String {
+    let mut all = String::new();
+    for line in text.lines() {
+        for row in 0..if line.contains('#') { rows } else { 1 } {
+            writeln!(all, "{}", line.replace('#', &row.to_string())).expect("a string takes any text");
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_a_row_are_repeated() {
+        assert_eq!(for_each_row("a\nlet r# = f + #;\nb", 2), "a\nlet r0 = f + 0;\nlet r1 = f + 1;\nb\n");
+    }
+
+    #[test]
+    fn every_tile_keeps_to_what_every_adapter_has() {
+        for tile in Tile::ALL {
+            let [width, height, rows] = tile.extents();
+            let pitch = 5;
+            assert!(width * height <= 256, "{tile:?}");
+            assert!(16 * pitch * (4 * width + height * rows) <= 16384, "{tile:?}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! A model on the GPU runs in the fastest precision that its self-test accepts, natively too.
+
+#[allow(dead_code, reason = "only the GPU is taken from it")]
+mod executors;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use dinomaly::detect::PhotoDetector;
+use dinomaly::model_dir;
+use dinomaly_core::bundle::Model;
+use dinomaly_core::executors::webgpu::Precision;
+use dinomaly_core::quant::quantize;
+use dinomaly_core::tensor::HostTensor;
+use executors::webgpu;
+use pollster::block_on;
+
+fn model() -> Model {
+    model_dir::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model")).unwrap()
+}
+
+/// The model with f32 weights and their own self-test.
+fn widened() -> Model {
+    let mut model = model();
+    for (i, tensor) in model.weights.0.values_mut().enumerate() {
+        // Beside what int8 holds, as trained weights are: f16 must have something to round.
+        let values = tensor.to_f32().iter().map(|v| v * (1.0 + 1e-3 * (i as f32).sin())).collect();
+        *tensor = HostTensor::f32(tensor.shape.clone(), values).unwrap();
+    }
+    tested(model)
+}
+
+/// The same with int8 weights, as `dinomaly quantize` publishes it.
+fn int8() -> Model {
+    let mut model = widened();
+    model.weights = quantize(&model.weights).unwrap().0;
+    tested(model)
+}
+
+fn tested(mut model: Model) -> Model {
+    let detector = PhotoDetector::of_parts(&model.config, &model.preprocessor, &model.weights, Device::Cpu).unwrap();
+    model.self_test = Some(block_on(detector.detector().self_test(1, 1e-3)).unwrap());
+    model
+}
+
+#[test]
+fn the_fastest_precision_that_the_self_test_accepts_is_taken() {
+    let Some(mut gpu) = webgpu() else { return };
+    let (plain, rounded) = (widened(), int8());
+    let mut chosen = Vec::new();
+    for (name, model) in [("f32 weights", &plain), ("int8 weights", &rounded)] {
+        for tolerance in [1.0, 1e-3, 1e-5, 0.0] {
+            let mut model = model.clone();
+            model.self_test.as_mut().unwrap().tolerance = tolerance;
+            match block_on(gpu.open_model_in(&model, &Precision::FASTEST_FIRST)) {
+                Ok(opened) => {
+                    println!("{name}, tolerance {tolerance:e}: {:?}", opened.detector.ops().precision());
+                    for (precision, reason) in &opened.refused {
+                        println!("    not {precision:?}: {reason}");
+                        assert!(reason.contains("fails the model's self-test"), "{reason}");
+                        assert!(*precision > opened.detector.ops().precision());
+                    }
+                    chosen.push(Some(opened.detector.ops().precision()));
+                    gpu = opened.detector.into_ops();
+                }
+                Err(error) => {
+                    assert!(error.to_string().contains("fails the model's self-test"), "{error}");
+                    println!("{name}, tolerance {tolerance:e}: {error}");
+                    chosen.push(None);
+                    gpu = webgpu().unwrap();
+                }
+            }
+        }
+    }
+    let [f32_weights, int8_weights] = [&chosen[..4], &chosen[4..]];
+    assert_eq!(f32_weights[0], Some(Precision::Int8), "nothing is refused that differs by less than 1");
+    assert_eq!(f32_weights[2..], [Some(Precision::F32), None]);
+    assert_eq!(int8_weights[0], Some(Precision::Int8));
+    // Weights of int8 are not rounded to f16: it is as exact as f32.
+    assert_eq!(int8_weights[2..], [Some(Precision::F16), None]);
+}
+
+#[test]
+fn a_gpu_finds_what_the_processor_finds() {
+    if webgpu().is_none() {
+        return;
+    }
+    let model = model();
+    let (cpu, gpu) = (PhotoDetector::new(&model, Device::Cpu).unwrap(), PhotoDetector::on_gpu(&model).unwrap());
+    let photos = photos();
+    let (expected, found) = (cpu.scores(&photos).unwrap(), gpu.scores(&photos).unwrap());
+    let largest = expected.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    println!("{} photos, scores differ by at most {largest:e}", photos.len());
+    assert!(!photos.is_empty() && largest <= model.self_test.unwrap().tolerance, "{largest:e}");
+}
+
+fn photos() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/photos");
+    let mut photos: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    photos.retain(|path| path.extension().is_some_and(|kind| kind == "jpg"));
+    photos
+}
