@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use candle_core::Device;
 use dinomaly_core::bundle::Model;
 use dinomaly_core::config::ModelConfig;
 use dinomaly_core::detector::{Detection, Detector};
-use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::executors::processor::{Precision, Processor};
 use dinomaly_core::executors::webgpu::{Opened, WebGpu};
 use dinomaly_core::ops::Read;
 use dinomaly_core::photo::Photo;
@@ -21,35 +20,40 @@ use crate::dataset::read_photo;
 /// Photos that go through the model at once.
 pub const BATCH: usize = 8;
 
-/// A model on an executor; candle's unless it is on a GPU.
-pub struct PhotoDetector<O: Read = Candle<'static>> {
+/// A model on an executor: the processor's unless it is on a GPU.
+pub struct PhotoDetector<O: Read = Processor> {
     detector: Detector<O>,
 }
 
 impl PhotoDetector {
-    /// Uploads a model.
+    /// Takes a model to the processor, in single precision.
     ///
     /// # Errors
-    /// If the device has no room, or if it computes the model's self-test wrongly.
-    pub fn new(model: &Model, device: Device) -> Result<Self> {
-        let detector = Self::of_parts(&model.config, &model.preprocessor, &model.weights, device)?;
+    /// If it computes the model's self-test wrongly.
+    pub fn new(model: &Model) -> Result<Self> {
+        Self::in_precision(model, Precision::F32)
+    }
+
+    /// Takes a model to the processor, in a precision of choice.
+    ///
+    /// # Errors
+    /// If it does not compute the model's self-test as closely as the model demands.
+    pub fn in_precision(model: &Model, precision: Precision) -> Result<Self> {
+        let detector =
+            Detector::of_parts(Processor::new(precision), &model.config, &model.preprocessor, &model.weights)?;
         if let Some(expected) = &model.self_test {
-            block_on(detector.detector.verify("candle", expected))?;
+            block_on(detector.verify("processor", expected))?;
         }
-        Ok(detector)
+        Ok(Self { detector })
     }
 
     /// A detector of what a model is made of, before it is calibrated and published.
     ///
     /// # Errors
-    /// If the parts do not fit together or the device has no room.
-    pub fn of_parts(
-        config: &ModelConfig,
-        preprocessor: &Preprocessor,
-        weights: &Weights,
-        device: Device,
-    ) -> Result<Self> {
-        Ok(Self { detector: Detector::of_parts(Candle::infer(device), config, preprocessor, weights)? })
+    /// If the parts do not fit together.
+    pub fn of_parts(config: &ModelConfig, preprocessor: &Preprocessor, weights: &Weights) -> Result<Self> {
+        let processor = Processor::new(Precision::F32);
+        Ok(Self { detector: Detector::of_parts(processor, config, preprocessor, weights)? })
     }
 }
 

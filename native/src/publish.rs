@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use candle_core::Device;
 use dinomaly_core::bundle::{Calibration, Model};
 use dinomaly_core::config::ModelConfig;
 use dinomaly_core::detector::SELF_TEST_SEED;
@@ -82,7 +81,7 @@ pub fn assemble(out: &Path, parts: Parts<'_>, good: Good, card: impl FnOnce(&Mod
     let Parts { config, preprocessor, mut weights } = parts;
     let name = out.file_name().context("a model folder has a name")?.to_string_lossy().into_owned();
     weights.prune(config);
-    let detector = PhotoDetector::of_parts(config, preprocessor, &weights, Device::Cpu)?;
+    let detector = PhotoDetector::of_parts(config, preprocessor, &weights)?;
     let calibration = calibrate(&detector, good.photos, good.false_alarm_rate, good.held_out)?;
     let self_test = block_on(detector.detector().self_test(SELF_TEST_SEED, SELF_TEST_TOLERANCE))?;
     let mut model = Model {

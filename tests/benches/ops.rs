@@ -9,6 +9,7 @@ mod measure;
 use candle_core::Device;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::executors::processor::{Precision, Processor};
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::executors::webgpu::WebGpu;
 use dinomaly_core::ops::{Linear, Norm, Read, Then};
@@ -46,8 +47,10 @@ fn bench<O: Read>(criterion: &mut Criterion<Flops>, executor: &str, ops: &O, siz
         let (hidden, heads, values) = (4 * width, width / 64, tokens * width);
         let [x, y, wide] = [[1, tokens, width], [1, tokens, width], [1, tokens, hidden]].map(|shape| up(&shape));
         let qkv = up(&[1, tokens, 3 * width]);
-        let layer =
-            |weight: HostTensor| Linear { bias: Some(up(&weight.shape[..1])), weight: ops.upload(&weight).unwrap() };
+        let layer = |weight: HostTensor| Linear {
+            bias: Some(up(&weight.shape[..1])),
+            weight: ops.upload_weight(&weight).unwrap(),
+        };
         let int8 = |weight: HostTensor| quantize_tensor("weight", &weight).unwrap();
         let (fc1, fc2) = (layer(waves(&[hidden, width])), layer(waves(&[width, hidden])));
         let fc1_int8 = layer(int8(waves(&[hidden, width])));
@@ -69,6 +72,8 @@ fn bench<O: Read>(criterion: &mut Criterion<Flops>, executor: &str, ops: &O, siz
 fn all(criterion: &mut Criterion<Flops>) {
     bench(criterion, "reference", &Reference, &[TINY]);
     bench(criterion, "candle", &Candle::infer(Device::Cpu), &[TINY, BASE]);
+    bench(criterion, "processor", &Processor::new(Precision::F32), &[TINY, BASE]);
+    bench(criterion, "processor, int8", &Processor::new(Precision::Int8), &[TINY, BASE]);
     match block_on(WebGpu::new()) {
         Ok(gpu) => {
             println!("webgpu is {:?}", gpu.adapter());

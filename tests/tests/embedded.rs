@@ -19,7 +19,7 @@ fn the_embedded_model_finds_the_defects_of_its_test_photos() {
     plan.write(&data, || Ok(())).unwrap();
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model");
     let model = model_dir::read(&model).unwrap();
-    let detector = PhotoDetector::new(&model, Device::Cpu).unwrap();
+    let detector = PhotoDetector::new(&model).unwrap();
     let dataset = Dataset::open(&data, &[]).unwrap();
     let found = evaluate(&detector, model.preprocessor.geometry, &dataset).unwrap();
     println!("{}", found.table());

@@ -29,7 +29,7 @@ fn an_evaluation_holds_the_maps_of_one_class() {
     Plan { classes, size: 96, seed: 3, train: 0, good: PHOTOS, defective: 2 }.write(folder.path(), || Ok(())).unwrap();
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model");
     let model = model_dir::read(&model).unwrap();
-    let detector = PhotoDetector::new(&model, candle_core::Device::Cpu).unwrap();
+    let detector = PhotoDetector::new(&model).unwrap();
     let dataset = Dataset::open(folder.path(), &[]).unwrap();
     let mut peaks = Vec::new();
     let mut maps = Vec::new();

@@ -39,7 +39,7 @@ fn int8() -> Model {
 }
 
 fn tested(mut model: Model) -> Model {
-    let detector = PhotoDetector::of_parts(&model.config, &model.preprocessor, &model.weights, Device::Cpu).unwrap();
+    let detector = PhotoDetector::of_parts(&model.config, &model.preprocessor, &model.weights).unwrap();
     model.self_test = Some(block_on(detector.detector().self_test(1, 1e-3)).unwrap());
     model
 }
@@ -87,7 +87,7 @@ fn a_gpu_finds_what_the_processor_finds() {
         return;
     }
     let model = model();
-    let (cpu, gpu) = (PhotoDetector::new(&model, Device::Cpu).unwrap(), PhotoDetector::on_gpu(&model).unwrap());
+    let (cpu, gpu) = (PhotoDetector::new(&model).unwrap(), PhotoDetector::on_gpu(&model).unwrap());
     let photos = photos();
     let (expected, found) = (cpu.scores(&photos).unwrap(), gpu.scores(&photos).unwrap());
     let largest = expected.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

@@ -120,7 +120,7 @@ fn finish(cell: &mut Cell, training: &train::Args, out: &Path) -> Result<bool> {
             return Ok(false);
         }
         let model = model_dir::read(&training.out)?;
-        let detector = PhotoDetector::new(&model, training.device.open()?)?;
+        let detector = PhotoDetector::new(&model)?;
         let dataset = Dataset::open_as(training.layout.layout, &training.data, &training.classes)?;
         classes.extend(evaluate(&detector, model.preprocessor.geometry, &dataset)?.classes);
     }

@@ -11,10 +11,9 @@ use dinomaly_core::ops::Read;
 use dinomaly_core::photo::Photo;
 use pollster::block_on;
 
-use super::options::DeviceOption;
+use super::options::LookOption;
 use crate::costs::parts;
 use crate::dataset::read_photo;
-use crate::detect::PhotoDetector;
 use crate::evaluate::align;
 use crate::model_dir;
 
@@ -30,7 +29,7 @@ pub struct Args {
     /// A photo, else a generated picture
     photo: Option<PathBuf>,
     #[command(flatten)]
-    device: DeviceOption,
+    device: LookOption,
 }
 
 /// Prints the median time of a photo and what it makes of the machine; of a GPU also the time of each kernel.
@@ -42,12 +41,12 @@ pub fn run(args: &Args) -> Result<()> {
     let photo =
         args.photo.as_ref().map_or_else(|| Ok(SelfTest::picture_of(SELF_TEST_SEED)), |path| read_photo(path))?;
     if args.device.is_gpu() {
-        let detector = PhotoDetector::on_gpu(&model)?;
+        let detector = args.device.on_gpu(&model)?;
         measure(&model, &photo, detector.detector())?;
         print!("\n{}", kernels(&photo, detector.detector())?);
         Ok(())
     } else {
-        measure(&model, &photo, PhotoDetector::new(&model, args.device.open()?)?.detector())
+        measure(&model, &photo, args.device.on_processor(&model)?.detector())
     }
 }
 

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use candle_core::Device;
 
 use super::options::LayoutOption;
 use crate::calibrate::{FalseAlarms, calibrate};
@@ -40,7 +39,7 @@ pub fn run(args: &Args) -> Result<()> {
     let dataset = Dataset::open_for_training(args.layout.layout, &args.data, &args.classes)?;
     let of_class = |class: crate::dataset::Class| class.train.into_iter().map(move |photo| (class.name.clone(), photo));
     let photos: Vec<(String, PathBuf)> = dataset.classes.into_iter().flat_map(of_class).collect();
-    let detector = PhotoDetector::new(&model, Device::Cpu)?;
+    let detector = PhotoDetector::new(&model)?;
     model.calibration = calibrate(&detector, photos, args.false_alarms.rate, true)?;
     model.name = args.out.file_name().context("--out names no folder")?.to_string_lossy().into_owned();
     model.card = publish::with_thresholds(&model.card, &model.calibration);

@@ -11,7 +11,7 @@ use dinomaly_core::ops::Read;
 use dinomaly_core::photo::Photo;
 use serde::Serialize;
 
-use super::options::DeviceOption;
+use super::options::LookOption;
 use crate::atomic::{check_file, write_file};
 use crate::dataset::photos;
 use crate::detect::PhotoDetector;
@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    device: DeviceOption,
+    device: LookOption,
 }
 
 /// One line of output.
@@ -68,9 +68,9 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("model {} has no class {class}: it knows {}", args.model.display(), known.join(", "));
     }
     if args.device.is_gpu() {
-        look(args, &paths, &model, &PhotoDetector::on_gpu(&model)?)
+        look(args, &paths, &model, &args.device.on_gpu(&model)?)
     } else {
-        look(args, &paths, &model, &PhotoDetector::new(&model, args.device.open()?)?)
+        look(args, &paths, &model, &args.device.on_processor(&model)?)
     }
 }
 

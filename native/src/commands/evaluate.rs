@@ -7,7 +7,7 @@ use anyhow::Result;
 use dinomaly_core::bundle::Model;
 use dinomaly_core::ops::Read;
 
-use super::options::{DeviceOption, LayoutOption};
+use super::options::{LayoutOption, LookOption};
 use crate::atomic::{check_file, write_file};
 use crate::dataset::Dataset;
 use crate::detect::PhotoDetector;
@@ -40,7 +40,7 @@ pub struct Args {
     #[arg(long, default_value_t = 24, value_name = "COUNT")]
     gallery: usize,
     #[command(flatten)]
-    device: DeviceOption,
+    device: LookOption,
 }
 
 /// Evaluates, and prints the table.
@@ -54,9 +54,9 @@ pub fn run(args: &Args) -> Result<()> {
     let dataset = Dataset::open_as(args.layout.layout, &args.data, &args.classes)?;
     let model = model_dir::read(&args.model)?;
     if args.device.is_gpu() {
-        measure(args, &dataset, &model, &PhotoDetector::on_gpu(&model)?)
+        measure(args, &dataset, &model, &args.device.on_gpu(&model)?)
     } else {
-        measure(args, &dataset, &model, &PhotoDetector::new(&model, args.device.open()?)?)
+        measure(args, &dataset, &model, &args.device.on_processor(&model)?)
     }
 }
 

@@ -95,7 +95,7 @@ pub fn run(args: &Args) -> Result<()> {
         println!("thresholds come from photos that were trained on: expect more good parts to be called defective");
     }
     if args.speed {
-        measure_speed(&PhotoDetector::new(&model, args.device.open()?)?)?;
+        measure_speed(&PhotoDetector::new(&model)?)?;
     }
     Ok(())
 }

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use candle_core::Device;
 use dinomaly_core::detector::SELF_TEST_SEED;
 use dinomaly_core::quant;
 use dinomaly_core::tensor::Data;
@@ -43,7 +42,7 @@ pub fn run(args: &Args) -> Result<()> {
     model.weights = weights;
     model.name = args.out.file_name().context("--out names no folder")?.to_string_lossy().into_owned();
     // What the quantized model computes is right by definition: devices are compared with it.
-    let detector = PhotoDetector::of_parts(&model.config, &model.preprocessor, &model.weights, Device::Cpu)?;
+    let detector = PhotoDetector::of_parts(&model.config, &model.preprocessor, &model.weights)?;
     let self_test = block_on(detector.detector().self_test(SELF_TEST_SEED, SELF_TEST_TOLERANCE))?;
     let worst = rounding.iter().max_by(|a, b| a.relative.total_cmp(&b.relative)).context("no weight to quantize")?;
     let lines = format!(

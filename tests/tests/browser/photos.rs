@@ -80,7 +80,7 @@ fn real_photos_get_one_map_from_four_executors() {
 
     let photos = defective(&data, folder.path());
     let expected = models.each_ref().map(|model| {
-        let detector = PhotoDetector::new(&model_dir::read(model).unwrap(), Device::Cpu).unwrap();
+        let detector = PhotoDetector::new(&model_dir::read(model).unwrap()).unwrap();
         let mut expected = Vec::new();
         detector
             .detect(&photos, |_, result| {
@@ -174,7 +174,7 @@ fn samples_of_the_embedded_model_are_judged_by_their_class() {
     page.eval("document.querySelectorAll('#samples button').forEach((button) => button.click())");
     let results = page.results(2 * Class::ALL.len());
     let model = model_dir::read(&model).unwrap();
-    let native = PhotoDetector::new(&model, Device::Cpu).unwrap();
+    let native = PhotoDetector::new(&model).unwrap();
     assert_eq!(results.len(), 2 * Class::ALL.len());
     for found in &results {
         let class = found.file.split(' ').next().unwrap();

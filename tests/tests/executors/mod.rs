@@ -69,9 +69,9 @@ pub fn others() -> Vec<Executor> {
     all
 }
 
-/// An operation on the GPU.
-pub fn run_on(gpu: &WebGpu, op: &Op) -> Vec<f32> {
-    pollster::block_on(gpu.read(&record(gpu, op))).unwrap()
+/// Runs an operation, and waits for its result.
+pub fn run_on<O: Read>(ops: &O, op: &Op) -> Vec<f32> {
+    pollster::block_on(ops.read_back(&[&record(ops, op)])).unwrap().remove(0)
 }
 
 /// The GPU, or `None` after saying why the test goes without.

@@ -52,7 +52,11 @@ impl Ops for Processor {
     type Tensor = Tensor;
 
     fn upload(&self, tensor: &HostTensor) -> Result<Tensor> {
-        Tensor::upload(tensor, self.precision)
+        Ok(Tensor::upload(tensor))
+    }
+
+    fn upload_weight(&self, weight: &HostTensor) -> Result<Tensor> {
+        Tensor::upload_weight(weight, self.precision)
     }
 
     fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
@@ -66,14 +70,14 @@ impl Ops for Processor {
             residual.expect("linear residual", &[batch, tokens, outputs])?;
         }
         let mut result = self.result(vec![batch, tokens, outputs]);
-        let weight = layer.weight.packed(self.precision)?;
+        let weight = layer.weight.packed()?;
         let bias = layer.bias.as_ref().map(Tensor::values).transpose()?;
         let then = match then {
             Then::Store => product::Then::Store,
             Then::Gelu => product::Then::Gelu,
             Then::Add(residual) => product::Then::Add(residual.values()?),
         };
-        product::multiply(x.values()?, &weight, bias, then, result.values_mut()?)?;
+        product::multiply(x.values()?, weight, bias, then, result.values_mut()?)?;
         Ok(result)
     }
 

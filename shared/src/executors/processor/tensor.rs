@@ -1,11 +1,11 @@
 //! What tensors are on the processor: values, or a weight that was packed for products.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::Precision;
 use super::pool::{Lease, Pool};
 use super::product::Packed;
-use crate::tensor::{Data, HostTensor};
+use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
 /// A tensor of [`super::Processor`]. Clones share the values.
@@ -19,8 +19,10 @@ pub struct Tensor {
 enum Storage {
     /// The result of an operation.
     Result(Arc<Lease>),
-    /// What was uploaded, and what became of it when a product first needed it.
-    Uploaded(Arc<HostTensor>, Arc<OnceLock<Arc<Packed>>>),
+    /// What was uploaded.
+    Values(Arc<Vec<f32>>),
+    /// The weight of a linear layer.
+    Weight(Arc<Packed>),
 }
 
 impl Tensor {
@@ -30,18 +32,16 @@ impl Tensor {
         Self { shape, storage: Storage::Result(Arc::new(pool.take(count))) }
     }
 
-    /// Copies a host tensor. Int8 matrices are packed at once, everything else becomes f32.
-    pub(super) fn upload(tensor: &HostTensor, precision: Precision) -> Result<Self> {
-        let shape = tensor.shape.clone();
-        let packed = OnceLock::new();
-        let matrix = matches!(&tensor.data, Data::Int8 { scales, .. } if shape.len() == 2 && scales.len() == shape[0]);
-        let kept = if matrix {
-            let _ = packed.set(Arc::new(Packed::new(tensor, precision)?));
-            HostTensor { shape: vec![0], data: Data::F32(Vec::new()) }
-        } else {
-            HostTensor { shape: shape.clone(), data: Data::F32(tensor.to_f32().into_owned()) }
-        };
-        Ok(Self { shape, storage: Storage::Uploaded(Arc::new(kept), Arc::new(packed)) })
+    /// Copies a host tensor.
+    pub(super) fn upload(tensor: &HostTensor) -> Self {
+        let storage = Storage::Values(Arc::new(tensor.to_f32().into_owned()));
+        Self { shape: tensor.shape.clone(), storage }
+    }
+
+    /// Packs the weight of a linear layer.
+    pub(super) fn upload_weight(weight: &HostTensor, precision: Precision) -> Result<Self> {
+        let storage = Storage::Weight(Arc::new(Packed::new(weight, precision)?));
+        Ok(Self { shape: weight.shape.clone(), storage })
     }
 
     /// Row-major shape.
@@ -53,13 +53,11 @@ impl Tensor {
     pub(super) fn values(&self) -> Result<&[f32]> {
         match &self.storage {
             Storage::Result(lease) => Ok(lease),
-            Storage::Uploaded(host, _) => match &host.data {
-                Data::F32(values) if host.shape == self.shape => Ok(values),
-                _ => Err(Error::Tensor {
-                    name: "(operand)".into(),
-                    reason: "expected values, found a weight that was packed for products".into(),
-                }),
-            },
+            Storage::Values(values) => Ok(values),
+            Storage::Weight(_) => Err(Error::Tensor {
+                name: "(operand)".into(),
+                reason: "expected values, found a weight that was packed for products".into(),
+            }),
         }
     }
 
@@ -67,21 +65,20 @@ impl Tensor {
     pub(super) fn values_mut(&mut self) -> Result<&mut [f32]> {
         match &mut self.storage {
             Storage::Result(lease) => Arc::get_mut(lease).map(|lease| &mut **lease),
-            Storage::Uploaded(..) => None,
+            Storage::Values(_) | Storage::Weight(_) => None,
         }
         .ok_or_else(|| Error::config("a tensor that others hold cannot be written"))
     }
 
     /// The weight as products take it.
-    pub(super) fn packed(&self, precision: Precision) -> Result<Arc<Packed>> {
-        let Storage::Uploaded(host, packed) = &self.storage else {
-            return Err(Error::config("a result of an operation cannot be a weight"));
-        };
-        if let Some(packed) = packed.get() {
-            return Ok(packed.clone());
+    pub(super) fn packed(&self) -> Result<&Packed> {
+        match &self.storage {
+            Storage::Weight(packed) => Ok(packed),
+            Storage::Result(_) | Storage::Values(_) => Err(Error::Tensor {
+                name: "linear weight".into(),
+                reason: "expected a weight, found values that were not uploaded as one".into(),
+            }),
         }
-        let made = Arc::new(Packed::new(host, precision)?);
-        Ok(packed.get_or_init(|| made).clone())
     }
 
     /// Checks the shape, naming the operand in the error.
