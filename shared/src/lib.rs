@@ -11,6 +11,7 @@ pub mod dinomaly;
 pub mod error;
 pub mod executors;
 pub mod heatmap;
+pub mod int4;
 pub mod metrics;
 pub mod ops;
 pub mod photo;

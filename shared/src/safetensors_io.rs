@@ -1,8 +1,13 @@
 //! safetensors bytes ↔ [`Weights`].
 //!
-//! F32 and F16 stay what they are, BF16 is widened to F32. An int8 tensor is an I8 tensor `name [out, …]` beside a
-//! F32 tensor `name.scale [out]`: ordinary safetensors that any other reader can open. The same weights always give
-//! the same bytes, whatever order they were put in.
+//! F32 and F16 stay what they are, BF16 is widened to F32. Quantized tensors are ordinary safetensors that any other
+//! reader can open:
+//!
+//! - int8: I8 `name [out, …]` beside F32 `name.scale [out]`;
+//! - int4: U8 `name [out, ceil(in / 2)]`, low nibble first, beside F16 `name.scale [out, ceil(in / group)]` and
+//!   I64 `name.layout` of `[group, out, in…]`, which says what the packed shape does not.
+//!
+//! The same weights always give the same bytes, whatever order they were put in.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -11,12 +16,16 @@ use half::{bf16, f16};
 use safetensors::tensor::{Metadata, TensorView, View};
 use safetensors::{Dtype, SafeTensors};
 
+use crate::int4::GROUPS;
 use crate::tensor::{Data, HostTensor};
 use crate::weights::{Shapes, Weights};
 use crate::{Error, Result};
 
-/// Ends the name of the tensor that holds an int8 tensor's scales.
+/// Ends the name of the tensor that holds a quantized tensor's scales.
 const SCALE: &str = ".scale";
+
+/// Ends the name of the tensor that holds group and shape of an int4 tensor.
+const LAYOUT: &str = ".layout";
 
 /// A parsed safetensors file, whose tensors are read when they are asked for.
 #[derive(Debug)]
@@ -41,10 +50,15 @@ impl<'a> Reader<'a> {
         Ok(Self { file, tensors, header })
     }
 
-    /// Names and shapes of the tensors; the scales of int8 tensors belong to them and are not listed.
+    /// Names and shapes of the tensors; what belongs to quantized ones is not listed.
     pub fn shapes(&self) -> Shapes {
-        let tensors = self.tensors.iter().filter(|(name, _)| !self.is_scale(name));
-        tensors.map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect()
+        let tensors = self.tensors.iter().filter(|(name, _)| !self.belongs_to_another(name));
+        // An int4 tensor without a layout is refused when it is read.
+        let shape = |name: &str, view: &TensorView<'_>| match view.dtype() {
+            Dtype::U8 => self.layout(name).map(|(_, shape)| shape).unwrap_or_else(|_| view.shape().to_vec()),
+            _ => view.shape().to_vec(),
+        };
+        tensors.map(|(name, view)| (name.to_owned(), shape(name, &view))).collect()
     }
 
     /// A value of the header's `__metadata__`.
@@ -56,13 +70,16 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Error::Model`] naming file and tensor: there is none of this name, it is of a type that is not understood,
-    /// or its scales are missing or misshapen.
+    /// or its scales or layout are missing or misshapen.
     pub fn tensor(&self, name: &str) -> Result<HostTensor> {
         self.decode(name).map_err(|e| e.in_file(self.file))
     }
 
-    fn is_scale(&self, name: &str) -> bool {
-        name.strip_suffix(SCALE).is_some_and(|base| self.header.info(base).is_some_and(|i| i.dtype == Dtype::I8))
+    fn belongs_to_another(&self, name: &str) -> bool {
+        let owned_by = |end: &str, types: &[Dtype]| {
+            name.strip_suffix(end).and_then(|base| self.header.info(base)).is_some_and(|i| types.contains(&i.dtype))
+        };
+        owned_by(SCALE, &[Dtype::I8, Dtype::U8]) || owned_by(LAYOUT, &[Dtype::U8])
     }
 
     fn view(&self, name: &str) -> Result<TensorView<'a>> {
@@ -74,13 +91,14 @@ impl<'a> Reader<'a> {
         let bytes = view.data();
         let data = match view.dtype() {
             Dtype::F32 => Data::F32(read_f32(bytes)),
-            Dtype::F16 => Data::F16(bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect()),
+            Dtype::F16 => Data::F16(read_f16(bytes)),
             Dtype::BF16 => {
                 Data::F32(bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect())
             }
             Dtype::I8 => self.decode_int8(name, view.shape(), bytes)?,
+            Dtype::U8 => return self.decode_int4(name, &view),
             other => {
-                let reason = format!("has type {other}, only F32, F16, BF16 and I8 are understood");
+                let reason = format!("has type {other}, only F32, F16, BF16, I8 and U8 are understood");
                 return Err(Error::Tensor { name: name.into(), reason });
             }
         };
@@ -88,22 +106,62 @@ impl<'a> Reader<'a> {
     }
 
     fn decode_int8(&self, name: &str, shape: &[usize], bytes: &[u8]) -> Result<Data> {
-        let scale_name = format!("{name}{SCALE}");
-        let scale = self.view(&scale_name)?;
-        let refuse = |name: &str, reason: String| Err(Error::Tensor { name: name.into(), reason });
-        if scale.dtype() != Dtype::F32 {
-            return refuse(&scale_name, format!("has type {}, scales are F32", scale.dtype()));
-        }
-        let rows = shape.first().copied().unwrap_or(0);
-        if scale.shape() != [rows] {
-            return Err(Error::Shape { name: scale_name, expected: vec![rows], found: scale.shape().to_vec() });
-        }
+        let scales = self.companion(name, SCALE, Dtype::F32, &[shape.first().copied().unwrap_or(0)])?;
         let values: Vec<i8> = bytes.iter().map(|&b| b.cast_signed()).collect();
         if let Some(i) = values.iter().position(|&v| v == i8::MIN) {
-            return refuse(name, format!("value {i} is -128, symmetric int8 goes from -127 to 127"));
+            let reason = format!("value {i} is -128, symmetric int8 goes from -127 to 127");
+            return Err(Error::Tensor { name: name.into(), reason });
         }
-        Ok(Data::Int8 { values, scales: read_f32(scale.data()) })
+        Ok(Data::Int8 { values, scales: read_f32(scales) })
     }
+
+    fn decode_int4(&self, name: &str, view: &TensorView<'_>) -> Result<HostTensor> {
+        let (group, shape) = self.layout(name)?;
+        let rows = shape.first().copied().unwrap_or(0);
+        let row: usize = shape.iter().skip(1).product();
+        if view.shape() != [rows, row.div_ceil(2)] {
+            let (expected, found) = (vec![rows, row.div_ceil(2)], view.shape().to_vec());
+            return Err(Error::Shape { name: name.into(), expected, found });
+        }
+        let scales = self.companion(name, SCALE, Dtype::F16, &[rows, row.div_ceil(group)])?;
+        HostTensor::int4(name, &shape, view.data().to_vec(), read_f16(scales), group)
+    }
+
+    /// Group and shape of an int4 tensor.
+    fn layout(&self, name: &str) -> Result<(usize, Vec<usize>)> {
+        let own = format!("{name}{LAYOUT}");
+        let dimensions = self.view(&own)?.shape().iter().product();
+        let bytes = self.companion(name, LAYOUT, Dtype::I64, &[dimensions])?;
+        let number = |b: &[u8]| {
+            let number = b.iter().rev().fold(0_u64, |number, &byte| number << 8 | u64::from(byte));
+            usize::try_from(number).ok()
+        };
+        let countable = |shape: &[usize]| shape.iter().try_fold(1_usize, |len, &n| len.checked_mul(n)).is_some();
+        match bytes.chunks_exact(8).map(number).collect::<Option<Vec<_>>>().as_deref() {
+            Some([group, shape @ ..]) if GROUPS.contains(group) && countable(shape) => Ok((*group, shape.to_vec())),
+            _ => {
+                let reason = "expected the group, 32 or 64, and the shape of an int4 tensor".into();
+                Err(Error::Tensor { name: own, reason })
+            }
+        }
+    }
+
+    /// The bytes of a tensor that belongs to a quantized one.
+    fn companion(&self, name: &str, end: &str, dtype: Dtype, shape: &[usize]) -> Result<&'a [u8]> {
+        let name = format!("{name}{end}");
+        let view = self.view(&name)?;
+        if view.dtype() != dtype {
+            return Err(Error::Tensor { name, reason: format!("has type {}, expected {dtype}", view.dtype()) });
+        }
+        if view.shape() != shape {
+            return Err(Error::Shape { name, expected: shape.to_vec(), found: view.shape().to_vec() });
+        }
+        Ok(view.data())
+    }
+}
+
+fn read_f16(bytes: &[u8]) -> Vec<f16> {
+    bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect()
 }
 
 fn read_f32(bytes: &[u8]) -> Vec<f32> {
@@ -130,29 +188,48 @@ pub fn write(weights: &Weights, metadata: Option<(&str, &str)>) -> Result<Vec<u8
     weights.check_finite()?;
     let mut encoded = BTreeMap::new();
     for (name, tensor) in &weights.0 {
-        let (dtype, bytes) = match &tensor.data {
-            Data::F32(values) => (Dtype::F32, f32_bytes(values)),
-            Data::F16(values) => (Dtype::F16, values.iter().flat_map(|v| v.to_le_bytes()).collect()),
-            Data::Int8 { values, scales } => {
-                let scale = Encoded { dtype: Dtype::F32, shape: vec![scales.len()], bytes: f32_bytes(scales) };
-                encoded.insert(format!("{name}{SCALE}"), scale);
-                (Dtype::I8, values.iter().map(|v| v.cast_unsigned()).collect())
+        for (end, tensor) in encode(tensor) {
+            let name = format!("{name}{end}");
+            if encoded.contains_key(&name) {
+                let reason = "a tensor of this name belongs to a quantized tensor, too".into();
+                return Err(Error::Tensor { name, reason });
             }
-        };
-        encoded.insert(name.clone(), Encoded { dtype, shape: tensor.shape.clone(), bytes });
-    }
-    let scales = weights.0.values().filter(|t| matches!(t.data, Data::Int8 { .. })).count();
-    if encoded.len() != weights.0.len() + scales {
-        let reason = "a tensor of this name is also an int8 tensor's scale".into();
-        let name = weights.0.keys().find(|name| name.ends_with(SCALE)).cloned().unwrap_or_default();
-        return Err(Error::Tensor { name, reason });
+            encoded.insert(name, tensor);
+        }
     }
     let metadata = metadata.map(|(key, value)| HashMap::from([(key.to_owned(), value.to_owned())]));
     safetensors::serialize(encoded, metadata)
         .map_err(|e| Error::Tensor { name: "(all)".into(), reason: format!("cannot be written as safetensors: {e}") })
 }
 
+/// A tensor and what belongs to it, each with the end of its name.
+fn encode(tensor: &HostTensor) -> Vec<(&'static str, Encoded)> {
+    let shape = tensor.shape.clone();
+    match &tensor.data {
+        Data::F32(values) => vec![("", Encoded { dtype: Dtype::F32, shape, bytes: f32_bytes(values) })],
+        Data::F16(values) => vec![("", Encoded { dtype: Dtype::F16, shape, bytes: f16_bytes(values) })],
+        Data::Int8 { values, scales } => {
+            let scale = Encoded { dtype: Dtype::F32, shape: vec![scales.len()], bytes: f32_bytes(scales) };
+            let bytes = values.iter().map(|v| v.cast_unsigned()).collect();
+            vec![(SCALE, scale), ("", Encoded { dtype: Dtype::I8, shape, bytes })]
+        }
+        Data::Int4 { values, scales, group } => {
+            let of_rows = |len: usize| vec![shape[0], len / shape[0]];
+            let scale = Encoded { dtype: Dtype::F16, shape: of_rows(scales.len()), bytes: f16_bytes(scales) };
+            let numbers = [*group].into_iter().chain(shape.iter().copied());
+            let bytes = numbers.flat_map(|number| (number as u64).to_le_bytes()).collect();
+            let layout = Encoded { dtype: Dtype::I64, shape: vec![1 + shape.len()], bytes };
+            let values = Encoded { dtype: Dtype::U8, shape: of_rows(values.len()), bytes: values.clone() };
+            vec![(SCALE, scale), (LAYOUT, layout), ("", values)]
+        }
+    }
+}
+
 fn f32_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+fn f16_bytes(values: &[f16]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
@@ -184,12 +261,21 @@ impl View for Encoded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::int4::pack;
+
+    /// Rows of an odd number of values, in two groups.
+    fn int4() -> HostTensor {
+        let values: Vec<i8> = (0..90).map(|i| i % 16 - 8).collect();
+        let scales = [0.5, 0.25, 2.0, 0.1].map(f16::from_f32).to_vec();
+        HostTensor::int4("b4.weight", &[2, 3, 15], values.chunks(45).flat_map(pack).collect(), scales, 32).unwrap()
+    }
 
     fn weights() -> Weights {
         let int8 = Data::Int8 { values: vec![-127, 0, 5, 127, 1, -1], scales: vec![0.5, 0.25] };
         Weights(BTreeMap::from([
             ("a".into(), HostTensor::f32([2, 2], vec![1.0, -0.0, f32::MIN_POSITIVE, f32::MAX]).unwrap()),
             ("b.weight".into(), HostTensor { shape: vec![2, 3], data: int8 }),
+            ("b4.weight".into(), int4()),
             ("c".into(), HostTensor { shape: vec![3], data: Data::F16([1.0, 0.1, -7.0].map(f16::from_f32).into()) }),
             ("scalar".into(), HostTensor::f32([], vec![4.0]).unwrap()),
         ]))
@@ -211,6 +297,8 @@ mod tests {
     fn what_was_written_is_read() {
         let bytes = write(&weights(), Some(("note", "words"))).unwrap();
         assert_eq!(read("x", &bytes).unwrap(), weights());
+        let shapes = weights().0.into_iter().map(|(name, tensor)| (name, tensor.shape)).collect();
+        assert_eq!(Reader::new("x", &bytes).unwrap().shapes(), shapes);
         assert_eq!(Reader::new("x", &bytes).unwrap().metadata("note"), Some("words"));
         assert_eq!(Reader::new("x", &bytes).unwrap().metadata("other"), None);
     }
@@ -258,6 +346,37 @@ mod tests {
     }
 
     #[test]
+    fn each_part_of_an_int4_tensor_that_does_not_fit_is_named() {
+        let layout = |numbers: &[i64]| numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
+        let [whole, group, sign, cut] =
+            [&[32, 2, 5][..], &[48, 2, 5], &[32, 2, -5], &[]].map(|numbers: &[i64]| layout(numbers));
+        let ones = f16::ONE.to_le_bytes().repeat(2);
+        let values = ("t", Dtype::U8, &[2, 3][..], &[0x0f; 6][..]);
+        let scales = ("t.scale", Dtype::F16, &[2, 1][..], &ones[..]);
+        let shape = ("t.layout", Dtype::I64, &[3][..], &whole[..]);
+        read("x", &file(&[values, scales, shape])).unwrap();
+        for (tensors, expected) in [
+            (vec![values, shape], "tensor t.scale is missing"),
+            (vec![values, scales], "tensor t.layout is missing"),
+            (vec![("t", Dtype::U8, &[3, 2], values.3), scales, shape], "tensor t: expected shape [2, 3], found [3, 2]"),
+            (vec![values, ("t.scale", Dtype::I16, &[2, 1], &ones), shape], "tensor t.scale: has type I16"),
+            (
+                vec![values, ("t.scale", Dtype::F16, &[2], &ones), shape],
+                "tensor t.scale: expected shape [2, 1], found [2]",
+            ),
+            (vec![values, ("t.scale", Dtype::F16, &[2, 1], &[0; 4]), shape], "tensor t: scale 0 is 0"),
+            (vec![values, scales, ("t.layout", Dtype::I64, &[3], &group)], "tensor t.layout: expected the group"),
+            (vec![values, scales, ("t.layout", Dtype::I64, &[3], &sign)], "tensor t.layout: expected the group"),
+            (vec![values, scales, ("t.layout", Dtype::I64, &[0], &cut)], "tensor t.layout: expected the group"),
+            (vec![values, scales, ("t.layout", Dtype::F64, &[3], &whole)], "tensor t.layout: has type F64"),
+            (vec![("t", Dtype::U8, &[2, 3], &[0x1f; 6]), scales, shape], "tensor t: row 0 ends with a nibble"),
+        ] {
+            let error = refusal(&file(&tensors));
+            assert!(error.starts_with("model file shard.safetensors: ") && error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
     fn damaged_files_are_refused() {
         let bytes = write(&weights(), None).unwrap();
         for damaged in [&bytes[..bytes.len() - 1], &bytes[..20], &bytes[..5], b"", b"<html>not found</html>"] {
@@ -270,9 +389,11 @@ mod tests {
 
     #[test]
     fn writing_refuses_what_could_not_be_read() {
-        let mut twice = weights();
-        twice.0.insert("b.weight.scale".into(), HostTensor::f32([1], vec![1.0]).unwrap());
-        assert!(write(&twice, None).unwrap_err().to_string().contains("tensor b.weight.scale"));
+        for name in ["b.weight.scale", "b4.weight.scale", "b4.weight.layout"] {
+            let mut twice = weights();
+            twice.0.insert(name.into(), HostTensor::f32([1], vec![1.0]).unwrap());
+            assert!(write(&twice, None).unwrap_err().to_string().contains(&format!("tensor {name}")));
+        }
         let mut nan = weights();
         nan.0.insert("n".into(), HostTensor::f32([1], vec![f32::NAN]).unwrap());
         assert!(write(&nan, None).unwrap_err().to_string().contains("tensor n"));

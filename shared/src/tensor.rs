@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use half::f16;
 
-use crate::{Error, Result};
+use crate::{Error, Result, int4};
 
 /// A row-major tensor in host memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,15 @@ pub enum Data {
         values: Vec<i8>,
         /// One positive scale for each row.
         scales: Vec<f32>,
+    },
+    /// `value[o, i] * scale[o, i / group]`, each row of `[out, in…]` flattened: [`HostTensor::int4`].
+    Int4 {
+        /// `ceil(in / 2)` bytes a row, low nibble first; a nibble is a two's complement number in -8..=7.
+        values: Vec<u8>,
+        /// `ceil(in / group)` positive scales a row.
+        scales: Vec<f16>,
+        /// How many values of a row share a scale, 32 or 64.
+        group: usize,
     },
 }
 
@@ -66,6 +75,9 @@ impl HostTensor {
             Data::Int8 { values, scales } => {
                 let row = values.len() / scales.len().max(1);
                 Cow::Owned(values.iter().enumerate().map(|(i, &v)| f32::from(v) * scales[i / row]).collect())
+            }
+            Data::Int4 { values, scales, group } => {
+                Cow::Owned(int4::widen(self.len() / self.shape[0], values, scales, *group))
             }
         }
     }

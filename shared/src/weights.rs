@@ -254,19 +254,24 @@ pub fn check_finite(name: &str, tensor: &HostTensor) -> Result<()> {
     let bad = match &tensor.data {
         Data::F32(values) => values.iter().position(|v| !v.is_finite()).map(|i| (i, values[i])),
         Data::F16(values) => values.iter().position(|v| !v.is_finite()).map(|i| (i, values[i].to_f32())),
-        Data::Int8 { scales, .. } => {
-            if let Some(row) = scales.iter().position(|s| !(s.is_finite() && *s > 0.0)) {
-                let reason = format!("scale {row} is {}, it must be positive and finite", scales[row]);
-                return Err(Error::Tensor { name: name.into(), reason });
-            }
-            None
-        }
+        Data::Int8 { scales, .. } => return check_scales(name, scales.iter().copied()),
+        Data::Int4 { scales, .. } => return check_scales(name, scales.iter().map(|s| s.to_f32())),
     };
     match bad {
         None => Ok(()),
         Some((flat, value)) => Err(Error::Tensor {
             name: name.into(),
             reason: format!("the value at {:?} is {value}, not a finite number", index(flat, &tensor.shape)),
+        }),
+    }
+}
+
+fn check_scales(name: &str, scales: impl Iterator<Item = f32>) -> Result<()> {
+    match scales.enumerate().find(|(_, scale)| !(scale.is_finite() && *scale > 0.0)) {
+        None => Ok(()),
+        Some((i, scale)) => Err(Error::Tensor {
+            name: name.into(),
+            reason: format!("scale {i} is {scale}, it must be positive and finite"),
         }),
     }
 }
@@ -385,6 +390,11 @@ mod tests {
         for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
             let data = Data::Int8 { values: vec![1; 4], scales: vec![1.0, scale] };
             let error = check_finite("q", &HostTensor { shape: vec![2, 2], data }).unwrap_err().to_string();
+            assert!(error.contains("tensor q: scale 1 is"), "{error}");
+
+            let scales = [1.0, scale].map(f16::from_f32).to_vec();
+            let error = check_finite("q", &HostTensor::int4("q", &[2, 2], vec![1; 2], scales, 32).unwrap());
+            let error = error.unwrap_err().to_string();
             assert!(error.contains("tensor q: scale 1 is"), "{error}");
         }
     }

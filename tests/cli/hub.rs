@@ -86,10 +86,7 @@ fn answer(
     let (first, last) = range.split_once('-').unwrap_or(("0", ""));
     let first: usize = first.parse().unwrap_or(0);
     if first >= content.len() {
-        return write!(
-            stream,
-            "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        );
+        return write!(stream, "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     }
     let end = last.parse::<usize>().map_or(content.len(), |last| last + 1);
     let mut body = content[first..end].to_vec();
@@ -192,9 +189,10 @@ fn a_download_that_was_killed_at_its_last_byte_is_finished() {
     let server = Server::new(Manner::Well, content.clone());
     shop.succeed(at(&shop, &server, "backbone fetch deit-tiny"));
     let repo = shop.path("home/hub/models--timm--deit_tiny_patch16_224.fb_in1k");
-    let blob = fs::read_dir(repo.join("blobs")).unwrap().map(|entry| entry.unwrap().path()).find(|path| {
-        path.extension().is_none()
-    });
+    let blob = fs::read_dir(repo.join("blobs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_none());
     let blob = blob.unwrap();
     for extra in [&b""[..], b"more than there is"] {
         fs::remove_dir_all(repo.join("snapshots")).unwrap();

@@ -160,7 +160,8 @@ mod tests {
                 if !cell.options.iter().any(|option| option.starts_with("--backbone=")) {
                     cell.options.push("--backbone=deit-tiny".into());
                 }
-                let training = training(&cell, Path::new("out")).unwrap_or_else(|e| panic!("{}: {e:#}", path.display()));
+                let training =
+                    training(&cell, Path::new("out")).unwrap_or_else(|e| panic!("{}: {e:#}", path.display()));
                 let foundation = foundations::find(training.backbone.to_str().unwrap()).unwrap();
                 let model = training.variant.model(foundation.shape());
                 model.unwrap_or_else(|e| panic!("{}: {}: {e:#}", path.display(), cell.variant));

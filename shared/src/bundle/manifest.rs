@@ -104,6 +104,8 @@ pub enum Storage {
     Float16,
     /// One byte and a scale for each output channel.
     Int8,
+    /// Half a byte, and a scale for each group of 32 or 64.
+    Int4,
 }
 
 impl Storage {
@@ -113,6 +115,7 @@ impl Storage {
             Data::F32(_) => Self::Float32,
             Data::F16(_) => Self::Float16,
             Data::Int8 { .. } => Self::Int8,
+            Data::Int4 { .. } => Self::Int4,
         };
         tensors.into_iter().map(storage).max().unwrap_or(Self::Float32)
     }

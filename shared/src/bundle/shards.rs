@@ -53,6 +53,7 @@ fn stored_size(name: &str, tensor: &HostTensor) -> usize {
         Data::F32(values) => 4 * values.len() + entry,
         Data::F16(values) => 2 * values.len() + entry,
         Data::Int8 { values, scales } => values.len() + 4 * scales.len() + 2 * entry,
+        Data::Int4 { values, scales, .. } => values.len() + 2 * scales.len() + 8 * (1 + tensor.shape.len()) + 3 * entry,
     }
 }
 
@@ -71,8 +72,8 @@ pub(super) fn read_into(weights: &mut Weights, entry: &FileEntry, bytes: &[u8], 
         if Kind::of_tensor(&name) != entry.kind {
             return Err(misplaced("is in a shard of the wrong kind"));
         }
-        if matches!(tensor.data, Data::Int8 { .. }) && !is_linear_weight(&name, shape) {
-            return Err(misplaced("is int8, which only weights of linear layers may be"));
+        if matches!(tensor.data, Data::Int8 { .. } | Data::Int4 { .. }) && !is_linear_weight(&name, shape) {
+            return Err(misplaced("is int8 or int4, which only weights of linear layers may be"));
         }
         if weights.0.contains_key(&name) {
             return Err(misplaced("is in an earlier shard too"));
