@@ -277,7 +277,7 @@ fn check_scales(name: &str, scales: impl Iterator<Item = f32>) -> Result<()> {
 }
 
 /// Row-major position → index along each dimension.
-fn index(mut flat: usize, shape: &[usize]) -> Vec<usize> {
+pub(crate) fn index(mut flat: usize, shape: &[usize]) -> Vec<usize> {
     let mut index: Vec<usize> = shape
         .iter()
         .rev()

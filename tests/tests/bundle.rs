@@ -12,7 +12,7 @@ use dinomaly_core::bundle::{
 };
 use dinomaly_core::config::{EncoderConfig, ModelConfig};
 use dinomaly_core::preprocess::{Geometry, Preprocessor};
-use dinomaly_core::quant::{dequantize, quantize};
+use dinomaly_core::quant::{Format, Moments, dequantize, quantize_to};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::weights::{Weights, encoder_shapes, head_shapes, model_shapes};
 
@@ -206,13 +206,16 @@ fn quantized_real_weights_lose_little_and_are_published_the_same_every_time() {
     let config = ModelConfig::published(encoder.config.clone()).unwrap();
     encoder.weights.prune(&config);
     encoder.weights.0.extend(arbitrary(head_shapes(&config).unwrap()).0);
-    let (quantized, report) = quantize(&encoder.weights).unwrap();
-    let linear = report.iter().filter(|rounding| rounding.name.starts_with("encoder.")).collect::<Vec<_>>();
-    assert_eq!(linear.len(), 1 + 4 * 10);
-    let worst = linear.iter().max_by(|a, b| a.relative.total_cmp(&b.relative)).unwrap();
-    println!("worst of {} tensors: {worst:?}", linear.len());
-    assert!(worst.relative < 0.02, "{worst:?}");
-    assert_eq!(dequantize(&quantized).parameters(), encoder.weights.parameters());
+    let [int8, int4] = [(Format::Int8, 0.02), (Format::Int4, 0.15)].map(|(format, most)| {
+        let (quantized, report) = quantize_to(&encoder.weights, format, &Moments::new()).unwrap();
+        let linear = report.iter().filter(|rounding| rounding.name.starts_with("encoder.")).collect::<Vec<_>>();
+        assert_eq!(linear.len(), 1 + 4 * 10);
+        let worst = linear.iter().max_by(|a, b| a.relative.total_cmp(&b.relative)).unwrap();
+        println!("{format:?}, worst of {} tensors: {worst:?}", linear.len());
+        assert!(worst.relative < most, "{worst:?}");
+        assert_eq!(dequantize(&quantized).parameters(), encoder.weights.parameters());
+        quantized
+    });
 
     let published = |weights: Weights| Model {
         config: config.clone(),
@@ -220,13 +223,15 @@ fn quantized_real_weights_lose_little_and_are_published_the_same_every_time() {
         weights,
         ..model(8, "real")
     };
-    let sizes = [encoder.weights, quantized].map(|weights| {
+    let sizes = [encoder.weights, int8, int4].map(|weights| {
         let model = published(weights);
         let files = model.to_files().unwrap();
         assert_eq!(files, model.to_files().unwrap());
+        let read = Model::parse(&mut |name| Ok(files.iter().find(|(n, _)| n == name).unwrap().1.clone())).unwrap();
+        assert_eq!(read, model);
         let begins = |kind: Kind| files.iter().filter(move |(name, _)| name.starts_with(kind.file_name()));
         begins(Kind::Encoder).map(|(_, bytes)| bytes.len()).sum::<usize>()
     });
-    println!("encoder of {} bytes in f16, {} in int8", sizes[0], sizes[1]);
-    assert!(sizes[1] * 10 < sizes[0] * 6, "{sizes:?}");
+    println!("encoder of {} bytes in f16, {} in int8, {} in int4", sizes[0], sizes[1], sizes[2]);
+    assert!(sizes[1] * 10 < sizes[0] * 6 && sizes[2] * 10 < sizes[0] * 4, "{sizes:?}");
 }
