@@ -7,5 +7,6 @@ mod data;
 mod events;
 mod hub;
 mod path;
+mod quantize;
 mod resume;
 mod workshop;

@@ -99,6 +99,33 @@ fn shards_of_a_full_size_model_stay_below_their_limit() {
     println!("{} shards, {total} bytes, {} tensors compared", shards.len(), read.weights.0.len());
 }
 
+/// DINOv2-small with registers, with arbitrary weights: they are as large as any.
+#[test]
+fn every_format_is_written_and_read_and_as_small_as_it_should_be() {
+    let mut whole = model(384, "small");
+    whole.config.encoder.position_grid = 37;
+    whole.weights = arbitrary(model_shapes(&whole.config).unwrap());
+    let parameters = whole.weights.parameters();
+    let folder = tempfile::tempdir().unwrap();
+    // Bits for each parameter: those of the values, then scales, the patch projection at int8, vectors in single precision.
+    for (format, most) in
+        [(None, 32.1), (Some(Format::F16), 16.2), (Some(Format::Int8), 8.7), (Some(Format::Int4), 4.8)]
+    {
+        let weights = match format {
+            Some(format) => quantize_to(&whole.weights, format, &Moments::new()).unwrap().0,
+            None => whole.weights.clone(),
+        };
+        let model = Model { weights, ..whole.clone() };
+        let path = folder.path().join("model");
+        model_dir::write(&path, &model).unwrap();
+        assert_eq!(model_dir::read(&path).unwrap(), model);
+        let bytes = model_dir::read_manifest(&path).unwrap().total_bytes();
+        let bits = 8.0 * bytes as f64 / parameters as f64;
+        println!("{format:?}: {bytes} bytes, {bits:.2} bits for each of {parameters} parameters");
+        assert!(bits < most, "{format:?}: {bits} bits");
+    }
+}
+
 #[test]
 fn every_damaged_file_is_named_with_its_folder() {
     let folder = tempfile::tempdir().unwrap();

@@ -34,7 +34,7 @@ const PATCH_PROJECTION: &str = "encoder.patch_embed.proj.weight";
 /// Values that share a scale in int4 weights.
 pub const INT4_GROUP: usize = 32;
 
-/// Second moments of layers' inputs on good photos, `[in, in]`, by the name of the weight: the mean of `xᵀx` over inputs `x`.
+/// Second moments of layers' inputs on pictures, `[in, in]`, by the name of the weight: the mean of `xᵀx` over inputs `x`.
 pub type Moments = BTreeMap<String, HostTensor>;
 
 /// Whether a tensor is the weight of a linear layer, `[out, in]`, or the patch projection, `[out, 3, patch, patch]`:
@@ -85,7 +85,7 @@ pub fn round_tensor(
     check_finite(name, tensor)?;
     let source = tensor.to_f32();
     if format == Format::F16 {
-        return half(name, tensor, &source);
+        return to_half(name, tensor, &source);
     }
     if tensor.shape.len() < 2 || tensor.is_empty() {
         let reason = format!("shape {:?} has no output channels to quantize by", tensor.shape);
@@ -111,7 +111,7 @@ pub fn round_tensor(
 }
 
 /// Each value rounded to half precision, halves to even.
-fn half(name: &str, tensor: &HostTensor, source: &[f32]) -> Result<HostTensor> {
+fn to_half(name: &str, tensor: &HostTensor, source: &[f32]) -> Result<HostTensor> {
     let values: Vec<f16> = source.iter().copied().map(f16::from_f32).collect();
     match values.iter().position(|value| !value.is_finite()) {
         None => Ok(HostTensor { shape: tensor.shape.clone(), data: Data::F16(values) }),
@@ -127,7 +127,7 @@ fn half(name: &str, tensor: &HostTensor, source: &[f32]) -> Result<HostTensor> {
     }
 }
 
-/// [`quantize_to`] int8, without photos.
+/// [`quantize_to`] int8, without moments.
 ///
 /// # Errors
 /// As [`quantize_to`].
