@@ -31,7 +31,7 @@ enum Command {
     Import(commands::import::Args),
     /// Draw where a decoder's patches look on a photo
     Attention(commands::attention::Args),
-    /// Make a model smaller: int8 weights
+    /// Make a model smaller: int8, int4 or f16 weights
     Quantize(commands::quantize::Args),
     /// Show the encoders that are known by name, and download one
     Backbone(commands::backbone::Args),

@@ -269,17 +269,14 @@ pub fn check_finite(name: &str, tensor: &HostTensor) -> Result<()> {
 }
 
 fn check_scales(name: &str, scales: impl Iterator<Item = f32>) -> Result<()> {
-    match scales.enumerate().find(|(_, scale)| !(scale.is_finite() && *scale > 0.0)) {
-        None => Ok(()),
-        Some((i, scale)) => Err(Error::Tensor {
-            name: name.into(),
-            reason: format!("scale {i} is {scale}, it must be positive and finite"),
-        }),
-    }
+    let Some((i, scale)) = scales.enumerate().find(|(_, scale)| !(scale.is_finite() && *scale > 0.0)) else {
+        return Ok(());
+    };
+    Err(Error::Tensor { name: name.into(), reason: format!("scale {i} is {scale}, it must be positive and finite") })
 }
 
 /// Row-major position → index along each dimension.
-fn index(mut flat: usize, shape: &[usize]) -> Vec<usize> {
+pub(crate) fn index(mut flat: usize, shape: &[usize]) -> Vec<usize> {
     let mut index: Vec<usize> = shape
         .iter()
         .rev()
@@ -395,9 +392,8 @@ mod tests {
             assert!(error.contains("tensor q: scale 1 is"), "{error}");
 
             let scales = [1.0, scale].map(f16::from_f32).to_vec();
-            let error = check_finite("q", &HostTensor::int4("q", &[2, 2], vec![1; 2], scales, 32).unwrap());
-            let error = error.unwrap_err().to_string();
-            assert!(error.contains("tensor q: scale 1 is"), "{error}");
+            let int4 = HostTensor::int4("q", &[2, 2], vec![1; 2], scales, 32).unwrap();
+            assert!(check_finite("q", &int4).unwrap_err().to_string().contains("tensor q: scale 1 is"));
         }
     }
 }

@@ -13,7 +13,7 @@ use dinomaly_core::executors::processor::{Precision, Processor};
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::executors::webgpu::WebGpu;
 use dinomaly_core::ops::{Linear, Norm, Read, Then};
-use dinomaly_core::quant::quantize_tensor;
+use dinomaly_core::quant::{Format, round_tensor};
 use dinomaly_core::tensor::HostTensor;
 use measure::Flops;
 use pollster::block_on;
@@ -51,7 +51,7 @@ fn bench<O: Read>(criterion: &mut Criterion<Flops>, executor: &str, ops: &O, siz
             bias: Some(up(&weight.shape[..1])),
             weight: ops.upload_weight(&weight).unwrap(),
         };
-        let int8 = |weight: HostTensor| quantize_tensor("weight", &weight).unwrap();
+        let int8 = |weight: HostTensor| round_tensor("weight", &weight, Format::Int8, None).unwrap();
         let (fc1, fc2) = (layer(waves(&[hidden, width])), layer(waves(&[width, hidden])));
         let fc1_int8 = layer(int8(waves(&[hidden, width])));
         let product = 2 * values * hidden;

@@ -8,5 +8,6 @@ mod events;
 mod gpu;
 mod hub;
 mod path;
+mod quantize;
 mod resume;
 mod workshop;

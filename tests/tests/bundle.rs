@@ -12,7 +12,7 @@ use dinomaly_core::bundle::{
 };
 use dinomaly_core::config::{EncoderConfig, ModelConfig};
 use dinomaly_core::preprocess::{Geometry, Preprocessor};
-use dinomaly_core::quant::{dequantize, quantize};
+use dinomaly_core::quant::{Format, Moments, dequantize, quantize_to};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::weights::{Weights, encoder_shapes, head_shapes, model_shapes};
 
@@ -97,6 +97,33 @@ fn shards_of_a_full_size_model_stay_below_their_limit() {
     let read = Model::parse(&mut |name| Ok(files.iter().find(|(n, _)| n == name).unwrap().1.clone())).unwrap();
     assert_eq!(read, model);
     println!("{} shards, {total} bytes, {} tensors compared", shards.len(), read.weights.0.len());
+}
+
+/// DINOv2-small with registers, with arbitrary weights: they are as large as any.
+#[test]
+fn every_format_is_written_and_read_and_as_small_as_it_should_be() {
+    let mut whole = model(384, "small");
+    whole.config.encoder.position_grid = 37;
+    whole.weights = arbitrary(model_shapes(&whole.config).unwrap());
+    let parameters = whole.weights.parameters();
+    let folder = tempfile::tempdir().unwrap();
+    // Bits for each parameter: those of the values, then scales, the patch projection at int8, vectors in single precision.
+    for (format, most) in
+        [(None, 32.1), (Some(Format::F16), 16.2), (Some(Format::Int8), 8.7), (Some(Format::Int4), 4.8)]
+    {
+        let weights = match format {
+            Some(format) => quantize_to(&whole.weights, format, &Moments::new()).unwrap().0,
+            None => whole.weights.clone(),
+        };
+        let model = Model { weights, ..whole.clone() };
+        let path = folder.path().join("model");
+        model_dir::write(&path, &model).unwrap();
+        assert_eq!(model_dir::read(&path).unwrap(), model);
+        let bytes = model_dir::read_manifest(&path).unwrap().total_bytes();
+        let bits = 8.0 * bytes as f64 / parameters as f64;
+        println!("{format:?}: {bytes} bytes, {bits:.2} bits for each of {parameters} parameters");
+        assert!(bits < most, "{format:?}: {bits} bits");
+    }
 }
 
 #[test]
@@ -206,13 +233,16 @@ fn quantized_real_weights_lose_little_and_are_published_the_same_every_time() {
     let config = ModelConfig::published(encoder.config.clone()).unwrap();
     encoder.weights.prune(&config);
     encoder.weights.0.extend(arbitrary(head_shapes(&config).unwrap()).0);
-    let (quantized, report) = quantize(&encoder.weights).unwrap();
-    let linear = report.iter().filter(|rounding| rounding.name.starts_with("encoder.")).collect::<Vec<_>>();
-    assert_eq!(linear.len(), 1 + 4 * 10);
-    let worst = linear.iter().max_by(|a, b| a.relative.total_cmp(&b.relative)).unwrap();
-    println!("worst of {} tensors: {worst:?}", linear.len());
-    assert!(worst.relative < 0.02, "{worst:?}");
-    assert_eq!(dequantize(&quantized).parameters(), encoder.weights.parameters());
+    let [int8, int4] = [(Format::Int8, 0.02), (Format::Int4, 0.15)].map(|(format, most)| {
+        let (quantized, report) = quantize_to(&encoder.weights, format, &Moments::new()).unwrap();
+        let linear = report.iter().filter(|rounding| rounding.name.starts_with("encoder.")).collect::<Vec<_>>();
+        assert_eq!(linear.len(), 1 + 4 * 10);
+        let worst = linear.iter().max_by(|a, b| a.relative.total_cmp(&b.relative)).unwrap();
+        println!("{format:?}, worst of {} tensors: {worst:?}", linear.len());
+        assert!(worst.relative < most, "{worst:?}");
+        assert_eq!(dequantize(&quantized).parameters(), encoder.weights.parameters());
+        quantized
+    });
 
     let published = |weights: Weights| Model {
         config: config.clone(),
@@ -220,13 +250,15 @@ fn quantized_real_weights_lose_little_and_are_published_the_same_every_time() {
         weights,
         ..model(8, "real")
     };
-    let sizes = [encoder.weights, quantized].map(|weights| {
+    let sizes = [encoder.weights, int8, int4].map(|weights| {
         let model = published(weights);
         let files = model.to_files().unwrap();
         assert_eq!(files, model.to_files().unwrap());
+        let read = Model::parse(&mut |name| Ok(files.iter().find(|(n, _)| n == name).unwrap().1.clone())).unwrap();
+        assert_eq!(read, model);
         let begins = |kind: Kind| files.iter().filter(move |(name, _)| name.starts_with(kind.file_name()));
         begins(Kind::Encoder).map(|(_, bytes)| bytes.len()).sum::<usize>()
     });
-    println!("encoder of {} bytes in f16, {} in int8", sizes[0], sizes[1]);
-    assert!(sizes[1] * 10 < sizes[0] * 6, "{sizes:?}");
+    println!("encoder of {} bytes in f16, {} in int8, {} in int4", sizes[0], sizes[1], sizes[2]);
+    assert!(sizes[1] * 10 < sizes[0] * 6 && sizes[2] * 10 < sizes[0] * 4, "{sizes:?}");
 }

@@ -6,7 +6,6 @@ mod executors;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
 use dinomaly::detect::PhotoDetector;
 use dinomaly::model_dir;
 use dinomaly_core::bundle::Model;

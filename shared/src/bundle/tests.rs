@@ -6,7 +6,7 @@ use super::shards::write_below;
 use super::*;
 use crate::config::EncoderConfig;
 use crate::preprocess::Geometry;
-use crate::quant::quantize;
+use crate::quant::{Format, Moments, quantize, quantize_to, round_tensor};
 use crate::tensor::{Data, HostTensor};
 
 type Files = HashMap<String, Vec<u8>>;
@@ -314,15 +314,17 @@ fn one_of(weights: &Weights) -> (String, HostTensor) {
 }
 
 #[test]
-fn int8_is_for_linear_weights_only() {
-    let mut quantized = model();
-    quantized.weights = quantize(&quantized.weights).unwrap().0;
-    let mut files = files(&quantized);
-    change_tensors(&mut files, "encoder", |t| {
-        let table = t.get_mut("encoder.pos_embed").unwrap();
-        table.data = Data::Int8 { values: vec![0; table.len()], scales: vec![1.0] };
-    });
-    assert!(refusal(&files).contains("tensor encoder.pos_embed: is int8"), "{}", refusal(&files));
+fn int8_and_int4_are_for_linear_weights_only() {
+    for format in [Format::Int8, Format::Int4] {
+        let mut quantized = model();
+        quantized.weights = quantize_to(&quantized.weights, format, &Moments::new()).unwrap().0;
+        let mut files = files(&quantized);
+        change_tensors(&mut files, "encoder", |t| {
+            let table = t.get_mut("encoder.pos_embed").unwrap();
+            *table = round_tensor("table", table, format, None).unwrap();
+        });
+        assert!(refusal(&files).contains("tensor encoder.pos_embed: is int8 or int4"), "{}", refusal(&files));
+    }
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
 use clap::Parser;
 use dinomaly::cli::Cli;
 use dinomaly::dataset::photos as photos_in;

@@ -12,6 +12,7 @@ use dinomaly_core::bundle::Model;
 use dinomaly_core::config::ModelConfig;
 use dinomaly_core::detector::{Detection, Detector};
 use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::ops::Read;
 use dinomaly_core::photo::Photo;
 use dinomaly_core::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::quant::quantize;
@@ -91,7 +92,7 @@ pub fn detector(name: &str) -> Detector<Candle<'static>> {
 }
 
 /// What the native detector says about a photo.
-pub fn detect(detector: &Detector<Candle<'static>>, photo: &Photo) -> Detection {
+pub fn detect<O: Read>(detector: &Detector<O>, photo: &Photo) -> Detection {
     block_on(detector.detect(std::slice::from_ref(photo))).unwrap().remove(0)
 }
 

@@ -11,7 +11,7 @@ mod product;
 mod rows;
 mod tensor;
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use crate::ops::{Linear, Neighbours, Norm, Ops, Read, RelativeBias, Then, conv_extents, rotation_prefix};
 use crate::tensor::HostTensor;
@@ -33,13 +33,13 @@ pub enum Precision {
 /// The executor on the processor.
 pub struct Processor {
     precision: Precision,
-    pool: Arc<Pool>,
+    pool: Rc<Pool>,
 }
 
 impl Processor {
     /// An executor that multiplies in this precision.
     pub fn new(precision: Precision) -> Self {
-        Self { precision, pool: Arc::default() }
+        Self { precision, pool: Rc::default() }
     }
 
     /// A tensor to be written.

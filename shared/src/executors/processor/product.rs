@@ -7,7 +7,7 @@ use rten_tensor::NdTensorView;
 use rten_vecmath::{Gelu, MinMax};
 
 use super::Precision;
-use crate::quant::quantize_tensor;
+use crate::quant::{Format, round_tensor};
 use crate::tensor::{Data, HostTensor};
 use crate::{Error, Result};
 
@@ -63,7 +63,7 @@ impl Packed {
         }
         let quantized = match &tensor.data {
             Data::Int8 { .. } => tensor,
-            _ => &quantize_tensor("linear weight", tensor)?,
+            _ => &round_tensor("linear weight", tensor, Format::Int8, None)?,
         };
         let Data::Int8 { values, scales } = &quantized.data else {
             return Err(Error::config("a quantized weight is not int8"));

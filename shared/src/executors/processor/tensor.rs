@@ -1,6 +1,6 @@
 //! What tensors are on the processor: values, or a weight that was packed for products.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use super::Precision;
 use super::pool::{Lease, Pool};
@@ -18,29 +18,29 @@ pub struct Tensor {
 #[derive(Clone, Debug)]
 enum Storage {
     /// The result of an operation.
-    Result(Arc<Lease>),
+    Result(Rc<Lease>),
     /// What was uploaded.
-    Values(Arc<Vec<f32>>),
+    Values(Rc<Vec<f32>>),
     /// The weight of a linear layer.
-    Weight(Arc<Packed>),
+    Weight(Rc<Packed>),
 }
 
 impl Tensor {
     /// A result to be written.
-    pub(super) fn of_pool(pool: &Arc<Pool>, shape: Vec<usize>) -> Self {
+    pub(super) fn of_pool(pool: &Rc<Pool>, shape: Vec<usize>) -> Self {
         let count = shape.iter().product();
-        Self { shape, storage: Storage::Result(Arc::new(pool.take(count))) }
+        Self { shape, storage: Storage::Result(Rc::new(pool.take(count))) }
     }
 
     /// Copies a host tensor.
     pub(super) fn upload(tensor: &HostTensor) -> Self {
-        let storage = Storage::Values(Arc::new(tensor.to_f32().into_owned()));
+        let storage = Storage::Values(Rc::new(tensor.to_f32().into_owned()));
         Self { shape: tensor.shape.clone(), storage }
     }
 
     /// Packs the weight of a linear layer.
     pub(super) fn upload_weight(weight: &HostTensor, precision: Precision) -> Result<Self> {
-        let storage = Storage::Weight(Arc::new(Packed::new(weight, precision)?));
+        let storage = Storage::Weight(Rc::new(Packed::new(weight, precision)?));
         Ok(Self { shape: weight.shape.clone(), storage })
     }
 
@@ -64,7 +64,7 @@ impl Tensor {
     /// The values of a result that nobody else holds yet.
     pub(super) fn values_mut(&mut self) -> Result<&mut [f32]> {
         match &mut self.storage {
-            Storage::Result(lease) => Arc::get_mut(lease).map(|lease| &mut **lease),
+            Storage::Result(lease) => Rc::get_mut(lease).map(|lease| &mut **lease),
             Storage::Values(_) | Storage::Weight(_) => None,
         }
         .ok_or_else(|| Error::config("a tensor that others hold cannot be written"))

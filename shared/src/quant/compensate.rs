@@ -1,0 +1,106 @@
+//! Rounding errors that the values after them make up for: GPTQ (Frantar et al. 2022), with the second moments of a layer's
+//! inputs on good photos.
+//!
+//! A row `w` of a weight contributes `(w - ŵ) H (w - ŵ)ᵀ` to the squared error of the layer's output, `H` the mean of `xᵀx` over
+//! inputs `x`. Once a value is rounded, those that are not yet can be moved to where this is least.
+
+use crate::tensor::HostTensor;
+use crate::{Error, Result};
+
+/// What is added to the diagonal of `H`, as a share of its mean: keeps directions that no input takes from being free.
+const DAMPING: f64 = 0.01;
+
+/// The upper triangular `U` of `H⁻¹ = UᵀU`.
+pub(super) struct Compensation {
+    size: usize,
+    factor: Vec<f32>,
+}
+
+impl Compensation {
+    /// Of second moments `[in, in]`; `name` is for messages only.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they are not those of `inputs` channels, [`Error::Tensor`] if they are no second moments.
+    pub fn new(name: &str, moments: &HostTensor, inputs: usize) -> Result<Self> {
+        moments.expect_shape(&format!("second moments of the inputs of {name}"), &[inputs, inputs])?;
+        let mut h: Vec<f64> = moments.to_f32().iter().map(|&v| f64::from(v)).collect();
+        let mean = (0..inputs).map(|i| h[i * inputs + i]).sum::<f64>() / inputs as f64;
+        // Inputs that are all zero leave nothing to make up for.
+        let damping = if mean > 0.0 { DAMPING * mean } else { 1.0 };
+        (0..inputs).for_each(|i| h[i * inputs + i] += damping);
+        let factor = triangle(&mut h, inputs).ok_or_else(|| Error::Tensor {
+            name: name.into(),
+            reason: "the second moments of its inputs are not positive: photos or weights are not what they should be"
+                .into(),
+        })?;
+        Ok(Self { size: inputs, factor })
+    }
+
+    /// Lets the values after number `i` make up for its becoming `rounded`.
+    pub fn spread(&self, row: &mut [f32], i: usize, rounded: f32) {
+        let factor = &self.factor[i * self.size..][..self.size];
+        let error = (row[i] - rounded) / factor[i];
+        row[i + 1..].iter_mut().zip(&factor[i + 1..]).for_each(|(value, f)| *value -= error * f);
+    }
+}
+
+/// `U` of `H⁻¹ = UᵀU`: the inverse of the upper `R` of `H = RRᵀ`. `None` if `H` is not positive definite.
+fn triangle(h: &mut [f64], n: usize) -> Option<Vec<f32>> {
+    // R in place of H's upper half, from the last column on.
+    for j in (0..n).rev() {
+        let (above, from_j) = h.split_at_mut(j * n);
+        let row_j = &mut from_j[..n];
+        let square = row_j[j] - row_j[j + 1..].iter().map(|v| v * v).sum::<f64>();
+        if !(square > 0.0 && square.is_finite()) {
+            return None;
+        }
+        row_j[j] = square.sqrt();
+        for row_i in above.chunks_exact_mut(n) {
+            let dot: f64 = row_i[j + 1..].iter().zip(&row_j[j + 1..]).map(|(a, b)| a * b).sum();
+            row_i[j] = (row_i[j] - dot) / row_j[j];
+        }
+    }
+    // Row i of the inverse is -1 / R_ii · Σ R_ik U_k over the rows below.
+    let mut inverse = vec![0.0_f64; n * n];
+    for i in (0..n).rev() {
+        let (upper, below) = inverse.split_at_mut((i + 1) * n);
+        let row = &mut upper[i * n..];
+        for (k, row_k) in (i + 1..n).zip(below.chunks_exact(n)) {
+            let share = h[i * n + k];
+            row[k..].iter_mut().zip(&row_k[k..]).for_each(|(sum, u)| *sum -= share * u);
+        }
+        row[i + 1..].iter_mut().for_each(|v| *v /= h[i * n + i]);
+        row[i] = 1.0 / h[i * n + i];
+    }
+    Some(inverse.into_iter().map(|v| v as f32).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_factor_is_the_inverse_of_the_moments() {
+        let n = 7;
+        // A sum of squares: positive definite.
+        let wave = |i: usize, j: usize| ((3 * i + 5 * j + 1) as f64).sin() + if i == j { 2.0 } else { 0.0 };
+        let h: Vec<f64> = (0..n * n).map(|at| (0..n).map(|k| wave(at / n, k) * wave(at % n, k)).sum::<f64>()).collect();
+        let u = triangle(&mut h.clone(), n).unwrap();
+        let u = |i: usize, j: usize| f64::from(u[i * n + j]);
+        for (i, j) in (0..n).flat_map(|i| (0..n).map(move |j| (i, j))) {
+            assert!(j >= i || u(i, j) == 0.0, "below the diagonal");
+            let inverse = |i: usize, j: usize| (0..n).map(|k| u(k, i) * u(k, j)).sum::<f64>();
+            let product: f64 = (0..n).map(|k| inverse(i, k) * h[k * n + j]).sum();
+            assert!((product - f64::from(u8::from(i == j))).abs() < 1e-4, "{product} at {i}, {j}");
+        }
+        assert!(triangle(&mut [1.0, 2.0, 2.0, 1.0], 2).is_none(), "not positive definite");
+    }
+
+    #[test]
+    fn inputs_that_are_never_seen_leave_a_row_alone() {
+        let compensation = Compensation::new("w", &HostTensor::f32([2, 2], vec![0.0; 4]).unwrap(), 2).unwrap();
+        let mut row = [0.4, 0.7];
+        compensation.spread(&mut row, 0, 0.0);
+        assert_eq!(row, [0.4, 0.7]);
+    }
+}
