@@ -48,11 +48,12 @@ pub fn build() -> Result<PathBuf> {
         add_target("rustup", &checkout)?;
     }
     // Not the folder that this program was built into: whoever holds its lock would have to be waited for.
-    let target_dir = checkout.join("target/wasm-build");
-    let out = target_dir.join("page");
+    let folder = checkout.join("target/wasm-build");
+    let out = folder.join("page");
     for module in MODULES {
+        // One each: both builds would write the same file, and each time it would be made again.
+        let target_dir = folder.join(module.name);
         compile(module, &checkout, &target_dir)?;
-        // Before the next one takes its place.
         bind(&target_dir.join(TARGET).join(PROFILE).join("dinomaly_wasm.wasm"), &out, module)?;
     }
     Ok(out)

@@ -117,7 +117,8 @@ fn install_peer(to: &Path) -> Result<()> {
     for entry in fs::read_dir(dist())? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default();
-        if path.extension().is_some_and(|e| e == "wasm") || name.to_string_lossy().ends_with(".bundle.min.mjs") {
+        let known = name.to_string_lossy();
+        if known.starts_with("ort-wasm") || known.ends_with(".bundle.min.mjs") {
             fs::copy(&path, to.join(name))?;
         }
     }
