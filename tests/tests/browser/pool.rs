@@ -41,26 +41,34 @@ fn many_photos_at_once_get_the_scores_of_one_by_one_and_in_their_order() {
 
     let cores = page.eval("navigator.hardwareConcurrency").as_u64().unwrap();
     let mut runs = Vec::new();
-    // The second time a core each is one.
-    for workers in [cores, 1] {
+    // The second time on one core, as far as the page knows; then again, because a browser first optimises the module.
+    for workers in [cores, 1, cores, 1] {
         page.eval(&format!(
             "(() => {{
                 Object.defineProperty(navigator, 'hardwareConcurrency', {{ get: () => {workers}, configurable: true }});
                 window.workers = 0;
-                new BroadcastChannel('workers').onmessage = () => {{ window.workers += 1; }};
+                window.channel ??= new BroadcastChannel('workers');
+                channel.onmessage = () => {{ window.workers += 1; }};
             }})()"
         ));
         page.choose("device", "Processor");
         page.wait_for_model();
+        // Workers are opened when there is work for them.
+        page.drop_files(&photos);
+        page.results(PHOTOS);
+        let opened = page.eval("workers").as_u64().unwrap();
+        assert!(
+            if workers == 1 { opened == 1 } else { (2..=workers).contains(&opened) },
+            "{opened} workers, {workers} cores"
+        );
+        page.eval("document.getElementById('clear').click()");
         let begun = Instant::now();
         page.drop_files(&photos);
         let found = page.results(PHOTOS);
         runs.push((begun.elapsed(), found));
-        assert!(page.eval("workers").as_u64().unwrap() <= workers, "more workers than cores");
-        assert_eq!(page.eval("workers") == 1, workers == 1, "{cores} cores");
         page.eval("document.getElementById('clear').click()");
     }
-    let (many, one) = (&runs[0], &runs[1]);
+    let (many, one) = (&runs[2], &runs[3]);
     assert_eq!(many.1.len(), PHOTOS);
     let names = |found: &[Found]| found.iter().map(|found| found.file.clone()).collect::<Vec<_>>();
     let given: Vec<_> = photos.iter().map(|path| path.file_name().unwrap().to_string_lossy()).collect();
@@ -70,7 +78,7 @@ fn many_photos_at_once_get_the_scores_of_one_by_one_and_in_their_order() {
         assert_eq!((a.score, a.map()), (b.score, b.map()), "{}", a.file);
     }
     println!(
-        "{PHOTOS} photos in up to {cores} workers: {:.2} of the time of one worker",
+        "{PHOTOS} photos in up to {cores} workers: {:.2} of the time in one",
         many.0.as_secs_f64() / one.0.as_secs_f64()
     );
     assert_silent(&page);
