@@ -1,14 +1,15 @@
 // @ts-check
 // The page: which model on which device, and what goes on with it.
 
-import { Detector } from './detector.js';
 import { byId, make, sentence } from './dom.js';
 import { Gallery } from './gallery.js';
 import { listen } from './intake.js';
+import { Pool } from './pool.js';
+import { profile } from './profile.js';
 
 /** @import {Description, DeviceChoice, Index, ModelEntry, Progress, Sample} from './types.js' */
 
-const INDEX_VERSION = 1;
+const INDEX_VERSION = 2;
 
 const page = document.documentElement;
 const models = byId('model', HTMLSelectElement);
@@ -18,11 +19,12 @@ const bar = byId('progress', HTMLProgressElement);
 const more = byId('status-more', HTMLParagraphElement);
 
 const gallery = new Gallery(ready);
-/** @type {Detector | undefined} */
+/** @type {Pool | undefined} */
 let detector;
 
 listen((files) => gallery.add(files));
-const asked = new URLSearchParams(location.search).get('device');
+const query = new URLSearchParams(location.search);
+const asked = query.get('device');
 if (asked && [...devices.options].some(({ value }) => value === asked)) devices.value = asked;
 
 try {
@@ -66,11 +68,12 @@ async function run(index, model) {
   status('Loading…');
   offerProducts(model.classes);
   const choice = /** @type {DeviceChoice} */ (devices.value);
-  const opened = new Detector(index, model, choice, (progress) => opened === detector && advance(progress));
+  const opened = new Pool(index, model, choice, (progress) => opened === detector && advance(progress));
   detector = opened;
   try {
     const description = await opened.open();
     ready(description);
+    if (query.has('profile')) profile(description, byId('profile', HTMLParagraphElement));
     gallery.resume(opened, description);
   } catch (error) {
     if (opened !== detector) return;

@@ -5,7 +5,7 @@ import { make, sentence } from './dom.js';
 import { Picture } from './picture.js';
 
 /** @import {Description, Detection} from './types.js' */
-/** @import {Detector} from './detector.js' */
+/** @import {Pool} from './pool.js' */
 
 export class Card {
   /** @type {Detection | undefined} */
@@ -53,7 +53,7 @@ export class Card {
   /**
    * @param {Detection} detection
    * @param {Description} description
-   * @param {Detector} detector
+   * @param {Pool} detector
    * @param {string | null} product the class chosen on the page
    * @param {number} opacity
    */
@@ -74,7 +74,7 @@ export class Card {
   /**
    * Compares the score with the threshold of the photo's class, or of the one chosen on the page.
    * @param {Description} description
-   * @param {Detector} detector
+   * @param {Pool} detector
    * @param {string | null} chosen
    */
   async judge(description, detector, chosen) {

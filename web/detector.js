@@ -5,7 +5,10 @@
 
 const CRASHED = 'the detector stopped, most likely because memory ran out: use smaller photos or close other pages';
 
-/** A model that is being loaded or runs. */
+/** Refusals after which a photo is looked at again. */
+const RECOVERABLE = ['DeviceError', 'Crash', 'SharedCrash', 'Reopened'];
+
+/** A model that is being loaded or runs, in a worker of its own. */
 export class Detector {
   /** @type {Worker | undefined} */
   #worker;
@@ -13,6 +16,12 @@ export class Detector {
   #waiting = new Map();
   #requests = 0;
   #closed = false;
+  /** @type {Promise<Description>} */
+  #opened = Promise.reject(new Error('the detector was not opened'));
+  /** @type {string | null} why the processor had to be taken */
+  #fallback = null;
+  /** Photos that are tried again one after the other, because nobody knows which of them made the worker crash. */
+  #suspects = Promise.resolve();
 
   /**
    * @param {Index} index
@@ -25,15 +34,32 @@ export class Detector {
     this.model = model;
     this.device = device;
     this.report = report;
+    this.#opened.catch(() => {});
   }
 
   /**
-   * Loads the model and opens a device.
+   * Loads the model and opens the device; where no GPU can be had and none is asked for, the processor.
    * @returns {Promise<Description>}
    */
   open() {
+    const open = async () => {
+      try {
+        return await this.#launch();
+      } catch (error) {
+        const { name, message } = /** @type {Error} */ (error);
+        if (this.#closed || this.device !== 'auto' || name !== 'DeviceError') throw error;
+        this.#leaveGpu(message);
+        return this.#launch();
+      }
+    };
+    this.#opened = open();
+    return this.#opened;
+  }
+
+  /** A fresh worker: what the one before held is free. */
+  async #launch() {
     this.#worker?.terminate();
-    this.#abandon(new Error('the detector was opened again'));
+    this.#abandon(named('Reopened', 'the detector was opened again'));
     const worker = spawn();
     let started = false;
     worker.addEventListener('message', (event) => {
@@ -42,12 +68,21 @@ export class Detector {
     });
     // A trap while a photo is looked at comes here; so does a script that cannot be loaded.
     worker.addEventListener('error', () => {
-      const message = started ? CRASHED : 'the detector could not be started: load the page again';
-      this.#abandon(named('Crash', message));
+      if (!started) return this.#abandon(named('Crash', 'the detector could not be started: load the page again'));
+      this.#abandon(named(this.#waiting.size > 1 ? 'SharedCrash' : 'Crash', CRASHED));
     });
     this.#worker = worker;
     const { index, model, device } = this;
-    return this.#ask({ kind: 'open', base: document.baseURI, index, model, device });
+    /** @type {Description} */
+    const description = await this.#ask({ kind: 'open', base: document.baseURI, index, model, device });
+    description.device.fallback = this.#fallback;
+    return description;
+  }
+
+  /** @param {string} reason */
+  #leaveGpu(reason) {
+    this.device = 'wasm';
+    this.#fallback = reason.replace(/^webgpu: /, '');
   }
 
   /**
@@ -57,29 +92,47 @@ export class Detector {
    * @returns {Promise<Detection>}
    */
   async detect(file, reopened) {
-    for (let failures = 0; ; failures += 1) {
-      const bytes = await file.arrayBuffer().catch(() => {
-        throw new Error(`photo ${file.name}: cannot be read, it may be a folder or was moved`);
-      });
+    let suspected = false;
+    for (let failures = 0; ; ) {
+      const opened = this.#opened;
       try {
-        return await this.#ask({ kind: 'detect', name: file.name, bytes }, [bytes]);
+        const looked = suspected ? this.#suspects.then(() => this.#look(file)) : this.#look(file);
+        if (suspected) this.#suspects = looked.then(() => {}, () => {});
+        return await looked;
       } catch (error) {
         const { name, message } = /** @type {Error} */ (error);
-        if (this.#closed || (name !== 'DeviceError' && name !== 'Crash')) throw error;
-        if (name === 'DeviceError' && failures > 0) this.device = 'wasm';
-        const description = await this.open().catch((reason) => {
-          if (this.#closed || this.device === 'wasm') throw reason;
-          // The device is gone for good.
-          failures += 1;
-          this.device = 'wasm';
-          return this.open();
-        });
-        if (name === 'DeviceError' && failures > 0) description.device.fallback = `it failed again and again (${message})`;
-        reopened(description);
-        if (name === 'Crash') throw named(name, `photo ${file.name}: ${message}`);
+        if (this.#closed || !RECOVERABLE.includes(name)) throw error;
+        // Of photos that fail together the first one opens the device again.
+        if (this.#opened === opened) reopened(await this.#recover(name === 'DeviceError' && failures > 0, message));
+        else await this.#opened;
+        if (name === 'Crash' || (name === 'SharedCrash' && suspected)) throw named('Crash', `photo ${file.name}: ${message}`);
         if (failures > 1) throw error;
+        if (name === 'SharedCrash') suspected = true;
+        if (name === 'DeviceError') failures += 1;
       }
     }
+  }
+
+  /** @param {File} file */
+  async #look(file) {
+    const bytes = await file.arrayBuffer().catch(() => {
+      throw new Error(`photo ${file.name}: cannot be read, it may be a folder or was moved`);
+    });
+    return this.#ask({ kind: 'detect', name: file.name, bytes }, [bytes]);
+  }
+
+  /**
+   * @param {boolean} again whether the device failed before
+   * @param {string} message what it said
+   */
+  async #recover(again, message) {
+    if (again) this.#leaveGpu(`it failed again and again (${message})`);
+    return this.open().catch((reason) => {
+      if (this.#closed || this.device === 'wasm') throw reason;
+      // The device is gone for good.
+      this.#leaveGpu(`it failed again and again (${message})`);
+      return this.open();
+    });
   }
 
   /**

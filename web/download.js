@@ -4,13 +4,40 @@
 const CACHE = 'dinomaly-files';
 
 /**
+ * Takes a file from the cache or, where it is missing there or damaged, from the site.
+ * @template T
+ * @param {Store} store
+ * @param {string} url which names the content
+ * @param {string} name what it is called where it cannot be had
+ * @param {(bytes: number) => void} grew called with the size of each piece
+ * @param {(content: Uint8Array<ArrayBuffer>) => T | Promise<T>} take throws where the content is not the right one
+ * @returns {Promise<T>}
+ */
+export async function obtain(store, url, name, grew, take) {
+  const cached = await store.get(url);
+  if (cached) {
+    try {
+      const taken = await take(cached);
+      grew(cached.length);
+      return taken;
+    } catch {
+      // Fetched again below.
+    }
+  }
+  const bytes = await fetchBytes(url, name, grew);
+  const taken = await take(bytes);
+  await store.put(url, bytes);
+  return taken;
+}
+
+/**
  * Fetches a file and tells how it grows.
  * @param {string} url
  * @param {string} name what it is called where it cannot be had
  * @param {(bytes: number) => void} grew called with the size of each piece
  * @returns {Promise<Uint8Array<ArrayBuffer>>}
  */
-export async function fetchBytes(url, name, grew) {
+async function fetchBytes(url, name, grew) {
   const response = await request(url, name);
   /** @type {Uint8Array[]} */
   const pieces = [];
@@ -27,30 +54,6 @@ export async function fetchBytes(url, name, grew) {
     at += piece.length;
   }
   return bytes;
-}
-
-/**
- * A WebAssembly module as a response that the browser compiles while it arrives.
- * @param {string} url
- * @param {(bytes: number) => void} grew
- */
-export async function fetchModule(url, grew) {
-  const name = 'the detector';
-  const response = await request(url, name);
-  const pieces = pieceByPiece(response, name);
-  const body = new ReadableStream({
-    async pull(controller) {
-      try {
-        const { done, value } = await pieces.next();
-        if (done) return controller.close();
-        grew(value.length);
-        controller.enqueue(value);
-      } catch (error) {
-        controller.error(error);
-      }
-    },
-  });
-  return new Response(body, { headers: { 'Content-Type': 'application/wasm' } });
 }
 
 /**

@@ -1,18 +1,21 @@
 // @ts-check
-// All photos on the page, looked at one after the other in the order in which they came.
+// All photos on the page, looked at in the order in which they came, as many at a time as the detector can take.
 
 import { Card } from './card.js';
 import { byId } from './dom.js';
 
 /** @import {Description} from './types.js' */
-/** @import {Detector} from './detector.js' */
+/** @import {Pool} from './pool.js' */
 
 export class Gallery {
   /** @type {Card[]} */
   #cards = [];
-  /** @type {{detector: Detector, description: Description} | undefined} */
+  /** @type {{detector: Pool, description: Description} | undefined} */
   #running;
-  #busy = false;
+  /** Photos that are being looked at. */
+  #looking = 0;
+  /** Results are announced in the order of the photos. */
+  #announced = Promise.resolve();
   /** @type {string | null} */
   #product = null;
   #section = byId('results', HTMLElement);
@@ -46,7 +49,7 @@ export class Gallery {
     this.#cards.push(...cards);
     this.#list.prepend(...cards.map(({ element }) => element));
     this.#summarise();
-    void this.#work();
+    this.#work();
   }
 
   /** No model is there: photos wait. */
@@ -58,13 +61,13 @@ export class Gallery {
 
   /**
    * Looks at all photos with this model.
-   * @param {Detector} detector
+   * @param {Pool} detector
    * @param {Description} description
    */
   resume(detector, description) {
     this.#running = { detector, description };
     void this.#drawScale(detector, description);
-    void this.#work();
+    this.#work();
   }
 
   /** @param {string | null} product the class whose threshold counts */
@@ -81,15 +84,24 @@ export class Gallery {
         card.wait();
       }
     }
-    void this.#work();
+    this.#work();
     this.#summarise();
   }
 
-  async #work() {
-    if (this.#busy) return;
-    this.#busy = true;
-    for (let card = this.#next(); card && this.#running; card = this.#next()) await this.#look(card, this.#running);
-    this.#busy = false;
+  #work() {
+    while (this.#running && this.#looking < this.#running.detector.lanes) {
+      const card = this.#next();
+      if (!card) return;
+      const running = this.#running;
+      this.#looking += 1;
+      const looked = this.#look(card, running).finally(() => {
+        this.#looking -= 1;
+        this.#work();
+      });
+      this.#announced = Promise.all([looked, this.#announced]).then(([seen]) => {
+        if (seen && this.#running === running) this.#announce(card, running.description);
+      });
+    }
   }
 
   #next() {
@@ -97,8 +109,10 @@ export class Gallery {
   }
 
   /**
+   * Whether there is a result.
    * @param {Card} card
-   * @param {{detector: Detector, description: Description}} running
+   * @param {{detector: Pool, description: Description}} running
+   * @returns {Promise<boolean>}
    */
   async #look(card, running) {
     card.work();
@@ -110,13 +124,13 @@ export class Gallery {
         this.reopened(description);
       });
       await card.show(detection, running.description, running.detector, this.#product, this.opacity);
-      if (superseded()) return card.wait();
-      this.#announce(card, running.description);
+      if (superseded()) card.wait();
     } catch (error) {
-      if (superseded()) return card.wait();
-      card.fail(error);
+      if (superseded()) card.wait();
+      else card.fail(error);
     }
     this.#summarise();
+    return card.element.dataset.state === 'done';
   }
 
   /**
@@ -155,7 +169,7 @@ export class Gallery {
 
   /**
    * The legend's colours are those of the maps.
-   * @param {Detector} detector
+   * @param {Pool} detector
    * @param {Description} description
    */
   async #drawScale(detector, { threshold }) {

@@ -5,9 +5,17 @@
  * `models.json`, written by `dinomaly site`. Paths are relative to the page.
  * @typedef {object} Index
  * @property {number} version
- * @property {number} module_bytes size of the detector's WebAssembly module
+ * @property {{gpu: Module, cpu: Module}} modules
  * @property {ModelEntry[]} models
  * @property {Sample[]} samples
+ */
+
+/**
+ * What computes, in its two halves. Their paths change with the content.
+ * @typedef {object} Module
+ * @property {string} glue path of its JavaScript
+ * @property {string} wasm path of its WebAssembly
+ * @property {number} bytes size of `wasm`
  */
 
 /**
@@ -40,6 +48,8 @@
  * @property {number} threshold for photos whose class is not chosen
  * @property {boolean} selfTested
  * @property {Device} device
+ * @property {{download: number, compile: number, upload: number, selfTest: number}} timings in milliseconds; what the
+ *   module's compilation took is part of the download, during which it happens
  */
 
 /**
@@ -48,7 +58,7 @@
  * @property {string | null} name maker and model of a GPU, as far as the browser tells
  * @property {boolean} software whether the GPU is only emulated
  * @property {'f32' | 'f16' | 'int8'} precision what linear layers are computed in
- * @property {string | null} fallback why the processor had to be taken
+ * @property {string | null} [fallback] why the processor had to be taken
  */
 
 /**

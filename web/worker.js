@@ -1,11 +1,11 @@
 // @ts-check
 /// <reference lib="webworker" />
-// Owns the detector: one worker, one model. Its memory goes with it when another model is chosen.
+// Owns the detector: one worker, one model, one device. Its memory goes with it when another model is chosen.
 
-import initialise, { Detector } from './wasm/dinomaly.js';
-import { Store, fetchBytes, fetchModule } from './download.js';
+import { Store, obtain } from './download.js';
 
-/** @import {Index, Message, ModelEntry, Request} from './types.js' */
+/** @import {Description, DeviceChoice, Index, Message, ModelEntry, Request} from './types.js' */
+/** @import {Detector} from './wasm/cpu.js' */
 
 /** Downloads at a time. */
 const PARALLEL = 4;
@@ -13,12 +13,8 @@ const PARALLEL = 4;
 /** @type {Detector | undefined} */
 let detector;
 
-/** One request after the other: the detector is busy while it looks at a photo. */
-let queue = Promise.resolve();
-
-self.addEventListener('message', (/** @type {MessageEvent<Request>} */ event) => {
-  queue = queue.then(() => answer(event.data));
-});
+// Photos are not kept apart: while a GPU computes one, the next is decoded. On the processor each runs to its end.
+self.addEventListener('message', (/** @type {MessageEvent<Request>} */ event) => void answer(event.data));
 
 /** @param {Request} request */
 async function answer(request) {
@@ -36,61 +32,87 @@ async function answer(request) {
 /** @param {Request} request */
 async function perform(request) {
   if (request.kind === 'open') {
-    detector = await load(request);
-    const description = await detector.start(request.device);
-    return description;
+    if (request.device === 'auto') await demandRealGpu();
+    return load(request);
   }
   // As after a device was lost: whoever asks opens the model again.
-  if (!detector) throw Object.assign(new Error('no model is open'), { name: 'DeviceError' });
+  if (!detector) throw unusable('no model is open');
   if (request.kind === 'detect') return detector.detect(request.name, new Uint8Array(request.bytes));
   return detector.colours(request.map, request.class ?? undefined);
 }
 
+/** Refuses where no GPU is worth using, before anything is fetched for one. */
+async function demandRealGpu() {
+  const { gpu } = /** @type {any} */ (navigator);
+  const adapter = await gpu?.requestAdapter({ powerPreference: 'high-performance' }).catch(() => null);
+  if (!adapter) throw unusable('no GPU was found: this browser has no WebGPU, or it is switched off');
+  if (adapter.info?.isFallbackAdapter) {
+    throw unusable('the browser only emulates a GPU, which is slower than the processor itself');
+  }
+}
+
 /**
- * Fetches the module and the model, whatever of it the browser does not have yet.
- * @param {{base: string, index: Index, model: ModelEntry}} request
+ * Fetches the device's module and the model, whatever of them the browser does not have yet, and starts it.
+ * @param {{base: string, index: Index, model: ModelEntry, device: DeviceChoice}} request
+ * @returns {Promise<Description>}
  */
-async function load({ base, index, model }) {
+async function load({ base, index, model, device }) {
   const url = (/** @type {string} */ path) => new URL(path, base).href;
-  const total = index.module_bytes + model.bytes;
+  const half = device === 'wasm' ? index.modules.cpu : index.modules.gpu;
+  const total = half.bytes + model.bytes;
   let loaded = 0;
   const grew = (/** @type {number} */ bytes) => {
     loaded += bytes;
     say({ kind: 'progress', progress: { phase: 'download', loaded: Math.min(loaded, total), total } });
   };
 
-  const [store, manifest] = await Promise.all([
-    Store.open(),
-    fetchBytes(url(model.manifest), 'manifest.json', () => {}),
-    initialise({ module_or_path: fetchModule(url('wasm/dinomaly_bg.wasm'), grew) }),
+  const began = performance.now();
+  const store = await Store.open();
+  let compile = 0;
+  const module = async () => {
+    const glue = await import(url(half.glue)).catch(() => {
+      throw new Error('the detector could not be fetched: check the connection and load the page again');
+    });
+    await obtain(store, url(half.wasm), 'the detector', grew, async (bytes) => {
+      const fetched = performance.now();
+      await glue.default({ module_or_path: bytes });
+      compile = performance.now() - fetched;
+    });
+    return /** @type {typeof import('./wasm/cpu.js')} */ (glue);
+  };
+  const [{ Detector, openDevice }, manifest] = await Promise.all([
+    module(),
+    obtain(store, url(model.manifest), 'manifest.json', () => {}, (bytes) => (JSON.parse(new TextDecoder().decode(bytes)), bytes)),
   ]);
   const opened = new Detector(manifest);
-
-  /** @param {{name: string}} file */
-  const obtain = async ({ name }) => {
-    const path = model.files[name];
-    if (!path) throw new Error(`model file ${name}: models.json does not list it, the site must be written again`);
-    const cached = await store.get(url(path));
-    if (cached) {
-      try {
-        opened.add(name, cached);
-        return grew(cached.length);
-      } catch {
-        // Damaged in the cache: fetched again below.
-      }
-    }
-    const bytes = await fetchBytes(url(path), `model file ${name}`, grew);
-    opened.add(name, bytes);
-    await store.put(url(path), bytes);
-  };
   const files = opened.files();
-  const lanes = Array.from({ length: PARALLEL }, async () => {
-    for (let file = files.shift(); file; file = files.shift()) await obtain(file);
-  });
-  await Promise.all(lanes);
-  await store.retain(url('.'), new Set(index.models.flatMap((each) => Object.values(each.files).map(url))));
+  const lane = async () => {
+    for (let file = files.shift(); file; file = files.shift()) {
+      const { name } = file;
+      const path = model.files[name];
+      if (!path) throw new Error(`model file ${name}: models.json does not list it, the site must be written again`);
+      await obtain(store, url(path), `model file ${name}`, grew, (bytes) => opened.add(name, bytes));
+    }
+  };
+  // The device is opened while the weights arrive.
+  const [opening] = await Promise.all([openDevice(), ...Array.from({ length: PARALLEL }, lane)]);
+  const download = performance.now() - began;
+  const modules = Object.values(index.modules).map(({ wasm }) => wasm);
+  const needed = index.models.flatMap(({ files, manifest }) => [manifest, ...Object.values(files)]);
+  await store.retain(url('.'), new Set([...modules, ...needed].map(url)));
   say({ kind: 'progress', progress: { phase: 'prepare', loaded: total, total } });
-  return opened;
+  const description = await opened.start(opening);
+  detector = opened;
+  Object.assign(description.timings, { download, compile });
+  return description;
+}
+
+/**
+ * A refusal after which another device may do better.
+ * @param {string} reason
+ */
+function unusable(reason) {
+  return Object.assign(new Error(reason), { name: 'DeviceError' });
 }
 
 /**

@@ -17,14 +17,14 @@ use dinomaly_core::bundle::{MANIFEST, Manifest};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::wasm_build::{GLUE, MODULE};
+use crate::wasm_build::MODULES;
 use crate::{atomic, model_dir};
 
 /// What tells a site from other folders.
 const INDEX: &str = "models.json";
 
 /// Version of `models.json` as the page of this version reads it.
-const INDEX_VERSION: u32 = 1;
+const INDEX_VERSION: u32 = 2;
 
 /// The page. Compiled in, so that a program and its page are always of one version.
 const PAGE: &[(&str, &[u8])] = &[
@@ -38,6 +38,8 @@ const PAGE: &[(&str, &[u8])] = &[
     ("index.html", include_bytes!("../../web/index.html")),
     ("intake.js", include_bytes!("../../web/intake.js")),
     ("picture.js", include_bytes!("../../web/picture.js")),
+    ("pool.js", include_bytes!("../../web/pool.js")),
+    ("profile.js", include_bytes!("../../web/profile.js")),
     ("style.css", include_bytes!("../../web/style.css")),
     ("types.js", include_bytes!("../../web/types.js")),
     ("worker.js", include_bytes!("../../web/worker.js")),
@@ -60,10 +62,19 @@ pub struct Sample {
 #[derive(Serialize)]
 struct Index<'a> {
     version: u32,
-    /// Size of the page's module, for the progress bar.
-    module_bytes: u64,
+    /// What computes, by device: `gpu` and `cpu`.
+    modules: BTreeMap<&'static str, IndexedModule>,
     models: Vec<IndexedModel>,
     samples: Vec<IndexedSample<'a>>,
+}
+
+/// Paths that change with the content: a browser may keep what it fetched from them for ever.
+#[derive(Serialize)]
+struct IndexedModule {
+    glue: String,
+    wasm: String,
+    /// Size of `wasm`, for the progress bar.
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -96,7 +107,7 @@ pub struct Written {
     pub bytes: u64,
 }
 
-/// Writes a site of these model folders, in the order in which they are offered, with the page's module from `wasm`. An
+/// Writes a site of these model folders, in the order in which they are offered, with the page's modules from `wasm`. An
 /// earlier site in the same place is replaced in one step.
 ///
 /// # Errors
@@ -119,15 +130,12 @@ fn fill(folder: &Path, models: &[PathBuf], samples: &[Sample], wasm: &Path) -> R
     for (name, bytes) in PAGE {
         atomic::write_new(folder, name, bytes)?;
     }
-    let mut module_bytes = 0;
-    for name in [GLUE, MODULE] {
-        let path = wasm.join(name);
-        let bytes = fs::read(&path).with_context(|| {
-            format!("{} cannot be read: --wasm needs a folder that holds {GLUE} and {MODULE}", path.display())
-        })?;
-        atomic::write_new(folder, &format!("wasm/{name}"), &bytes)?;
-        module_bytes = bytes.len() as u64;
-    }
+    let modules = MODULES.map(|module| {
+        let (glue, _) = add_half(folder, wasm, module.glue)?;
+        let (wasm, bytes) = add_half(folder, wasm, module.wasm)?;
+        Ok((module.name, IndexedModule { glue, wasm, bytes }))
+    });
+    let modules = modules.into_iter().collect::<Result<_>>()?;
     let models = models.iter().map(|model| add_model(folder, model)).collect::<Result<Vec<_>>>()?;
     let mut indexed = Vec::new();
     for (i, sample) in samples.iter().enumerate() {
@@ -135,8 +143,17 @@ fn fill(folder: &Path, models: &[PathBuf], samples: &[Sample], wasm: &Path) -> R
         atomic::write_new(folder, &path, &sample.bytes)?;
         indexed.push(IndexedSample { name: &sample.name, class: sample.class.as_deref(), path });
     }
-    let index = Index { version: INDEX_VERSION, module_bytes, models, samples: indexed };
+    let index = Index { version: INDEX_VERSION, modules, models, samples: indexed };
     atomic::write_new(folder, INDEX, &serde_json::to_vec_pretty(&index)?)
+}
+
+/// Copies one of a module's two halves: its path on the site and its size.
+fn add_half(folder: &Path, wasm: &Path, name: &str) -> Result<(String, u64)> {
+    let path = wasm.join(name);
+    let bytes = fs::read(&path)
+        .with_context(|| format!("{} cannot be read: --wasm needs a folder of the page's modules", path.display()))?;
+    atomic::write_new(folder, &format!("wasm/{name}"), &bytes)?;
+    Ok((format!("wasm/{name}?{}", &hash(&bytes)[..16]), bytes.len() as u64))
 }
 
 /// Copies a model's files to where their content belongs, after checking that the whole model can be used.
@@ -156,13 +173,17 @@ fn add_model(folder: &Path, model: &Path) -> Result<IndexedModel> {
 /// Copies one file, unless another model brought it already: its path on the site, and the beginning of its hash.
 fn add_file(folder: &Path, model: &Path, name: &str) -> Result<(String, String)> {
     let bytes = fs::read(model.join(name)).with_context(|| format!("{} cannot be read", model.join(name).display()))?;
-    let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hash(&bytes);
     let extension = Path::new(name).extension().and_then(|e| e.to_str()).unwrap_or("bin");
     let path = format!("files/{hash}.{extension}");
     if !folder.join(&path).exists() {
         atomic::write_new(folder, &path, &bytes)?;
     }
     Ok((path, hash[..16].to_owned()))
+}
+
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Photos of a folder, in the order of their names; those in its folders are of the class that the folder is named after.
@@ -265,14 +286,15 @@ mod tests {
         let error = format!("{:#}", write(&out, &[], &[], folder.path()).unwrap_err());
         assert!(error.contains("at least one model"), "{error}");
         let error = format!("{:#}", write(&out, std::slice::from_ref(&missing), &[], folder.path()).unwrap_err());
-        assert!(error.contains(GLUE) && error.contains("--wasm"), "{error}");
-        for name in [GLUE, MODULE] {
-            fs::write(folder.path().join(name), "").unwrap();
+        assert!(error.contains("gpu.js") && error.contains("--wasm"), "{error}");
+        for module in MODULES {
+            fs::write(folder.path().join(module.glue), "").unwrap();
+            fs::write(folder.path().join(module.wasm), "").unwrap();
         }
         let error = format!("{:#}", write(&out, &[missing], &[], folder.path()).unwrap_err());
         assert!(error.contains("no-model cannot be used"), "{error}");
         assert!(!out.exists());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "the module's two files alone");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "the modules' files alone");
     }
 
     #[test]

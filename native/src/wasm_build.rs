@@ -1,4 +1,4 @@
-//! The page's WebAssembly module, built from this checkout and bound to JavaScript.
+//! The page's two WebAssembly modules, built from this checkout and bound to JavaScript.
 //!
 //! wasm-bindgen is a library here, of the version that Cargo.lock names, so that there is no tool to install and the two
 //! halves cannot drift apart.
@@ -15,16 +15,28 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use wasm_bindgen_cli_support::Bindgen;
 
-/// JavaScript's half of the module.
-pub const GLUE: &str = "dinomaly.js";
-/// The module itself.
-pub const MODULE: &str = "dinomaly_bg.wasm";
+/// One of the page's modules. A visitor fetches the one that his device needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// What it computes on; also the feature of `dinomaly-wasm` that makes it.
+    pub name: &'static str,
+    /// JavaScript's half.
+    pub glue: &'static str,
+    /// The module itself.
+    pub wasm: &'static str,
+}
+
+/// The modules for the GPU and for the processor.
+pub const MODULES: [Module; 2] = [
+    Module { name: "gpu", glue: "gpu.js", wasm: "gpu_bg.wasm" },
+    Module { name: "cpu", glue: "cpu.js", wasm: "cpu_bg.wasm" },
+];
 
 const TARGET: &str = "wasm32-unknown-unknown";
 /// See `[profile.wasm]` in Cargo.toml.
 const PROFILE: &str = "wasm";
 
-/// Builds the module and returns the folder that holds [`GLUE`] and [`MODULE`]. What is up to date is not built again.
+/// Builds [`MODULES`] and returns the folder that holds their files. What is up to date is not built again.
 ///
 /// # Errors
 /// If this program does not lie in its checkout any more, if the wasm target is neither there nor can be added, or if the
@@ -36,24 +48,35 @@ pub fn build() -> Result<PathBuf> {
         add_target("rustup", &checkout)?;
     }
     // Not the folder that this program was built into: whoever holds its lock would have to be waited for.
-    let target_dir = checkout.join("target/wasm-build");
+    let folder = checkout.join("target/wasm-build");
+    let out = folder.join("page");
+    for module in MODULES {
+        // One each: both builds would write the same file, and each time it would be made again.
+        let target_dir = folder.join(module.name);
+        compile(module, &checkout, &target_dir)?;
+        bind(&target_dir.join(TARGET).join(PROFILE).join("dinomaly_wasm.wasm"), &out, module)?;
+    }
+    Ok(out)
+}
+
+/// Runs cargo.
+fn compile(module: Module, checkout: &Path, target_dir: &Path) -> Result<()> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        .current_dir(&checkout)
-        .args(["build", "--package", "dinomaly-wasm", "--target", TARGET, "--profile", PROFILE, "--target-dir"])
-        .arg(&target_dir);
+        .current_dir(checkout)
+        .args(["build", "--package", "dinomaly-wasm", "--no-default-features", "--features", module.name])
+        .args(["--target", TARGET, "--profile", PROFILE, "--target-dir"])
+        .arg(target_dir);
     // Flags that were meant for this program would replace those that .cargo/config.toml has for the module.
     for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_BUILD_RUSTFLAGS"] {
         command.env_remove(variable);
     }
     let status = command.status().context("cargo cannot be started: install Rust from https://rustup.rs")?;
     if !status.success() {
-        bail!("the page's module was not built ({status}): cargo says why above");
+        bail!("the page's module for the {} was not built ({status}): cargo says why above", module.name);
     }
-    let out = target_dir.join("page");
-    bind(&target_dir.join(TARGET).join(PROFILE).join("dinomaly_wasm.wasm"), &out)?;
-    Ok(out)
+    Ok(())
 }
 
 /// The checkout that this program was built from.
@@ -84,19 +107,19 @@ pub fn sizes(path: &Path) -> Result<(u64, u64)> {
 }
 
 /// Writes JavaScript's half and the module without what only the binding needs.
-fn bind(module: &Path, out: &Path) -> Result<()> {
+fn bind(compiled: &Path, out: &Path, module: Module) -> Result<()> {
     let mut bindgen = Bindgen::new();
     bindgen.web(true)?;
     // Without a default, `init()` could not find the module that lies beside it.
     bindgen.omit_default_module_path(false);
     bindgen
-        .input_path(module)
-        .out_name("dinomaly")
+        .input_path(compiled)
+        .out_name(module.name)
         .typescript(true)
         .remove_name_section(true)
         .remove_producers_section(true)
         .generate(out)
-        .with_context(|| format!("{} cannot be bound to JavaScript", module.display()))
+        .with_context(|| format!("{} cannot be bound to JavaScript", compiled.display()))
 }
 
 /// Whether the compiler has the target's standard library.

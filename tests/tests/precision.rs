@@ -52,7 +52,7 @@ fn the_fastest_precision_that_the_self_test_accepts_is_taken() {
         for tolerance in [1.0, 1e-3, 1e-5, 0.0] {
             let mut model = model.clone();
             model.self_test.as_mut().unwrap().tolerance = tolerance;
-            match block_on(gpu.open_model_in(&model, &Precision::FASTEST_FIRST)) {
+            match block_on(gpu.open_model_in(&model, &Precision::FASTEST_FIRST, &mut || {})) {
                 Ok(opened) => {
                     println!("{name}, tolerance {tolerance:e}: {:?}", opened.detector.ops().precision());
                     for (precision, reason) in &opened.refused {

@@ -1,23 +1,24 @@
 //! Dinomaly in the browser: one class, [`Detector`], that takes a published model's files and photos' bytes.
 //!
-//! Everything is computed by `dinomaly-core`, the same code as natively; here is only chosen what runs it, and what the
-//! page gets to see. Whatever is refused is thrown as a JavaScript `Error` whose message is one sentence and whose `name`
+//! Everything is computed by `dinomaly-core`, the same code as natively; here is only what the page gets to see. It is built
+//! twice, once for the GPU and once for the processor (`device.rs`), and the page fetches the one that it needs. Whatever is refused is thrown as a JavaScript `Error` whose message is one sentence and whose `name`
 //! is `DeviceError` where another device, or the same one opened again, may do better.
 
-mod executor;
+mod device;
 mod results;
 
 use std::collections::HashMap;
 
 use dinomaly_core::Error;
 use dinomaly_core::bundle::{MANIFEST, Manifest, Model};
+use dinomaly_core::detector;
 use dinomaly_core::heatmap;
 use dinomaly_core::photo::Photo;
 use dinomaly_core::score::AnomalyMap;
 use wasm_bindgen::prelude::*;
 
-use executor::{Choice, Executor};
-use results::{Described, FileListed, Timings};
+use device::{Device, Executor};
+use results::{Described, FileListed, StartTimings, Timings};
 
 #[wasm_bindgen]
 extern "C" {
@@ -46,7 +47,7 @@ enum Stage {
 }
 
 struct Ready {
-    executor: Executor,
+    detector: detector::Detector<Executor>,
     /// Without its weights.
     model: Model,
 }
@@ -87,25 +88,26 @@ impl Detector {
         Ok(())
     }
 
-    /// Opens a device and checks with the model's self-test that it computes rightly. `device` is `webgpu`, `wasm`, or
-    /// `auto`: the GPU where there is a real one that passes, else the processor. Returns a description of model and
-    /// device, with the reason where `auto` had to take the processor.
+    /// Takes the model to a device and checks with its self-test that this computes rightly. Returns a description of both.
     ///
     /// # Errors
-    /// If a file is missing or contradicts the others; if the device, or each that `auto` may choose, cannot be used.
-    pub async fn start(&mut self, device: &str) -> Result<JsValue, JsValue> {
-        let choice: Choice = device.parse().map_err(refusal)?;
+    /// If a file is missing or contradicts the others; if the device has no room for the model or computes wrongly.
+    pub async fn start(&mut self, device: Device) -> Result<JsValue, JsValue> {
         let Stage::Loading(files) = &mut self.stage else {
             return Err(refusal(Error::config("the model runs already")));
         };
+        let began = now();
         let mut model = Model::parse(&mut |name| {
             files.remove(name).ok_or_else(|| Error::Model { file: name.into(), reason: "was not loaded".into() })
         })
         .map_err(refusal)?;
-        let opened = executor::open(choice, &model).await.map_err(refusal)?;
-        let description = serde_wasm_bindgen::to_value(&Described::new(&model, &opened))?;
+        let mut uploaded = began;
+        let detector =
+            device::load(device.into_executor(), &model, &mut || uploaded = now()).await.map_err(device::unusable)?;
+        let timings = StartTimings { upload: uploaded - began, self_test: now() - uploaded };
+        let description = serde_wasm_bindgen::to_value(&Described::new(&model, detector.ops(), timings))?;
         model.weights.0.clear();
-        self.stage = Stage::Ready(Box::new(Ready { executor: opened.executor, model }));
+        self.stage = Stage::Ready(Box::new(Ready { detector, model }));
         Ok(description)
     }
 
@@ -121,9 +123,9 @@ impl Detector {
         let photo = Photo::decode(name, &bytes).map_err(refusal)?;
         drop(bytes);
         let decoded = now();
-        let detection = ready.executor.detect(&photo).await.map_err(refusal)?;
+        let detections = ready.detector.detect(std::slice::from_ref(&photo)).await.map_err(refusal)?;
         let timings = Timings { decode: decoded - began, detect: now() - decoded };
-        results::detection(&photo, &detection, timings)
+        results::detection(&photo, &detections[0], timings)
     }
 
     /// A map in colours, RGBA. The middle of the scale is the threshold of this class, or of all classes together.

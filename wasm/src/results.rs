@@ -8,7 +8,7 @@ use js_sys::{Float32Array, Reflect, Uint8ClampedArray};
 use serde::Serialize;
 use wasm_bindgen::JsValue;
 
-use crate::executor::Opened;
+use crate::device::{self, Executor};
 
 /// The longest side of the picture that the page shows, in pixels.
 const PREVIEW_SIDE: u32 = 1024;
@@ -39,7 +39,8 @@ pub struct Described<'a> {
     /// For photos whose class is not chosen.
     threshold: f32,
     self_tested: bool,
-    device: Device<'a>,
+    device: DeviceDescribed,
+    timings: StartTimings,
 }
 
 #[derive(Serialize)]
@@ -50,22 +51,30 @@ struct Class<'a> {
 
 /// What computes.
 #[derive(Serialize)]
-struct Device<'a> {
+pub struct DeviceDescribed {
     /// `webgpu` or `wasm`.
-    kind: &'static str,
+    pub kind: &'static str,
     /// Maker and model of the GPU, as far as the browser tells.
-    name: Option<String>,
-    software: bool,
+    pub name: Option<String>,
     /// What linear layers are computed in, the fastest that the model's self-test accepts: `f32`, `f16` or `int8`.
-    precision: &'static str,
-    /// Why the processor had to be taken.
-    fallback: Option<&'a str>,
+    pub precision: &'static str,
+    /// Whether the GPU is only emulated.
+    pub software: bool,
+}
+
+/// How long the start took, in milliseconds.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StartTimings {
+    /// From the files' bytes to weights on the device.
+    pub upload: f64,
+    /// The first picture, with all that is compiled for it.
+    pub self_test: f64,
 }
 
 impl<'a> Described<'a> {
     /// Describes a model that still has its weights.
-    pub fn new(model: &'a Model, opened: &'a Opened) -> Self {
-        let adapter = opened.executor.adapter();
+    pub fn new(model: &'a Model, executor: &Executor, timings: StartTimings) -> Self {
         let classes = model.calibration.classes.iter();
         Self {
             name: &model.name,
@@ -75,13 +84,8 @@ impl<'a> Described<'a> {
             classes: classes.map(|(name, class)| Class { name, threshold: class.threshold }).collect(),
             threshold: model.calibration.overall.threshold,
             self_tested: model.self_test.is_some(),
-            device: Device {
-                kind: if adapter.is_some() { "webgpu" } else { "wasm" },
-                name: adapter.map(|adapter| format!("{} {}", adapter.vendor, adapter.name).trim().to_owned()),
-                software: adapter.is_some_and(|adapter| adapter.is_software),
-                precision: opened.executor.precision().name(),
-                fallback: opened.fallback.as_deref(),
-            },
+            device: device::describe(executor),
+            timings,
         }
     }
 }

@@ -19,7 +19,7 @@ pub struct Args {
     /// Photos to try, offered on the page; those in a folder of it are of the class that the folder is named after
     #[arg(long, value_name = "DIR")]
     samples: Option<PathBuf>,
-    /// Use this page module instead of building it: the folder wasm of another site
+    /// Use these page modules instead of building them: the folder wasm of another site
     #[arg(long, value_name = "DIR")]
     wasm: Option<PathBuf>,
 }
@@ -36,17 +36,14 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Writes a site and says how large it and the page's module are.
+/// Writes a site and says how large it and the page's modules are.
 pub(super) fn write(out: &Path, models: &[PathBuf], samples: &[Sample], wasm: &Path) -> Result<()> {
     let written = site::write(out, models, samples, wasm)?;
-    let (raw, compressed) = wasm_build::sizes(&out.join("wasm").join(wasm_build::MODULE))?;
-    println!(
-        "site {}: {} files, {:.1} MB; the page's module is {:.2} MB, {:.2} MB with gzip",
-        out.display(),
-        written.files,
-        written.bytes as f64 / 1e6,
-        raw as f64 / 1e6,
-        compressed as f64 / 1e6
-    );
+    println!("site {}: {} files, {:.1} MB", out.display(), written.files, written.bytes as f64 / 1e6);
+    for module in wasm_build::MODULES {
+        let (raw, compressed) = wasm_build::sizes(&out.join("wasm").join(module.wasm))?;
+        let (raw, compressed) = (raw as f64 / 1e6, compressed as f64 / 1e6);
+        println!("the page's module for the {}: {raw:.2} MB, {compressed:.2} MB with gzip", module.name);
+    }
     Ok(())
 }

@@ -94,11 +94,15 @@ fn an_emulated_gpu_is_not_taken_and_the_page_says_why() {
     assert_eq!(page.eval("document.documentElement.dataset.device"), "wasm");
     let text = page.text(".panel");
     assert!(text.contains("Ready on the processor") && text.contains("the browser only emulates a GPU"), "{text}");
+    let fetched = |chrome: &Chrome, part: &str| chrome.requested().iter().any(|url| url.contains(part));
+    assert!(fetched(&chrome, "/cpu_bg.wasm") && !fetched(&chrome, "/gpu"), "a module for nothing");
 
     // The same with a GPU that does not admit it: only then do the tests below test anything.
     let site = Site::altered(|folder| before_worker(folder, DISGUISE));
+    let chrome = Chrome::launch();
     let page = chrome.open(&site.url);
     page.wait_for_model();
+    assert!(fetched(&chrome, "/gpu_bg.wasm") && !fetched(&chrome, "/cpu"), "a module for nothing");
     assert_eq!(page.eval("document.documentElement.dataset.device"), "webgpu", "{}", page.text(".panel"));
 }
 
@@ -175,11 +179,14 @@ fn a_lost_gpu_is_opened_again_and_given_up_when_it_is_lost_for_good() {
         assert_eq!(found.device, device);
     };
 
-    // Lost between two photos: opened again, the next photo does not notice.
+    // Lost between two photos: opened again, the next photos, two of them in flight, do not notice.
     page.eval("lose.postMessage('lose')");
-    page.drop_files(&photos()[..1]);
-    check(&page.results(1)[0], "webgpu");
+    page.drop_files(&photos()[2..5]);
+    let found = page.results(3);
+    assert_eq!(found.len(), 3, "{}", page.text("main"));
+    found.iter().for_each(|found| check(found, "webgpu"));
     page.wait_for("opened > 0");
+    page.eval("document.getElementById('clear').click()");
 
     // Lost whenever it is opened: the processor takes over and the page says why.
     page.eval("(() => { lose.onmessage = () => setTimeout(() => lose.postMessage('lose'), 0); })()");

@@ -10,6 +10,7 @@ mod faults;
 #[path = "../page/mod.rs"]
 mod page;
 mod photos;
+mod pool;
 mod visit;
 
 use std::fs;

@@ -165,7 +165,7 @@ fn no_request_leaves_the_site() {
     page.results(photos().len());
     let (all, own) = (chrome.requested(), page.requested());
     // What the worker fetches is in the browser's log, else that would not be the whole of it.
-    for needed in ["index.html", "models.json", "worker.js", "dinomaly_bg.wasm", ".safetensors"] {
+    for needed in ["index.html", "models.json", "worker.js", "cpu_bg.wasm", ".safetensors"] {
         let needed = if needed == "index.html" { "" } else { needed };
         assert!(all.iter().any(|url| url.contains(needed)), "{needed} is missing in {all:?}");
     }
@@ -215,7 +215,8 @@ fn a_second_visit_needs_no_download_and_mends_a_damaged_cache() {
     page.wait_for_model();
     assert_eq!(page.eval("document.documentElement.dataset.state"), "ready");
     let kept = page.eval("caches.open('dinomaly-files').then((cache) => cache.keys()).then((keys) => keys.length)");
-    assert_eq!(kept, crate::page::site::model(MODELS[0]).to_files().unwrap().len() - 1, "all but the manifest");
+    let files = crate::page::site::model(MODELS[0]).to_files().unwrap().len();
+    assert_eq!(kept, files + 1, "the model's files and the module");
 
     // Damaged in the cache: fetched again.
     page.eval(
@@ -229,10 +230,15 @@ fn a_second_visit_needs_no_download_and_mends_a_damaged_cache() {
     assert_eq!(page.eval("document.documentElement.dataset.state"), "ready", "{}", page.text(".panel"));
 
     // Gone from the server: the cache is enough.
-    shards(&site.folder()).iter().for_each(|shard| fs::remove_file(shard).unwrap());
+    fs::remove_dir_all(site.folder().join("files")).unwrap();
+    fs::remove_file(site.folder().join("wasm/cpu_bg.wasm")).unwrap();
+    let before = chrome.requested().len();
     page.reload();
     page.wait_for_model();
     assert_eq!(page.eval("document.documentElement.dataset.state"), "ready", "{}", page.text(".panel"));
+    let asked = chrome.requested().split_off(before);
+    let large: Vec<&String> = asked.iter().filter(|url| url.contains("/files/") || url.contains(".wasm")).collect();
+    assert!(!asked.is_empty() && large.is_empty(), "{asked:?}");
     page.drop_files(&photos()[..1]);
     assert_eq!(page.results(1).len(), 1);
     assert_silent(&page);

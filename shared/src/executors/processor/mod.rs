@@ -6,6 +6,7 @@
 //! are rounded to eight bits with one scale for each token when they reach a product, and sums are exact in i32; all else is f32.
 
 mod attention;
+mod policy;
 mod pool;
 mod product;
 mod rows;
@@ -30,6 +31,16 @@ pub enum Precision {
     Int8,
 }
 
+impl Precision {
+    /// `f32` or `int8`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
 /// The executor on the processor.
 pub struct Processor {
     precision: Precision,
@@ -40,6 +51,11 @@ impl Processor {
     /// An executor that multiplies in this precision.
     pub fn new(precision: Precision) -> Self {
         Self { precision, pool: Rc::default() }
+    }
+
+    /// What products are computed in.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// A tensor to be written.

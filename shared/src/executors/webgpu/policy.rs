@@ -18,25 +18,31 @@ pub struct Opened {
 impl WebGpu {
     /// Takes a model in the fastest precision that its self-test accepts. A model without one is computed in f32: nothing
     /// vouches for less. So is any on an emulated GPU, where smaller types save no time (f16 weights took as long as f32
-    /// ones on SwiftShader, int8 activations a fifth longer).
+    /// ones on SwiftShader, int8 activations a fifth longer). `uploaded` is told when weights are on the GPU, each time.
     ///
     /// # Errors
     /// [`Error::Device`] if the self-test fails in f32 too, or the device does; [`Detector::new`]'s own.
-    pub async fn open_model(self, model: &Model) -> Result<Opened> {
+    pub async fn open_model(self, model: &Model, uploaded: &mut dyn FnMut()) -> Result<Opened> {
         let plain = model.self_test.is_none() || self.adapter().is_software;
         let candidates = if plain { vec![Precision::F32] } else { self.worthwhile(model) };
-        self.open_model_in(model, &candidates).await
+        self.open_model_in(model, &candidates, uploaded).await
     }
 
     /// Takes a model in the first of these precisions that its self-test accepts.
     ///
     /// # Errors
     /// As [`WebGpu::open_model`]; [`Error::Config`] if there is no candidate.
-    pub async fn open_model_in(mut self, model: &Model, candidates: &[Precision]) -> Result<Opened> {
+    pub async fn open_model_in(
+        mut self,
+        model: &Model,
+        candidates: &[Precision],
+        uploaded: &mut dyn FnMut(),
+    ) -> Result<Opened> {
         let mut refused = Vec::new();
         let mut failure = Error::config("no precision to compute in was given");
         for &precision in candidates {
             let detector = Detector::new(self.with_precision(precision), model)?;
+            uploaded();
             let outcome = match &model.self_test {
                 Some(self_test) => detector.verify("webgpu", self_test).await,
                 None => Ok(()),

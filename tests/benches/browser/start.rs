@@ -1,0 +1,43 @@
+//! A visit from nothing to the first heatmap, over the loopback, and a second one.
+
+use std::path::Path;
+
+use anyhow::Result;
+use dinomaly_tests::random::Shape;
+use serde_json::Value;
+
+use crate::page::chrome::{Chrome, Page};
+use crate::page::site::Site;
+use crate::write_model;
+
+pub fn run(folder: &Path, photo: &Path) -> Result<()> {
+    let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model");
+    for (name, model) in [("embedded", embedded), ("ViT-S/14 at 392², int8", write_model(folder, Shape::VitS14, true)?)]
+    {
+        let site = Site::of(&[model], None);
+        for device in ["wasm", "webgpu"] {
+            let chrome = Chrome::launch();
+            let page = chrome.open(&format!("{}?profile&device={device}", site.url));
+            println!("start, {name}, {device}, first visit: {}", visit(&page, photo));
+            let before = chrome.requested().len();
+            page.reload();
+            println!("start, {name}, {device}, second visit: {}", visit(&page, photo));
+            let files = chrome.requested().split_off(before);
+            let large = files.iter().filter(|url| url.contains("/files/") || url.contains(".wasm")).count();
+            println!("  {} requests, {large} of them for the model or the module", files.len());
+        }
+    }
+    Ok(())
+}
+
+/// What the page measured, in milliseconds.
+fn visit(page: &Page, photo: &Path) -> String {
+    page.wait_for_model();
+    page.drop_files(&[photo.to_owned()]);
+    page.results(1);
+    let measures = page.eval(
+        "performance.getEntriesByType('measure').map(({ name, duration }) => `${name.split(':')[1]} ${duration.toFixed(0)} ms`)",
+    );
+    let measures = measures.as_array().map(Vec::as_slice).unwrap_or_default();
+    measures.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+}

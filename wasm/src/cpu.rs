@@ -1,0 +1,29 @@
+//! The processor's module, for where there is no GPU: products with simd128, one thread.
+
+use dinomaly_core::Result;
+use dinomaly_core::bundle::Model;
+use dinomaly_core::detector::Detector;
+use dinomaly_core::executors::processor::{Precision, Processor};
+
+use crate::results::DeviceDescribed;
+
+/// What computes.
+pub type Executor = Processor;
+
+/// What it is called in messages.
+pub const NAME: &str = "processor";
+
+/// There is always a processor.
+pub async fn open() -> Result<Executor> {
+    Ok(Processor::new(Precision::F32))
+}
+
+/// Takes a model in the fastest precision that its self-test accepts.
+pub async fn load(_: Executor, model: &Model, uploaded: &mut dyn FnMut()) -> Result<Detector<Executor>> {
+    Processor::open_model(model, uploaded).await
+}
+
+/// Describes it for the page.
+pub fn describe(processor: &Executor) -> DeviceDescribed {
+    DeviceDescribed { kind: "wasm", name: None, software: false, precision: processor.precision().name() }
+}
