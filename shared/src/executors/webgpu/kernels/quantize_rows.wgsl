@@ -43,7 +43,7 @@ fn main(
     let scale = max(max(max(largest.x, largest.y), max(largest.z, largest.w)), 1e-30) / 127.0;
     for (var i = lane; i < p.inputs4; i += LANES) {
         let value = bitcast<vec4<u32>>(vec4<i32>(round(x[row * p.inputs4 + i] / scale))) & vec4(255u);
-        y[row * p.pitch + i] = value.x | value.y << 8u | value.z << 16u | value.w << 24u;
+        y[row * p.pitch + i] = value.x | (value.y << 8u) | (value.z << 16u) | (value.w << 24u);
     }
     if lane == 0u {
         y[row * p.pitch + p.inputs4] = bitcast<u32>(scale);
