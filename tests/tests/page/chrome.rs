@@ -183,7 +183,8 @@ impl Page {
 
     /// Waits until a model is ready, or cannot be used.
     pub fn wait_for_model(&self) {
-        self.wait_for("['ready', 'failed'].includes(document.documentElement.dataset.state)");
+        // In the middle of a reload there is no element.
+        self.wait_for("['ready', 'failed'].includes(document.documentElement?.dataset.state)");
     }
 
     /// Visible text below an element.
