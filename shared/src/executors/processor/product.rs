@@ -1,7 +1,7 @@
 //! Activations times weights: `x · weightᵀ`, and what follows on it while it is still in the cache.
 
 use rayon::prelude::*;
-use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, GemmUninitOptions, PackedBMatrix};
+use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, GemmUninitOptions, PackedBMatrix};
 use rten_simd::{SimdOp, SimdUnaryOp};
 use rten_tensor::NdTensorView;
 use rten_vecmath::{Gelu, MinMax};
@@ -97,12 +97,8 @@ pub(super) fn multiply(
             Packed::F32 { executor, weight } => {
                 let x = NdTensorView::from_data([x.len() / inputs, inputs], x);
                 let (a, b) = (GemmInputA::Unpacked(x.view()), GemmInputB::Packed(weight));
-                executor.gemm(out, a, b, GemmOptions::default()).map_err(refused)?;
-                if let Some(bias) = bias {
-                    for out in out.chunks_exact_mut(outputs) {
-                        out.iter_mut().zip(bias).for_each(|(out, bias)| *out += bias);
-                    }
-                }
+                let options = GemmOptions { bias: bias.map(BiasVector::Row), ..GemmOptions::default() };
+                executor.gemm(out, a, b, options).map_err(refused)?;
             }
             Packed::Int8(weight) => weight.multiply(x, bias, out)?,
         }
@@ -169,9 +165,10 @@ fn round_row(x: &[f32], levels: f32, rounded: &mut Vec<u8>) -> (f32, i32) {
     (scale, zero as i32)
 }
 
-/// Rows of a block: a few blocks for each core, but not so few rows that the weight is read too often.
+/// Rows of a block: a few blocks for each core, but not so few rows that the weight is read too often; whole tiles of the kernels,
+/// which have 4, 6 or 8 rows.
 fn rows_at_once(rows: usize) -> usize {
-    rows.div_ceil(2 * rayon::current_num_threads()).next_multiple_of(8).clamp(16, 512)
+    rows.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(24).min(504)
 }
 
 pub(super) fn refused(error: impl std::fmt::Display) -> Error {
