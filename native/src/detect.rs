@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use dinomaly_core::bundle::Model;
+use dinomaly_core::bundle::{Model, SelfTest};
 use dinomaly_core::config::ModelConfig;
 use dinomaly_core::detector::{Detection, Detector};
 use dinomaly_core::executors::processor::{Precision, Processor};
@@ -42,7 +42,8 @@ impl PhotoDetector {
         let detector =
             Detector::of_parts(Processor::new(precision), &model.config, &model.preprocessor, &model.weights)?;
         if let Some(expected) = &model.self_test {
-            block_on(detector.verify("processor", expected))?;
+            let rounding = if precision == Precision::Int8 { SelfTest::ROUNDED } else { 0.0 };
+            block_on(detector.verify("processor", expected, rounding))?;
         }
         Ok(Self { detector })
     }

@@ -151,13 +151,14 @@ impl<O: Read> Detector<O> {
         SelfTest::new(seed, score, &map.values, tolerance)
     }
 
-    /// Whether this device computes what the model's maker computed. `executor` is named in the refusal.
+    /// Whether this device computes what the model's maker computed, within the model's tolerance or a part `rounding` of each value.
+    /// `executor` is named in the refusal.
     ///
     /// # Errors
     /// [`Error::Device`] if it does not, or the executor's own.
-    pub async fn verify(&self, executor: &'static str, expected: &SelfTest) -> Result<()> {
+    pub async fn verify(&self, executor: &'static str, expected: &SelfTest, rounding: f32) -> Result<()> {
         let (score, map) = self.look_at(&expected.picture()).await?;
-        expected.compare(executor, score, &map.values)
+        expected.compare(executor, score, &map.values, rounding)
     }
 
     async fn look_at(&self, picture: &Photo) -> Result<(f32, AnomalyMap)> {
@@ -222,13 +223,13 @@ mod tests {
         let model = model();
         let detector = Detector::new(Reference, &model).unwrap();
         let published = block_on(detector.self_test(SELF_TEST_SEED, 1e-4)).unwrap();
-        block_on(detector.verify("reference", &published)).unwrap();
+        block_on(detector.verify("reference", &published, 0.0)).unwrap();
 
         let mut altered = model;
         let tensor = altered.weights.0.get_mut("decoder.3.mlp.fc2.weight").unwrap();
         *tensor = HostTensor::f32(tensor.shape.clone(), tensor.to_f32().iter().map(|v| v * 1.5).collect()).unwrap();
         let detector = Detector::new(Reference, &altered).unwrap();
-        let error = block_on(detector.verify("reference", &published)).unwrap_err().to_string();
+        let error = block_on(detector.verify("reference", &published, 0.0)).unwrap_err().to_string();
         assert!(error.starts_with("reference: fails the model's self-test"), "{error}");
     }
 

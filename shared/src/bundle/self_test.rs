@@ -29,6 +29,10 @@ pub struct SelfTest {
 }
 
 impl SelfTest {
+    /// What part of a value products of rounded activations may be from it, where that is more than the tolerance. Measured: 1.2 %
+    /// with the embedded model, whose seven metrics change by at most 0.16 points, and 0.5 % with random weights.
+    pub const ROUNDED: f32 = 0.02;
+
     /// Notes what the device that can be trusted found: image score, and the square anomaly map in full.
     ///
     /// # Errors
@@ -71,20 +75,25 @@ impl SelfTest {
         Ok((0..SIDE).flat_map(|y| (0..SIDE).map(move |x| (y, x))).map(|(y, x)| mean(block(y), block(x))).collect())
     }
 
-    /// Compares what `executor` found on [`SelfTest::picture`]: its score and its square anomaly map in full.
+    /// Compares what `executor` found on [`SelfTest::picture`]: its score and its square anomaly map in full. `rounding` is what part
+    /// of a value it may be off, too: 0, or [`SelfTest::ROUNDED`] for int8.
     ///
     /// # Errors
-    /// [`Error::Device`] if it differs by more than the tolerance anywhere: the device computes wrongly.
-    pub fn compare(&self, executor: &'static str, score: f32, map: &[f32]) -> Result<()> {
+    /// [`Error::Device`] if it differs by more anywhere: the device computes wrongly.
+    pub fn compare(&self, executor: &'static str, score: f32, map: &[f32], rounding: f32) -> Result<()> {
         let found = Self::reduce(map)?;
+        let allowed = |expected: f32| self.tolerance.max(rounding * expected.abs());
+        // NaN is never close.
+        let agrees = |found: f32, expected: f32| (found - expected).abs() <= allowed(expected);
         let refuse = |reason| Err(Error::Device { executor, reason });
-        if !self.agrees(score, self.score) {
+        if !agrees(score, self.score) {
             return refuse(format!(
                 "fails the model's self-test: score {score}, expected {} ± {}; use another device",
-                self.score, self.tolerance
+                self.score,
+                allowed(self.score)
             ));
         }
-        match (0..SIDE * SIDE).find(|&i| !self.agrees(found[i], self.map[i])) {
+        match (0..SIDE * SIDE).find(|&i| !agrees(found[i], self.map[i])) {
             None => Ok(()),
             Some(i) => refuse(format!(
                 "fails the model's self-test: {} at row {} and column {} of the map, expected {} ± {}; use another device",
@@ -92,14 +101,9 @@ impl SelfTest {
                 i / SIDE,
                 i % SIDE,
                 self.map[i],
-                self.tolerance
+                allowed(self.map[i])
             )),
         }
-    }
-
-    /// Whether two values are as close as they must be; NaN never is.
-    fn agrees(&self, found: f32, expected: f32) -> bool {
-        (found - expected).abs() <= self.tolerance
     }
 
     /// Checks that the map is whole and every number is one.
@@ -227,15 +231,19 @@ mod tests {
     #[test]
     fn a_device_that_computes_wrongly_is_found() {
         let test = SelfTest::new(1, 0.25, &map(256), 1e-3).unwrap();
-        test.compare("webgpu", 0.2505, &map(256)).unwrap();
+        test.compare("webgpu", 0.2505, &map(256), 0.0).unwrap();
+        // A part of the value in place of the tolerance, and no more.
+        test.compare("processor", 0.25 * 1.019, &map(256), SelfTest::ROUNDED).unwrap();
+        let error = test.compare("processor", 0.25 * 1.021, &map(256), SelfTest::ROUNDED).unwrap_err().to_string();
+        assert!(error.contains("expected 0.25 ± 0.005"), "{error}");
         for score in [0.2515, 0.2485, f32::NAN, f32::INFINITY] {
-            let error = test.compare("webgpu", score, &map(256)).unwrap_err().to_string();
+            let error = test.compare("webgpu", score, &map(256), 0.0).unwrap_err().to_string();
             assert!(error.starts_with("webgpu: fails the model's self-test: score"), "{error}");
         }
         for wrong in [0.5, f32::NAN] {
             let mut changed = map(256);
             changed[40 * 256 + 100] += wrong;
-            let error = test.compare("webgpu", 0.25, &changed).unwrap_err().to_string();
+            let error = test.compare("webgpu", 0.25, &changed, 0.0).unwrap_err().to_string();
             assert!(error.contains("at row 2 and column 6 of the map"), "{error}");
         }
     }

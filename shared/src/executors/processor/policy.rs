@@ -2,7 +2,7 @@
 
 use super::{Precision, Processor};
 use crate::Result;
-use crate::bundle::Model;
+use crate::bundle::{Model, SelfTest};
 use crate::detector::Detector;
 use crate::tensor::Data;
 
@@ -17,14 +17,14 @@ impl Processor {
         if let Some(self_test) = model.self_test.as_ref().filter(|_| int8) {
             let detector = Detector::new(Self::new(Precision::Int8), model)?;
             uploaded();
-            if detector.verify("processor", self_test).await.is_ok() {
+            if detector.verify("processor", self_test, SelfTest::ROUNDED).await.is_ok() {
                 return Ok(detector);
             }
         }
         let detector = Detector::new(Self::new(Precision::F32), model)?;
         uploaded();
         if let Some(self_test) = &model.self_test {
-            detector.verify("processor", self_test).await?;
+            detector.verify("processor", self_test, 0.0).await?;
         }
         Ok(detector)
     }

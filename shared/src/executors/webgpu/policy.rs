@@ -44,7 +44,7 @@ impl WebGpu {
             let detector = Detector::new(self.with_precision(precision), model)?;
             uploaded();
             let outcome = match &model.self_test {
-                Some(self_test) => detector.verify("webgpu", self_test).await,
+                Some(self_test) => detector.verify("webgpu", self_test, 0.0).await,
                 None => Ok(()),
             };
             let Err(error) = outcome else { return Ok(Opened { detector, refused }) };
