@@ -6,7 +6,6 @@
 //! are rounded to eight bits with one scale for each token when they reach a product, and sums are exact in i32; all else is f32.
 
 mod attention;
-mod policy;
 mod pool;
 mod product;
 mod rows;
