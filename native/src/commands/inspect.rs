@@ -6,9 +6,10 @@ use std::time::Instant;
 use anyhow::Result;
 use dinomaly_core::bundle::SelfTest;
 use dinomaly_core::detector::SELF_TEST_SEED;
+use dinomaly_core::ops::Read;
 use pollster::block_on;
 
-use super::options::DeviceOption;
+use super::options::LookOption;
 use crate::costs::{parameters_left_out, parts};
 use crate::detect::{BATCH, PhotoDetector};
 use crate::evaluate::align;
@@ -23,7 +24,7 @@ pub struct Args {
     #[arg(long)]
     speed: bool,
     #[command(flatten)]
-    device: DeviceOption,
+    device: LookOption,
 }
 
 /// Prints the model's parts, files and thresholds.
@@ -95,7 +96,11 @@ pub fn run(args: &Args) -> Result<()> {
         println!("thresholds come from photos that were trained on: expect more good parts to be called defective");
     }
     if args.speed {
-        measure_speed(&PhotoDetector::new(&model)?)?;
+        if args.device.is_gpu() {
+            measure_speed(&args.device.on_gpu(&model)?)?;
+        } else {
+            measure_speed(&args.device.on_processor(&model)?)?;
+        }
     }
     Ok(())
 }
@@ -104,7 +109,7 @@ pub fn run(args: &Args) -> Result<()> {
 const MEASURED: f64 = 3.0;
 
 /// Batches of the self-test's picture: what a photo costs does not depend on what is on it.
-fn measure_speed(detector: &PhotoDetector) -> Result<()> {
+fn measure_speed<O: Read>(detector: &PhotoDetector<O>) -> Result<()> {
     let picture = detector.detector().prepare(&SelfTest::picture_of(SELF_TEST_SEED));
     let batch = vec![picture; BATCH];
     let run = || block_on(detector.detector().maps(&batch));
