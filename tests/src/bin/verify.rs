@@ -35,7 +35,11 @@ fn verify(names: &[String]) -> Result<()> {
     step("clippy", || {
         let natively = ["clippy", "--release", "--workspace", "--exclude", "dinomaly-wasm", "--all-targets"];
         run("cargo", &[&natively[..], &["--", "-D", "warnings"]].concat())?;
-        run("cargo", &["clippy", "--release", "-p", "dinomaly-wasm", "--target", WASM, "--", "-D", "warnings"])
+        // The page's two modules.
+        ["gpu", "cpu"].iter().try_for_each(|module| {
+            let one = ["clippy", "--release", "-p", "dinomaly-wasm", "--no-default-features", "--features", module];
+            run("cargo", &[&one[..], &["--target", WASM, "--", "-D", "warnings"]].concat())
+        })
     })?;
     step("tests", || {
         let all = ["test", "--release", "--workspace", "--exclude", "dinomaly-wasm", "--lib", "--bins", "--tests"];
