@@ -9,7 +9,8 @@ use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
 use dinomaly_core::bundle::Model;
 use dinomaly_core::executors::candle::Candle;
-use dinomaly_core::ops::{Linear, Neighbours, Norm, Ops, Then};
+use dinomaly_core::executors::watched::{Seen, Watched};
+use dinomaly_core::ops::{Neighbours, Ops};
 use dinomaly_core::photo::Photo;
 use dinomaly_core::tensor::HostTensor;
 use rayon::prelude::*;
@@ -43,13 +44,14 @@ pub struct Spread {
 pub fn of_decoder(model: &Model, photo: &Photo, device: Device) -> Result<Vec<Attention>> {
     let (config, grid) = (&model.config, model.grid());
     let patch = config.encoder.patch_size;
-    let recorder = Recorder { ops: Candle::infer(device), seen: RefCell::default() };
-    let dinomaly = model.weights.dinomaly(&recorder, config, grid)?;
+    let seen = RefCell::default();
+    let candle = watched(device, &seen);
+    let dinomaly = model.weights.dinomaly(&candle, config, grid)?;
     let patches = model.preprocessor.patches(photo, patch);
-    let patches = recorder.upload(&HostTensor::f32([1, grid * grid, 3 * patch * patch], patches)?)?;
-    dinomaly.distances(&recorder, &patches)?;
+    let patches = candle.upload(&HostTensor::f32([1, grid * grid, 3 * patch * patch], patches)?)?;
+    dinomaly.distances(&candle, &patches)?;
     // The encoder's come first.
-    let decoder = recorder.seen.into_inner().split_off(config.encoder_blocks_run());
+    let decoder = seen.take().split_off(config.encoder_blocks_run());
     if decoder.len() != config.decoder.num_hidden_layers {
         bail!("the decoder of model {} is made of convolutions: it has no attention", model.name);
     }
@@ -146,87 +148,19 @@ fn spread(weights: &[f32], query: usize) -> Spread {
     Spread { entropy: entropy / (weights.len() as f64).ln(), distance }
 }
 
-/// candle, with a memory of all attentions.
-struct Recorder {
-    ops: Candle<'static>,
-    seen: RefCell<Vec<Attention>>,
-}
-
-impl Recorder {
-    fn note(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>, linear: bool) -> dinomaly_core::Result<()> {
-        let attention = Attention { qkv: self.ops.read(qkv)?, tokens: qkv.dim(1)?, heads, linear, hidden, prefix: 0 };
-        self.seen.borrow_mut().push(attention);
+/// candle, noting what every attention is given.
+fn watched(
+    device: Device,
+    noted: &RefCell<Vec<Attention>>,
+) -> Watched<Candle<'static>, impl Fn(Seen<'_, Tensor>) -> dinomaly_core::Result<()>> {
+    let reader = Candle::infer(device.clone());
+    Watched::new(Candle::infer(device), move |seen| {
+        if let Seen::Attention { qkv, heads, hidden, linear } = seen {
+            let (qkv, tokens) = (reader.read(qkv)?, qkv.dim(1)?);
+            noted.borrow_mut().push(Attention { qkv, tokens, heads, linear, hidden, prefix: 0 });
+        }
         Ok(())
-    }
-}
-
-impl Ops for Recorder {
-    type Tensor = Tensor;
-
-    fn attention(
-        &self,
-        qkv: &Tensor,
-        heads: usize,
-        hidden: Option<Neighbours>,
-        bias: Option<&Tensor>,
-    ) -> dinomaly_core::Result<Tensor> {
-        self.note(qkv, heads, hidden, false)?;
-        self.ops.attention(qkv, heads, hidden, bias)
-    }
-
-    fn rotate(&self, qkv: &Tensor, heads: usize, rotation: &Tensor) -> dinomaly_core::Result<Tensor> {
-        self.ops.rotate(qkv, heads, rotation)
-    }
-
-    fn swiglu(&self, x: &Tensor) -> dinomaly_core::Result<Tensor> {
-        self.ops.swiglu(x)
-    }
-
-    fn linear_attention(
-        &self,
-        qkv: &Tensor,
-        heads: usize,
-        hidden: Option<Neighbours>,
-    ) -> dinomaly_core::Result<Tensor> {
-        self.note(qkv, heads, hidden, true)?;
-        self.ops.linear_attention(qkv, heads, hidden)
-    }
-
-    fn upload(&self, tensor: &HostTensor) -> dinomaly_core::Result<Tensor> {
-        self.ops.upload(tensor)
-    }
-
-    fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> dinomaly_core::Result<Tensor> {
-        self.ops.linear(x, layer, then)
-    }
-
-    fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> dinomaly_core::Result<Tensor> {
-        self.ops.layer_norm(x, norm)
-    }
-
-    fn depthwise_conv(&self, x: &Tensor, weight: &Tensor) -> dinomaly_core::Result<Tensor> {
-        self.ops.depthwise_conv(x, weight)
-    }
-
-    fn embed(&self, patches: &Tensor, prefix: &Tensor, positions: &Tensor) -> dinomaly_core::Result<Tensor> {
-        self.ops.embed(patches, prefix, positions)
-    }
-
-    fn drop_tokens(&self, x: &Tensor, first: usize) -> dinomaly_core::Result<Tensor> {
-        self.ops.drop_tokens(x, first)
-    }
-
-    fn concatenate(&self, xs: &[Tensor]) -> dinomaly_core::Result<Tensor> {
-        self.ops.concatenate(xs)
-    }
-
-    fn mean(&self, xs: &[Tensor]) -> dinomaly_core::Result<Tensor> {
-        self.ops.mean(xs)
-    }
-
-    fn cosine_distance(&self, a: &Tensor, b: &Tensor) -> dinomaly_core::Result<Tensor> {
-        self.ops.cosine_distance(a, b)
-    }
+    })
 }
 
 #[cfg(test)]
@@ -241,10 +175,11 @@ mod tests {
         let values: Vec<f32> = (0..tokens * 3 * channels).map(|i| ((i * 37 % 101) as f32 / 50.0 - 1.0) * 2.0).collect();
         let qkv = Tensor::from_vec(values, (1, tokens, 3 * channels), &Device::Cpu).unwrap();
         for hidden in [None, Some(Neighbours { prefix, reach: 1 })] {
-            let recorder = Recorder { ops: Candle::infer(Device::Cpu), seen: RefCell::default() };
-            let softmax = recorder.attention(&qkv, heads, hidden, None).unwrap();
-            let linear = recorder.linear_attention(&qkv, heads, hidden).unwrap();
-            for (attention, output) in recorder.seen.into_inner().into_iter().zip([softmax, linear]) {
+            let seen = RefCell::default();
+            let candle = watched(Device::Cpu, &seen);
+            let softmax = candle.attention(&qkv, heads, hidden, None).unwrap();
+            let linear = candle.linear_attention(&qkv, heads, hidden).unwrap();
+            for (attention, output) in seen.take().into_iter().zip([softmax, linear]) {
                 let attention = Attention { prefix, ..attention };
                 let output = output.to_vec3::<f32>().unwrap().remove(0);
                 for (head, patch) in (0..heads).flat_map(|head| (0..patches).map(move |patch| (head, patch))) {

@@ -8,10 +8,9 @@ use dinomaly::features::encode;
 use dinomaly::head::TrainableHead;
 use dinomaly::schedule::Schedule;
 use dinomaly::train::{Settings, Trainer};
-use dinomaly_core::Result;
 use dinomaly_core::config::{BottleneckInput, Comparison, EncoderConfig, Mixer, ModelConfig};
 use dinomaly_core::executors::candle::Candle;
-use dinomaly_core::ops::{Linear, Neighbours, Norm, Ops, Then};
+use dinomaly_core::executors::watched::{Seen, Watched};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::weights::{Weights, encoder_shapes, head_shapes};
 use rand::{RngExt, SeedableRng};
@@ -20,76 +19,6 @@ use rand_chacha::ChaCha8Rng;
 /// Patches on a side, and photos in the batch.
 const GRID: usize = 3;
 const PHOTOS: usize = 2;
-
-/// candle, remembering what it was given to hold.
-struct Recorder {
-    inner: Candle<'static>,
-    uploaded: RefCell<Vec<Tensor>>,
-}
-
-impl Ops for Recorder {
-    type Tensor = Tensor;
-
-    fn upload(&self, tensor: &HostTensor) -> Result<Tensor> {
-        let tensor = self.inner.upload(tensor)?;
-        self.uploaded.borrow_mut().push(tensor.clone());
-        Ok(tensor)
-    }
-
-    fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
-        self.inner.linear(x, layer, then)
-    }
-
-    fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
-        self.inner.layer_norm(x, norm)
-    }
-
-    fn attention(
-        &self,
-        qkv: &Tensor,
-        heads: usize,
-        hidden: Option<Neighbours>,
-        bias: Option<&Tensor>,
-    ) -> Result<Tensor> {
-        self.inner.attention(qkv, heads, hidden, bias)
-    }
-
-    fn rotate(&self, qkv: &Tensor, heads: usize, rotation: &Tensor) -> Result<Tensor> {
-        self.inner.rotate(qkv, heads, rotation)
-    }
-
-    fn swiglu(&self, x: &Tensor) -> Result<Tensor> {
-        self.inner.swiglu(x)
-    }
-
-    fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
-        self.inner.linear_attention(qkv, heads, hidden)
-    }
-
-    fn depthwise_conv(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        self.inner.depthwise_conv(x, weight)
-    }
-
-    fn drop_tokens(&self, x: &Tensor, first: usize) -> Result<Tensor> {
-        self.inner.drop_tokens(x, first)
-    }
-
-    fn concatenate(&self, xs: &[Tensor]) -> Result<Tensor> {
-        self.inner.concatenate(xs)
-    }
-
-    fn embed(&self, patches: &Tensor, prefix: &Tensor, positions: &Tensor) -> Result<Tensor> {
-        self.inner.embed(patches, prefix, positions)
-    }
-
-    fn mean(&self, xs: &[Tensor]) -> Result<Tensor> {
-        self.inner.mean(xs)
-    }
-
-    fn cosine_distance(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        self.inner.cosine_distance(a, b)
-    }
-}
 
 #[test]
 fn gradients_reach_all_that_is_trained_and_nothing_that_is_frozen() {
@@ -106,12 +35,18 @@ fn gradients_reach_all_that_is_trained_and_nothing_that_is_frozen() {
         });
         let weights = Weights(weights.collect());
 
-        let ops = Recorder { inner: Candle::infer(Device::Cpu), uploaded: RefCell::default() };
-        let encoder = weights.encoder(&ops, &config, GRID).unwrap();
-        let frozen = ops.uploaded.into_inner();
+        let uploaded = RefCell::<Vec<Tensor>>::default();
+        let candle = Watched::new(Candle::infer(Device::Cpu), |seen| {
+            if let Seen::Uploaded(tensor) = seen {
+                uploaded.borrow_mut().push(tensor.clone());
+            }
+            Ok(())
+        });
+        let encoder = weights.encoder(&candle, &config, GRID).unwrap();
+        let frozen = uploaded.take();
         let patches = [PHOTOS, GRID * GRID, 3 * config.encoder.patch_size.pow(2)];
         let patches = Tensor::from_vec(random(&patches), &patches, &Device::Cpu).unwrap();
-        let features = encode(&ops.inner, &encoder, &config, &patches).unwrap();
+        let features = encode(&candle.ops, &encoder, &config, &patches).unwrap();
 
         let head = TrainableHead::fresh(&config, 0, &Device::Cpu).unwrap();
         let settings = Settings {

@@ -5,5 +5,6 @@ pub mod candle;
 #[cfg(feature = "processor")]
 pub mod processor;
 pub mod reference;
+pub mod watched;
 #[cfg(feature = "webgpu")]
 pub mod webgpu;

@@ -1,0 +1,117 @@
+//! Any executor, watched: whoever looks inside sees what operations are given, and changes nothing.
+
+use crate::Result;
+use crate::ops::{Linear, Neighbours, Norm, Ops, Then};
+use crate::tensor::HostTensor;
+
+/// What can be seen.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a, T> {
+    /// A tensor that was uploaded.
+    Uploaded(&'a T),
+    /// A linear layer, before it is computed.
+    Linear {
+        /// `[batch, tokens, in]`.
+        x: &'a T,
+        /// `[out, in]`.
+        weight: &'a T,
+    },
+    /// An attention, before it is computed.
+    Attention {
+        /// `[batch, tokens, 3·channels]`, as [`Ops::attention`] takes it.
+        qkv: &'a T,
+        /// Number of heads.
+        heads: usize,
+        /// What patches do not look at.
+        hidden: Option<Neighbours>,
+        /// Whether it is linear attention.
+        linear: bool,
+    },
+}
+
+/// An executor that shows what it is given to `watch`, and stops where that refuses.
+pub struct Watched<O, W> {
+    /// What computes.
+    pub ops: O,
+    watch: W,
+}
+
+impl<O: Ops, W: Fn(Seen<'_, O::Tensor>) -> Result<()>> Watched<O, W> {
+    /// Watches an executor.
+    pub fn new(ops: O, watch: W) -> Self {
+        Self { ops, watch }
+    }
+}
+
+impl<O: Ops, W: Fn(Seen<'_, O::Tensor>) -> Result<()>> Ops for Watched<O, W> {
+    type Tensor = O::Tensor;
+
+    fn upload(&self, tensor: &HostTensor) -> Result<O::Tensor> {
+        let uploaded = self.ops.upload(tensor)?;
+        (self.watch)(Seen::Uploaded(&uploaded))?;
+        Ok(uploaded)
+    }
+
+    fn upload_weight(&self, weight: &HostTensor) -> Result<O::Tensor> {
+        let uploaded = self.ops.upload_weight(weight)?;
+        (self.watch)(Seen::Uploaded(&uploaded))?;
+        Ok(uploaded)
+    }
+
+    fn linear(&self, x: &O::Tensor, layer: &Linear<O::Tensor>, then: Then<'_, O::Tensor>) -> Result<O::Tensor> {
+        (self.watch)(Seen::Linear { x, weight: &layer.weight })?;
+        self.ops.linear(x, layer, then)
+    }
+
+    fn layer_norm(&self, x: &O::Tensor, norm: &Norm<O::Tensor>) -> Result<O::Tensor> {
+        self.ops.layer_norm(x, norm)
+    }
+
+    fn attention(
+        &self,
+        qkv: &O::Tensor,
+        heads: usize,
+        hidden: Option<Neighbours>,
+        bias: Option<&O::Tensor>,
+    ) -> Result<O::Tensor> {
+        (self.watch)(Seen::Attention { qkv, heads, hidden, linear: false })?;
+        self.ops.attention(qkv, heads, hidden, bias)
+    }
+
+    fn rotate(&self, qkv: &O::Tensor, heads: usize, rotation: &O::Tensor) -> Result<O::Tensor> {
+        self.ops.rotate(qkv, heads, rotation)
+    }
+
+    fn swiglu(&self, x: &O::Tensor) -> Result<O::Tensor> {
+        self.ops.swiglu(x)
+    }
+
+    fn linear_attention(&self, qkv: &O::Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<O::Tensor> {
+        (self.watch)(Seen::Attention { qkv, heads, hidden, linear: true })?;
+        self.ops.linear_attention(qkv, heads, hidden)
+    }
+
+    fn depthwise_conv(&self, x: &O::Tensor, weight: &O::Tensor) -> Result<O::Tensor> {
+        self.ops.depthwise_conv(x, weight)
+    }
+
+    fn embed(&self, patches: &O::Tensor, prefix: &O::Tensor, positions: &O::Tensor) -> Result<O::Tensor> {
+        self.ops.embed(patches, prefix, positions)
+    }
+
+    fn drop_tokens(&self, x: &O::Tensor, first: usize) -> Result<O::Tensor> {
+        self.ops.drop_tokens(x, first)
+    }
+
+    fn concatenate(&self, xs: &[O::Tensor]) -> Result<O::Tensor> {
+        self.ops.concatenate(xs)
+    }
+
+    fn mean(&self, xs: &[O::Tensor]) -> Result<O::Tensor> {
+        self.ops.mean(xs)
+    }
+
+    fn cosine_distance(&self, a: &O::Tensor, b: &O::Tensor) -> Result<O::Tensor> {
+        self.ops.cosine_distance(a, b)
+    }
+}
