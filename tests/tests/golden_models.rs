@@ -10,7 +10,7 @@ use candle_core::Device;
 use dinomaly_core::config::{Comparison, MapBorder};
 use dinomaly_core::dinomaly::Stage;
 use dinomaly_core::executors::candle::{Candle, no_noise};
-use dinomaly_core::executors::processor::{Precision, Processor};
+use dinomaly_core::executors::processor::{Kernels, Precision, Processor};
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::ops::Read;
 use dinomaly_core::score::{
@@ -38,6 +38,11 @@ fn candle_in_training() {
 #[test]
 fn processor() {
     run("processor", &Processor::new(Precision::F32));
+}
+
+#[test]
+fn processor_with_the_pages_tiles() {
+    run("processor, the page's tiles", &Processor::new(Precision::F32).with_kernels(Kernels::Tiles));
 }
 
 #[test]

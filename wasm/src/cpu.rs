@@ -4,6 +4,7 @@ use dinomaly_core::Result;
 use dinomaly_core::bundle::Model;
 use dinomaly_core::detector::Detector;
 use dinomaly_core::executors::processor::{Precision, Processor};
+use dinomaly_core::tensor::Data;
 
 use crate::results::DeviceDescribed;
 
@@ -18,9 +19,17 @@ pub async fn open() -> Result<Executor> {
     Ok(Processor::new(Precision::F32))
 }
 
-/// Takes a model in single precision, int8 weights widened: in wasm products of int8 are slower than those of f32.
-pub async fn load(processor: Executor, model: &Model, uploaded: &mut dyn FnMut()) -> Result<Detector<Executor>> {
-    let detector = Detector::new(processor, model)?;
+/// Takes a model: int8 weights as they are where the self-test accepts products of whole numbers, all others in single precision.
+pub async fn load(_: Executor, model: &Model, uploaded: &mut dyn FnMut()) -> Result<Detector<Executor>> {
+    let is_int8 = model.weights.0.values().any(|tensor| matches!(tensor.data, Data::Int8 { .. }));
+    if is_int8 && let Ok(detector) = load_in(Precision::Int8, model, uploaded).await {
+        return Ok(detector);
+    }
+    load_in(Precision::F32, model, uploaded).await
+}
+
+async fn load_in(precision: Precision, model: &Model, uploaded: &mut dyn FnMut()) -> Result<Detector<Executor>> {
+    let detector = Detector::new(Processor::new(precision), model)?;
     uploaded();
     if let Some(self_test) = &model.self_test {
         detector.verify(NAME, self_test, 0.0).await?;

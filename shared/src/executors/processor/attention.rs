@@ -1,14 +1,11 @@
 //! Both attentions, head by head and a block of queries at a time: no matrix of all pairs of tokens is ever in memory.
 
 use rayon::prelude::*;
-use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
 use rten_simd::{SimdOp, SimdUnaryOp};
-use rten_tensor::prelude::*;
-use rten_tensor::{NdTensorView, NdTensorView as View};
 use rten_vecmath::{Exp, Softmax};
 
-use super::Tensor;
-use super::product::refused;
+use super::gemm::{Kernels, Matrix, View};
+use super::{Precision, Tensor};
 use crate::ops::{Neighbours, RelativeBias};
 use crate::{Error, Result};
 
@@ -63,10 +60,10 @@ impl Heads {
     }
 
     /// `[tokens, size]` of one head of one photo, where it lies.
-    fn view<'a>(&self, qkv: &'a [f32], place: usize, part: Part) -> Result<View<'a, f32, 2>> {
+    fn view<'a>(&self, qkv: &'a [f32], place: usize, part: Part) -> View<'a> {
         let (photo, head) = (place / self.heads, place % self.heads);
         let start = photo * self.tokens * 3 * self.channels + part as usize * self.channels + head * self.size;
-        View::from_slice_with_strides([self.tokens, self.size], &qkv[start..], [3 * self.channels, 1]).map_err(refused)
+        View::with_pitch(&qkv[start..], [self.tokens, self.size], 3 * self.channels)
     }
 
     /// Runs `block` for every head and block of queries, on all cores, and puts the rows that it makes, `[queries, size]`, where
@@ -99,6 +96,8 @@ impl Heads {
 /// If the neighbours do not fit the tokens.
 pub(super) fn softmax(
     split: &Heads,
+    kernels: Kernels,
+    precision: Precision,
     qkv: &[f32],
     hidden: Option<Neighbours>,
     bias: Option<Bias<'_>>,
@@ -107,15 +106,13 @@ pub(super) fn softmax(
     let tokens = split.tokens;
     let scale = (split.size as f32).powf(-0.5);
     let hidden = hidden.map(|hidden| Ok::<_, Error>((hidden, hidden.grid(tokens)?))).transpose()?;
-    let product = GemmExecutor::<f32>::new();
-    let packed = pack(split, qkv, &product)?;
+    let packed = pack(split, kernels, precision, qkv)?;
     split.for_blocks(out, |place, first, out| {
         let (keys, values) = &packed[place];
-        let queries = split.view(qkv, place, Part::Query)?.slice((first..first + out.len() / split.size, ..));
         let count = out.len() / split.size;
+        let queries = split.view(qkv, place, Part::Query).part(first, count);
         let mut weights = vec![0.0; count * tokens];
-        let scaled = GemmOptions { alpha: scale, ..GemmOptions::default() };
-        product.gemm(&mut weights, GemmInputA::Unpacked(queries), GemmInputB::Packed(keys), scaled).map_err(refused)?;
+        keys.product(queries, scale, None, &mut weights)?;
         for (query, weights) in (first..).zip(weights.chunks_exact_mut(tokens)) {
             if let Some(bias) = bias {
                 let table = &bias.table[place % split.heads * RelativeBias::entries(bias.grid)..];
@@ -126,7 +123,7 @@ pub(super) fn softmax(
             Softmax::new_mut(weights).dispatch();
             hide(hidden, query, weights);
         }
-        weigh(&product, &weights, tokens, values, out)
+        values.product(View::new(&weights, [count, tokens]), 1.0, None, out)
     })
 }
 
@@ -134,39 +131,39 @@ pub(super) fn softmax(
 ///
 /// # Errors
 /// If the neighbours do not fit the tokens.
-pub(super) fn linear(split: &Heads, qkv: &[f32], hidden: Option<Neighbours>, out: &mut [f32]) -> Result<()> {
+pub(super) fn linear(
+    split: &Heads,
+    kernels: Kernels,
+    qkv: &[f32],
+    hidden: Option<Neighbours>,
+    out: &mut [f32],
+) -> Result<()> {
     let (tokens, size) = (split.tokens, split.size);
     let hidden = hidden.map(|hidden| Ok::<_, Error>((hidden, hidden.grid(tokens)?))).transpose()?;
-    let product = GemmExecutor::<f32>::new();
     if hidden.is_some() {
-        return linear_but_for(split, qkv, hidden, &product, out);
+        return linear_but_for(split, kernels, qkv, hidden, out);
     }
     // Of each head the sums over keys [size, size + 1]: of each of their channels times the values, and times one.
-    let sums: Vec<Vec<f32>> = (0..split.batch * split.heads)
+    let sums: Vec<Matrix> = (0..split.batch * split.heads)
         .into_par_iter()
         .map(|place| {
-            let keys = elu_plus_one(split.view(qkv, place, Part::Key)?);
+            let keys = elu_plus_one(split.view(qkv, place, Part::Key));
             let mut values = vec![1.0; tokens * (size + 1)];
-            for (row, value) in values.chunks_exact_mut(size + 1).zip(split.view(qkv, place, Part::Value)?.axis_iter(0))
-            {
-                row.iter_mut().zip(value.iter()).for_each(|(to, from)| *to = *from);
+            let part = split.view(qkv, place, Part::Value);
+            for (token, row) in values.chunks_exact_mut(size + 1).enumerate() {
+                row[..size].copy_from_slice(&part.row(token));
             }
             let mut sums = vec![0.0; size * (size + 1)];
-            let keys = NdTensorView::from_data([tokens, size], keys.as_slice());
-            let values = NdTensorView::from_data([tokens, size + 1], values.as_slice());
-            let (a, b) = (GemmInputA::Unpacked(keys.transposed()), GemmInputB::Unpacked(values.view()));
-            product.gemm(&mut sums, a, b, GemmOptions::default()).map_err(refused)?;
-            Ok(sums)
+            let values = Matrix::new(kernels, View::new(&values, [tokens, size + 1]))?;
+            values.product(View::new(&keys, [tokens, size]).transposed(), 1.0, None, &mut sums)?;
+            Matrix::new(kernels, View::new(&sums, [size, size + 1]))
         })
         .collect::<Result<_>>()?;
     split.for_blocks(out, |place, first, out| {
         let count = out.len() / size;
-        let queries = elu_plus_one(split.view(qkv, place, Part::Query)?.slice((first..first + count, ..)));
-        let queries = NdTensorView::from_data([count, size], queries.as_slice());
-        let sums = NdTensorView::from_data([size, size + 1], sums[place].as_slice());
+        let queries = elu_plus_one(split.view(qkv, place, Part::Query).part(first, count));
         let mut rows = vec![0.0; count * (size + 1)];
-        let (a, b) = (GemmInputA::Unpacked(queries.view()), GemmInputB::Unpacked(sums.view()));
-        product.gemm(&mut rows, a, b, GemmOptions::default()).map_err(refused)?;
+        sums[place].product(View::new(&queries, [count, size]), 1.0, None, &mut rows)?;
         for (out, row) in out.chunks_exact_mut(size).zip(rows.chunks_exact(size + 1)) {
             let factor = 1.0 / row[size];
             out.iter_mut().zip(row).for_each(|(out, value)| *out = value * factor);
@@ -178,57 +175,47 @@ pub(super) fn linear(split: &Heads, qkv: &[f32], hidden: Option<Neighbours>, out
 /// Linear attention where each query misses other keys: only the product of all with all has room for that.
 fn linear_but_for(
     split: &Heads,
+    kernels: Kernels,
     qkv: &[f32],
     hidden: Option<(Neighbours, usize)>,
-    product: &GemmExecutor,
     out: &mut [f32],
 ) -> Result<()> {
     let (tokens, size) = (split.tokens, split.size);
-    let packed: Vec<(PackedBMatrix<f32>, PackedBMatrix<f32>)> = (0..split.batch * split.heads)
+    let packed: Vec<(Matrix, Matrix)> = (0..split.batch * split.heads)
         .into_par_iter()
         .map(|place| {
-            let keys = elu_plus_one(split.view(qkv, place, Part::Key)?);
-            let keys = NdTensorView::from_data([tokens, size], keys.as_slice());
-            Ok((product.prepack_b(keys.transposed()), product.prepack_b(split.view(qkv, place, Part::Value)?)))
+            let keys = elu_plus_one(split.view(qkv, place, Part::Key));
+            let keys = Matrix::new(kernels, View::new(&keys, [tokens, size]).transposed())?;
+            Ok((keys, Matrix::new(kernels, split.view(qkv, place, Part::Value))?))
         })
         .collect::<Result<_>>()?;
     split.for_blocks(out, |place, first, out| {
         let (keys, values) = &packed[place];
         let count = out.len() / size;
-        let queries = elu_plus_one(split.view(qkv, place, Part::Query)?.slice((first..first + count, ..)));
-        let queries = NdTensorView::from_data([count, size], queries.as_slice());
+        let queries = elu_plus_one(split.view(qkv, place, Part::Query).part(first, count));
         let mut weights = vec![0.0; count * tokens];
-        let (a, b) = (GemmInputA::Unpacked(queries.view()), GemmInputB::Packed(keys));
-        product.gemm(&mut weights, a, b, GemmOptions::default()).map_err(refused)?;
+        keys.product(View::new(&queries, [count, size]), 1.0, None, &mut weights)?;
         for (query, weights) in (first..).zip(weights.chunks_exact_mut(tokens)) {
             hide(hidden, query, weights);
             let factor = 1.0 / weights.iter().sum::<f32>();
             weights.iter_mut().for_each(|weight| *weight *= factor);
         }
-        weigh(product, &weights, tokens, values, out)
+        values.product(View::new(&weights, [count, tokens]), 1.0, None, out)
     })
 }
 
-/// Keys, turned, and values of every head of every photo as products take them.
-fn pack(split: &Heads, qkv: &[f32], product: &GemmExecutor) -> Result<Vec<(PackedBMatrix<f32>, PackedBMatrix<f32>)>> {
+/// Keys, turned, and values of every head of every photo as products take them. With int8 weights, whose layers round more, keys and
+/// queries are whole numbers; the weights of values are not: most are too small beside the largest.
+fn pack(split: &Heads, kernels: Kernels, precision: Precision, qkv: &[f32]) -> Result<Vec<(Matrix, Matrix)>> {
     let of = |place| {
-        let keys = split.view(qkv, place, Part::Key)?.transposed();
-        Ok((product.prepack_b(keys), product.prepack_b(split.view(qkv, place, Part::Value)?)))
+        let keys = split.view(qkv, place, Part::Key).transposed();
+        let keys = match precision {
+            Precision::F32 => Matrix::new(kernels, keys)?,
+            Precision::Int8 => Matrix::rounded(kernels, keys)?,
+        };
+        Ok((keys, Matrix::new(kernels, split.view(qkv, place, Part::Value))?))
     };
     (0..split.batch * split.heads).into_par_iter().map(of).collect()
-}
-
-/// `weights [queries, tokens]` times the values.
-fn weigh(
-    product: &GemmExecutor,
-    weights: &[f32],
-    tokens: usize,
-    values: &PackedBMatrix<f32>,
-    out: &mut [f32],
-) -> Result<()> {
-    let weights = NdTensorView::from_data([weights.len() / tokens, tokens], weights);
-    let (a, b) = (GemmInputA::Unpacked(weights.view()), GemmInputB::Packed(values));
-    product.gemm(out, a, b, GemmOptions::default()).map_err(refused)
 }
 
 /// Takes from a query's weights those of hidden keys.
@@ -243,11 +230,11 @@ fn hide(hidden: Option<(Neighbours, usize)>, query: usize, weights: &mut [f32]) 
 }
 
 /// `elu(x) + 1` of every value, row by row without gaps.
-fn elu_plus_one(rows: View<'_, f32, 2>) -> Vec<f32> {
+fn elu_plus_one(rows: View<'_>) -> Vec<f32> {
     let mut values = rows.to_vec();
-    // exp of what is not positive, one more than the rest: the exponential of large values would not be finite.
-    let mut powers: Vec<f32> = values.iter().map(|value| value.min(0.0)).collect();
+    // The exponential of what is positive is not needed, and would not be finite where that is large.
+    let mut powers: Vec<f32> = values.iter().map(|&value| if value > 0.0 { 0.0 } else { value }).collect();
     Exp {}.map_mut(&mut powers);
-    values.iter_mut().zip(powers).for_each(|(value, power)| *value = value.max(0.0) + power);
+    values.iter_mut().zip(powers).for_each(|(value, power)| *value = if *value > 0.0 { *value + 1.0 } else { power });
     values
 }

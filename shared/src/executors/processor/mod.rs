@@ -1,11 +1,13 @@
 //! Inference on the processor, natively and in the browser: whole operations with SIMD and all cores, no autograd. Products are
-//! `rten-gemm`'s, element-wise functions `rten-vecmath`'s: both choose at run time what the processor has (AVX2, AVX-512 and its
-//! VNNI, NEON, in wasm simd128).
+//! `rten-gemm`'s, which chooses at run time what the processor has (AVX2, AVX-512 and its VNNI, NEON), in the browser those of
+//! `gemm/tiles.rs`; element-wise functions are `rten-vecmath`'s.
 //!
 //! Weights are packed for the product once. In [`Precision::Int8`] they are int8 with one scale for each output channel, activations
-//! are rounded to eight bits with one scale for each token when they reach a product, and sums are exact in i32; all else is f32.
+//! are rounded to eight bits (in the browser to more) with one scale for each token when they reach a product, and sums are exact in
+//! i32; all else is f32.
 
 mod attention;
+mod gemm;
 mod pool;
 mod product;
 mod rows;
@@ -17,6 +19,7 @@ use crate::ops::{Linear, Neighbours, Norm, Ops, Read, RelativeBias, Then, conv_e
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 use attention::Heads;
+pub use gemm::Kernels;
 use pool::Pool;
 pub use tensor::Tensor;
 
@@ -43,13 +46,20 @@ impl Precision {
 /// The executor on the processor.
 pub struct Processor {
     precision: Precision,
+    kernels: Kernels,
     pool: Rc<Pool>,
 }
 
 impl Processor {
     /// An executor that multiplies in this precision.
     pub fn new(precision: Precision) -> Self {
-        Self { precision, pool: Rc::default() }
+        Self { precision, kernels: Kernels::default(), pool: Rc::default() }
+    }
+
+    /// The same with these kernels: for tests of the page's, natively in plain loops.
+    #[must_use]
+    pub fn with_kernels(self, kernels: Kernels) -> Self {
+        Self { kernels, ..self }
     }
 
     /// What products are computed in.
@@ -71,7 +81,7 @@ impl Ops for Processor {
     }
 
     fn upload_weight(&self, weight: &HostTensor) -> Result<Tensor> {
-        Tensor::upload_weight(weight, self.precision)
+        Tensor::upload_weight(weight, self.precision, self.kernels)
     }
 
     fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
@@ -121,14 +131,14 @@ impl Ops for Processor {
             None => None,
         };
         let mut result = self.result(split.shape());
-        attention::softmax(&split, qkv.values()?, hidden, bias, result.values_mut()?)?;
+        attention::softmax(&split, self.kernels, self.precision, qkv.values()?, hidden, bias, result.values_mut()?)?;
         Ok(result)
     }
 
     fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
         let split = Heads::split(qkv, heads)?;
         let mut result = self.result(split.shape());
-        attention::linear(&split, qkv.values()?, hidden, result.values_mut()?)?;
+        attention::linear(&split, self.kernels, qkv.values()?, hidden, result.values_mut()?)?;
         Ok(result)
     }
 

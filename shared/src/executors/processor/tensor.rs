@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::Precision;
+use super::gemm::Kernels;
 use super::pool::{Lease, Pool};
 use super::product::Packed;
 use crate::tensor::HostTensor;
@@ -39,8 +40,8 @@ impl Tensor {
     }
 
     /// Packs the weight of a linear layer.
-    pub(super) fn upload_weight(weight: &HostTensor, precision: Precision) -> Result<Self> {
-        let storage = Storage::Weight(Rc::new(Packed::new(weight, precision)?));
+    pub(super) fn upload_weight(weight: &HostTensor, precision: Precision, kernels: Kernels) -> Result<Self> {
+        let storage = Storage::Weight(Rc::new(Packed::new(weight, precision, kernels)?));
         Ok(Self { shape: weight.shape.clone(), storage })
     }
 
