@@ -5,9 +5,14 @@
  * `models.json`, written by `dinomaly site`. Paths are relative to the page.
  * @typedef {object} Index
  * @property {number} version
- * @property {{gpu: Module, cpu: Module}} modules
+ * @property {Modules} modules
  * @property {ModelEntry[]} models
  * @property {Sample[]} samples
+ */
+
+/**
+ * What computes: on the GPU, on the processor, and on the processor where the browser has relaxed SIMD.
+ * @typedef {{gpu: Module, cpu: Module, relaxed: Module}} Modules
  */
 
 /**

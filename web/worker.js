@@ -3,6 +3,7 @@
 // Owns the detector: one worker, one model, one device. Its memory goes with it when another model is chosen.
 
 import { Store, obtain } from './download.js';
+import { moduleFor } from './modules.js';
 
 /** @import {Description, DeviceChoice, Index, Message, ModelEntry, Request} from './types.js' */
 /** @import {Detector} from './wasm/cpu.js' */
@@ -58,7 +59,7 @@ async function demandRealGpu() {
  */
 async function load({ base, index, model, device }) {
   const url = (/** @type {string} */ path) => new URL(path, base).href;
-  const half = device === 'wasm' ? index.modules.cpu : index.modules.gpu;
+  const half = moduleFor(device, index.modules);
   const total = half.bytes + model.bytes;
   let loaded = 0;
   const grew = (/** @type {number} */ bytes) => {

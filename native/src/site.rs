@@ -37,6 +37,7 @@ const PAGE: &[(&str, &[u8])] = &[
     ("gallery.js", include_bytes!("../../web/gallery.js")),
     ("index.html", include_bytes!("../../web/index.html")),
     ("intake.js", include_bytes!("../../web/intake.js")),
+    ("modules.js", include_bytes!("../../web/modules.js")),
     ("picture.js", include_bytes!("../../web/picture.js")),
     ("pool.js", include_bytes!("../../web/pool.js")),
     ("profile.js", include_bytes!("../../web/profile.js")),
@@ -294,7 +295,7 @@ mod tests {
         let error = format!("{:#}", write(&out, &[missing], &[], folder.path()).unwrap_err());
         assert!(error.contains("no-model cannot be used"), "{error}");
         assert!(!out.exists());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4, "the modules' files alone");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2 * MODULES.len(), "the modules' files alone");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The page's two WebAssembly modules, built from this checkout and bound to JavaScript.
+//! The page's WebAssembly modules, built from this checkout and bound to JavaScript.
 //!
 //! wasm-bindgen is a library here, of the version that Cargo.lock names, so that there is no tool to install and the two
 //! halves cannot drift apart.
@@ -15,21 +15,32 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use wasm_bindgen_cli_support::Bindgen;
 
-/// One of the page's modules. A visitor fetches the one that his device needs.
+/// One of the page's modules. A visitor fetches the one that his device and browser need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Module {
-    /// What it computes on; also the feature of `dinomaly-wasm` that makes it.
+    /// What the page calls it.
     pub name: &'static str,
+    /// The feature of `dinomaly-wasm` that makes it.
+    feature: &'static str,
+    /// What the compiler may use beside what `.cargo/config.toml` allows.
+    target_features: &'static str,
     /// JavaScript's half.
     pub glue: &'static str,
     /// The module itself.
     pub wasm: &'static str,
 }
 
-/// The modules for the GPU and for the processor.
-pub const MODULES: [Module; 2] = [
-    Module { name: "gpu", glue: "gpu.js", wasm: "gpu_bg.wasm" },
-    Module { name: "cpu", glue: "cpu.js", wasm: "cpu_bg.wasm" },
+/// The module for the GPU, and those for the processor: with relaxed SIMD, for browsers that have it, and without.
+pub const MODULES: [Module; 3] = [
+    Module { name: "gpu", feature: "gpu", target_features: "", glue: "gpu.js", wasm: "gpu_bg.wasm" },
+    Module { name: "cpu", feature: "cpu", target_features: "", glue: "cpu.js", wasm: "cpu_bg.wasm" },
+    Module {
+        name: "relaxed",
+        feature: "cpu",
+        target_features: "+relaxed-simd",
+        glue: "relaxed.js",
+        wasm: "relaxed_bg.wasm",
+    },
 ];
 
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -51,7 +62,7 @@ pub fn build() -> Result<PathBuf> {
     let folder = checkout.join("target/wasm-build");
     let out = folder.join("page");
     for module in MODULES {
-        // One each: both builds would write the same file, and each time it would be made again.
+        // One each: all builds would write the same file, and each time it would be made again.
         let target_dir = folder.join(module.name);
         compile(module, &checkout, &target_dir)?;
         bind(&target_dir.join(TARGET).join(PROFILE).join("dinomaly_wasm.wasm"), &out, module)?;
@@ -65,16 +76,21 @@ fn compile(module: Module, checkout: &Path, target_dir: &Path) -> Result<()> {
     let mut command = Command::new(cargo);
     command
         .current_dir(checkout)
-        .args(["build", "--package", "dinomaly-wasm", "--no-default-features", "--features", module.name])
+        .args(["build", "--package", "dinomaly-wasm", "--no-default-features", "--features", module.feature])
         .args(["--target", TARGET, "--profile", PROFILE, "--target-dir"])
         .arg(target_dir);
+    if !module.target_features.is_empty() {
+        // Added to those of .cargo/config.toml.
+        let flags = format!("['-C', 'target-feature={}']", module.target_features);
+        command.args(["--config", &format!("target.{TARGET}.rustflags = {flags}")]);
+    }
     // Flags that were meant for this program would replace those that .cargo/config.toml has for the module.
     for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_BUILD_RUSTFLAGS"] {
         command.env_remove(variable);
     }
     let status = command.status().context("cargo cannot be started: install Rust from https://rustup.rs")?;
     if !status.success() {
-        bail!("the page's module for the {} was not built ({status}): cargo says why above", module.name);
+        bail!("the page's module {} was not built ({status}): cargo says why above", module.name);
     }
     Ok(())
 }

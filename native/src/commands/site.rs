@@ -43,7 +43,7 @@ pub(super) fn write(out: &Path, models: &[PathBuf], samples: &[Sample], wasm: &P
     for module in wasm_build::MODULES {
         let (raw, compressed) = wasm_build::sizes(&out.join("wasm").join(module.wasm))?;
         let (raw, compressed) = (raw as f64 / 1e6, compressed as f64 / 1e6);
-        println!("the page's module for the {}: {raw:.2} MB, {compressed:.2} MB with gzip", module.name);
+        println!("the page's module {}: {raw:.2} MB, {compressed:.2} MB with gzip", module.name);
     }
     Ok(())
 }

@@ -9,7 +9,8 @@ let ours, peer, photo, patches, detection, outputs;
 globalThis.start = async (device, shape) => {
   photo = await bytes('photo.jpg');
   const { modules, models: [model] } = await (await fetch(url('models.json'))).json();
-  const half = device === 'webgpu' ? modules.gpu : modules.cpu;
+  const { moduleFor } = await import(url('modules.js'));
+  const half = moduleFor(device, modules);
   const { default: initialise, Detector, openDevice } = await import(url(half.glue));
   await initialise();
   ours = new Detector(await bytes(model.manifest));

@@ -3,7 +3,7 @@
 //! ```bash
 //! npm --prefix tests/peers install --no-package-lock
 //! python3 -m venv target/peers && target/peers/bin/pip install numpy safetensors onnx onnxruntime
-//! cargo bench -p dinomaly-tests --bench browser [-- start|webgpu|wasm]
+//! cargo bench -p dinomaly-tests --bench browser [-- start|webgpu|wasm|'wasm, VitTi16, int8']
 //! ```
 //!
 //! Both run in one page, warmed up, in turn; the ratio of each pair counts, because machines are shared. Chromium's GPU is

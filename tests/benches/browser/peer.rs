@@ -30,6 +30,12 @@ struct Case {
     goal: f64,
 }
 
+impl Case {
+    fn label(&self) -> String {
+        format!("{}, {:?}, {}", self.device, self.shape, if self.int8 { "int8" } else { "f32" })
+    }
+}
+
 const CASES: [Case; 5] = [
     Case { device: "webgpu", shape: Shape::VitTi16, int8: false, rounds: 7, goal: 0.35 },
     Case { device: "wasm", shape: Shape::VitTi16, int8: false, rounds: 15, goal: 1.0 },
@@ -50,7 +56,7 @@ pub fn run(folder: &Path, photo: &Path, wanted: &str) -> Result<()> {
         println!("onnxruntime-web left out: {} is missing, main.rs says how to get it", missing.display());
         return Ok(());
     }
-    for case in CASES.iter().filter(|case| case.device.contains(wanted)) {
+    for case in CASES.iter().filter(|case| case.label().contains(wanted)) {
         compare(folder, photo, case)?;
     }
     Ok(())
@@ -87,8 +93,8 @@ fn compare(folder: &Path, photo: &Path, case: &Case) -> Result<()> {
     let crop = model.preprocessor.geometry.crop;
     let peers = anomaly_map(&distances, model.grid(), crop, model.config.map_border)?;
     println!(
-        "{device}, {shape:?}, {}: {:.0} ms, onnxruntime-web {:.0} ms; ratio {:.2} (goal {goal}); maps differ by {:.1e}",
-        if int8 { "int8" } else { "f32" },
+        "{}: {:.0} ms, onnxruntime-web {:.0} ms; ratio {:.2} (goal {goal}); maps differ by {:.1e}",
+        case.label(),
         median(times.iter().map(|(ours, _)| *ours)),
         median(times.iter().map(|(_, peer)| *peer)),
         median(times.iter().map(|(ours, peer)| ours / peer)),

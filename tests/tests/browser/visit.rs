@@ -165,7 +165,7 @@ fn no_request_leaves_the_site() {
     page.results(photos().len());
     let (all, own) = (chrome.requested(), page.requested());
     // What the worker fetches is in the browser's log, else that would not be the whole of it.
-    for needed in ["index.html", "models.json", "worker.js", "cpu_bg.wasm", ".safetensors"] {
+    for needed in ["index.html", "models.json", "worker.js", "relaxed_bg.wasm", ".safetensors"] {
         let needed = if needed == "index.html" { "" } else { needed };
         assert!(all.iter().any(|url| url.contains(needed)), "{needed} is missing in {all:?}");
     }
@@ -231,7 +231,7 @@ fn a_second_visit_needs_no_download_and_mends_a_damaged_cache() {
 
     // Gone from the server: the cache is enough.
     fs::remove_dir_all(site.folder().join("files")).unwrap();
-    fs::remove_file(site.folder().join("wasm/cpu_bg.wasm")).unwrap();
+    fs::remove_file(site.folder().join("wasm/relaxed_bg.wasm")).unwrap();
     let before = chrome.requested().len();
     page.reload();
     page.wait_for_model();
