@@ -73,7 +73,7 @@ pub enum BottleneckInput {
 }
 
 /// What lies outside of an anomaly map when it is blurred.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MapBorder {
     /// Nothing: places near the border count less (official code).

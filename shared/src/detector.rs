@@ -1,15 +1,15 @@
 //! Photo → result: the one flow that native programs and the page share, on any executor.
 
+use crate::Result;
 use crate::bundle::{Model, SelfTest};
-use crate::config::{MapBorder, ModelConfig};
+use crate::config::ModelConfig;
 use crate::dinomaly::Dinomaly;
 use crate::ops::Read;
 use crate::photo::Photo;
 use crate::preprocess::{Preprocessor, Region};
-use crate::score::{AnomalyMap, anomaly_map, image_score};
+use crate::score::{AnomalyMap, MapLayout, image_score};
 use crate::tensor::HostTensor;
 use crate::weights::Weights;
-use crate::{Error, Result};
 
 /// Seed of the picture that models are published with.
 pub const SELF_TEST_SEED: u64 = 1;
@@ -33,8 +33,7 @@ pub struct Detector<O: Read> {
     ops: O,
     model: Dinomaly<O::Tensor>,
     preparation: Preparation,
-    prefix_tokens: usize,
-    map_border: MapBorder,
+    layout: MapLayout,
 }
 
 /// What a detector says about a photo.
@@ -65,11 +64,16 @@ impl<O: Read> Detector<O> {
     pub fn of_parts(ops: O, config: &ModelConfig, preprocessor: &Preprocessor, weights: &Weights) -> Result<Self> {
         let patch = config.encoder.patch_size;
         preprocessor.geometry.validate(patch)?;
+        let grid = preprocessor.geometry.grid(patch);
         Ok(Self {
-            model: weights.dinomaly(&ops, config, preprocessor.geometry.grid(patch))?,
+            model: weights.dinomaly(&ops, config, grid)?,
             preparation: Preparation { preprocessor: preprocessor.clone(), patch },
-            prefix_tokens: config.kept_prefix_tokens(),
-            map_border: config.map_border,
+            layout: MapLayout {
+                prefix: config.kept_prefix_tokens(),
+                grid,
+                input_side: preprocessor.geometry.crop,
+                border: config.map_border,
+            },
             ops,
         })
     }
@@ -122,24 +126,11 @@ impl<O: Read> Detector<O> {
         if prepared.is_empty() {
             return Ok(Vec::new());
         }
-        let Preparation { preprocessor: Preprocessor { geometry, .. }, patch } = &self.preparation;
-        let grid = geometry.grid(*patch);
+        let (grid, patch) = (self.layout.grid, self.preparation.patch);
         let shape = [prepared.len(), grid * grid, 3 * patch * patch];
         let patches = self.ops.upload(&HostTensor::f32(shape, prepared.concat())?)?;
         let groups = self.model.distances(&self.ops, &patches)?;
-        let groups = self.ops.read_back(&groups.iter().collect::<Vec<_>>()).await?;
-
-        let tokens = self.prefix_tokens + grid * grid;
-        if let Some(group) = groups.iter().find(|group| group.len() != prepared.len() * tokens) {
-            let (expected, found) = (vec![prepared.len(), tokens], vec![group.len()]);
-            return Err(Error::Shape { name: "distances read back".into(), expected, found });
-        }
-        let map_of = |photo: usize| {
-            let of_patches = photo * tokens + self.prefix_tokens..(photo + 1) * tokens;
-            let distances: Vec<&[f32]> = groups.iter().map(|group| &group[of_patches.clone()]).collect();
-            anomaly_map(&distances, grid, geometry.crop, self.map_border)
-        };
-        (0..prepared.len()).map(map_of).collect()
+        self.ops.read_maps(&groups, prepared.len(), &self.layout).await
     }
 
     /// What this detector says about the picture of the self-test, to be published with the model.
@@ -173,8 +164,10 @@ mod tests {
 
     use super::*;
     use crate::bundle::tests::model;
+    use crate::config::MapBorder;
     use crate::executors::reference::{Reference, Tensor};
     use crate::ops::{Linear, Neighbours, Norm, Ops, Then};
+    use crate::score::anomaly_map;
 
     fn photos() -> Vec<Photo> {
         let photo = |width: u32, height: u32| Photo {

@@ -3,6 +3,7 @@
 //! Activations are packed rows `[batch, tokens, channels]`. Operations record or compute and never wait; reading a
 //! result back is the executor's own business and happens once a photo. Dropping a tensor gives its memory back.
 
+use crate::score::{AnomalyMap, MapLayout};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
@@ -244,4 +245,18 @@ pub trait Read: Ops {
     /// # Errors
     /// If the device fails.
     fn read_back(&self, tensors: &[&Self::Tensor]) -> impl Future<Output = Result<Vec<Vec<f32>>>>;
+
+    /// The anomaly maps of `photos` from every group's distances `[photos, tokens]`, in one readback. The host makes them
+    /// of the distances, unless an executor has them where the distances are.
+    ///
+    /// # Errors
+    /// If the device fails, or a distance is not a finite number.
+    fn read_maps(
+        &self,
+        groups: &[Self::Tensor],
+        photos: usize,
+        layout: &MapLayout,
+    ) -> impl Future<Output = Result<Vec<AnomalyMap>>> {
+        async move { layout.maps(&self.read_back(&groups.iter().collect::<Vec<_>>()).await?, photos) }
+    }
 }

@@ -1,14 +1,22 @@
 //! Distance maps → anomaly map → score, against every map that the golden folder holds.
 
+#[allow(dead_code, reason = "only the GPU is taken from it")]
+mod executors;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dinomaly_core::config::MapBorder;
+use dinomaly_core::executors::webgpu::WebGpu;
+use dinomaly_core::ops::{Ops, Read};
 use dinomaly_core::score::{
-    AnomalyMap, MAP_SIDE, anomaly_map, gaussian_blur, gaussian_kernel, image_score, mean, resize_bilinear, top_count,
-    upsample_align_corners,
+    AnomalyMap, MAP_SIDE, MapLayout, anomaly_map, gaussian_blur, gaussian_kernel, image_score, mean, resize_bilinear,
+    top_count, upsample_align_corners,
 };
-use dinomaly_tests::{Golden, assert_close, golden, read_golden, read_json};
+use dinomaly_core::tensor::HostTensor;
+use dinomaly_tests::{Golden, assert_close, golden, max_difference, read_golden, read_json};
+use executors::webgpu;
+use pollster::block_on;
 use serde_json::Value;
 
 /// Files of a folder whose names start so; none if there is no such folder.
@@ -31,8 +39,9 @@ fn tolerance(stats: &Value, name: &str, expected: &[f32]) -> f32 {
     }
 }
 
-/// Compares every map and score of a file with what follows from its groups' distances; returns how many tensors it compared.
-fn compare(path: &Path, tensors: &BTreeMap<String, Golden>, stats: &Value) -> usize {
+/// Compares every map and score of a file with what follows from its groups' distances, the last ones also with what a GPU
+/// makes of them; returns how many tensors it compared.
+fn compare(path: &Path, tensors: &BTreeMap<String, Golden>, stats: &Value, gpu: Option<&WebGpu>) -> usize {
     let groups: Vec<&Golden> = (0..).map_while(|i| tensors.get(&format!("amap_group.{i}"))).collect();
     let Some(shape) = groups.first().map(|group| group.shape.clone()) else { return 0 };
     let (batch, grid) = (shape[0], shape[1]);
@@ -59,6 +68,22 @@ fn compare(path: &Path, tensors: &BTreeMap<String, Golden>, stats: &Value) -> us
         }
     }
     let mut compared = 0;
+    if let Some(gpu) = gpu {
+        let layout = MapLayout { prefix: 0, grid, input_side: side, border: MapBorder::Zero };
+        let upload = |group: &&Golden| {
+            gpu.upload(&HostTensor::f32([batch, grid * grid], group.values.clone()).unwrap()).unwrap()
+        };
+        let uploaded: Vec<_> = groups.iter().map(upload).collect();
+        let maps = block_on(gpu.read_maps(&uploaded, batch, &layout)).unwrap();
+        let scores: Vec<f32> = maps.iter().map(image_score).collect();
+        let maps: Vec<f32> = maps.into_iter().flat_map(|map| map.values).collect();
+        for (name, found) in [("amap_256_blur", maps), ("image_score_top1pct", scores)] {
+            let Some(expected) = tensors.get(name) else { continue };
+            let what = format!("{}: {name} of the GPU", path.display());
+            agrees(&what, &found, expected, tolerance(stats, name, &expected.values));
+            compared += 1;
+        }
+    }
     for (name, expected) in tensors {
         let found = match name.as_str() {
             "gauss_kernel_5_sigma4" => {
@@ -70,27 +95,29 @@ fn compare(path: &Path, tensors: &BTreeMap<String, Golden>, stats: &Value) -> us
                 None => continue,
             },
         };
-        let tolerance = tolerance(stats, name, &expected.values);
-        assert_close(&format!("{}: {name}", path.display()), found, &expected.values, tolerance);
-        let difference = dinomaly_tests::max_difference(found, &expected.values);
-        println!("{} {name}: {difference:.1e} of {tolerance:.1e}", path.display());
+        agrees(&format!("{}: {name}", path.display()), found, expected, tolerance(stats, name, &expected.values));
         compared += 1;
     }
     compared
 }
 
+fn agrees(what: &str, found: &[f32], expected: &Golden, tolerance: f32) {
+    assert_close(what, found, &expected.values, tolerance);
+    println!("{what}: {:.1e} of {tolerance:.1e}", max_difference(found, &expected.values));
+}
+
 #[test]
 fn maps_and_scores_are_the_official_ones() {
-    let (mut compared, mut read) = (0, 0);
+    let (mut compared, mut read, gpu) = (0, 0, webgpu());
     for path in files(&golden().join("ops"), "maps_", ".safetensors") {
-        compared += compare(&path, &read_golden(&path), &Value::Null);
+        compared += compare(&path, &read_golden(&path), &Value::Null, gpu.as_ref());
         read += 1;
     }
     for case in files(&golden().join("models"), "", "") {
         for path in files(&case, "forward", ".safetensors") {
             let meta = read_json(&case.join("meta.json"));
             let stem = path.file_stem().unwrap().to_str().unwrap();
-            compared += compare(&path, &read_golden(&path), &meta[format!("{stem}_stats")]);
+            compared += compare(&path, &read_golden(&path), &meta[format!("{stem}_stats")], gpu.as_ref());
             read += 1;
         }
     }

@@ -10,7 +10,9 @@ mod executors;
 
 use std::collections::BTreeMap;
 
+use dinomaly_core::config::MapBorder;
 use dinomaly_core::ops::{Neighbours, RelativeBias};
+use dinomaly_core::score::MapLayout;
 use dinomaly_core::tensor::{Data, HostTensor};
 use dinomaly_tests::max_difference;
 use executors::{After, Op, others, reference};
@@ -77,6 +79,7 @@ fn shapes(op: &Op) -> String {
         Op::Embed { patches, prefix, .. } => format!("patches {:?}, prefix {:?}", patches.shape, prefix.shape),
         Op::Mean(xs) => format!("{} of {:?}", xs.len(), xs[0].shape),
         Op::CosineDistance { a, .. } => format!("{:?}", a.shape),
+        Op::Maps { groups, layout } => format!("{} of {:?}, {layout:?}", groups.len(), groups[0].shape),
     }
 }
 
@@ -356,5 +359,22 @@ fn cosine_distance() {
             Op::CosineDistance { a: a.clone(), b: scaled(a, -2.0, 0.0) },
         ]);
         cases
+    });
+}
+
+#[test]
+fn maps() {
+    check("anomaly maps", 5e-6, |generator| {
+        // Photos, groups, tokens before the patches, grid, side of the encoder's picture.
+        let sizes = [[1, 1, 0, 1, 14], [2, 2, 1, 3, 48], [3, 5, 5, 7, 49], [1, 2, 5, 28, 392], [2, 3, 0, 37, 518]];
+        let cases = sizes.into_iter().flat_map(|[photos, groups, prefix, grid, input_side]| {
+            let distances = |_| scaled(random(generator, &[photos, prefix + grid * grid]), 0.7, 0.7);
+            let groups: Vec<_> = (0..groups).map(distances).collect();
+            [MapBorder::Zero, MapBorder::Reflect].map(|border| Op::Maps {
+                groups: groups.clone(),
+                layout: MapLayout { prefix, grid, input_side, border },
+            })
+        });
+        cases.collect()
     });
 }

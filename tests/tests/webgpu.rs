@@ -4,9 +4,11 @@
 mod executors;
 
 use dinomaly_core::Error;
+use dinomaly_core::config::MapBorder;
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::executors::webgpu::WebGpu;
-use dinomaly_core::ops::{Linear, Neighbours, Norm, Ops, Then};
+use dinomaly_core::ops::{Linear, Neighbours, Norm, Ops, Read, Then};
+use dinomaly_core::score::MapLayout;
 use dinomaly_core::tensor::{Data, HostTensor};
 use dinomaly_tests::assert_close;
 use executors::webgpu;
@@ -96,6 +98,29 @@ fn several_tensors_come_back_at_once_without_their_padding() {
         assert_eq!(*found, *tensor.to_f32());
     }
     assert_eq!(gpu.usage().submissions, 1);
+}
+
+#[test]
+fn maps_are_read_in_one_submission_unless_a_distance_is_no_number() {
+    let Some(gpu) = webgpu() else { return };
+    let layout = MapLayout { prefix: 2, grid: 3, input_side: 42, border: MapBorder::Zero };
+    let maps = |spoilt: f32| {
+        let mut distances = waves(&[2, 11], 0.3).to_f32().to_vec();
+        distances[11 + 2 + 4] = spoilt;
+        let groups = [waves(&[2, 11], 0.7), HostTensor::f32([2, 11], distances).unwrap()];
+        let before = gpu.usage().submissions;
+        let found = block_on(gpu.read_maps(&groups.map(|group| gpu.upload(&group).unwrap()), 2, &layout));
+        (found, gpu.usage().submissions - before)
+    };
+    let (found, submissions) = maps(0.5);
+    assert_eq!((found.unwrap().len(), submissions), (2, 1));
+    for spoilt in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let why = format!("distances of group 1: patch 4 has the distance {spoilt}, expected a finite number");
+        refused(maps(spoilt).0, &why);
+    }
+    let tokens = gpu.upload(&waves(&[2, 10], 0.7)).unwrap();
+    refused(block_on(gpu.read_maps(&[tokens], 2, &layout)), "distances: expected shape [2, 11], found [2, 10]");
+    refused(block_on(gpu.read_maps(&[], 2, &layout)), "the mean of no tensors");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use dinomaly_core::executors::processor::{Kernels, Precision, Processor};
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::executors::webgpu::WebGpu;
 use dinomaly_core::ops::{Linear, Neighbours, Norm, Ops, Read, Then};
+use dinomaly_core::score::MapLayout;
 use dinomaly_core::tensor::HostTensor;
 
 /// An operation with its operands.
@@ -24,6 +25,7 @@ pub enum Op {
     Embed { patches: HostTensor, prefix: HostTensor, positions: HostTensor },
     Mean(Vec<HostTensor>),
     CosineDistance { a: HostTensor, b: HostTensor },
+    Maps { groups: Vec<HostTensor>, layout: MapLayout },
 }
 
 /// [`Then`] with its operand on the host.
@@ -52,7 +54,7 @@ impl Executor {
 
 /// The plain loops that the others are compared with.
 pub fn reference() -> Executor {
-    Executor { name: "reference", run: Box::new(|op| record(&Reference, op).values.to_vec()) }
+    Executor { name: "reference", run: Box::new(|op| run_on(&Reference, op)) }
 }
 
 /// Every other executor that this machine has, in each of its modes.
@@ -64,8 +66,8 @@ pub fn others() -> Vec<Executor> {
     let mut all = vec![
         Executor { name: "processor", run: Box::new(move |op| run_on(&processor, op)) },
         Executor { name: "processor, the page's tiles", run: Box::new(move |op| run_on(&tiles, op)) },
-        Executor { name: "candle", run: Box::new(move |op| infer.read(&record(&infer, op)).unwrap()) },
-        Executor { name: "candle, training", run: Box::new(move |op| train.read(&record(&train, op)).unwrap()) },
+        Executor { name: "candle", run: Box::new(move |op| run_on(&infer, op)) },
+        Executor { name: "candle, training", run: Box::new(move |op| run_on(&train, op)) },
     ];
     all.extend(webgpu().map(|gpu| Executor { name: "webgpu", run: Box::new(move |op| run_on(&gpu, op)) }));
     all
@@ -73,6 +75,12 @@ pub fn others() -> Vec<Executor> {
 
 /// Runs an operation, and waits for its result.
 pub fn run_on<O: Read>(ops: &O, op: &Op) -> Vec<f32> {
+    if let Op::Maps { groups, layout } = op {
+        let photos = groups[0].shape[0];
+        let groups: Vec<_> = groups.iter().map(|group| ops.upload(group).unwrap()).collect();
+        let maps = pollster::block_on(ops.read_maps(&groups, photos, layout)).unwrap();
+        return maps.into_iter().flat_map(|map| map.values).collect();
+    }
     pollster::block_on(ops.read_back(&[&record(ops, op)])).unwrap().remove(0)
 }
 
@@ -120,6 +128,7 @@ fn record<O: Ops>(ops: &O, op: &Op) -> O::Tensor {
         Op::Embed { patches, prefix, positions } => ops.embed(&up(patches), &up(prefix), &up(positions)),
         Op::Mean(xs) => ops.mean(&xs.iter().map(up).collect::<Vec<_>>()),
         Op::CosineDistance { a, b } => ops.cosine_distance(&up(a), &up(b)),
+        Op::Maps { .. } => unreachable!("read, not recorded"),
     }
     .unwrap()
 }

@@ -26,6 +26,7 @@ pub(super) enum Kernel {
     Embed,
     Mean,
     CosineDistance,
+    MapAxis,
 }
 
 /// Name and complete WGSL source of every kernel. Each has one entry point, `main`, and compiles with its defaults:
@@ -37,7 +38,7 @@ pub fn kernel_sources() -> Vec<(String, Cow<'static, str>)> {
 
 impl Kernel {
     /// All but the linear layers'.
-    const OTHERS: [Self; 12] = [
+    const OTHERS: [Self; 13] = [
         Self::QuantizeRows,
         Self::LayerNorm,
         Self::Attention,
@@ -50,6 +51,7 @@ impl Kernel {
         Self::Embed,
         Self::Mean,
         Self::CosineDistance,
+        Self::MapAxis,
     ];
 
     fn name(self) -> String {
@@ -87,6 +89,7 @@ impl Kernel {
             Self::Embed => file!("embed"),
             Self::Mean => file!("mean"),
             Self::CosineDistance => file!("cosine_distance"),
+            Self::MapAxis => file!("map_axis"),
         }
     }
 }

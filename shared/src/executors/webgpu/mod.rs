@@ -6,6 +6,7 @@
 mod gpu;
 mod kernel;
 mod linear;
+mod maps;
 mod ops;
 mod policy;
 mod pool;
@@ -14,6 +15,8 @@ mod profile;
 mod tensor;
 mod tuning;
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use futures_channel::oneshot;
@@ -27,7 +30,7 @@ pub use profile::KernelTime;
 pub use tensor::Tensor;
 
 use crate::Result;
-use crate::ops::Read;
+use crate::score::MapLayout;
 use gpu::{Gpu, fault};
 use kernel::Kernels;
 use pool::Pool;
@@ -43,6 +46,8 @@ pub struct WebGpu {
     kernels: Kernels,
     precision: Precision,
     tile: Tile,
+    /// What maps are made with, by their layout: a model has one.
+    axes: RefCell<HashMap<MapLayout, Tensor>>,
 }
 
 /// What an executor holds and has done, for tests and for the curious.
@@ -71,7 +76,7 @@ impl WebGpu {
 
     fn on(gpu: Rc<Gpu>, tile: Tile) -> Self {
         let (pool, kernels) = (Pool::new(gpu.clone()), Kernels::new(gpu.clone()));
-        Self { gpu, pool, kernels, precision: Precision::default(), tile }
+        Self { gpu, pool, kernels, precision: Precision::default(), tile, axes: RefCell::default() }
     }
 
     /// The same GPU, with linear layers whose weights are uploaded from now on in this precision.
@@ -182,11 +187,5 @@ impl WebGpu {
         // Natively the loss is noticed by whoever waits next.
         #[cfg(not(target_arch = "wasm32"))]
         let _ = self.gpu.wait();
-    }
-}
-
-impl Read for WebGpu {
-    async fn read_back(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {
-        self.read_all(tensors).await
     }
 }

@@ -292,7 +292,7 @@ impl WebGpu {
     }
 
     /// Records a kernel that makes a new tensor.
-    fn dispatch<const N: usize>(
+    pub(super) fn dispatch<const N: usize>(
         &self,
         kernel: Kernel,
         words: [u32; N],
@@ -337,7 +337,7 @@ fn one_a_row(rows: usize) -> [usize; 3] {
 }
 
 /// Extents as a kernel's parameters.
-fn words<const N: usize>(extents: [usize; N]) -> Result<[u32; N]> {
+pub(super) fn words<const N: usize>(extents: [usize; N]) -> Result<[u32; N]> {
     let mut words = [0; N];
     for (word, extent) in words.iter_mut().zip(extents) {
         *word = u32::try_from(extent)

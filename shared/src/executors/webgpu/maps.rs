@@ -1,0 +1,69 @@
+//! Anomaly maps, made where the distances are: they alone are read back.
+
+use super::WebGpu;
+use super::gpu::fault;
+use super::kernel::Kernel;
+use super::ops::words;
+use super::tensor::{Tensor, padded_row};
+use crate::ops::{Ops, Read};
+use crate::score::{AnomalyMap, MAP_SIDE, MapLayout};
+use crate::tensor::HostTensor;
+use crate::{Error, Result};
+
+impl Read for WebGpu {
+    async fn read_back(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {
+        self.read_all(tensors).await
+    }
+
+    async fn read_maps(&self, groups: &[Tensor], photos: usize, layout: &MapLayout) -> Result<Vec<AnomalyMap>> {
+        let values = self.read(&self.maps(groups, photos, layout)?).await?;
+        if values.iter().all(|value| value.is_finite()) {
+            let maps = values.chunks_exact(MAP_SIDE * MAP_SIDE);
+            return Ok(maps.map(|map| AnomalyMap { side: MAP_SIDE, values: map.to_vec() }).collect());
+        }
+        // One distance that is no number spoils a whole map: the host says which it was.
+        layout.maps(&self.read_all(&groups.iter().collect::<Vec<_>>()).await?, photos)?;
+        Err(fault("a map of finite distances is not finite: use an executor on the processor"))
+    }
+}
+
+impl WebGpu {
+    /// Records the maps `[photos, MAP_SIDE, MAP_SIDE]` of every group's distances `[photos, tokens]`.
+    fn maps(&self, groups: &[Tensor], photos: usize, layout: &MapLayout) -> Result<Tensor> {
+        let &MapLayout { prefix, grid, input_side, .. } = layout;
+        if grid == 0 || input_side == 0 {
+            return Err(Error::config(format!("no map has {grid}² patches of {input_side}² pixels")));
+        }
+        let tokens = layout.tokens();
+        let distances = self.mean(groups)?;
+        distances.expect("distances", &[photos, tokens])?;
+        let axis = self.axis(layout)?;
+        let across = self.along_axis(&distances, photos, [grid, padded_row(tokens), prefix, grid], &axis)?;
+        let pitch = padded_row(grid);
+        self.along_axis(&across, photos, [MAP_SIDE, MAP_SIDE * pitch, 0, pitch], &axis)
+    }
+
+    /// `axis · xᵀ` of each photo. `x` has so many rows, so many floats from photo to photo, before the first row, and from
+    /// row to row.
+    fn along_axis(&self, x: &Tensor, photos: usize, x_layout: [usize; 4], axis: &Tensor) -> Result<Tensor> {
+        let [rows, photo, first, row] = x_layout;
+        let [side, grid] = axis.matrix("map axis")?;
+        let length = photos * side * padded_row(rows);
+        self.dispatch(
+            Kernel::MapAxis,
+            words([length, side, rows, padded_row(rows), grid, padded_row(grid), photo, first, row])?,
+            vec![photos, side, rows],
+            &[x.buffer("distances")?, axis.buffer("map axis")?],
+            [length.div_ceil(256), 1, 1],
+        )
+    }
+
+    fn axis(&self, layout: &MapLayout) -> Result<Tensor> {
+        if let Some(axis) = self.axes.borrow().get(layout) {
+            return Ok(axis.clone());
+        }
+        let axis = self.upload(&HostTensor::f32([MAP_SIDE, layout.grid], layout.axis())?)?;
+        self.axes.borrow_mut().insert(*layout, axis.clone());
+        Ok(axis)
+    }
+}
