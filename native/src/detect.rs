@@ -93,7 +93,7 @@ impl<O: Read> PhotoDetector<O> {
     ) -> Result<()> {
         for (number, batch) in paths.chunks(BATCH).enumerate() {
             let (detector, preparation) = (&self.detector, self.detector.preparation());
-            let photos: Vec<Result<(Photo, Vec<f32>)>> = batch
+            let photos: Vec<Result<(Photo, Vec<u8>)>> = batch
                 .par_iter()
                 .map(|path| {
                     let photo = read_photo(path)?;
@@ -105,8 +105,8 @@ impl<O: Read> PhotoDetector<O> {
             let photos: Vec<Result<Photo>> = photos
                 .into_iter()
                 .map(|read| {
-                    let (photo, patches) = read?;
-                    prepared.push(patches);
+                    let (photo, cut) = read?;
+                    prepared.push(cut);
                     Ok(photo)
                 })
                 .collect();

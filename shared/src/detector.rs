@@ -1,6 +1,5 @@
 //! Photo → result: the one flow that native programs and the page share, on any executor.
 
-use crate::Result;
 use crate::bundle::{Model, SelfTest};
 use crate::config::ModelConfig;
 use crate::dinomaly::Dinomaly;
@@ -8,8 +7,8 @@ use crate::ops::Read;
 use crate::photo::Photo;
 use crate::preprocess::{Preprocessor, Region};
 use crate::score::{AnomalyMap, MapLayout, image_score};
-use crate::tensor::HostTensor;
 use crate::weights::Weights;
+use crate::{Error, Result};
 
 /// Seed of the picture that models are published with.
 pub const SELF_TEST_SEED: u64 = 1;
@@ -22,9 +21,9 @@ pub struct Preparation {
 }
 
 impl Preparation {
-    /// The encoder's input for a photo, `[grid², 3·patch²]`.
-    pub fn prepare(&self, photo: &Photo) -> Vec<f32> {
-        self.preprocessor.patches(photo, self.patch)
+    /// What the encoder sees of a photo, `[crop, crop, 3]`: what is left to do is the executor's.
+    pub fn prepare(&self, photo: &Photo) -> Vec<u8> {
+        self.preprocessor.geometry.cut(photo)
     }
 }
 
@@ -108,8 +107,8 @@ impl<O: Read> Detector<O> {
         &self.preparation
     }
 
-    /// The encoder's input for a photo, `[grid², 3·patch²]`.
-    pub fn prepare(&self, photo: &Photo) -> Vec<f32> {
+    /// What the encoder sees of a photo, `[crop, crop, 3]`.
+    pub fn prepare(&self, photo: &Photo) -> Vec<u8> {
         self.preparation.prepare(photo)
     }
 
@@ -122,13 +121,17 @@ impl<O: Read> Detector<O> {
     ///
     /// # Errors
     /// As [`Detector::detect`].
-    pub async fn maps(&self, prepared: &[Vec<f32>]) -> Result<Vec<AnomalyMap>> {
+    pub async fn maps(&self, prepared: &[Vec<u8>]) -> Result<Vec<AnomalyMap>> {
         if prepared.is_empty() {
             return Ok(Vec::new());
         }
-        let (grid, patch) = (self.layout.grid, self.preparation.patch);
-        let shape = [prepared.len(), grid * grid, 3 * patch * patch];
-        let patches = self.ops.upload(&HostTensor::f32(shape, prepared.concat())?)?;
+        let side = self.layout.input_side;
+        if let Some(photo) = prepared.iter().find(|photo| photo.len() != 3 * side * side) {
+            let (expected, found) = (vec![side, side, 3], vec![photo.len()]);
+            return Err(Error::Shape { name: "prepared photo".into(), expected, found });
+        }
+        let Preparation { preprocessor, patch } = &self.preparation;
+        let patches = self.ops.upload_photos(prepared, preprocessor, *patch)?;
         let groups = self.model.distances(&self.ops, &patches)?;
         self.ops.read_maps(&groups, prepared.len(), &self.layout).await
     }
@@ -168,6 +171,7 @@ mod tests {
     use crate::executors::reference::{Reference, Tensor};
     use crate::ops::{Linear, Neighbours, Norm, Ops, Then};
     use crate::score::anomaly_map;
+    use crate::tensor::HostTensor;
 
     fn photos() -> Vec<Photo> {
         let photo = |width: u32, height: u32| Photo {
@@ -197,18 +201,21 @@ mod tests {
     fn maps_are_made_of_the_distances_of_patches() {
         let model = model();
         let detector = Detector::new(Reference, &model).unwrap();
-        let prepared = detector.prepare(&photos()[0]);
+        let photo = &photos()[0];
         let (grid, side) = (model.grid(), model.preprocessor.geometry.crop);
         let patch = model.config.encoder.patch_size;
-        let input = HostTensor::f32([1, grid * grid, 3 * patch * patch], prepared.clone()).unwrap();
+        let patches = model.preprocessor.patches(photo, patch);
+        let input = HostTensor::f32([1, grid * grid, 3 * patch * patch], patches).unwrap();
         let dinomaly = model.weights.dinomaly(&Reference, &model.config, grid).unwrap();
         let groups = dinomaly.distances(&Reference, &Reference.upload(&input).unwrap()).unwrap();
         let patches: Vec<&[f32]> = groups.iter().map(|g| &g.values[g.values.len() - grid * grid..]).collect();
         assert_eq!(groups[0].values.len() - grid * grid, 2, "class token and one register");
         assert_eq!(
-            block_on(detector.maps(&[prepared])).unwrap(),
+            block_on(detector.maps(&[detector.prepare(photo)])).unwrap(),
             [anomaly_map(&patches, grid, side, MapBorder::Zero).unwrap()]
         );
+        let error = block_on(detector.maps(std::slice::from_ref(&photo.rgb))).unwrap_err().to_string();
+        assert!(error.contains(&format!("prepared photo: expected shape [{side}, {side}, 3]")), "{error}");
     }
 
     #[test]

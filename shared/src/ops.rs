@@ -3,6 +3,7 @@
 //! Activations are packed rows `[batch, tokens, channels]`. Operations record or compute and never wait; reading a
 //! result back is the executor's own business and happens once a photo. Dropping a tensor gives its memory back.
 
+use crate::preprocess::Preprocessor;
 use crate::score::{AnomalyMap, MapLayout};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
@@ -172,6 +173,18 @@ pub trait Ops {
     /// As [`Ops::upload`].
     fn upload_weight(&self, weight: &HostTensor) -> Result<Self::Tensor> {
         self.upload(weight)
+    }
+
+    /// Takes photos over as [`Preprocessor::patches`] has them, `[batch, grid², 3·patch²]`; each is what
+    /// [`Geometry::cut`](crate::preprocess::Geometry::cut) made of it. The host normalises and sorts the pixels, unless an
+    /// executor does, which then gives the same bits.
+    ///
+    /// # Errors
+    /// As [`Ops::upload`].
+    fn upload_photos(&self, cut: &[Vec<u8>], preprocessor: &Preprocessor, patch: usize) -> Result<Self::Tensor> {
+        let shape = [cut.len(), preprocessor.geometry.grid(patch).pow(2), 3 * patch * patch];
+        let patches = cut.iter().flat_map(|photo| preprocessor.patches_of_cut(photo, patch)).collect();
+        self.upload(&HostTensor::f32(shape, patches)?)
     }
 
     /// `[batch, tokens, in]` → `[batch, tokens, out]`.

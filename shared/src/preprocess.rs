@@ -76,6 +76,11 @@ impl Geometry {
         Region { x0: start * width, y0: start * height, x1: end * width, y1: end * height }
     }
 
+    /// What the encoder sees of a photo: resized and cut, `[crop, crop, 3]`.
+    pub fn cut(&self, photo: &Photo) -> Vec<u8> {
+        self.square::<3>(&photo.rgb, photo.width, photo.height)
+    }
+
     /// Resizes and cuts a picture of `C` interleaved channels: `crop · crop · C` bytes.
     fn square<const C: usize>(&self, pixels: &[u8], width: u32, height: u32) -> Vec<u8> {
         let square = resize::<C>(pixels, (width as usize, height as usize), (self.resize, self.resize));
@@ -119,8 +124,7 @@ impl Preprocessor {
 
     /// The encoder's input as the official code has it: `[3, crop, crop]`, red, green, blue.
     pub fn pixels(&self, photo: &Photo) -> Vec<f32> {
-        let crop = self.geometry.square::<3>(&photo.rgb, photo.width, photo.height);
-        let values = self.values();
+        let (crop, values) = (self.geometry.cut(photo), self.values());
         let channel = |c: usize| crop.iter().skip(c).step_by(3).map(move |&byte| values[c][usize::from(byte)]);
         (0..3).flat_map(channel).collect()
     }
@@ -129,10 +133,13 @@ impl Preprocessor {
     /// a patch by channel, row, column, as a convolution's weight `[width, 3, patch, patch]` is laid out. `patch` must have
     /// passed [`Geometry::validate`].
     pub fn patches(&self, photo: &Photo, patch: usize) -> Vec<f32> {
+        self.patches_of_cut(&self.geometry.cut(photo), patch)
+    }
+
+    /// The same of what [`Geometry::cut`] made of a photo.
+    pub fn patches_of_cut(&self, crop: &[u8], patch: usize) -> Vec<f32> {
         let Geometry { crop: side, .. } = self.geometry;
-        let grid = self.geometry.grid(patch);
-        let crop = self.geometry.square::<3>(&photo.rgb, photo.width, photo.height);
-        let values = self.values();
+        let (grid, values) = (self.geometry.grid(patch), self.values());
         let mut out = Vec::with_capacity(3 * side * side);
         for (top, left) in (0..grid).flat_map(|y| (0..grid).map(move |x| (y * patch, x * patch))) {
             for (c, values) in values.iter().enumerate() {
@@ -146,7 +153,7 @@ impl Preprocessor {
     }
 
     /// The normalised value of every byte, by channel: `(byte / 255 - mean) / std`, each step rounded to f32 as in torchvision.
-    fn values(&self) -> [[f32; 256]; 3] {
+    pub fn values(&self) -> [[f32; 256]; 3] {
         std::array::from_fn(|c| std::array::from_fn(|byte| (byte as f32 / 255.0 - self.mean[c]) / self.std[c]))
     }
 }

@@ -9,13 +9,18 @@ use dinomaly::costs::parts;
 use dinomaly_core::bundle::SelfTest;
 use dinomaly_core::config::{EncoderConfig, ModelConfig};
 use dinomaly_core::detector::{Detector, SELF_TEST_SEED};
+use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::weights::{Weights, model_shapes};
+use dinomaly_tests::max_difference;
 use executors::webgpu;
 use pollster::block_on;
 
 const MIB: u64 = 1 << 20;
+
+/// Ten times the largest difference of a map from the reference's that was measured, of distances near 1.
+const DETECTED: f32 = 2.5e-6;
 
 /// DINOv2 with registers, of the given width.
 fn config(width: usize, blocks: usize) -> ModelConfig {
@@ -33,6 +38,36 @@ fn config(width: usize, blocks: usize) -> ModelConfig {
         positions: Default::default(),
     };
     ModelConfig::published(encoder).unwrap()
+}
+
+/// Arbitrary ones.
+fn weights(config: &ModelConfig) -> Weights {
+    let tensor = |(i, (name, shape)): (usize, (String, Vec<usize>))| {
+        let values = (0..shape.iter().product()).map(|j: usize| 0.03 * ((i + j) as f32 * 0.37).sin()).collect();
+        (name, HostTensor::f32(shape, values).unwrap())
+    };
+    Weights(model_shapes(config).unwrap().into_iter().enumerate().map(tensor).collect())
+}
+
+/// From pixels to maps: what the host computes of a batch is its scores.
+#[test]
+fn photos_are_one_submission() {
+    let Some(gpu) = webgpu() else { return };
+    let config = config(64, 12);
+    let (weights, preprocessor) = (weights(&config), Preprocessor::imagenet(Geometry { resize: 80, crop: 70 }));
+    let host = Detector::of_parts(Reference, &config, &preprocessor, &weights).unwrap();
+    let detector = Detector::of_parts(gpu, &config, &preprocessor, &weights).unwrap();
+    let photos = [1, 2, 3].map(SelfTest::picture_of);
+    for photos in [&photos[..1], &photos] {
+        let before = detector.ops().usage().submissions;
+        let found = block_on(detector.detect(photos)).unwrap();
+        assert_eq!(detector.ops().usage().submissions, before + 1, "{} photos", photos.len());
+        for (found, expected) in found.iter().zip(block_on(host.detect(photos)).unwrap()) {
+            let difference = max_difference(&found.map.values, &expected.map.values);
+            println!("score {}, map differs by {difference:e}", expected.score);
+            assert!(difference <= DETECTED, "{difference:e}");
+        }
+    }
 }
 
 /// Every binding must fit what every adapter allows. The widest activation of a block is its hidden layer.
@@ -60,11 +95,7 @@ fn no_buffer_of_small_base_and_large_exceeds_128_mib() {
 fn activations_of_small_at_392_take_less_than_40_mib() {
     let Some(gpu) = webgpu() else { return };
     let config = config(384, 12);
-    let tensor = |(i, (name, shape)): (usize, (String, Vec<usize>))| {
-        let values = (0..shape.iter().product()).map(|j: usize| 0.03 * ((i + j) as f32 * 0.37).sin()).collect();
-        (name, HostTensor::f32(shape, values).unwrap())
-    };
-    let weights = Weights(model_shapes(&config).unwrap().into_iter().enumerate().map(tensor).collect());
+    let weights = weights(&config);
     let preprocessor = Preprocessor::imagenet(Geometry { resize: 448, crop: 392 });
     let detector = Detector::of_parts(gpu, &config, &preprocessor, &weights).unwrap();
     let before = detector.ops().usage().bytes;

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use dinomaly_core::config::MapBorder;
 use dinomaly_core::ops::{Neighbours, RelativeBias};
+use dinomaly_core::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::score::MapLayout;
 use dinomaly_core::tensor::{Data, HostTensor};
 use dinomaly_tests::max_difference;
@@ -61,6 +62,7 @@ fn check(what: &str, tolerance: f32, cases: impl Fn(&mut ChaCha8Rng) -> Vec<Op>)
 
 fn shapes(op: &Op) -> String {
     match op {
+        Op::Photos { cut, patch, .. } => format!("{} of {} bytes, patches of {patch}", cut.len(), cut[0].len()),
         Op::Linear { x, weight, .. } => format!("x {:?}, weight {:?}", x.shape, weight.shape),
         Op::LayerNorm { x, eps, .. } => format!("x {:?}, eps {eps:e}", x.shape),
         Op::Attention { qkv, heads, hidden } | Op::LinearAttention { qkv, heads, hidden } => {
@@ -81,6 +83,21 @@ fn shapes(op: &Op) -> String {
         Op::CosineDistance { a, .. } => format!("{:?}", a.shape),
         Op::Maps { groups, layout } => format!("{} of {:?}, {layout:?}", groups.len(), groups[0].shape),
     }
+}
+
+#[test]
+fn photos() {
+    check("photos", 0.0, |generator| {
+        // Photos, patches on a side, pixels on a side of a patch.
+        let sizes = [[1, 1, 1], [2, 3, 5], [3, 2, 7], [1, 28, 14], [2, 4, 16]];
+        let cases = sizes.into_iter().map(|[photos, grid, patch]| {
+            let crop = grid * patch;
+            let mut photo = || (0..3 * crop * crop).map(|_| generator.random_range(0..=255)).collect();
+            let cut = (0..photos).map(|_| photo()).collect();
+            Op::Photos { cut, preprocessor: Preprocessor::imagenet(Geometry { resize: crop, crop }), patch }
+        });
+        cases.collect()
+    });
 }
 
 /// Batch, tokens, inputs, outputs.

@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::ops::{Linear, Neighbours, Norm, Ops, Then};
+use crate::preprocess::Preprocessor;
 use crate::tensor::HostTensor;
 
 /// What can be seen.
@@ -54,6 +55,12 @@ impl<O: Ops, W: Fn(Seen<'_, O::Tensor>) -> Result<()>> Ops for Watched<O, W> {
 
     fn upload_weight(&self, weight: &HostTensor) -> Result<O::Tensor> {
         let uploaded = self.ops.upload_weight(weight)?;
+        (self.watch)(Seen::Uploaded(&uploaded))?;
+        Ok(uploaded)
+    }
+
+    fn upload_photos(&self, cut: &[Vec<u8>], preprocessor: &Preprocessor, patch: usize) -> Result<O::Tensor> {
+        let uploaded = self.ops.upload_photos(cut, preprocessor, patch)?;
         (self.watch)(Seen::Uploaded(&uploaded))?;
         Ok(uploaded)
     }

@@ -5,10 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use candle_core::Device;
 use dinomaly::model_dir;
-use dinomaly_core::detector::Detector;
-use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::photo::Photo;
 use dinomaly_core::score::anomaly_map;
 use dinomaly_tests::max_difference;
@@ -75,13 +72,12 @@ fn compare(folder: &Path, photo: &Path, case: &Case) -> Result<()> {
     fs::copy(photo, place("photo.jpg"))?;
 
     let model = model_dir::read(&f32_model)?;
-    let native = Detector::new(Candle::infer(Device::Cpu), &model)?;
-    let patches = native.prepare(&Photo::decode("photo.jpg", &fs::read(photo)?)?);
+    let patch = model.config.encoder.patch_size;
+    let patches = model.preprocessor.patches(&Photo::decode("photo.jpg", &fs::read(photo)?)?, patch);
     fs::write(place("patches.f32"), patches.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())?;
 
     let chrome = Chrome::launch();
     let page = chrome.open(&format!("{}bench.html", site.url));
-    let patch = model.config.encoder.patch_size;
     let shape_of_patches = [1, model.grid() * model.grid(), 3 * patch * patch];
     page.eval(&format!("start({device:?}, {shape_of_patches:?})"));
     page.eval("round()");

@@ -6,12 +6,14 @@ use dinomaly_core::executors::processor::{Kernels, Precision, Processor};
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::executors::webgpu::WebGpu;
 use dinomaly_core::ops::{Linear, Neighbours, Norm, Ops, Read, Then};
+use dinomaly_core::preprocess::Preprocessor;
 use dinomaly_core::score::MapLayout;
 use dinomaly_core::tensor::HostTensor;
 
 /// An operation with its operands.
 #[derive(Clone, Debug)]
 pub enum Op {
+    Photos { cut: Vec<Vec<u8>>, preprocessor: Preprocessor, patch: usize },
     Linear { x: HostTensor, weight: HostTensor, bias: Option<HostTensor>, then: After },
     LayerNorm { x: HostTensor, weight: HostTensor, bias: HostTensor, eps: f64 },
     Attention { qkv: HostTensor, heads: usize, hidden: Option<Neighbours> },
@@ -109,6 +111,7 @@ fn record<O: Ops>(ops: &O, op: &Op) -> O::Tensor {
         bias: bias.as_ref().map(up),
     };
     match op {
+        Op::Photos { cut, preprocessor, patch } => ops.upload_photos(cut, preprocessor, *patch),
         Op::Linear { x, weight, bias, then: After::Store } => ops.linear(&up(x), &linear(weight, bias), Then::Store),
         Op::Linear { x, weight, bias, then: After::Gelu } => ops.linear(&up(x), &linear(weight, bias), Then::Gelu),
         Op::Linear { x, weight, bias, then: After::Add(residual) } => {

@@ -13,6 +13,7 @@ use crate::Result;
 /// One pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kernel {
+    Patches,
     Linear(Operands, Tile),
     QuantizeRows,
     LayerNorm,
@@ -38,7 +39,8 @@ pub fn kernel_sources() -> Vec<(String, Cow<'static, str>)> {
 
 impl Kernel {
     /// All but the linear layers'.
-    const OTHERS: [Self; 13] = [
+    const OTHERS: [Self; 14] = [
+        Self::Patches,
         Self::QuantizeRows,
         Self::LayerNorm,
         Self::Attention,
@@ -77,6 +79,7 @@ impl Kernel {
         }
         match self {
             Self::Linear(..) => unreachable!("made of several files"),
+            Self::Patches => file!("patches"),
             Self::QuantizeRows => file!("quantize_rows"),
             Self::LayerNorm => file!("layer_norm"),
             Self::Attention => file!("attention"),

@@ -5,6 +5,7 @@ use super::linear::{Operands, Tile};
 use super::tensor::{Storage, Tensor, padded_row};
 use super::{Precision, WebGpu};
 use crate::ops::{Linear, Neighbours, Norm, Ops, RelativeBias, Then, conv_extents, rotation_prefix};
+use crate::preprocess::Preprocessor;
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
@@ -24,6 +25,23 @@ impl Ops for WebGpu {
     fn upload_weight(&self, weight: &HostTensor) -> Result<Tensor> {
         self.gpu.check()?;
         Tensor::upload_weight(&self.pool, weight, self.precision)
+    }
+
+    fn upload_photos(&self, cut: &[Vec<u8>], preprocessor: &Preprocessor, patch: usize) -> Result<Tensor> {
+        self.gpu.check()?;
+        let Preprocessor { geometry, .. } = preprocessor;
+        let (grid, row) = (geometry.grid(patch), 3 * patch * patch);
+        let mut rgb = cut.concat();
+        rgb.resize(rgb.len().next_multiple_of(4), 0);
+        let (rgb, values) = (self.pool.upload(&rgb)?, self.pool.upload(bytemuck::bytes_of(&preprocessor.values()))?);
+        let length = cut.len() * grid * grid * padded_row(row) / 4;
+        self.dispatch(
+            Kernel::Patches,
+            words([length, row, padded_row(row) / 4, patch, grid, geometry.crop])?,
+            vec![cut.len(), grid * grid, row],
+            &[&rgb.buffer, &values.buffer],
+            [length.div_ceil(256), 1, 1],
+        )
     }
 
     fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
