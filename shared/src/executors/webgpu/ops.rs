@@ -11,6 +11,8 @@ use crate::{Error, Result};
 
 /// Operands that one step of a mean adds.
 const MEAN_STEP: usize = 4;
+/// Rows that a workgroup of a layer norm takes.
+const NORMED_ROWS: usize = 4;
 /// Workgroups of a row of a dispatch that takes one workgroup for each row of a tensor.
 const GROUPS_ACROSS: usize = 32768;
 
@@ -59,7 +61,8 @@ impl Ops for WebGpu {
         ];
         let [rows, channels, channels4] = words([batch * tokens, channels, padded_row(channels) / 4])?;
         let words = [rows, channels, channels4, (norm.eps as f32).to_bits()];
-        self.dispatch(Kernel::LayerNorm, words, x.shape().to_vec(), &operands, one_a_row(batch * tokens))
+        let groups = (batch * tokens).div_ceil(NORMED_ROWS);
+        self.dispatch(Kernel::LayerNorm, words, x.shape().to_vec(), &operands, one_a_row(groups))
     }
 
     fn attention(

@@ -1,5 +1,5 @@
-// Layer normalisation, a workgroup a row. Three passes over the row, which stays in the cache: its mean, the mean and the
-// variance of what remains (the first mean's own rounding is thus taken out), the result.
+// Layer normalisation, a few lanes a row and several rows a workgroup. Three passes over the row, which stays in the cache:
+// its mean, the mean and the variance of what remains (the first mean's own rounding is thus taken out), the result.
 
 struct Params {
     rows: u32,
@@ -15,23 +15,10 @@ struct Params {
 @group(0) @binding(3) var<storage, read> weight: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;
 
-const LANES = 64u;
-var<workgroup> scratch: array<vec2<f32>, LANES>;
-
-// The sum over the workgroup, for every invocation.
-fn reduce(lane: u32, value: vec2<f32>) -> vec2<f32> {
-    scratch[lane] = value;
-    workgroupBarrier();
-    for (var stride = LANES / 2u; stride > 0u; stride /= 2u) {
-        if lane < stride {
-            scratch[lane] += scratch[lane + stride];
-        }
-        workgroupBarrier();
-    }
-    let sum = scratch[0];
-    workgroupBarrier();
-    return sum;
-}
+const LANES = 16u;
+const ROWS = 4u;
+var<workgroup> sums: array<f32, LANES * ROWS>;
+var<workgroup> moments: array<vec2<f32>, LANES * ROWS>;
 
 // `value` less `mean` in the channels that exist, zero in the padding.
 fn centred(value: vec4<f32>, mean: f32, at: u32) -> vec4<f32> {
@@ -39,38 +26,52 @@ fn centred(value: vec4<f32>, mean: f32, at: u32) -> vec4<f32> {
     return select(vec4(0.0), value - mean, channel < vec4(p.channels));
 }
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(LANES, ROWS)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
 ) {
-    let row = group.y * groups.x + group.x;
-    if row >= p.rows {
-        return;
-    }
+    let row = (group.y * groups.x + group.x) * ROWS + local.y;
     let start = row * p.channels4;
+    // Rows that do not exist end at once, but their lanes meet the barriers.
+    let end = select(0u, p.channels4, row < p.rows);
     let count = f32(p.channels);
+    // Every lane adds up what its row's lanes wrote: so few cost less than a tree with a barrier for each of its levels.
+    let first = local.y * LANES;
 
     var sum = vec4(0.0);
-    for (var i = lane; i < p.channels4; i += LANES) {
+    for (var i = local.x; i < end; i += LANES) {
         sum += x[start + i];
     }
-    let mean = reduce(lane, vec2(dot(sum, vec4(1.0)), 0.0)).x / count;
+    sums[index] = dot(sum, vec4(1.0));
+    workgroupBarrier();
+    var mean = 0.0;
+    for (var lane = 0u; lane < LANES; lane++) {
+        mean += sums[first + lane];
+    }
+    mean /= count;
 
     sum = vec4(0.0);
     var squares = vec4(0.0);
-    for (var i = lane; i < p.channels4; i += LANES) {
+    for (var i = local.x; i < end; i += LANES) {
         let rest = centred(x[start + i], mean, i);
         sum += rest;
         squares += rest * rest;
     }
-    let moments = reduce(lane, vec2(dot(sum, vec4(1.0)), dot(squares, vec4(1.0)))) / count;
-    let variance = max(moments.y - moments.x * moments.x, 0.0);
+    moments[index] = vec2(dot(sum, vec4(1.0)), dot(squares, vec4(1.0)));
+    workgroupBarrier();
+    var moment = vec2(0.0);
+    for (var lane = 0u; lane < LANES; lane++) {
+        moment += moments[first + lane];
+    }
+    moment /= count;
+    let variance = max(moment.y - moment.x * moment.x, 0.0);
     let scale = 1.0 / sqrt(variance + p.eps);
 
-    for (var i = lane; i < p.channels4; i += LANES) {
-        let rest = centred(x[start + i], mean, i) - moments.x;
+    for (var i = local.x; i < end; i += LANES) {
+        let rest = centred(x[start + i], mean, i) - moment.x;
         y[start + i] = rest * scale * weight[i] + bias[i];
     }
 }
