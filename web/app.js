@@ -73,7 +73,7 @@ async function run(index, model) {
   try {
     const description = await opened.open();
     ready(description);
-    if (query.has('profile')) profile(description, byId('profile', HTMLParagraphElement));
+    if (query.has('profile')) await profile(description, opened, byId('profile', HTMLParagraphElement));
     gallery.resume(opened, description);
   } catch (error) {
     if (opened !== detector) return;

@@ -1,9 +1,12 @@
 // @ts-check
 // The page's side of the worker: requests, answers, and going on after a device was lost.
 
-/** @import {DeviceChoice, Description, Detection, Index, Message, ModelEntry, Progress} from './types.js' */
+/** @import {DeviceChoice, Description, Detection, Index, KernelTime, Message, ModelEntry, Progress} from './types.js' */
 
 const CRASHED = 'the detector stopped, most likely because memory ran out: use smaller photos or close other pages';
+
+/** Where a GPU's tuning is kept. */
+const TUNING = 'dinomaly-gpu';
 
 /** Refusals after which a photo is looked at again. */
 const RECOVERABLE = ['DeviceError', 'Crash', 'SharedCrash', 'Reopened'];
@@ -74,7 +77,8 @@ export class Detector {
     this.#worker = worker;
     const { index, model, device } = this;
     /** @type {Description} */
-    const description = await this.#ask({ kind: 'open', base: document.baseURI, index, model, device });
+    const description = await this.#ask({ kind: 'open', base: document.baseURI, index, model, device, tuning: recall() });
+    remember(description.device.tuning);
     description.device.fallback = this.#fallback;
     return description;
   }
@@ -145,6 +149,16 @@ export class Detector {
     return this.#ask({ kind: 'colours', map, class: product });
   }
 
+  /** Times the kernels of photos from now on. @returns {Promise<void>} */
+  startProfile() {
+    return this.#ask({ kind: 'profile' });
+  }
+
+  /** @returns {Promise<KernelTime[]>} */
+  kernelTimes() {
+    return this.#ask({ kind: 'kernels' });
+  }
+
   /** Stops at once; whoever waits for an answer is refused. */
   close() {
     this.#closed = true;
@@ -180,6 +194,25 @@ export class Detector {
     const waiting = [...this.#waiting.values()];
     this.#waiting.clear();
     for (const { reject } of waiting) reject(error);
+  }
+}
+
+/** What was found out about this browser's GPU on an earlier visit. */
+function recall() {
+  try {
+    return localStorage.getItem(TUNING);
+  } catch {
+    // Pages may be forbidden to keep anything.
+    return null;
+  }
+}
+
+/** @param {string | null} tuning */
+function remember(tuning) {
+  try {
+    if (tuning) localStorage.setItem(TUNING, tuning);
+  } catch {
+    // The GPU is measured again the next time.
   }
 }
 

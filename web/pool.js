@@ -76,6 +76,16 @@ export class Pool {
     return (this.#free[0] ?? this.#workers[0]).colours(map, product);
   }
 
+  /** Times the kernels of photos from now on, on a GPU that has a clock. */
+  startProfile() {
+    return this.#workers[0].startProfile();
+  }
+
+  /** What kernels took since. */
+  kernelTimes() {
+    return this.#workers[0].kernelTimes();
+  }
+
   /** Stops at once; whoever waits for an answer is refused. */
   close() {
     this.#limit = 0;

@@ -63,7 +63,18 @@
  * @property {string | null} name maker and model of a GPU, as far as the browser tells
  * @property {boolean} software whether the GPU is only emulated
  * @property {'f32' | 'f16' | 'int8'} precision what linear layers are computed in
+ * @property {string | null} tuning what was found out about a GPU, to be told again when it is opened the next time
  * @property {string | null} [fallback] why the processor had to be taken
+ */
+
+/**
+ * A file of a model.
+ * @typedef {{name: string, bytes: number, sha256: string, weights: boolean}} FileListed
+ */
+
+/**
+ * What a kernel took on the GPU, in all.
+ * @typedef {{kernel: string, count: number, milliseconds: number}} KernelTime
  */
 
 /**
@@ -89,9 +100,11 @@
 
 /**
  * What the page asks the worker. Each request but the first is answered under its number.
- * @typedef {{kind: 'open', id: number, base: string, index: Index, model: ModelEntry, device: DeviceChoice}
+ * @typedef {{kind: 'open', id: number, base: string, index: Index, model: ModelEntry, device: DeviceChoice, tuning: string | null}
  *   | {kind: 'detect', id: number, name: string, bytes: ArrayBuffer}
- *   | {kind: 'colours', id: number, map: Float32Array, class: string | null}} Request
+ *   | {kind: 'colours', id: number, map: Float32Array, class: string | null}
+ *   | {kind: 'profile', id: number}
+ *   | {kind: 'kernels', id: number}} Request
  */
 
 /**

@@ -5,7 +5,7 @@
 import { Store, obtain } from './download.js';
 import { moduleFor } from './modules.js';
 
-/** @import {Description, DeviceChoice, Index, Message, ModelEntry, Request} from './types.js' */
+/** @import {Description, DeviceChoice, FileListed, Index, Message, ModelEntry, Request} from './types.js' */
 /** @import {Detector} from './wasm/cpu.js' */
 
 /** Downloads at a time. */
@@ -39,6 +39,8 @@ async function perform(request) {
   // As after a device was lost: whoever asks opens the model again.
   if (!detector) throw unusable('no model is open');
   if (request.kind === 'detect') return detector.detect(request.name, new Uint8Array(request.bytes));
+  if (request.kind === 'profile') return detector.startProfile();
+  if (request.kind === 'kernels') return detector.kernelTimes();
   return detector.colours(request.map, request.class ?? undefined);
 }
 
@@ -53,11 +55,12 @@ async function demandRealGpu() {
 }
 
 /**
- * Fetches the device's module and the model, whatever of them the browser does not have yet, and starts it.
- * @param {{base: string, index: Index, model: ModelEntry, device: DeviceChoice}} request
+ * Fetches the device's module and the model, whatever of them the browser does not have yet, and starts it. Weights go to the device as
+ * they come.
+ * @param {{base: string, index: Index, model: ModelEntry, device: DeviceChoice, tuning: string | null}} request
  * @returns {Promise<Description>}
  */
-async function load({ base, index, model, device }) {
+async function load({ base, index, model, device, tuning }) {
   const url = (/** @type {string} */ path) => new URL(path, base).href;
   const half = moduleFor(device, index.modules);
   const total = half.bytes + model.bytes;
@@ -86,23 +89,41 @@ async function load({ base, index, model, device }) {
     obtain(store, url(model.manifest), 'manifest.json', () => {}, (bytes) => (JSON.parse(new TextDecoder().decode(bytes)), bytes)),
   ]);
   const opened = new Detector(manifest);
+  /** @type {FileListed[]} */
   const files = opened.files();
-  const lane = async () => {
-    for (let file = files.shift(); file; file = files.shift()) {
-      const { name } = file;
-      const path = model.files[name];
-      if (!path) throw new Error(`model file ${name}: models.json does not list it, the site must be written again`);
-      await obtain(store, url(path), `model file ${name}`, grew, (bytes) => opened.add(name, bytes));
-    }
+  const fetchAll = async (/** @type {FileListed[]} */ wanted, /** @type {Promise<unknown>} */ ready, /** @type {typeof grew} */ count) => {
+    // Whoever waits for it hears of its failure.
+    ready.catch(() => {});
+    const queue = [...wanted];
+    const lane = async () => {
+      for (let file = queue.shift(); file; file = queue.shift()) {
+        const { name } = file;
+        const path = model.files[name];
+        if (!path) throw new Error(`model file ${name}: models.json does not list it, the site must be written again`);
+        const content = await obtain(store, url(path), `model file ${name}`, count, (bytes) => (opened.verify(name, bytes), bytes));
+        await ready;
+        opened.add(name, content);
+      }
+    };
+    await Promise.all(Array.from({ length: PARALLEL }, lane));
   };
-  // The device is opened while the weights arrive.
-  const [opening] = await Promise.all([openDevice(), ...Array.from({ length: PARALLEL }, lane)]);
+  const weights = files.filter((file) => file.weights);
+  // The device is opened while the files arrive.
+  const opening = openDevice(tuning ?? undefined).then((device) => opened.useDevice(device));
+  const described = fetchAll(files.filter((file) => !file.weights), Promise.resolve(), grew);
+  await Promise.all([opening, described, fetchAll(weights, Promise.all([opening, described]), grew)]);
   const download = performance.now() - began;
   const modules = Object.values(index.modules).map(({ wasm }) => wasm);
   const needed = index.models.flatMap(({ files, manifest }) => [manifest, ...Object.values(files)]);
   await store.retain(url('.'), new Set([...modules, ...needed].map(url)));
   say({ kind: 'progress', progress: { phase: 'prepare', loaded: total, total } });
-  const description = await opened.start(opening);
+  /** @type {Description | undefined} */
+  let description = await opened.start();
+  while (!description) {
+    // The next precision takes the weights anew, from the cache most likely.
+    await fetchAll(weights, Promise.resolve(), () => {});
+    description = await opened.start();
+  }
   detector = opened;
   Object.assign(description.timings, { download, compile });
   return description;

@@ -65,7 +65,7 @@ impl PhotoDetector<WebGpu> {
     /// # Errors
     /// If there is no GPU, it has no room, or it computes the model's self-test wrongly.
     pub fn on_gpu(model: &Model) -> Result<Self> {
-        let Opened { detector, refused } = block_on(block_on(WebGpu::new())?.open_model(model, &mut || {}))?;
+        let Opened { detector, refused } = block_on(block_on(WebGpu::new())?.open_model(model))?;
         let gpu = detector.ops();
         let software = if gpu.adapter().is_software { ", which a processor plays" } else { "" };
         eprintln!("dinomaly: on {}{software}, linear layers in {}", gpu.adapter().name, gpu.precision().name());

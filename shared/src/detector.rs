@@ -63,18 +63,29 @@ impl<O: Read> Detector<O> {
     pub fn of_parts(ops: O, config: &ModelConfig, preprocessor: &Preprocessor, weights: &Weights) -> Result<Self> {
         let patch = config.encoder.patch_size;
         preprocessor.geometry.validate(patch)?;
-        let grid = preprocessor.geometry.grid(patch);
-        Ok(Self {
-            model: weights.dinomaly(&ops, config, grid)?,
+        let model = weights.dinomaly(&ops, config, preprocessor.geometry.grid(patch))?;
+        Ok(Self::of_dinomaly(ops, config, preprocessor, model))
+    }
+
+    /// A detector of a model that is on the executor, and was validated.
+    pub(crate) fn of_dinomaly(
+        ops: O,
+        config: &ModelConfig,
+        preprocessor: &Preprocessor,
+        model: Dinomaly<O::Tensor>,
+    ) -> Self {
+        let patch = config.encoder.patch_size;
+        Self {
+            model,
             preparation: Preparation { preprocessor: preprocessor.clone(), patch },
             layout: MapLayout {
                 prefix: config.kept_prefix_tokens(),
-                grid,
+                grid: preprocessor.geometry.grid(patch),
                 input_side: preprocessor.geometry.crop,
                 border: config.map_border,
             },
             ops,
-        })
+        }
     }
 
     /// What it runs on.

@@ -15,6 +15,7 @@ pub mod int4;
 pub mod metrics;
 pub mod ops;
 pub mod photo;
+pub mod placed;
 pub mod positions;
 pub mod preprocess;
 pub mod quant;

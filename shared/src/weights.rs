@@ -179,9 +179,15 @@ impl Weights {
         Dinomaly::load(config, grid, &mut |name, shape| self.upload(ops, &prepared, name, shape))
     }
 
-    fn upload<O: Ops>(&self, ops: &O, prepared: &Prepared, name: &str, shape: &[usize]) -> Result<O::Tensor> {
-        let tensor = self.or_prepared(prepared, name, shape)?;
-        if shape.len() == 2 && is_linear_weight(name, shape) { ops.upload_weight(tensor) } else { ops.upload(tensor) }
+    /// Takes a tensor that an encoder or head asks for to the executor.
+    pub(crate) fn upload<O: Ops>(
+        &self,
+        ops: &O,
+        prepared: &Prepared,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<O::Tensor> {
+        place(ops, name, self.or_prepared(prepared, name, shape)?)
     }
 
     /// A stored tensor, or what was made from stored ones.
@@ -193,7 +199,8 @@ impl Weights {
     }
 
     /// What the encoder takes in another form than it is stored in: the token embedding, and all that depends on the grid.
-    fn prepare(&self, config: &ModelConfig, grid: usize) -> Result<Prepared> {
+    /// Needs the tensors that [`is_prepared`] names.
+    pub(crate) fn prepare(&self, config: &ModelConfig, grid: usize) -> Result<Prepared> {
         let e = &config.encoder;
         let (width, side) = (e.hidden_size, e.position_grid);
         let mut prepared = Prepared::new();
@@ -235,8 +242,26 @@ impl Weights {
     }
 }
 
+/// Whether a stored tensor reaches the encoder in another form only.
+pub(crate) fn is_prepared(name: &str) -> bool {
+    const WHOLE: [&str; 5] = [
+        "encoder.cls_token",
+        "encoder.register_tokens",
+        "encoder.pos_embed",
+        "encoder.rope_embed.periods",
+        "encoder.patch_embed.proj.weight",
+    ];
+    WHOLE.contains(&name) || name.ends_with(POSITION_BIAS)
+}
+
+/// Takes a tensor to an executor, the weight of a linear layer as such.
+pub(crate) fn place<O: Ops>(ops: &O, name: &str, tensor: &HostTensor) -> Result<O::Tensor> {
+    let shape = &tensor.shape;
+    if shape.len() == 2 && is_linear_weight(name, shape) { ops.upload_weight(tensor) } else { ops.upload(tensor) }
+}
+
 /// Tensors by the names that [`Encoder::load`] asks for.
-type Prepared = BTreeMap<String, HostTensor>;
+pub(crate) type Prepared = BTreeMap<String, HostTensor>;
 
 /// The refusal of a tensor that a model has no place for.
 pub fn unexpected(name: &str) -> Error {

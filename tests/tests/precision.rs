@@ -48,11 +48,13 @@ fn the_fastest_precision_that_the_self_test_accepts_is_taken() {
     let Some(mut gpu) = webgpu() else { return };
     let (plain, rounded) = (widened(), int8());
     let mut chosen = Vec::new();
-    for (name, model) in [("f32 weights", &plain), ("int8 weights", &rounded)] {
+    // Activations are rounded where weights are int8 alone.
+    let (f32_weights, int8_weights) = (&Precision::FASTEST_FIRST[1..], &Precision::FASTEST_FIRST[..]);
+    for (name, model, candidates) in [("f32 weights", &plain, f32_weights), ("int8 weights", &rounded, int8_weights)] {
         for tolerance in [1.0, 1e-3, 1e-5, 0.0] {
             let mut model = model.clone();
             model.self_test.as_mut().unwrap().tolerance = tolerance;
-            match block_on(gpu.open_model_in(&model, &Precision::FASTEST_FIRST, &mut || {})) {
+            match block_on(gpu.open_model_in(&model, candidates)) {
                 Ok(opened) => {
                     println!("{name}, tolerance {tolerance:e}: {:?}", opened.detector.ops().precision());
                     for (precision, reason) in &opened.refused {
@@ -73,11 +75,30 @@ fn the_fastest_precision_that_the_self_test_accepts_is_taken() {
         }
     }
     let [f32_weights, int8_weights] = [&chosen[..4], &chosen[4..]];
-    assert_eq!(f32_weights[0], Some(Precision::Int8), "nothing is refused that differs by less than 1");
+    assert_eq!(f32_weights[0], Some(Precision::F16), "nothing is refused that differs by less than 1");
     assert_eq!(f32_weights[2..], [Some(Precision::F32), None]);
     assert_eq!(int8_weights[0], Some(Precision::Int8));
-    // Weights of int8 are not rounded to f16: it is as exact as f32.
+    // Weights of int8 are not rounded to f16: it is as exact as f32. Activations in int8 move this model's map by 2.03 %, 2 are allowed.
     assert_eq!(int8_weights[2..], [Some(Precision::F16), None]);
+}
+
+/// One channel that dwarfs the others, as large ViTs have, leaves them nothing of eight bits: int8 weights then meet exact activations.
+#[test]
+fn activations_that_int8_cannot_hold_are_not_rounded() {
+    let Some(gpu) = webgpu() else { return };
+    let mut model = widened();
+    for (name, tensor) in &mut model.weights.0 {
+        if name.starts_with("encoder.") && name.ends_with("norm2.weight") {
+            let mut values = tensor.to_f32().into_owned();
+            values[0] *= 300.0;
+            *tensor = HostTensor::f32(tensor.shape.clone(), values).unwrap();
+        }
+    }
+    model.weights = quantize(&model.weights).unwrap().0;
+    let model = tested(model);
+    let opened = block_on(gpu.open_model_in(&model, &Precision::FASTEST_FIRST)).unwrap();
+    assert_eq!(opened.detector.ops().precision(), Precision::F16);
+    assert!(matches!(opened.refused.as_slice(), [(Precision::Int8, _)]), "{:?}", opened.refused);
 }
 
 #[test]

@@ -1,12 +1,11 @@
 //! The processor's module, for where there is no GPU: products with simd128, one thread.
 
 use dinomaly_core::Result;
-use dinomaly_core::bundle::Model;
-use dinomaly_core::detector::Detector;
-use dinomaly_core::executors::processor::{Precision, Processor};
-use dinomaly_core::tensor::Data;
+use dinomaly_core::bundle::{Manifest, Storage};
+pub use dinomaly_core::executors::processor::Precision;
+use dinomaly_core::executors::processor::Processor;
 
-use crate::results::DeviceDescribed;
+use crate::results::{DeviceDescribed, KernelTimed};
 
 /// What computes.
 pub type Executor = Processor;
@@ -14,30 +13,44 @@ pub type Executor = Processor;
 /// What it is called in messages.
 pub const NAME: &str = "processor";
 
-/// There is always a processor.
-pub async fn open() -> Result<Executor> {
+/// There is always a processor. It has not been measured.
+pub async fn open(_: Option<&str>) -> Result<Executor> {
     Ok(Processor::new(Precision::F32))
 }
 
-/// Takes a model: int8 weights as they are where the self-test accepts products of whole numbers, all others in single precision.
-pub async fn load(_: Executor, model: &Model, uploaded: &mut dyn FnMut()) -> Result<Detector<Executor>> {
-    let is_int8 = model.weights.0.values().any(|tensor| matches!(tensor.data, Data::Int8 { .. }));
-    if is_int8 && let Ok(detector) = load_in(Precision::Int8, model, uploaded).await {
-        return Ok(detector);
+/// What a model may be computed in, the fastest first: int8 weights as they are.
+pub fn candidates(_: &Executor, manifest: &Manifest) -> Vec<Precision> {
+    let mut all = vec![Precision::F32];
+    if manifest.stores(Storage::Int8) {
+        all.insert(0, Precision::Int8);
     }
-    load_in(Precision::F32, model, uploaded).await
+    all
 }
 
-async fn load_in(precision: Precision, model: &Model, uploaded: &mut dyn FnMut()) -> Result<Detector<Executor>> {
-    let detector = Detector::new(Processor::new(precision), model)?;
-    uploaded();
-    if let Some(self_test) = &model.self_test {
-        detector.verify(NAME, self_test, 0.0).await?;
-    }
-    Ok(detector)
+/// The processor in another precision.
+pub fn compute_in(processor: Executor, precision: Precision) -> Executor {
+    processor.with_precision(precision)
+}
+
+/// What part of a value may be lost to rounding: here activations keep thirteen bits.
+pub fn rounding(_: &Executor) -> f32 {
+    0.0
 }
 
 /// Describes it for the page.
 pub fn describe(processor: &Executor) -> DeviceDescribed {
-    DeviceDescribed { kind: "wasm", name: None, software: false, precision: processor.precision().name() }
+    DeviceDescribed { kind: "wasm", name: None, software: false, precision: processor.precision().name(), tuning: None }
+}
+
+/// Nothing is prepared: it would have to be compiled ahead, and is.
+pub fn prepare(_: &Executor, _: &Manifest) {}
+
+/// Kernels are timed on GPUs only.
+pub fn start_profile(_: &Executor) -> Result<()> {
+    Ok(())
+}
+
+/// None.
+pub fn kernel_times(_: &Executor) -> Vec<KernelTimed> {
+    Vec::new()
 }

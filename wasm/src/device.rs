@@ -1,4 +1,4 @@
-//! What runs the model: in each of the two modules one executor.
+//! What runs the model: in each of the modules one executor.
 
 #[cfg_attr(feature = "gpu", path = "gpu.rs")]
 #[cfg_attr(not(feature = "gpu"), path = "cpu.rs")]
@@ -7,7 +7,9 @@ mod executor;
 use dinomaly_core::Error;
 use wasm_bindgen::prelude::*;
 
-pub use executor::{Executor, NAME, describe, load};
+pub use executor::{
+    Executor, NAME, Precision, candidates, compute_in, describe, kernel_times, prepare, rounding, start_profile,
+};
 
 use crate::refusal;
 
@@ -22,13 +24,14 @@ impl Device {
     }
 }
 
-/// Opens what this module computes on, which may be done while a model's files arrive.
+/// Opens what this module computes on, which may be done while a model's files arrive. `tuning` is what a description of this device
+/// said on an earlier visit.
 ///
 /// # Errors
 /// If there is no such device, or it cannot be used.
 #[wasm_bindgen(js_name = openDevice)]
-pub async fn open_device() -> Result<Device, JsValue> {
-    Ok(Device(executor::open().await.map_err(unusable)?))
+pub async fn open_device(tuning: Option<String>) -> Result<Device, JsValue> {
+    Ok(Device(executor::open(tuning.as_deref()).await.map_err(unusable)?))
 }
 
 /// An error that another device may not have.

@@ -7,17 +7,16 @@
 mod device;
 mod results;
 
-use std::collections::HashMap;
-
 use dinomaly_core::Error;
-use dinomaly_core::bundle::{MANIFEST, Manifest, Model};
+use dinomaly_core::bundle::{Arriving, Manifest, Model};
 use dinomaly_core::detector;
 use dinomaly_core::heatmap;
+use dinomaly_core::ops::Ops;
 use dinomaly_core::photo::Photo;
 use dinomaly_core::score::AnomalyMap;
 use wasm_bindgen::prelude::*;
 
-use device::{Device, Executor};
+use device::{Device, Executor, Precision};
 use results::{Described, FileListed, StartTimings, Timings};
 
 #[wasm_bindgen]
@@ -33,17 +32,28 @@ fn start() {
     console_error_panic_hook::set_once();
 }
 
-/// A published model, first being loaded file by file, then looking at photos.
+/// A published model, first arriving file by file, then looking at photos.
 #[wasm_bindgen]
 pub struct Detector {
-    manifest: Manifest,
     stage: Stage,
 }
 
 enum Stage {
-    /// Contents by name, the manifest's among them.
-    Loading(HashMap<String, Vec<u8>>),
+    Arriving(Box<Arrival>),
     Ready(Box<Ready>),
+    /// A start failed, and the device with it.
+    Failed,
+}
+
+/// A model on its way to a device.
+struct Arrival {
+    model: Arriving<<Executor as Ops>::Tensor>,
+    /// What the weights go to, from [`Detector::use_device`] on.
+    executor: Option<Executor>,
+    /// What else it may compute in where the self-test refuses the present one, the fastest first.
+    fallbacks: Vec<Precision>,
+    /// Milliseconds that the weights' way to the device took.
+    upload: f64,
 }
 
 struct Ready {
@@ -59,56 +69,115 @@ impl Detector {
     /// # Errors
     /// If it is no manifest, or of another version.
     #[wasm_bindgen(constructor)]
-    pub fn new(manifest: Vec<u8>) -> Result<Detector, JsValue> {
-        let parsed = Manifest::parse(&manifest).map_err(refusal)?;
-        Ok(Self { manifest: parsed, stage: Stage::Loading(HashMap::from([(MANIFEST.to_owned(), manifest)])) })
+    pub fn new(manifest: &[u8]) -> Result<Detector, JsValue> {
+        let model = Arriving::new(Manifest::parse(manifest).map_err(refusal)?);
+        let arrival = Arrival { model, executor: None, fallbacks: Vec::new(), upload: 0.0 };
+        Ok(Self { stage: Stage::Arriving(Box::new(arrival)) })
     }
 
-    /// The files to [`Detector::add`]: `{name, bytes, sha256}[]`.
+    /// The files to [`Detector::add`], those without weights first: `{name, bytes, sha256, weights}[]`.
     ///
     /// # Errors
     /// None that can be expected.
-    pub fn files(&self) -> Result<JsValue, JsValue> {
-        let listed = self.manifest.files.iter().map(FileListed::from).collect::<Vec<_>>();
+    pub fn files(&mut self) -> Result<JsValue, JsValue> {
+        let files = &self.arrival()?.model.manifest().files;
+        let (weights, texts): (Vec<_>, Vec<_>) = files.iter().partition(|entry| entry.kind.is_shard());
+        let listed = texts.into_iter().chain(weights).map(FileListed::from).collect::<Vec<_>>();
         Ok(serde_wasm_bindgen::to_value(&listed)?)
     }
 
-    /// Takes the content of one of the files.
+    /// Takes what the weights go to, in the fastest precision that the model may be computed in.
     ///
     /// # Errors
-    /// If the manifest lists no such file, or its content is not the one that was published: fetch it again.
-    pub fn add(&mut self, name: &str, content: Vec<u8>) -> Result<(), JsValue> {
-        let refuse = |reason: &str| refusal(Error::Model { file: name.into(), reason: reason.into() });
-        let entry = self.manifest.files.iter().find(|entry| entry.name == name);
-        entry.ok_or_else(|| refuse("the manifest does not list it"))?.verify(&content).map_err(refusal)?;
-        match &mut self.stage {
-            Stage::Loading(files) => files.insert(name.into(), content),
-            Stage::Ready(_) => return Err(refuse("the model runs already")),
-        };
+    /// If the model runs already.
+    #[wasm_bindgen(js_name = useDevice)]
+    pub fn use_device(&mut self, device: Device) -> Result<(), JsValue> {
+        let arrival = self.arrival()?;
+        let executor = device.into_executor();
+        let manifest = arrival.model.manifest();
+        arrival.fallbacks = device::candidates(&executor, manifest);
+        let executor = device::compute_in(executor, arrival.fallbacks.remove(0));
+        device::prepare(&executor, manifest);
+        arrival.executor = Some(executor);
         Ok(())
     }
 
-    /// Takes the model to a device and checks with its self-test that this computes rightly. Returns a description of both.
+    /// Checks that this is the content of one of the files.
     ///
     /// # Errors
-    /// If a file is missing or contradicts the others; if the device has no room for the model or computes wrongly.
-    pub async fn start(&mut self, device: Device) -> Result<JsValue, JsValue> {
-        let Stage::Loading(files) = &mut self.stage else {
-            return Err(refusal(Error::config("the model runs already")));
-        };
+    /// If the manifest lists no such file, or its content is not the one that was published: fetch it again.
+    pub fn verify(&mut self, name: &str, content: &[u8]) -> Result<(), JsValue> {
+        self.arrival()?.model.verify(name, content).map_err(refusal)
+    }
+
+    /// Takes the content of one of the files, which was verified. Weights go to the device at once: that has to be there, and so do all
+    /// files without weights.
+    ///
+    /// # Errors
+    /// If it contradicts the other files; if the device has no room for it.
+    pub fn add(&mut self, name: &str, content: Vec<u8>) -> Result<(), JsValue> {
+        let Arrival { model, executor, upload, .. } = self.arrival()?;
+        let is_shard = model.manifest().shards().any(|entry| entry.name == name);
+        if !is_shard {
+            return model.describe(name, content).map_err(refusal);
+        }
+        let executor = executor.as_ref().ok_or_else(|| refusal(Error::config("no device was given yet")))?;
         let began = now();
-        let mut model = Model::parse(&mut |name| {
-            files.remove(name).ok_or_else(|| Error::Model { file: name.into(), reason: "was not loaded".into() })
-        })
-        .map_err(refusal)?;
-        let mut uploaded = began;
-        let detector =
-            device::load(device.into_executor(), &model, &mut || uploaded = now()).await.map_err(device::unusable)?;
-        let timings = StartTimings { upload: uploaded - began, self_test: now() - uploaded };
-        let description = serde_wasm_bindgen::to_value(&Described::new(&model, detector.ops(), timings))?;
-        model.weights.0.clear();
+        model.place(executor, name, &content).map_err(refusal)?;
+        *upload += now() - began;
+        Ok(())
+    }
+
+    /// Checks with the model's self-test that the device computes rightly, and returns a description of both; or nothing, where it does not
+    /// compute rightly enough in this precision: then add the files with weights again, for the next one.
+    ///
+    /// # Errors
+    /// If a file is missing; if the device computes wrongly in every precision.
+    pub async fn start(&mut self) -> Result<JsValue, JsValue> {
+        let Stage::Arriving(mut arrival) = std::mem::replace(&mut self.stage, Stage::Failed) else {
+            return Err(refusal(Error::config("the model was started already")));
+        };
+        let executor = arrival.executor.take().ok_or_else(|| refusal(Error::config("no device was given yet")))?;
+        let began = now();
+        let rounding = device::rounding(&executor);
+        let detector = arrival.model.detector(executor).map_err(device::unusable)?;
+        let self_test = arrival.model.model().and_then(|model| model.self_test.as_ref());
+        if let Some(self_test) = self_test
+            && let Err(error) = detector.verify(device::NAME, self_test, rounding).await
+        {
+            if arrival.fallbacks.is_empty() {
+                return Err(device::unusable(error));
+            }
+            arrival.model.restart();
+            arrival.executor = Some(device::compute_in(detector.into_ops(), arrival.fallbacks.remove(0)));
+            self.stage = Stage::Arriving(arrival);
+            return Ok(JsValue::UNDEFINED);
+        }
+        let timings = StartTimings { upload: arrival.upload, self_test: now() - began };
+        let parameters = arrival.model.parameters();
+        let model = arrival.model.into_model().map_err(refusal)?;
+        let description = Described::new(&model, parameters, detector.ops(), timings);
+        let description = serde_wasm_bindgen::to_value(&description)?;
         self.stage = Stage::Ready(Box::new(Ready { detector, model }));
         Ok(description)
+    }
+
+    /// Times the device's kernels from now on, where it can.
+    ///
+    /// # Errors
+    /// If it cannot.
+    #[wasm_bindgen(js_name = startProfile)]
+    pub fn start_profile(&self) -> Result<(), JsValue> {
+        device::start_profile(self.ready()?.detector.ops()).map_err(refusal)
+    }
+
+    /// What kernels took since the profile was started or last asked for, the longest first: `{kernel, count, milliseconds}[]`.
+    ///
+    /// # Errors
+    /// Before [`Detector::start`].
+    #[wasm_bindgen(js_name = kernelTimes)]
+    pub fn kernel_times(&self) -> Result<JsValue, JsValue> {
+        Ok(serde_wasm_bindgen::to_value(&device::kernel_times(self.ready()?.detector.ops()))?)
     }
 
     /// Looks at a photo, given as the bytes of its file; `name` is for messages only. Returns `{score, region: [x0, y0,
@@ -138,10 +207,17 @@ impl Detector {
         Ok(heatmap::heat_rgba(&map, heatmap::range_around(threshold)))
     }
 
+    fn arrival(&mut self) -> Result<&mut Arrival, JsValue> {
+        match &mut self.stage {
+            Stage::Arriving(arrival) => Ok(arrival),
+            Stage::Ready(_) | Stage::Failed => Err(refusal(Error::config("the model was started already"))),
+        }
+    }
+
     fn ready(&self) -> Result<&Ready, JsValue> {
         match &self.stage {
             Stage::Ready(ready) => Ok(ready),
-            Stage::Loading(_) => Err(refusal(Error::config("the model was not started yet"))),
+            Stage::Arriving(_) | Stage::Failed => Err(refusal(Error::config("the model was not started yet"))),
         }
     }
 }

@@ -19,11 +19,13 @@ pub struct FileListed<'a> {
     name: &'a str,
     bytes: f64,
     sha256: &'a str,
+    /// Whether it holds weights, which go to the device.
+    weights: bool,
 }
 
 impl<'a> From<&'a FileEntry> for FileListed<'a> {
     fn from(entry: &'a FileEntry) -> Self {
-        Self { name: &entry.name, bytes: entry.bytes as f64, sha256: &entry.sha256 }
+        Self { name: &entry.name, bytes: entry.bytes as f64, sha256: &entry.sha256, weights: entry.kind.is_shard() }
     }
 }
 
@@ -60,26 +62,44 @@ pub struct DeviceDescribed {
     pub precision: &'static str,
     /// Whether the GPU is only emulated.
     pub software: bool,
+    /// What was found out about it, for the next visit.
+    pub tuning: Option<String>,
+}
+
+/// What a kernel took in all.
+#[derive(Serialize)]
+pub struct KernelTimed {
+    kernel: String,
+    count: f64,
+    milliseconds: f64,
+}
+
+impl KernelTimed {
+    /// So many dispatches of a kernel.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "processors have no kernels"))]
+    pub fn new(kernel: String, count: u64, nanoseconds: u64) -> Self {
+        Self { kernel, count: count as f64, milliseconds: nanoseconds as f64 / 1e6 }
+    }
 }
 
 /// How long the start took, in milliseconds.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StartTimings {
-    /// From the files' bytes to weights on the device.
+    /// From the shards' bytes to weights on the device, while others are still being fetched.
     pub upload: f64,
     /// The first picture, with all that is compiled for it.
     pub self_test: f64,
 }
 
 impl<'a> Described<'a> {
-    /// Describes a model that still has its weights.
-    pub fn new(model: &'a Model, executor: &Executor, timings: StartTimings) -> Self {
+    /// Describes a model of so many parameters, which are on the executor.
+    pub fn new(model: &'a Model, parameters: usize, executor: &Executor, timings: StartTimings) -> Self {
         let classes = model.calibration.classes.iter();
         Self {
             name: &model.name,
             encoder: &model.config.encoder.name,
-            parameters: model.weights.parameters() as f64,
+            parameters: parameters as f64,
             input_side: model.preprocessor.geometry.crop,
             classes: classes.map(|(name, class)| Class { name, threshold: class.threshold }).collect(),
             threshold: model.calibration.overall.threshold,

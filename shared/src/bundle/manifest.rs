@@ -110,7 +110,7 @@ pub enum Storage {
 
 impl Storage {
     /// The most compact type among tensors.
-    pub(super) fn of<'a>(tensors: impl IntoIterator<Item = &'a HostTensor>) -> Self {
+    pub(crate) fn of<'a>(tensors: impl IntoIterator<Item = &'a HostTensor>) -> Self {
         let storage = |tensor: &HostTensor| match tensor.data {
             Data::F32(_) => Self::Float32,
             Data::F16(_) => Self::Float16,
@@ -122,6 +122,16 @@ impl Storage {
 }
 
 impl Manifest {
+    /// The files that hold tensors.
+    pub fn shards(&self) -> impl Iterator<Item = &FileEntry> {
+        self.files.iter().filter(|entry| entry.kind.is_shard())
+    }
+
+    /// Whether linear layers of some shard are stored in this type, as far as the manifest tells.
+    pub fn stores(&self, storage: Storage) -> bool {
+        self.shards().any(|entry| entry.dtype == Some(storage))
+    }
+
     /// Parses and checks `manifest.json`.
     ///
     /// # Errors

@@ -13,6 +13,7 @@
 //! Shards carry the beginning of their sha256 in their name: models with the same encoder share its files, and a browser
 //! may cache them for ever. Everything here is a pure function between names and bytes.
 
+mod arriving;
 mod calibration;
 mod manifest;
 mod self_test;
@@ -23,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use arriving::Arriving;
 pub use calibration::{Calibration, ClassCalibration, Quantile, ScoreStatistics};
 pub use manifest::{FORMAT_VERSION, FileEntry, Kind, MANIFEST, Manifest, Storage};
 pub use self_test::SelfTest;
@@ -32,6 +34,9 @@ use crate::config::ModelConfig;
 use crate::preprocess::Preprocessor;
 use crate::weights::{Weights, model_shapes};
 use crate::{Error, Result};
+
+/// What errors about tensors call the files that they should be in.
+const SHARDS: &str = "(encoder and head shards)";
 
 /// A published model in memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,33 +71,35 @@ impl Model {
             entry.verify(&bytes)?;
             Ok(bytes)
         };
+        let mut model = Self::describe(&manifest, &mut fetch)?;
+        let expected = model_shapes(&model.config)?;
+        for entry in manifest.shards() {
+            let shard = shards::read(entry, &fetch(entry)?, &expected, |name| model.weights.0.contains_key(name))?;
+            model.weights.0.extend(shard.0);
+        }
+        model.weights.check(&expected).map_err(|e| e.in_file(SHARDS))?;
+        Ok(model)
+    }
+
+    /// All of a model but its weights, which stay empty; `fetch` gives the content of a file that is the published one.
+    fn describe(manifest: &Manifest, fetch: &mut dyn FnMut(&FileEntry) -> Result<Vec<u8>>) -> Result<Self> {
         let config: ModelConfig = from_json(Kind::Config.file_name(), &fetch(manifest.only(Kind::Config)?)?)?;
-        config.validate().map_err(|e| e.in_file(Kind::Config.file_name()))?;
         let preprocessor = from_json(Kind::Preprocessor.file_name(), &fetch(manifest.only(Kind::Preprocessor)?)?)?;
         let calibration = from_json(Kind::Calibration.file_name(), &fetch(manifest.only(Kind::Calibration)?)?)?;
         let card = String::from_utf8(fetch(manifest.only(Kind::Card)?)?).map_err(|e| Error::Model {
             file: Kind::Card.file_name().into(),
             reason: format!("is not UTF-8 text: {e}"),
         })?;
-
-        let expected = model_shapes(&config)?;
-        let mut weights = Weights::default();
-        for entry in manifest.files.iter().filter(|entry| entry.kind.is_shard()) {
-            let bytes = fetch(entry)?;
-            shards::read_into(&mut weights, entry, &bytes, &expected)?;
-        }
-        weights.check(&expected).map_err(|e| e.in_file("(encoder and head shards)"))?;
-
         let model = Self {
-            name: manifest.name,
+            name: manifest.name.clone(),
             config,
             preprocessor,
             calibration,
-            weights,
-            self_test: manifest.self_test,
+            weights: Weights::default(),
+            self_test: manifest.self_test.clone(),
             card,
         };
-        model.validate()?;
+        model.validate_description()?;
         let classes: Vec<&String> = model.calibration.classes.keys().collect();
         if classes != manifest.classes.iter().collect::<Vec<_>>() {
             let reason = format!("lists the classes {:?}, {MANIFEST} {:?}", classes, manifest.classes);
@@ -141,6 +148,13 @@ impl Model {
     /// # Errors
     /// Naming the file or tensor that does not fit.
     pub fn validate(&self) -> Result<()> {
+        self.validate_description()?;
+        self.weights.check(&model_shapes(&self.config)?)?;
+        self.weights.check_finite()
+    }
+
+    /// [`Model::validate`] without the weights.
+    fn validate_description(&self) -> Result<()> {
         self.config.validate().map_err(|e| e.in_file(Kind::Config.file_name()))?;
         let geometry = self.preprocessor.geometry;
         geometry.validate(self.config.encoder.patch_size).map_err(|e| e.in_file(Kind::Preprocessor.file_name()))?;
@@ -148,8 +162,7 @@ impl Model {
         if let Some(self_test) = &self.self_test {
             self_test.validate().map_err(|e| e.in_file(MANIFEST))?;
         }
-        self.weights.check(&model_shapes(&self.config)?)?;
-        self.weights.check_finite()
+        Ok(())
     }
 
     /// Patches along a side of the encoder's input.

@@ -4,7 +4,7 @@ use super::manifest::{FileEntry, Kind, Storage, sha256, shard_name};
 use crate::quant::is_linear_weight;
 use crate::safetensors_io;
 use crate::tensor::{Data, HostTensor};
-use crate::weights::{Shapes, Weights, unexpected};
+use crate::weights::{Shapes, Weights, check_finite, unexpected};
 use crate::{Error, Result};
 
 /// Every shard is smaller than this, in bytes.
@@ -57,28 +57,34 @@ fn stored_size(name: &str, tensor: &HostTensor) -> usize {
     }
 }
 
-/// Adds a shard's tensors to `weights`, after checking that each is expected, where it belongs and of its shape.
-pub(super) fn read_into(weights: &mut Weights, entry: &FileEntry, bytes: &[u8], expected: &Shapes) -> Result<()> {
+/// A shard's tensors, each of them expected, where it belongs, of its shape, made of numbers, and not there yet, which `is_there` says
+/// of a name.
+pub(super) fn read(
+    entry: &FileEntry,
+    bytes: &[u8],
+    expected: &Shapes,
+    is_there: impl Fn(&str) -> bool,
+) -> Result<Weights> {
     let shard = safetensors_io::read(&entry.name, bytes)?;
     let refuse = |error: Error| error.in_file(&entry.name);
     if entry.dtype != Some(Storage::of(shard.0.values())) {
         let reason = format!("holds {:?} values, the manifest says {:?}", Storage::of(shard.0.values()), entry.dtype);
         return Err(Error::Model { file: entry.name.clone(), reason });
     }
-    for (name, tensor) in shard.0 {
+    for (name, tensor) in &shard.0 {
         let misplaced = |reason: &str| refuse(Error::Tensor { name: name.clone(), reason: reason.into() });
-        let shape = expected.get(&name).ok_or_else(|| refuse(unexpected(&name)))?;
-        tensor.expect_shape(&name, shape).map_err(refuse)?;
-        if Kind::of_tensor(&name) != entry.kind {
+        let shape = expected.get(name).ok_or_else(|| refuse(unexpected(name)))?;
+        tensor.expect_shape(name, shape).map_err(refuse)?;
+        if Kind::of_tensor(name) != entry.kind {
             return Err(misplaced("is in a shard of the wrong kind"));
         }
-        if matches!(tensor.data, Data::Int8 { .. } | Data::Int4 { .. }) && !is_linear_weight(&name, shape) {
+        if matches!(tensor.data, Data::Int8 { .. } | Data::Int4 { .. }) && !is_linear_weight(name, shape) {
             return Err(misplaced("is int8 or int4, which only weights of linear layers may be"));
         }
-        if weights.0.contains_key(&name) {
+        if is_there(name) {
             return Err(misplaced("is in an earlier shard too"));
         }
-        weights.0.insert(name, tensor);
+        check_finite(name, tensor).map_err(refuse)?;
     }
-    Ok(())
+    Ok(shard)
 }

@@ -14,8 +14,10 @@ globalThis.start = async (device, shape) => {
   const { default: initialise, Detector, openDevice } = await import(url(half.glue));
   await initialise();
   ours = new Detector(await bytes(model.manifest));
-  for (const { name } of ours.files()) ours.add(name, await bytes(model.files[name]));
-  await ours.start(await openDevice());
+  ours.useDevice(await openDevice());
+  do {
+    for (const { name } of ours.files()) ours.add(name, await bytes(model.files[name]));
+  } while (!(await ours.start()));
 
   const ort = await import(url(`ort/ort.${device}.bundle.min.mjs`));
   ort.env.wasm.wasmPaths = url('ort/');

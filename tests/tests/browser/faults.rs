@@ -95,7 +95,10 @@ fn an_emulated_gpu_is_not_taken_and_the_page_says_why() {
     let text = page.text(".panel");
     assert!(text.contains("Ready on the processor") && text.contains("the browser only emulates a GPU"), "{text}");
     let fetched = |chrome: &Chrome, part: &str| chrome.requested().iter().any(|url| url.contains(part));
-    assert!(fetched(&chrome, "/relaxed_bg.wasm") && !fetched(&chrome, "/gpu") && !fetched(&chrome, "/cpu"), "a module for nothing");
+    assert!(
+        fetched(&chrome, "/relaxed_bg.wasm") && !fetched(&chrome, "/gpu") && !fetched(&chrome, "/cpu"),
+        "a module for nothing"
+    );
 
     // The same with a GPU that does not admit it: only then do the tests below test anything.
     let site = Site::altered(|folder| before_worker(folder, DISGUISE));

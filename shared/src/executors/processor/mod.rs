@@ -56,6 +56,12 @@ impl Processor {
         Self { precision, kernels: Kernels::default(), pool: Rc::default() }
     }
 
+    /// The same, for weights that are uploaded from now on, in this precision.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
     /// The same with these kernels: for tests of the page's, natively in plain loops.
     #[must_use]
     pub fn with_kernels(self, kernels: Kernels) -> Self {

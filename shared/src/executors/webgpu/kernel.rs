@@ -34,27 +34,25 @@ pub(super) enum Kernel {
 /// browsers are stricter than naga, so a test hands these to a browser too.
 pub fn kernel_sources() -> Vec<(String, Cow<'static, str>)> {
     let linear = Operands::ALL.iter().flat_map(|&operands| Tile::ALL.map(|tile| Kernel::Linear(operands, tile)));
-    linear.chain(Kernel::OTHERS).map(|kernel| (kernel.name(), kernel.source())).collect()
+    linear.chain(Kernel::USUAL).chain(Kernel::RARE).map(|kernel| (kernel.name(), kernel.source())).collect()
 }
 
 impl Kernel {
-    /// All but the linear layers'.
-    const OTHERS: [Self; 14] = [
+    /// What nearly every model needs beside its linear layers.
+    pub const USUAL: [Self; 9] = [
         Self::Patches,
-        Self::QuantizeRows,
+        Self::Embed,
         Self::LayerNorm,
         Self::Attention,
         Self::KeyValueSums,
         Self::LinearAttention,
-        Self::Rotate,
-        Self::Swiglu,
-        Self::DepthwiseConv,
-        Self::Copy,
-        Self::Embed,
         Self::Mean,
         Self::CosineDistance,
         Self::MapAxis,
     ];
+
+    /// The others, but the linear layers'.
+    const RARE: [Self; 5] = [Self::QuantizeRows, Self::Rotate, Self::Swiglu, Self::DepthwiseConv, Self::Copy];
 
     fn name(self) -> String {
         match self {
@@ -125,7 +123,7 @@ pub(super) struct Kernels {
 }
 
 #[derive(Clone)]
-struct Pipeline {
+pub(super) struct Pipeline {
     pipeline: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
 }
@@ -174,7 +172,7 @@ impl Kernels {
         if dispatch.contains(&0) {
             return Ok(());
         }
-        let Pipeline { pipeline, layout } = self.pipeline(kernel, inputs.len());
+        let Pipeline { pipeline, layout } = self.pipeline(kernel);
         let params = self.uniform(params);
         let entries: Vec<_> = [&params, output]
             .iter()
@@ -225,18 +223,21 @@ impl Kernels {
         self.params.borrow_mut().entry(contents).or_insert_with(create).clone()
     }
 
-    fn pipeline(&self, kernel: Kernel, inputs: usize) -> Pipeline {
-        self.pipelines.borrow_mut().entry(kernel).or_insert_with(|| self.compile(kernel, inputs)).clone()
+    /// A kernel's pipeline, which is made when it is first asked for. Browsers compile it meanwhile.
+    pub fn pipeline(&self, kernel: Kernel) -> Pipeline {
+        self.pipelines.borrow_mut().entry(kernel).or_insert_with(|| self.compile(kernel)).clone()
     }
 
-    fn compile(&self, kernel: Kernel, inputs: usize) -> Pipeline {
+    fn compile(&self, kernel: Kernel) -> Pipeline {
         let device = &self.gpu.device;
         let label = kernel.name();
+        let source = kernel.source();
+        let bindings = source.matches("@group(0) @binding(").count();
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(&label),
-            source: wgpu::ShaderSource::Wgsl(kernel.source()),
+            source: wgpu::ShaderSource::Wgsl(source),
         });
-        let entries: Vec<_> = (0..inputs as u32 + 2)
+        let entries: Vec<_> = (0..bindings as u32)
             .map(|binding| wgpu::BindGroupLayoutEntry {
                 binding,
                 visibility: wgpu::ShaderStages::COMPUTE,

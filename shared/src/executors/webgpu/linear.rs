@@ -2,6 +2,9 @@
 
 use std::fmt::Write;
 
+use super::Precision;
+use crate::bundle::Storage;
+
 /// How a linear layer's operands are stored. Sums are f32, or exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Operands {
@@ -42,6 +45,18 @@ const TILE_SHARED: &str = include_str!("kernels/tile_shared.wgsl");
 
 impl Operands {
     pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Int8, Self::Int4, Self::Int8Both];
+
+    /// Those of a layer whose weight is stored in this type.
+    pub fn of(weight: Storage, precision: Precision, integer_dot: bool) -> Self {
+        match weight {
+            Storage::Float32 if precision > Precision::F32 => Self::F16,
+            Storage::Float32 => Self::F32,
+            Storage::Float16 => Self::F16,
+            Storage::Int8 if precision == Precision::Int8 && integer_dot => Self::Int8Both,
+            Storage::Int8 => Self::Int8,
+            Storage::Int4 => Self::Int4,
+        }
+    }
 
     pub fn name(self) -> &'static str {
         match self {

@@ -1,10 +1,11 @@
 //! Which precision a model is run in: the fastest that its self-test accepts on this GPU.
 
+use super::kernel::Kernel;
+use super::linear::Operands;
 use super::{Precision, WebGpu};
-use crate::bundle::Model;
+use crate::bundle::{Manifest, Model, Storage};
 use crate::detector::Detector;
 use crate::quant::is_linear_weight;
-use crate::tensor::Data;
 use crate::{Error, Result};
 
 /// A model on the GPU, and why not in a smaller precision.
@@ -16,35 +17,51 @@ pub struct Opened {
 }
 
 impl WebGpu {
-    /// Takes a model in the fastest precision that its self-test accepts. A model without one is computed in f32: nothing
-    /// vouches for less. So is any on an emulated GPU, where smaller types save no time (f16 weights took as long as f32
-    /// ones on SwiftShader, int8 activations a fifth longer). `uploaded` is told when weights are on the GPU, each time.
+    /// Takes a model in the fastest of its [candidates](Self::candidates) that its self-test accepts.
     ///
     /// # Errors
     /// [`Error::Device`] if the self-test fails in f32 too, or the device does; [`Detector::new`]'s own.
-    pub async fn open_model(self, model: &Model, uploaded: &mut dyn FnMut()) -> Result<Opened> {
-        let plain = model.self_test.is_none() || self.adapter().is_software;
-        let candidates = if plain { vec![Precision::F32] } else { self.worthwhile(model) };
-        self.open_model_in(model, &candidates, uploaded).await
+    pub async fn open_model(self, model: &Model) -> Result<Opened> {
+        let weights = model.weights.0.iter().filter(|(name, weight)| is_linear_weight(name, &weight.shape));
+        let stored: Vec<Storage> = weights.map(|(_, weight)| Storage::of([weight])).collect();
+        let candidates = self.worthwhile(model.self_test.is_some(), |storage| stored.contains(&storage));
+        self.open_model_in(model, &candidates).await
+    }
+
+    /// The precisions that make a difference to a model here, the fastest first; the model's self-test is to say which of them will do. A
+    /// model without one is computed in f32: nothing vouches for less. So is any on an emulated GPU, where smaller types save no time (f16
+    /// weights took as long as f32 ones on SwiftShader, int8 activations a fifth longer).
+    pub fn candidates(&self, manifest: &Manifest) -> Vec<Precision> {
+        self.worthwhile(manifest.self_test.is_some(), |storage| manifest.stores(storage))
+    }
+
+    /// Compiles the kernels that nearly every model needs, in the present precision. In a browser that goes on by itself while the weights
+    /// arrive; the few others are compiled when they are first needed.
+    pub fn compile(&self, manifest: &Manifest) {
+        let stored = [Storage::Float32, Storage::Float16, Storage::Int8, Storage::Int4];
+        // A shard of smaller types has a few in f32 too.
+        let linear = stored.into_iter().filter(|&storage| storage == Storage::Float32 || manifest.stores(storage));
+        let linear = linear.map(|storage| Operands::of(storage, self.precision, self.adapter().integer_dot));
+        for operands in linear {
+            self.kernels.pipeline(Kernel::Linear(operands, self.tile));
+            if operands == Operands::Int8Both {
+                self.kernels.pipeline(Kernel::QuantizeRows);
+            }
+        }
+        Kernel::USUAL.into_iter().for_each(|kernel| drop(self.kernels.pipeline(kernel)));
     }
 
     /// Takes a model in the first of these precisions that its self-test accepts.
     ///
     /// # Errors
     /// As [`WebGpu::open_model`]; [`Error::Config`] if there is no candidate.
-    pub async fn open_model_in(
-        mut self,
-        model: &Model,
-        candidates: &[Precision],
-        uploaded: &mut dyn FnMut(),
-    ) -> Result<Opened> {
+    pub async fn open_model_in(mut self, model: &Model, candidates: &[Precision]) -> Result<Opened> {
         let mut refused = Vec::new();
         let mut failure = Error::config("no precision to compute in was given");
         for &precision in candidates {
             let detector = Detector::new(self.with_precision(precision), model)?;
-            uploaded();
             let outcome = match &model.self_test {
-                Some(self_test) => detector.verify("webgpu", self_test, 0.0).await,
+                Some(self_test) => detector.verify("webgpu", self_test, precision.rounding()).await,
                 None => Ok(()),
             };
             let Err(error) = outcome else { return Ok(Opened { detector, refused }) };
@@ -57,18 +74,14 @@ impl WebGpu {
         Err(failure)
     }
 
-    /// The precisions that make a difference to this model here, the fastest first.
-    fn worthwhile(&self, model: &Model) -> Vec<Precision> {
-        let weights = model.weights.0.iter().filter(|(name, weight)| is_linear_weight(name, &weight.shape));
-        let (mut int8, mut f32) = (false, false);
-        for (_, weight) in weights {
-            int8 |= matches!(weight.data, Data::Int8 { .. });
-            f32 |= matches!(weight.data, Data::F32(_));
+    fn worthwhile(&self, is_tested: bool, stores: impl Fn(Storage) -> bool) -> Vec<Precision> {
+        if !is_tested || self.adapter().is_software {
+            return vec![Precision::F32];
         }
         let differs = |precision: &Precision| match precision {
             Precision::F32 => true,
-            Precision::F16 => f32,
-            Precision::Int8 => int8 && self.adapter().integer_dot,
+            Precision::F16 => stores(Storage::Float32),
+            Precision::Int8 => stores(Storage::Int8) && self.adapter().integer_dot,
         };
         Precision::FASTEST_FIRST.into_iter().filter(differs).collect()
     }

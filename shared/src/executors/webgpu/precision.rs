@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use crate::bundle::SelfTest;
 use crate::{Error, Result};
 
 /// What linear layers are computed in. Sums are f32 in all of them, and so is everything but linear layers.
@@ -20,6 +21,14 @@ pub enum Precision {
 impl Precision {
     /// From what gives up most to what gives up nothing.
     pub const FASTEST_FIRST: [Self; 3] = [Self::Int8, Self::F16, Self::F32];
+
+    /// What part of a value its rounding may cost: what a self-test allows beside its tolerance.
+    pub fn rounding(self) -> f32 {
+        match self {
+            Self::F32 | Self::F16 => 0.0,
+            Self::Int8 => SelfTest::ROUNDED,
+        }
+    }
 
     /// `f32`, `f16` or `int8`.
     pub fn name(self) -> &'static str {

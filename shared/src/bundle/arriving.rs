@@ -1,0 +1,189 @@
+//! A published model that comes file by file, and whose weights go on to an executor shard by shard: the host never holds more than
+//! one of them.
+
+use std::collections::HashMap;
+
+use super::{FileEntry, MANIFEST, Manifest, Model, SHARDS, shards};
+use crate::detector::Detector;
+use crate::ops::{Ops, Read};
+use crate::placed::Placed;
+use crate::weights::{Shapes, model_shapes};
+use crate::{Error, Result};
+
+/// A model on its way to an executor with tensors `T`.
+pub struct Arriving<T> {
+    manifest: Manifest,
+    /// The files without tensors, until all of them are there.
+    texts: HashMap<String, Vec<u8>>,
+    described: Option<(Model, Shapes)>,
+    placed: Placed<T>,
+    parameters: usize,
+}
+
+impl<T: Clone> Arriving<T> {
+    /// Begins with the manifest.
+    pub fn new(manifest: Manifest) -> Self {
+        Self { manifest, texts: HashMap::new(), described: None, placed: Placed::default(), parameters: 0 }
+    }
+
+    /// What is to come.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// All but the weights, once it is there.
+    pub fn model(&self) -> Option<&Model> {
+        self.described.as_ref().map(|(model, _)| model)
+    }
+
+    /// Number of values of the weights so far, without the scales of quantized tensors.
+    pub fn parameters(&self) -> usize {
+        self.parameters
+    }
+
+    /// Checks that this is the published content of a file.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if it is not, or the manifest lists no such file.
+    pub fn verify(&self, name: &str, content: &[u8]) -> Result<()> {
+        self.entry(name)?.verify(content)
+    }
+
+    /// Takes a file without tensors, whose content was [verified](Self::verify).
+    ///
+    /// # Errors
+    /// If it contradicts what came before.
+    pub fn describe(&mut self, name: &str, content: Vec<u8>) -> Result<()> {
+        self.texts.insert(self.entry(name)?.name.clone(), content);
+        let texts = self.manifest.files.iter().filter(|entry| !entry.kind.is_shard());
+        if texts.count() > self.texts.len() {
+            return Ok(());
+        }
+        let texts = &mut self.texts;
+        let mut fetch = |entry: &FileEntry| texts.remove(&entry.name).ok_or_else(|| missing(&entry.name));
+        let model = Model::describe(&self.manifest, &mut fetch)?;
+        let expected = model_shapes(&model.config)?;
+        self.described = Some((model, expected));
+        Ok(())
+    }
+
+    /// Takes a shard, whose content was [verified](Self::verify), to the executor. All files without tensors have to be there.
+    ///
+    /// # Errors
+    /// If a tensor is not what the model needs, or the executor has no room for it.
+    pub fn place<O: Ops<Tensor = T>>(&mut self, ops: &O, name: &str, content: &[u8]) -> Result<()> {
+        let entry = self.entry(name)?;
+        let (_, expected) = self.described.as_ref().ok_or_else(|| missing("config.json"))?;
+        let shard = shards::read(entry, content, expected, |name| self.placed.contains(name))?;
+        for (name, tensor) in shard.0 {
+            self.parameters += tensor.len();
+            self.placed.put(ops, name, tensor)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the weights: they are to come again, for an executor in another mode.
+    pub fn restart(&mut self) {
+        self.placed = Placed::default();
+        self.parameters = 0;
+    }
+
+    /// The detector, when all is there. `ops` is the executor that the weights went to.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if something is missing, with `ops` lost; or the executor's refusal.
+    pub fn detector<O: Read<Tensor = T>>(&self, ops: O) -> Result<Detector<O>> {
+        let (model, expected) = self.described.as_ref().ok_or_else(|| missing("config.json"))?;
+        if let Some(name) = expected.keys().find(|name| !self.placed.contains(name)) {
+            let error = Error::MissingTensor { name: name.clone(), found: self.placed.len() };
+            return Err(error.in_file(SHARDS));
+        }
+        let dinomaly = self.placed.dinomaly(&ops, &model.config, model.grid())?;
+        Ok(Detector::of_dinomaly(ops, &model.config, &model.preprocessor, dinomaly))
+    }
+
+    /// All but the weights.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if a file is missing.
+    pub fn into_model(self) -> Result<Model> {
+        self.described.map(|(model, _)| model).ok_or_else(|| missing("config.json"))
+    }
+
+    fn entry(&self, name: &str) -> Result<&FileEntry> {
+        let entry = self.manifest.files.iter().find(|entry| entry.name == name);
+        entry.ok_or_else(|| Error::Model { file: name.into(), reason: format!("{MANIFEST} does not list it") })
+    }
+}
+
+fn missing(name: &str) -> Error {
+    Error::Model { file: name.into(), reason: "was not loaded".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use pollster::block_on;
+
+    use super::super::tests::model;
+    use super::*;
+    use crate::executors::reference::{Reference, Tensor};
+    use crate::photo::Photo;
+
+    fn begun(model: &Model) -> (Arriving<Tensor>, Vec<(String, Vec<u8>)>) {
+        let mut files = model.to_files().unwrap();
+        let (_, manifest) = files.pop().unwrap();
+        (Arriving::new(Manifest::parse(&manifest).unwrap()), files)
+    }
+
+    /// Gives all files, those without tensors first.
+    fn arrive(arriving: &mut Arriving<Tensor>, files: &[(String, Vec<u8>)]) -> Result<()> {
+        for (name, content) in files {
+            arriving.verify(name, content)?;
+            match name.ends_with(".safetensors") {
+                true => arriving.place(&Reference, name, content)?,
+                false => arriving.describe(name, content.clone())?,
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_arrives_piece_by_piece_is_the_model() {
+        let model = model();
+        let photo = Photo { width: 5, height: 4, rgb: (0..60).collect() };
+        let whole = Detector::new(Reference, &model).unwrap();
+        let expected = block_on(whole.detect(std::slice::from_ref(&photo))).unwrap();
+
+        let (mut arriving, files) = begun(&model);
+        for _ in 0..2 {
+            arrive(&mut arriving, &files).unwrap();
+            assert_eq!(arriving.parameters(), model.weights.parameters());
+            let detector = arriving.detector(Reference).unwrap();
+            assert_eq!(block_on(detector.detect(std::slice::from_ref(&photo))).unwrap(), expected);
+            arriving.restart();
+            assert_eq!(arriving.parameters(), 0);
+        }
+        let described = arriving.model().unwrap();
+        assert_eq!((&described.calibration, &described.self_test), (&model.calibration, &model.self_test));
+    }
+
+    #[test]
+    fn what_is_early_missing_twice_or_unknown_is_refused_by_name() {
+        let (mut arriving, files) = begun(&model());
+        let (shard, content) = files.last().unwrap();
+        let message = |outcome: Result<()>| outcome.unwrap_err().to_string();
+        let early = message(arriving.place(&Reference, shard, content));
+        assert!(early.contains("config.json: was not loaded"), "{early}");
+
+        arrive(&mut arriving, &files[..files.len() - 1]).unwrap();
+        let missing = message(arriving.detector(Reference).map(|_| ()));
+        assert!(missing.contains("(encoder and head shards)") && missing.contains("bottleneck.0"), "{missing}");
+
+        arrive(&mut arriving, &files[files.len() - 1..]).unwrap();
+        let twice = message(arriving.place(&Reference, shard, content));
+        assert!(twice.contains("is in an earlier shard too"), "{twice}");
+        let unknown = message(arriving.verify("x", content));
+        assert!(unknown.contains("x: manifest.json does not list it"), "{unknown}");
+        assert!(message(arriving.verify(shard, &content[1..])).contains(shard.as_str()));
+    }
+}
