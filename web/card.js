@@ -72,6 +72,15 @@ export class Card {
   }
 
   /**
+   * The class that the photo is judged as: its own, or the one chosen on the page, if the model knows it.
+   * @param {Description} description
+   * @param {string | null} chosen
+   */
+  known(description, chosen) {
+    return description.classes.find(({ name }) => name === (this.product ?? chosen));
+  }
+
+  /**
    * Compares the score with the threshold of the photo's class, or of the one chosen on the page.
    * @param {Description} description
    * @param {Pool} detector
@@ -80,11 +89,14 @@ export class Card {
   async judge(description, detector, chosen) {
     const { detection, stage } = this;
     if (!detection || !stage) return;
-    const known = description.classes.find(({ name }) => name === (this.product ?? chosen));
+    const known = this.known(description, chosen);
     const threshold = known?.threshold ?? description.threshold;
     const defective = detection.score > threshold;
-    const rgba = await detector.colours(detection.map, known?.name ?? null);
-    this.#picture?.paint(rgba, detection.side);
+    const product = known?.name ?? null;
+    if (detection.colours.class !== product) {
+      detection.colours = { class: product, rgba: await detector.colours(detection.map, product) };
+    }
+    this.#picture?.paint(detection.colours.rgba, detection.side);
 
     const verdict = make('span', { className: 'verdict', textContent: defective ? 'Defective' : 'Good' });
     const gauge = make('div', { className: 'gauge' });

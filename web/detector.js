@@ -92,15 +92,16 @@ export class Detector {
   /**
    * Looks at a photo. A device that fails is opened again, once; if it fails again, the processor takes over.
    * @param {File} file
+   * @param {string | null} product whose threshold the heatmap's colours go by
    * @param {(description: Description) => void} reopened called where the device was opened again
    * @returns {Promise<Detection>}
    */
-  async detect(file, reopened) {
+  async detect(file, product, reopened) {
     let suspected = false;
     for (let failures = 0; ; ) {
       const opened = this.#opened;
       try {
-        const looked = suspected ? this.#suspects.then(() => this.#look(file)) : this.#look(file);
+        const looked = suspected ? this.#suspects.then(() => this.#look(file, product)) : this.#look(file, product);
         if (suspected) this.#suspects = looked.then(() => {}, () => {});
         return await looked;
       } catch (error) {
@@ -117,12 +118,15 @@ export class Detector {
     }
   }
 
-  /** @param {File} file */
-  async #look(file) {
+  /**
+   * @param {File} file
+   * @param {string | null} product
+   */
+  async #look(file, product) {
     const bytes = await file.arrayBuffer().catch(() => {
       throw new Error(`photo ${file.name}: cannot be read, it may be a folder or was moved`);
     });
-    return this.#ask({ kind: 'detect', name: file.name, bytes }, [bytes]);
+    return this.#ask({ kind: 'detect', name: file.name, bytes, class: product }, [bytes]);
   }
 
   /**

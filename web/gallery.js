@@ -118,7 +118,8 @@ export class Gallery {
     card.work();
     const superseded = () => this.#running !== running;
     try {
-      const detection = await running.detector.detect(card.file, (description) => {
+      const known = card.known(running.description, this.#product);
+      const detection = await running.detector.detect(card.file, known?.name ?? null, (description) => {
         if (superseded()) return;
         running.description = description;
         this.reopened(description);
@@ -141,7 +142,7 @@ export class Gallery {
   #announce(card, { device }) {
     const { file, detection } = card;
     if (!detection) return;
-    const { preview: _preview, previewWidth: _previewWidth, ...numbers } = detection;
+    const { preview: _preview, previewWidth: _previewWidth, colours: _colours, ...numbers } = detection;
     const detail = { file: file.name, device: device.kind, threshold: Number(card.element.dataset.threshold), ...numbers };
     card.element.dispatchEvent(new CustomEvent('dinomaly:result', { bubbles: true, detail }));
   }

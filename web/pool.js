@@ -53,14 +53,15 @@ export class Pool {
   /**
    * Looks at a photo as soon as a worker is free.
    * @param {File} file
+   * @param {string | null} product whose threshold the heatmap's colours go by
    * @param {(description: Description) => void} reopened called where the device was opened again
    * @returns {Promise<Detection>}
    */
-  async detect(file, reopened) {
+  async detect(file, product, reopened) {
     const worker = this.#free.shift() ?? (await this.#next());
     try {
       // What further workers compute on is known.
-      return await worker.detect(file, worker === this.#workers[0] ? reopened : () => {});
+      return await worker.detect(file, product, worker === this.#workers[0] ? reopened : () => {});
     } finally {
       this.#release(worker);
     }

@@ -87,6 +87,7 @@
  * @property {number} side of the map
  * @property {Float32Array} map `side · side` anomaly values, row by row
  * @property {number} previewWidth
+ * @property {{class: string | null, rgba: Uint8Array<ArrayBuffer>}} colours of the map, as they are for the class
  * @property {Uint8ClampedArray<ArrayBuffer>} preview the photo, small, RGBA
  * @property {{decode: number, detect: number}} timings in milliseconds
  */
@@ -101,7 +102,7 @@
 /**
  * What the page asks the worker. Each request but the first is answered under its number.
  * @typedef {{kind: 'open', id: number, base: string, index: Index, model: ModelEntry, device: DeviceChoice, tuning: string | null}
- *   | {kind: 'detect', id: number, name: string, bytes: ArrayBuffer}
+ *   | {kind: 'detect', id: number, name: string, bytes: ArrayBuffer, class: string | null}
  *   | {kind: 'colours', id: number, map: Float32Array, class: string | null}
  *   | {kind: 'profile', id: number}
  *   | {kind: 'kernels', id: number}} Request

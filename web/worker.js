@@ -38,7 +38,12 @@ async function perform(request) {
   }
   // As after a device was lost: whoever asks opens the model again.
   if (!detector) throw unusable('no model is open');
-  if (request.kind === 'detect') return detector.detect(request.name, new Uint8Array(request.bytes));
+  if (request.kind === 'detect') {
+    const detection = await detector.detect(request.name, new Uint8Array(request.bytes));
+    // In the same answer: asked for later, they would wait for the next photo.
+    const rgba = detector.colours(detection.map, request.class ?? undefined);
+    return { ...detection, colours: { class: request.class, rgba } };
+  }
   if (request.kind === 'profile') return detector.startProfile();
   if (request.kind === 'kernels') return detector.kernelTimes();
   return detector.colours(request.map, request.class ?? undefined);
@@ -151,6 +156,6 @@ function say(message, transfer = []) {
  * @returns {Transferable[]}
  */
 function transferable(value) {
-  const parts = [value, value?.map, value?.preview];
+  const parts = [value, value?.map, value?.preview, value?.colours?.rgba];
   return parts.filter((part) => ArrayBuffer.isView(part)).map((part) => part.buffer);
 }
