@@ -3,7 +3,7 @@
 const url = (path) => new URL(path, document.baseURI).href;
 const bytes = async (path) => new Uint8Array(await (await fetch(url(path))).arrayBuffer());
 
-let ours, peer, photo, patches, detection, outputs;
+let module, ours, peer, photo, patches, detection, outputs;
 
 /** Loads both, one execution provider each. */
 globalThis.start = async (device, shape) => {
@@ -12,7 +12,7 @@ globalThis.start = async (device, shape) => {
   const { moduleFor } = await import(url('modules.js'));
   const half = moduleFor(device, modules);
   const { default: initialise, Detector, openDevice } = await import(url(half.glue));
-  await initialise();
+  module = await initialise();
   ours = new Detector(await bytes(model.manifest));
   ours.useDevice(await openDevice());
   do {
@@ -38,8 +38,9 @@ globalThis.round = async () => {
   return [detection.timings.detect, took];
 };
 
-/** What both found in the last round. */
+/** What both found in the last round, and how much memory our module grew to, in bytes. */
 globalThis.found = () => ({
+  memory: module.memory.buffer.byteLength,
   map: [...detection.map],
   distances: Object.keys(outputs).sort().map((name) => [...outputs[name].data]),
 });

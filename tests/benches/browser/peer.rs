@@ -41,9 +41,10 @@ const CASES: [Case; 5] = [
     Case { device: "wasm", shape: Shape::VitS14, int8: true, rounds: 7, goal: 0.8 },
 ];
 
-/// What the page found in the last round: our map and score, the peer's distances of each group.
+/// What the page found in the last round: our map and our module's memory, the peer's distances of each group.
 #[derive(Deserialize)]
 struct Found {
+    memory: f64,
     map: Vec<f32>,
     distances: Vec<Vec<f32>>,
 }
@@ -89,12 +90,13 @@ fn compare(folder: &Path, photo: &Path, case: &Case) -> Result<()> {
     let crop = model.preprocessor.geometry.crop;
     let peers = anomaly_map(&distances, model.grid(), crop, model.config.map_border)?;
     println!(
-        "{}: {:.0} ms, onnxruntime-web {:.0} ms; ratio {:.2} (goal {goal}); maps differ by {:.1e}",
+        "{}: {:.0} ms, onnxruntime-web {:.0} ms; ratio {:.2} (goal {goal}); maps differ by {:.1e}; our module has {:.0} MB",
         case.label(),
         median(times.iter().map(|(ours, _)| *ours)),
         median(times.iter().map(|(_, peer)| *peer)),
         median(times.iter().map(|(ours, peer)| ours / peer)),
         max_difference(&found.map, &peers.values),
+        found.memory / 1e6,
     );
     Ok(())
 }
