@@ -6,7 +6,7 @@
 //! [`calibrate`] sets thresholds, [`publish`] writes the model through [`model_dir`]. Photos → results: [`detect`],
 //! [`evaluate`] and its [`report`], [`attention`]; variants → tables: [`ablation`]. Large encoder → small one: [`distill`] in a
 //! [`subspace`] with [`muon`] on pictures of [`synth`]; checkpoint of another project → model: [`import`]. The commands
-//! are in [`commands`].
+//! are in [`commands`], what they compute on in [`device`].
 
 pub mod ablation;
 pub mod allocator;
@@ -22,6 +22,7 @@ pub mod comparison;
 pub mod costs;
 pub mod dataset;
 pub mod detect;
+pub mod device;
 pub mod distill;
 pub mod encode;
 pub mod evaluate;
