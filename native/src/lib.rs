@@ -1,7 +1,7 @@
 //! Train, evaluate, quantize and publish Dinomaly anomaly detectors.
 //!
 //! Good photos → model, in the order of the files: [`dataset`] lists photos and [`check`] looks at them, [`backbone`] reads a
-//! pretrained encoder, [`encode`] runs it once a photo into [`features`], [`head`] is what is trained, [`run`] steps [`train`] with [`loss`],
+//! pretrained encoder, [`encode`] runs it once a photo into [`features`], [`head`] is what is trained, [`run`] steps [`train`] with [`loss`] ([`mining`]),
 //! [`noise`], [`schedule`] and [`optimizer`], [`checkpoint`] survives crashes, [`tensorboard`] shows how it goes,
 //! [`calibrate`] sets thresholds, [`publish`] writes the model through [`model_dir`]. Photos → results: [`detect`],
 //! [`evaluate`] and its [`report`], [`attention`]; variants → tables: [`ablation`]. Large encoder → small one: [`distill`] in a
@@ -32,6 +32,7 @@ pub mod head;
 pub mod import;
 pub mod interrupt;
 pub mod loss;
+pub mod mining;
 pub mod model_dir;
 pub mod moments;
 pub mod muon;
