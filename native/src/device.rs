@@ -66,6 +66,20 @@ pub fn open_any() -> Device {
     })
 }
 
+/// Bytes that are free on a GPU; `None` for the processor.
+///
+/// # Errors
+/// If the driver does not say.
+pub fn free_memory(device: &Device) -> Result<Option<u64>> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = device {
+        let (free, _total) = device.cuda_stream().context().mem_get_info()?;
+        return Ok(Some(free as u64));
+    }
+    debug_assert!(!device.is_cuda());
+    Ok(None)
+}
+
 #[cfg(not(feature = "cuda"))]
 fn opened(_number: usize) -> Result<Device, String> {
     Err("this program was built without CUDA: build it with native/cuda/build.sh".into())

@@ -38,6 +38,7 @@ pub mod moments;
 pub mod muon;
 pub mod noise;
 pub mod optimizer;
+pub mod precision;
 pub mod progress;
 pub mod publish;
 pub mod report;

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::checkpoint;
 use crate::dataset::Dataset;
 use crate::encode::PhotoEncoder;
-use crate::features::FeatureCache;
+use crate::features::{FeatureCache, Limits};
 use crate::head::TrainableHead;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
@@ -159,7 +159,7 @@ impl Run {
         &mut self,
         encoder: &PhotoEncoder,
         split: &Split,
-        memory: u64,
+        limits: Limits,
         folder: &Path,
         checkpoint_every: usize,
         interrupt: &Interrupt,
@@ -168,12 +168,9 @@ impl Run {
         if self.trainer.iteration >= total {
             return Ok(true);
         }
-        let mut cache = FeatureCache::new(&self.trainer.config, encoder.tokens(), memory, folder)?;
-        println!(
-            "features: {:.0} MiB for {} photos",
-            (cache.photo_bytes() * split.train.len() as u64) as f64 / (1 << 20) as f64,
-            split.train.len()
-        );
+        let element = self.trainer.settings.precision.element();
+        let mut cache = FeatureCache::new(&self.trainer.config, encoder.tokens(), element, limits, folder)?;
+        println!("{}", cache.plan(split.train.len()));
         if !encoder.fill(&mut cache, &split.train, interrupt)? {
             return Ok(false);
         }

@@ -15,6 +15,7 @@ use crate::head::TrainableHead;
 use crate::loss::hard_mining_loss;
 use crate::noise::BottleneckNoise;
 use crate::optimizer::{self, StableAdamW};
+use crate::precision::Precision;
 use crate::schedule::Schedule;
 
 /// Everything that determines a run besides the photos, the encoder and the model's shape.
@@ -31,6 +32,9 @@ pub struct Settings {
     /// Added to the optimiser's denominator.
     #[serde(default = "official_eps")]
     pub optimizer_eps: f64,
+    /// What is multiplied in.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 /// Of a checkpoint that was written before it could be chosen.
@@ -162,7 +166,7 @@ impl Trainer {
     /// # Errors
     /// If the device fails.
     pub fn groups(&self, features: &Features, noise: &Noise<'_>) -> Result<[Vec<Tensor>; 2]> {
-        let ops = Candle::train(self.device.clone(), noise);
+        let ops = Candle::train(self.device.clone(), noise).storing(self.settings.precision.element());
         let outputs = self.head.head.forward(&ops, &features.fused, &mut |_, _| {})?;
         let decoded = decoded(&ops, outputs, &self.config)?;
         Ok([self.patches(&features.groups)?, self.patches(&decoded)?])
@@ -229,7 +233,14 @@ mod tests {
         }));
         let config = ModelConfig::published(encoder.unwrap()).unwrap();
         let schedule = Schedule { warmup: 0, ..Schedule::official(100) };
-        let settings = Settings { batch: 2, seed: 1, schedule, gradient_clip: 0.1, optimizer_eps: 1e-10 };
+        let settings = Settings {
+            batch: 2,
+            seed: 1,
+            schedule,
+            gradient_clip: 0.1,
+            optimizer_eps: 1e-10,
+            precision: Precision::F32,
+        };
         let head = TrainableHead::fresh(&config, 1, &Device::Cpu).unwrap();
         let mut trainer = Trainer::new(config, settings, head, Device::Cpu).unwrap();
         let features = |offset: f32| {

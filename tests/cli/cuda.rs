@@ -58,3 +58,33 @@ fn auto_falls_back_to_the_processor_and_says_so() {
     assert_eq!(said(&error), 1, "{error}");
     assert_eq!(found, photos("same", "cpu").0);
 }
+
+#[test]
+fn what_only_a_gpu_can_do_is_refused_on_the_processor() {
+    let shop = Workshop::new();
+    let refused = |options: &str| shop.refuse(shop.train("model", &format!("--iterations 2 {options}")));
+    let error = refused("--precision tf32");
+    assert!(error.contains("--precision tf32 is for NVIDIA GPUs: the processor multiplies in f32"), "{error}");
+    let error = refused("--cache-device 1GiB");
+    assert!(error.contains("--cache-device is for NVIDIA GPUs: use --cache-memory"), "{error}");
+    let error = refused("--devices 1,2");
+    assert!(error.contains("several GPUs is not built into this program: use one, with --device cuda:1"), "{error}");
+}
+
+#[test]
+fn the_processor_trains_in_bf16_and_a_run_keeps_its_precision() {
+    let shop = Workshop::new();
+    let printed = shop.succeed(shop.train("model", "--iterations 4 --precision bf16"));
+    assert!(printed.contains("features in bf16: ") && printed.contains(" in memory"), "{printed}");
+    let printed = shop.succeed(shop.train("single", "--iterations 4"));
+    assert!(printed.contains("features: "), "{printed}");
+    let scores = |model: &str| -> Vec<f64> {
+        let printed = shop.succeed(shop.command(&format!("detect @{model} @data/blister/test/good --json")));
+        let rows: Vec<serde_json::Value> = serde_json::from_str(&printed).unwrap();
+        rows.iter().map(|row| row["score"].as_f64().unwrap()).collect()
+    };
+    let (mixed, single) = (scores("model"), scores("single"));
+    assert_ne!(mixed, single);
+    // Four steps move little, and eight bits round what they move.
+    assert!(mixed.iter().zip(&single).all(|(m, s)| (m - s).abs() < 0.01 * s), "{mixed:?}, {single:?}");
+}

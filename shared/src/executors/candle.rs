@@ -60,10 +60,7 @@ impl<'a> Candle<'a> {
     /// The same executor with activations stored so between products.
     #[must_use]
     pub fn storing(mut self, element: Element) -> Self {
-        self.stored = match element {
-            Element::F32 => DType::F32,
-            Element::Bf16 => DType::BF16,
-        };
+        self.stored = element.dtype();
         self
     }
 

@@ -99,6 +99,14 @@ impl Element {
         })
     }
 
+    /// candle's name for it.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+
     fn named(self, kernel: &str) -> String {
         match self {
             Self::F32 => format!("{kernel}_f32"),
