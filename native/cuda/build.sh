@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Builds `dinomaly` for NVIDIA GPUs with an installed CUDA toolkit: nvcc on PATH, or CUDA_HOME set. Needs no GPU and no
-# driver. Further arguments go to cargo. What runs the program needs a driver that is no older than the toolkit.
+# driver. Further arguments go to cargo; `build.sh -- COMMAND …` runs a command of its own as the build would be run, such as
+# `cargo bench -p dinomaly-tests --features cuda --bench train -- --device cuda`.
+# What runs the program needs a driver that is no older than the toolkit.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -23,6 +25,10 @@ link=$CARGO_TARGET_DIR/link
 mkdir -p "$link"
 echo "INPUT($(find -L "$CUDA_HOME" -name libcudart_static.a -print -quit))" >"$link/libcudart.so"
 export CARGO_BUILD_TARGET RUSTFLAGS="--cfg feature=\"dynamic-loading\" -L native=$link ${RUSTFLAGS:-}"
+if [[ ${1:-} == -- ]]; then
+    shift
+    exec "$@"
+fi
 cargo build --release --package dinomaly --features cuda "$@"
 
 program=$CARGO_TARGET_DIR/$CARGO_BUILD_TARGET/release/dinomaly
