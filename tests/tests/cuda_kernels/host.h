@@ -1,7 +1,7 @@
 // Runs CUDA kernels on a processor, as they stand: what of CUDA they use, in plain C++.
 //
 // The threads of a block are coroutines that take turns at every barrier, in order or in reverse as a generator of random bits
-// says: what a missing barrier leaves to chance is then wrong somewhere, and always in the same place. Blocks run one after
+// says: most of what a missing barrier leaves to chance is then wrong, and always in the same place. Blocks run one after
 // the other. Memory around every buffer is filled with NaN, so that a read beyond it shows, and checked after the run, so
 // that a write does.
 #pragma once
