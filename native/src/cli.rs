@@ -16,7 +16,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Train a model from photos of good parts of one or many products
-    Train(commands::train::Args),
+    Train(Box<commands::train::Args>),
     /// Compute the seven metrics of a model on labelled photos
     Evaluate(commands::evaluate::Args),
     /// Train and evaluate variants with several seeds, and print their table

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use candle_core::Device;
 use dinomaly_core::bundle::{Model, SelfTest};
 use dinomaly_core::config::ModelConfig;
 use dinomaly_core::detector::{Detection, Detector};
+use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::processor::{Precision, Processor};
 use dinomaly_core::executors::webgpu::{Opened, WebGpu};
 use dinomaly_core::ops::Read;
@@ -71,6 +73,21 @@ impl PhotoDetector<WebGpu> {
         eprintln!("dinomaly: on {}{software}, linear layers in {}", gpu.adapter().name, gpu.precision().name());
         for (precision, reason) in refused {
             eprintln!("dinomaly: not in {}: {reason}", precision.name());
+        }
+        Ok(Self { detector })
+    }
+}
+
+impl PhotoDetector<Candle<'static>> {
+    /// Takes a model to an NVIDIA GPU, in single precision.
+    ///
+    /// # Errors
+    /// If the device has no room, or computes the model's self-test wrongly.
+    pub fn on_cuda(model: &Model, device: Device) -> Result<Self> {
+        let candle = Candle::infer(device);
+        let detector = Detector::of_parts(candle, &model.config, &model.preprocessor, &model.weights)?;
+        if let Some(expected) = &model.self_test {
+            block_on(detector.verify("CUDA", expected, 0.0))?;
         }
         Ok(Self { detector })
     }

@@ -117,7 +117,8 @@ impl Distiller {
         })?;
         let teacher = Teacher::new(teacher, &settings.student, &device)?;
         let optimizer = Muon::new(variables)?;
-        let mut distiller = Self { settings, teacher, student, optimizer, device, workers: Workers::new() };
+        let workers = if device.is_cuda() { Workers::none() } else { Workers::new() };
+        let mut distiller = Self { settings, teacher, student, optimizer, device, workers };
         distiller.measure_teacher(earlier.is_some())?;
         Ok(distiller)
     }

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use crate::dataset::read_photo;
 use crate::features::{FeatureCache, encode};
 use crate::interrupt::Interrupt;
+use crate::precision::Precision;
 use crate::progress::Progress;
 
 /// Photos that go through the encoder at once.
@@ -32,10 +33,16 @@ impl PhotoEncoder {
     ///
     /// # Errors
     /// A geometry that does not fit the patches, a missing or misshapen tensor.
-    pub fn new(weights: &Weights, config: &ModelConfig, preprocessor: &Preprocessor, device: Device) -> Result<Self> {
+    pub fn new(
+        weights: &Weights,
+        config: &ModelConfig,
+        preprocessor: &Preprocessor,
+        device: Device,
+        precision: Precision,
+    ) -> Result<Self> {
         let patch = config.encoder.patch_size;
         preprocessor.geometry.validate(patch)?;
-        let ops = Candle::infer(device);
+        let ops = Candle::infer(device).storing(precision.element());
         let encoder = weights.encoder(&ops, config, preprocessor.geometry.grid(patch))?;
         Ok(Self { config: config.clone(), preprocessor: preprocessor.clone(), encoder, ops })
     }

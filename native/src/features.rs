@@ -9,11 +9,13 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use dinomaly_core::config::{BottleneckInput, Comparison, ModelConfig};
 use dinomaly_core::dinomaly::{Encoded, Encoder, encoded};
 use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::executors::candle::kernels::Element;
 use dinomaly_core::ops::Ops;
+use half::bf16;
 
 /// What the encoder says about a batch of photos.
 pub type Features = Encoded<Tensor>;
@@ -41,25 +43,44 @@ fn fused_is_mean_of_groups(config: &ModelConfig) -> bool {
         && config.groups.iter().all(|group| group.len() == config.groups[0].len())
 }
 
-/// Features of many photos, in memory up to a limit and beyond it in a file that is removed with the cache. Values are
-/// the same bytes wherever they lie.
+/// Bytes that the cache may take where there is room for less than all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// On the device that trains; 0 where that is the processor.
+    pub device: u64,
+    /// In memory.
+    pub memory: u64,
+}
+
+/// Features of many photos: on the device up to a limit, in memory up to another, and beyond it in a file that is removed with
+/// the cache. Values are the same wherever they lie: f32, or rounded to bf16 as soon as they are made.
 pub struct FeatureCache {
     tokens: usize,
     /// Channels of each group, and of the bottleneck's input where it is stored.
     channels: Vec<usize>,
     fused_stored: bool,
-    in_memory: Vec<Vec<f32>>,
-    capacity: usize,
-    spilled: usize,
+    dtype: DType,
+    limits: Limits,
+    photos: Vec<Place>,
+    /// How many on the device, in memory, in the file.
+    places: [usize; 3],
     file: Mutex<File>,
 }
 
+/// Where a photo's features lie.
+enum Place {
+    Device(Tensor),
+    Memory(Vec<u8>),
+    /// From this byte of the file on.
+    File(u64),
+}
+
 impl FeatureCache {
-    /// An empty cache for photos of `tokens` tokens; what exceeds `memory_limit` bytes goes to a file in `folder`.
+    /// An empty cache for photos of `tokens` tokens; what exceeds the limits goes to a file in `folder`.
     ///
     /// # Errors
     /// If the file cannot be created.
-    pub fn new(config: &ModelConfig, tokens: usize, memory_limit: u64, folder: &Path) -> Result<Self> {
+    pub fn new(config: &ModelConfig, tokens: usize, element: Element, limits: Limits, folder: &Path) -> Result<Self> {
         let width = config.encoder.hidden_size;
         let mut channels: Vec<usize> = match config.comparison {
             Comparison::Mean => vec![width; config.groups.len()],
@@ -69,40 +90,47 @@ impl FeatureCache {
         if fused_stored {
             channels.push(width);
         }
-        let mut cache = Self {
-            tokens,
-            channels,
-            fused_stored,
-            in_memory: Vec::new(),
-            capacity: 0,
-            spilled: 0,
-            file: Mutex::new(
-                tempfile::tempfile_in(folder)
-                    .with_context(|| format!("the feature cache cannot be created in {}", folder.display()))?,
-            ),
-        };
-        cache.capacity = (memory_limit / cache.photo_bytes()) as usize;
-        Ok(cache)
+        let file = tempfile::tempfile_in(folder)
+            .with_context(|| format!("the feature cache cannot be created in {}", folder.display()))?;
+        let (dtype, file) = (element.dtype(), Mutex::new(file));
+        Ok(Self { tokens, channels, fused_stored, dtype, limits, photos: Vec::new(), places: [0; 3], file })
     }
 
     /// Bytes that one photo takes.
     pub fn photo_bytes(&self) -> u64 {
-        4 * self.photo_values() as u64
+        (self.dtype.size_in_bytes() * self.photo_values()) as u64
+    }
+
+    /// What so many photos take and where, in words.
+    pub fn plan(&self, photos: usize) -> String {
+        let mebibytes = |photos: u64| (photos * self.photo_bytes()) as f64 / f64::from(1 << 20);
+        let mut left = photos as u64;
+        let [device, memory] = [self.limits.device, self.limits.memory].map(|limit| {
+            let taken = left.min(limit / self.photo_bytes());
+            left -= taken;
+            taken
+        });
+        let places = [(device, "on the GPU"), (memory, "in memory"), (left, "in a file")];
+        let places = places.iter().filter(|(photos, _)| *photos > 0);
+        let places: Vec<String> =
+            places.map(|&(photos, place)| format!("{:.0} MiB {place}", mebibytes(photos))).collect();
+        let kind = if self.dtype == DType::BF16 { " in bf16" } else { "" };
+        format!("features{kind}: {:.0} MiB for {photos} photos: {}", mebibytes(photos as u64), places.join(", "))
     }
 
     /// Photos in the cache.
     pub fn len(&self) -> usize {
-        self.in_memory.len() + self.spilled
+        self.photos.len()
     }
 
     /// Whether nothing is cached yet.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.photos.is_empty()
     }
 
-    /// Bytes that lie in the file.
-    pub fn spilled_bytes(&self) -> u64 {
-        self.spilled as u64 * self.photo_bytes()
+    /// Photos on the device, in memory, in the file.
+    pub fn places(&self) -> [usize; 3] {
+        self.places
     }
 
     fn photo_values(&self) -> usize {
@@ -124,42 +152,60 @@ impl FeatureCache {
             bail!("features of shapes {shapes:?} do not fit the cache");
         }
         let rows = parts.iter().map(|part| part.flatten_from(1)).collect::<candle_core::Result<Vec<_>>>()?;
-        for photo in Tensor::cat(&rows, 1)?.to_vec2::<f32>()? {
-            if self.in_memory.len() < self.capacity {
-                self.in_memory.push(photo);
-            } else {
-                let mut file = self.file.lock().expect("no thread panics while it holds the file");
-                file.seek(SeekFrom::Start(self.spilled as u64 * self.photo_bytes()))?;
-                file.write_all(bytemuck::cast_slice(&photo)).with_context(|| {
-                    format!(
-                        "the feature cache is full after {} photos: free disk space or raise --cache-memory",
-                        self.len()
-                    )
-                })?;
-                self.spilled += 1;
-            }
+        let rows = Tensor::cat(&rows, 1)?.to_dtype(self.dtype)?;
+        for photo in 0..rows.dim(0)? {
+            let place = self.place(&rows.get(photo)?)?;
+            let kind = match place {
+                Place::Device(_) => 0,
+                Place::Memory(_) => 1,
+                Place::File(_) => 2,
+            };
+            self.places[kind] += 1;
+            self.photos.push(place);
         }
         Ok(())
     }
 
-    /// The features of the photos with these indices.
+    fn place(&self, photo: &Tensor) -> Result<Place> {
+        let (size, [on_device, in_memory, in_file]) = (self.photo_bytes(), self.places.map(|count| count as u64));
+        if (on_device + 1) * size <= self.limits.device {
+            // A view would keep the whole batch.
+            return Ok(Place::Device(photo.copy()?));
+        }
+        let bytes = bytes(photo)?;
+        if (in_memory + 1) * size <= self.limits.memory {
+            return Ok(Place::Memory(bytes));
+        }
+        let begin = in_file * size;
+        let mut file = self.file.lock().expect("no thread panics while it holds the file");
+        file.seek(SeekFrom::Start(begin))?;
+        file.write_all(&bytes).with_context(|| {
+            format!("the feature cache is full after {} photos: free disk space or raise --cache-memory", self.len())
+        })?;
+        Ok(Place::File(begin))
+    }
+
+    /// The features of the photos with these indices, in f32.
     ///
     /// # Errors
     /// If the file or the device fails.
     pub fn batch(&self, indices: &[usize], device: &Device) -> Result<Features> {
-        let mut values = Vec::with_capacity(indices.len() * self.photo_values());
-        for &index in indices {
-            if let Some(photo) = self.in_memory.get(index) {
-                values.extend_from_slice(photo);
-            } else {
-                let mut photo = vec![0f32; self.photo_values()];
-                let mut file = self.file.lock().expect("no thread panics while it holds the file");
-                file.seek(SeekFrom::Start((index - self.in_memory.len()) as u64 * self.photo_bytes()))?;
-                file.read_exact(bytemuck::cast_slice_mut(&mut photo)).context("the feature cache cannot be read")?;
-                values.extend(photo);
-            }
-        }
-        let batch = Tensor::from_vec(values, (indices.len(), self.photo_values()), device)?;
+        let of_bytes = |bytes: &[u8]| Tensor::from_raw_buffer(bytes, self.dtype, &[self.photo_values()], device);
+        let row = |&index: &usize| -> Result<Tensor> {
+            Ok(match &self.photos[index] {
+                Place::Device(photo) => photo.clone(),
+                Place::Memory(bytes) => of_bytes(bytes)?,
+                Place::File(begin) => {
+                    let mut bytes = vec![0; self.photo_bytes() as usize];
+                    let mut file = self.file.lock().expect("no thread panics while it holds the file");
+                    file.seek(SeekFrom::Start(*begin))?;
+                    file.read_exact(&mut bytes).context("the feature cache cannot be read")?;
+                    of_bytes(&bytes)?
+                }
+            })
+        };
+        let rows = indices.iter().map(row).collect::<Result<Vec<_>>>()?;
+        let batch = Tensor::stack(&rows, 0)?.to_dtype(DType::F32)?;
         let (mut groups, mut begin) = (Vec::new(), 0);
         for &channels in &self.channels {
             let part = batch.narrow(1, begin, self.tokens * channels)?.contiguous()?;
@@ -172,6 +218,14 @@ impl FeatureCache {
         };
         Ok(Features { groups, fused })
     }
+}
+
+/// A photo's values as they lie in memory.
+fn bytes(photo: &Tensor) -> Result<Vec<u8>> {
+    Ok(match photo.dtype() {
+        DType::BF16 => bytemuck::cast_slice(&photo.to_vec1::<bf16>()?).to_vec(),
+        _ => bytemuck::cast_slice(&photo.to_vec1::<f32>()?).to_vec(),
+    })
 }
 
 #[cfg(test)]
@@ -188,32 +242,51 @@ mod tests {
     }
 
     #[test]
-    fn gives_the_same_bytes_from_memory_and_from_disk() {
+    fn gives_the_same_values_wherever_they_lie() {
         let folder = tempfile::tempdir().unwrap();
-        for groups in [vec![vec![0, 1, 2, 3], vec![4, 5, 6, 7]], vec![vec![0, 1], vec![2, 3, 4, 5, 6, 7]]] {
-            let config = config(groups);
+        let sixths = [vec![0, 1], vec![2, 3, 4, 5, 6, 7]];
+        let halves = [vec![0, 1, 2, 3], vec![4, 5, 6, 7]];
+        for (groups, element) in [(&halves, Element::F32), (&sixths, Element::F32), (&halves, Element::Bf16)] {
+            let config = config(groups.to_vec());
             let random = |seed: usize| {
                 let values: Vec<f32> = (0..3 * 5 * 4).map(|i| ((i * 37 + seed * 101) % 97) as f32 / 7.0).collect();
                 Tensor::from_vec(values, (3, 5, 4), &Device::Cpu).unwrap()
             };
             let features = Features { groups: vec![random(1), random(2)], fused: random(3) };
-            let read = |limit: u64| {
-                let mut cache = FeatureCache::new(&config, 5, limit, folder.path()).unwrap();
+            let read = |device: u64, memory: u64, places: [usize; 3]| {
+                let empty = |limits| FeatureCache::new(&config, 5, element, limits, folder.path()).unwrap();
+                let size = empty(Limits { device: 0, memory: 0 }).photo_bytes();
+                let mut cache = empty(Limits { device: device * size, memory: memory * size });
                 cache.push(&features).unwrap();
-                assert_eq!(cache.spilled_bytes() > 0, limit < 1000, "{limit}");
-                let batch = cache.batch(&[2, 0], &Device::Cpu).unwrap();
+                assert_eq!(cache.places(), places);
+                let batch = cache.batch(&[2, 0, 1], &Device::Cpu).unwrap();
                 let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 (values(&batch.groups[0]), values(&batch.groups[1]), values(&batch.fused))
             };
-            let disk = read(0);
-            assert_eq!(read(1 << 20), disk);
-            assert_eq!(read(cache_limit_for_one()), disk);
-            let expected = features.groups[1].to_vec3::<f32>().unwrap();
-            assert_eq!(disk.1, [expected[2].concat(), expected[0].concat()].concat());
+            let disk = read(0, 0, [0, 0, 3]);
+            for (device, memory, places) in [(0, 9, [0, 3, 0]), (9, 0, [3, 0, 0]), (1, 1, [1, 1, 1]), (0, 1, [0, 1, 2])]
+            {
+                assert_eq!(read(device, memory, places), disk);
+            }
+            let stored = features.groups[1].to_dtype(element.dtype()).unwrap().to_dtype(DType::F32).unwrap();
+            let expected = stored.to_vec3::<f32>().unwrap();
+            assert_eq!(disk.1, [expected[2].concat(), expected[0].concat(), expected[1].concat()].concat());
         }
     }
 
-    fn cache_limit_for_one() -> u64 {
-        4 * 2 * 5 * 4
+    #[test]
+    fn the_plan_says_what_goes_where() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(vec![vec![0, 1, 2, 3], vec![4, 5, 6, 7]]);
+        // 65,536 tokens of two groups of four channels: 2 MiB a photo in f32, 1 MiB in bf16.
+        let plan = |element, device: u64, memory: u64| {
+            let limits = Limits { device: device << 20, memory: memory << 20 };
+            FeatureCache::new(&config, 65_536, element, limits, folder.path()).unwrap().plan(10)
+        };
+        assert_eq!(plan(Element::F32, 0, 99), "features: 20 MiB for 10 photos: 20 MiB in memory");
+        assert_eq!(
+            plan(Element::Bf16, 3, 5),
+            "features in bf16: 10 MiB for 10 photos: 3 MiB on the GPU, 5 MiB in memory, 2 MiB in a file"
+        );
     }
 }

@@ -1,12 +1,12 @@
 //! Train, evaluate, quantize and publish Dinomaly anomaly detectors.
 //!
 //! Good photos → model, in the order of the files: [`dataset`] lists photos and [`check`] looks at them, [`backbone`] reads a
-//! pretrained encoder, [`encode`] runs it once a photo into [`features`], [`head`] is what is trained, [`run`] steps [`train`] with [`loss`],
+//! pretrained encoder, [`encode`] runs it once a photo into [`features`], [`head`] is what is trained, [`run`] steps [`train`] with [`loss`] ([`mining`]),
 //! [`noise`], [`schedule`] and [`optimizer`], [`checkpoint`] survives crashes, [`tensorboard`] shows how it goes,
 //! [`calibrate`] sets thresholds, [`publish`] writes the model through [`model_dir`]. Photos → results: [`detect`],
 //! [`evaluate`] and its [`report`], [`attention`]; variants → tables: [`ablation`]. Large encoder → small one: [`distill`] in a
 //! [`subspace`] with [`muon`] on pictures of [`synth`]; checkpoint of another project → model: [`import`]. The commands
-//! are in [`commands`].
+//! are in [`commands`], what they compute on in [`device`].
 
 pub mod ablation;
 pub mod allocator;
@@ -22,6 +22,7 @@ pub mod comparison;
 pub mod costs;
 pub mod dataset;
 pub mod detect;
+pub mod device;
 pub mod distill;
 pub mod encode;
 pub mod evaluate;
@@ -31,11 +32,13 @@ pub mod head;
 pub mod import;
 pub mod interrupt;
 pub mod loss;
+pub mod mining;
 pub mod model_dir;
 pub mod moments;
 pub mod muon;
 pub mod noise;
 pub mod optimizer;
+pub mod precision;
 pub mod progress;
 pub mod publish;
 pub mod report;

@@ -3,18 +3,20 @@
 //! The value is the mean over groups and photos of one minus the cosine of the whole flattened feature map. Hard mining
 //! does not change the value, only the gradient: at points that are already reconstructed well it is scaled down.
 
-use candle_core::{D, Result, Tensor, bail};
+use candle_core::{D, DType, Result, Tensor, bail};
+
+use crate::mining::photo_losses;
 
 /// How much of the gradient reaches well-reconstructed points.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HardMining {
     /// Share of the batch's points that count as easy, 0..1 (`p` of the official code).
     pub rate: f64,
-    /// Factor on the gradient of easy points.
+    /// Factor on the gradient of easy points: those whose distance is strictly below the k-th largest of the batch.
     pub factor: f64,
 }
 
-/// Mean loss over groups. `encoded[j]` and `decoded[j]` are a group's patch features `[batch, patches, channels]`
+/// Mean loss over groups, in f32. `encoded[j]` and `decoded[j]` are a group's patch features `[batch, patches, channels]`
 /// (class and register tokens already dropped); gradients flow into `decoded` only.
 ///
 /// # Errors
@@ -25,9 +27,14 @@ pub fn hard_mining_loss(encoded: &[Tensor], decoded: &[Tensor], mining: HardMini
     }
     let mut total: Option<Tensor> = None;
     for (encoded, decoded) in encoded.iter().zip(decoded) {
-        let encoded = encoded.detach();
-        let decoded = scale_gradient(decoded, &gradient_scale(&encoded, &decoded.detach(), mining)?)?;
-        let loss = (1.0 - global_cosine(&encoded, &decoded)?)?.mean_all()?;
+        let (photos, patches, _) = decoded.dims3()?;
+        let hard = hard_points(photos * patches, mining.rate);
+        if hard == 0 {
+            bail!("hard mining at rate {} leaves none of {} points", mining.rate, photos * patches);
+        }
+        let single = |x: &Tensor| x.to_dtype(DType::F32)?.contiguous();
+        let losses = photo_losses(&single(&encoded.detach())?, &single(decoded)?, hard, mining.factor as f32)?;
+        let loss = losses.mean_all()?;
         total = Some(match total {
             Some(total) => (total + loss)?,
             None => loss,
@@ -36,12 +43,14 @@ pub fn hard_mining_loss(encoded: &[Tensor], decoded: &[Tensor], mining: HardMini
     total.expect("at least one group") / encoded.len() as f64
 }
 
-/// One minus the cosine over channels at every point: `[batch, patches]`.
+/// One minus the cosine over channels at every point: `[batch, patches]`; each norm is clamped at 1e-8
+/// (`torch.cosine_similarity`).
 ///
 /// # Errors
 /// If shapes differ.
 pub fn point_distance(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    1.0 - cosine(a, b)?
+    let norm = |x: &Tensor| x.sqr()?.sum(D::Minus1)?.clamp(1e-16, f64::INFINITY)?.sqrt();
+    1.0 - ((a * b)?.sum(D::Minus1)? / (norm(a)? * norm(b)?)?)?
 }
 
 /// How many points of `points` are hard at a rate: `int(points * (1 - rate))` in float64, as the official code has it
@@ -50,38 +59,10 @@ pub fn hard_points(points: usize, rate: f64) -> usize {
     (points as f64 * (1.0 - rate)) as usize
 }
 
-/// `[batch, patches, 1]`: the factor where a point's distance is strictly below the k-th largest of the batch, else 1.
-fn gradient_scale(encoded: &Tensor, decoded: &Tensor, mining: HardMining) -> Result<Tensor> {
-    let distances = point_distance(encoded, decoded)?;
-    let mut values = distances.flatten_all()?.to_vec1::<f32>()?;
-    let hard = hard_points(values.len(), mining.rate);
-    if hard == 0 {
-        bail!("hard mining at rate {} leaves none of {} points", mining.rate, values.len());
-    }
-    let (_, &mut threshold, _) = values.select_nth_unstable_by(hard - 1, |a, b| b.total_cmp(a));
-    let easy = distances.lt(f64::from(threshold))?.to_dtype(distances.dtype())?;
-    easy.affine(mining.factor - 1.0, 1.0)?.unsqueeze(D::Minus1)
-}
-
-/// The same values (exactly), with the gradient multiplied by `scale`.
-fn scale_gradient(x: &Tensor, scale: &Tensor) -> Result<Tensor> {
-    let zero = (x - x.detach())?;
-    x + zero.broadcast_mul(&(scale - 1.0)?)?
-}
-
-/// Cosine of whole photos: `[batch, …]` → `[batch]`.
-fn global_cosine(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    cosine(&a.flatten_from(1)?, &b.flatten_from(1)?)
-}
-
-/// Cosine over the last dimension, each norm clamped at 1e-8 (`torch.cosine_similarity`).
-fn cosine(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let norm = |x: &Tensor| x.sqr()?.sum(D::Minus1)?.clamp(1e-16, f64::INFINITY)?.sqrt();
-    (a * b)?.sum(D::Minus1)? / (norm(a)? * norm(b)?)?
-}
-
 #[cfg(test)]
 mod tests {
+    use candle_core::{Device, Var};
+
     use super::*;
 
     #[test]
@@ -89,5 +70,49 @@ mod tests {
         // 1 - 0.9 is 0.0999…98: 49 would be the exact product.
         assert_eq!(hard_points(490, 0.9), 48);
         assert_eq!(hard_points(12544, 0.0), 12544);
+    }
+
+    /// The loss of candle's operations, as the official code composes it.
+    fn composed(encoded: &Tensor, decoded: &Tensor, mining: HardMining) -> Tensor {
+        let distances = point_distance(encoded, &decoded.detach()).unwrap();
+        let mut values = distances.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        values.sort_by(|a, b| b.total_cmp(a));
+        let threshold = values[hard_points(values.len(), mining.rate) - 1];
+        let easy = distances.lt(f64::from(threshold)).unwrap().to_dtype(DType::F32).unwrap();
+        let scale = easy.affine(mining.factor - 1.0, 0.0).unwrap().unsqueeze(D::Minus1).unwrap();
+        // Zero, with a gradient.
+        let zero = (decoded - decoded.detach()).unwrap();
+        let decoded = (decoded + zero.broadcast_mul(&scale).unwrap()).unwrap();
+        point_distance(&encoded.flatten_from(1).unwrap(), &decoded.flatten_from(1).unwrap())
+            .unwrap()
+            .mean_all()
+            .unwrap()
+    }
+
+    #[test]
+    fn value_and_gradient_are_those_of_the_composed_loss() {
+        let random = || Var::randn(0f32, 1f32, (3, 7, 5), &Device::Cpu).unwrap();
+        for rate in [0.0, 0.5, 0.9] {
+            let (encoded, decoded, mining) = (random(), random(), HardMining { rate, factor: 0.1 });
+            let fused =
+                hard_mining_loss(&[encoded.as_tensor().clone()], &[decoded.as_tensor().clone()], mining).unwrap();
+            let composed = composed(&encoded.detach(), &decoded, mining);
+            let scalar = |t: &Tensor| t.to_scalar::<f32>().unwrap();
+            assert!((scalar(&fused) - scalar(&composed)).abs() < 1e-6);
+            let gradient = |loss: &Tensor| {
+                let gradients = loss.backward().unwrap();
+                assert!(gradients.get(&encoded).is_none());
+                gradients.get(&decoded).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            };
+            let (found, expected) = (gradient(&fused), gradient(&composed));
+            let largest = expected.iter().fold(0f32, |largest, v| largest.max(v.abs()));
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!((found - expected).abs() <= 2e-6 * largest, "{found:e}, expected {expected:e}");
+            }
+        }
+        let (a, b) = (random(), random());
+        let mining = HardMining { rate: 0.99, factor: 0.1 };
+        let error = hard_mining_loss(&[a.as_tensor().clone()], &[b.as_tensor().clone()], mining).unwrap_err();
+        assert!(error.to_string().contains("leaves none of 21 points"), "{error}");
     }
 }

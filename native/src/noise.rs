@@ -3,8 +3,15 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use candle_core::{D, Device, Result, Tensor};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 use dinomaly_core::config::ModelConfig;
+use dinomaly_core::executors::candle::fused::{stored, values};
+use dinomaly_core::executors::candle::kernels::dropout::Mask;
+#[cfg(feature = "cuda")]
+use dinomaly_core::executors::candle::kernels::{Element, device::compute, dropout::dropout};
 use dinomaly_core::ops::NoiseAt;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -120,28 +127,77 @@ impl Dropout {
     /// # Errors
     /// If the device fails.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        if self.rate == 0.0 {
-            return Ok(x.clone());
-        }
-        let call = self.calls.fetch_add(1, Ordering::Relaxed);
-        let mut generator = ChaCha8Rng::seed_from_u64(self.seed);
-        // The bottleneck asks three times a step.
-        generator.set_stream(1 + self.iteration * 4 + call);
-        x.mul(&self.mask(&mut generator, x.dims(), x.device())?)
+        if self.rate == 0.0 { Ok(x.clone()) } else { self.with_mask(x, self.next_mask()) }
     }
 
-    fn mask(&self, generator: &mut ChaCha8Rng, shape: &[usize], device: &Device) -> Result<Tensor> {
-        let limit = (self.rate * f64::from(u32::MAX)) as u32;
-        let kept = (1.0 / (1.0 - self.rate)) as f32;
-        let values: Vec<f32> =
-            (0..shape.iter().product()).map(|_| if generator.next_u32() < limit { 0.0 } else { kept }).collect();
-        Tensor::from_vec(values, shape, device)
+    /// What the next call drops.
+    pub fn next_mask(&self) -> Mask {
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        Mask {
+            seed: ChaCha8Rng::seed_from_u64(self.seed).get_seed(),
+            // The bottleneck asks three times a step.
+            stream: 1 + self.iteration * 4 + call,
+            limit: (self.rate * f64::from(u32::MAX)) as u32,
+            kept: (1.0 / (1.0 - self.rate)) as f32,
+        }
+    }
+
+    /// `x` without what a mask drops; differentiable. No mask is stored: the gradient draws it again.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn with_mask(&self, x: &Tensor, mask: Mask) -> Result<Tensor> {
+        x.contiguous()?.apply_op1(Drop { mask })
+    }
+}
+
+struct Drop {
+    mask: Mask,
+}
+
+impl CustomOp1 for Drop {
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let Mask { seed, stream, limit, kept } = self.mask;
+        let mut generator = ChaCha8Rng::from_seed(seed);
+        generator.set_stream(stream);
+        let mut draw = |x: &f32| x * if generator.next_u32() < limit { 0.0 } else { kept };
+        let out = values(x, layout)?.iter().map(&mut draw).collect();
+        Ok((stored(out, x.dtype())?, layout.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (count, element) = (layout.shape().elem_count(), Element::of(x.dtype())?);
+        let out = compute([(x, layout)], [], x.dtype(), count, |[x], [], out| {
+            [dropout(element, [x, out], count, &self.mask)]
+        })?;
+        Ok((out, layout.shape().clone()))
+    }
+
+    fn bwd(&self, _x: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(grad.to_dtype(res.dtype())?.contiguous()?.apply_op1_no_bwd(self)?))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use candle_core::{Device, Var};
+
     use super::*;
+
+    #[test]
+    fn the_gradient_is_dropped_where_the_value_is() {
+        let x = Var::ones(200, candle_core::DType::F32, &Device::Cpu).unwrap();
+        let y = Dropout::new(0.4, 3, 1).apply(&x).unwrap();
+        let gradients = (&y * 2.0).unwrap().sum_all().unwrap().backward().unwrap();
+        let expected = (&y * 2.0).unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(gradients.get(&x).unwrap().to_vec1::<f32>().unwrap(), expected);
+        assert!(expected.contains(&0.0) && expected.iter().any(|&v| v > 2.0));
+    }
 
     #[test]
     fn keeps_the_expected_share_and_the_mean() {

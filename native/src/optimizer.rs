@@ -3,6 +3,9 @@
 //! Adam with update clipping (Wortsman et al. 2023, "Stable and low-precision training"): the step of a tensor is divided
 //! by `max(1, rms(grad / denominator) / threshold)`.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
 
@@ -44,8 +47,10 @@ pub struct Moments {
 /// The optimiser. Parameters are named so that its state can be saved.
 pub struct StableAdamW {
     settings: Settings,
-    /// Name, parameter and state, in a fixed order.
+    /// Name, parameter and state, in a fixed order. On CUDA, `steps` is what [`StableAdamW::count`] was told.
     pub parameters: Vec<(String, Var, Moments)>,
+    #[cfg(feature = "cuda")]
+    queue: Option<cuda::Queue>,
 }
 
 impl StableAdamW {
@@ -57,11 +62,43 @@ impl StableAdamW {
         let parameters = parameters
             .into_iter()
             .map(|(name, var)| {
-                let zero = var.zeros_like()?;
-                Ok((name, var, Moments { mean: zero.clone(), square: zero.clone(), largest: zero, steps: 0 }))
+                // Three of them: kernels change them in place.
+                let (mean, square, largest) = (var.zeros_like()?, var.zeros_like()?, var.zeros_like()?);
+                Ok((name, var, Moments { mean, square, largest, steps: 0 }))
             })
             .collect::<Result<_>>()?;
-        Ok(Self { settings, parameters })
+        Ok(Self {
+            settings,
+            parameters,
+            #[cfg(feature = "cuda")]
+            queue: None,
+        })
+    }
+
+    /// One update with gradients brought to a norm of at most `limit` together, left out if loss or norm are not numbers. Gives
+    /// back both, `[2]` in f32, on the device: on CUDA nothing waits for it, and whoever reads them calls
+    /// [`StableAdamW::count`].
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn clipped_step(&mut self, loss: &Tensor, gradients: &GradStore, rate: f64, limit: f64) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if loss.device().is_cuda() {
+            return cuda::clipped_step(self, loss, gradients, rate, limit);
+        }
+        let value = loss.to_scalar::<f32>()?;
+        let norm = gradient_norm(self.parameters.iter().map(|(_, var, _)| var), gradients)?;
+        if value.is_finite() && norm.is_finite() {
+            self.step(gradients, rate, clip_factor(norm, limit))?;
+        }
+        Tensor::new(&[value, norm as f32], loss.device())
+    }
+
+    /// Notes how many steps counted since the last time, where they are taken without waiting.
+    pub fn count(&mut self, steps: usize) {
+        if self.parameters.iter().any(|(_, var, _)| var.device().is_cuda()) {
+            self.parameters.iter_mut().for_each(|(_, _, moments)| moments.steps += steps);
+        }
     }
 
     /// One update with gradients multiplied by `gradient_factor` (see [`clip_factor`]).

@@ -13,18 +13,18 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint;
 use crate::dataset::Dataset;
 use crate::encode::PhotoEncoder;
-use crate::features::FeatureCache;
+use crate::features::{FeatureCache, Limits};
 use crate::head::TrainableHead;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::tensorboard::Events;
-use crate::train::{Batches, Settings, Trainer};
+use crate::train::{Batches, Settings, Step, Trainer};
 
 /// From how many photos on the scores of a class have a spread of their own.
 pub const HELD_OUT: usize = 5;
@@ -84,8 +84,14 @@ struct State {
     settings: Settings,
     /// [`Split::fingerprint`].
     data: String,
-    /// Loss of every iteration so far.
+    /// Loss of every iteration so far; JSON has null where it is not a number.
+    #[serde(deserialize_with = "numbers")]
     losses: Vec<f64>,
+}
+
+fn numbers<'de, D: Deserializer<'de>>(values: D) -> Result<Vec<f64>, D::Error> {
+    let values = Vec::<Option<f64>>::deserialize(values)?;
+    Ok(values.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect())
 }
 
 /// A run, new or resumed.
@@ -153,7 +159,7 @@ impl Run {
         &mut self,
         encoder: &PhotoEncoder,
         split: &Split,
-        memory: u64,
+        limits: Limits,
         folder: &Path,
         checkpoint_every: usize,
         interrupt: &Interrupt,
@@ -162,47 +168,74 @@ impl Run {
         if self.trainer.iteration >= total {
             return Ok(true);
         }
-        let mut cache = FeatureCache::new(&self.trainer.config, encoder.tokens(), memory, folder)?;
-        println!(
-            "features: {:.0} MiB for {} photos",
-            (cache.photo_bytes() * split.train.len() as u64) as f64 / (1 << 20) as f64,
-            split.train.len()
-        );
+        let element = self.trainer.settings.precision.element();
+        let mut cache = FeatureCache::new(&self.trainer.config, encoder.tokens(), element, limits, folder)?;
+        println!("{}", cache.plan(split.train.len()));
         if !encoder.fill(&mut cache, &split.train, interrupt)? {
             return Ok(false);
         }
         let batches = Batches::new(cache.len(), self.trainer.settings.batch, self.trainer.settings.seed);
         let progress = Progress::resumed("training", self.trainer.iteration, total, "iterations");
         let (begun, first) = (Instant::now(), self.trainer.iteration);
+        let mut since = Instant::now();
         while self.trainer.iteration < total {
             let indices = batches.indices(self.trainer.iteration);
-            let (step_begun, mining) = (Instant::now(), self.trainer.settings.schedule.mining(self.trainer.iteration));
-            let step = self.trainer.step(&cache.batch(&indices, &self.device)?)?;
-            self.losses.push(step.loss);
+            self.trainer.advance(&cache.batch(&indices, &self.device)?)?;
             let done = self.trainer.iteration;
-            if let Some(events) = &mut self.events {
-                let values = [
-                    ("loss", step.loss),
-                    ("learning rate", step.learning_rate),
-                    ("gradient norm", step.gradient_norm),
-                    ("easy share", mining.rate),
-                    ("photos per second", indices.len() as f64 / step_begun.elapsed().as_secs_f64()),
-                ];
-                events.add(done, &values)?;
+            let asked = interrupt.asked();
+            let saves = done == total || done.is_multiple_of(checkpoint_every) || asked;
+            if saves || done.is_multiple_of(self.read_every()) {
+                let steps = self.trainer.read()?;
+                let (read, seconds) = (steps.len(), since.elapsed().as_secs_f64());
+                since = Instant::now();
+                let photos = (read * indices.len()) as f64 / seconds;
+                self.note(&steps, photos)?;
+                progress.advance(read, || {
+                    let photos = ((done - first) * indices.len()) as f64 / begun.elapsed().as_secs_f64();
+                    let rate = steps.last().map_or(0.0, |step| step.learning_rate);
+                    format!("loss {:.4} · lr {rate:.2e} · {photos:.1} photos/s", recent_mean(&self.losses))
+                });
             }
-            progress.advance(1, || {
-                let photos = ((done - first) * indices.len()) as f64 / begun.elapsed().as_secs_f64();
-                format!("loss {:.4} · lr {:.2e} · {photos:.1} photos/s", recent_mean(&self.losses), step.learning_rate)
-            });
-            if done == total || done.is_multiple_of(checkpoint_every) || interrupt.asked() {
+            if saves {
                 self.save()?;
             }
-            if interrupt.asked() && done < total {
+            if asked && done < total {
                 return Ok(false);
             }
         }
         progress.finish();
         Ok(true)
+    }
+
+    /// Iterations between two looks at what they did: on a GPU each look waits for all that is queued.
+    fn read_every(&self) -> usize {
+        if self.device.is_cpu() { 1 } else { 50 }
+    }
+
+    /// Keeps the losses of the last steps, and has them in the event file.
+    fn note(&mut self, steps: &[Step], photos_per_second: f64) -> Result<()> {
+        for step in steps {
+            self.losses.push(step.loss);
+            if !step.counts() {
+                eprintln!(
+                    "dinomaly: iteration {} was left out: its loss is {} and its gradient norm {}",
+                    self.losses.len(),
+                    step.loss,
+                    step.gradient_norm
+                );
+            }
+            if let Some(events) = &mut self.events {
+                let values = [
+                    ("loss", step.loss),
+                    ("learning rate", step.learning_rate),
+                    ("gradient norm", step.gradient_norm),
+                    ("easy share", self.trainer.settings.schedule.mining(self.losses.len() - 1).rate),
+                    ("photos per second", photos_per_second),
+                ];
+                events.add(self.losses.len(), &values)?;
+            }
+        }
+        Ok(())
     }
 
     fn save(&self) -> Result<()> {
@@ -244,10 +277,10 @@ impl Run {
     }
 }
 
-/// Mean of the last hundred losses at most: what a single batch says is noisy.
+/// Mean of the last hundred losses at most that are numbers: what a single batch says is noisy.
 pub fn recent_mean(losses: &[f64]) -> f64 {
-    let recent = &losses[losses.len().saturating_sub(100)..];
-    recent.iter().sum::<f64>() / recent.len().max(1) as f64
+    let recent = || losses[losses.len().saturating_sub(100)..].iter().filter(|loss| loss.is_finite());
+    recent().sum::<f64>() / recent().count().max(1) as f64
 }
 
 #[cfg(test)]

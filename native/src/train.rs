@@ -14,7 +14,8 @@ use crate::features::Features;
 use crate::head::TrainableHead;
 use crate::loss::hard_mining_loss;
 use crate::noise::BottleneckNoise;
-use crate::optimizer::{self, StableAdamW, clip_factor, gradient_norm};
+use crate::optimizer::{self, StableAdamW};
+use crate::precision::Precision;
 use crate::schedule::Schedule;
 
 /// Everything that determines a run besides the photos, the encoder and the model's shape.
@@ -31,6 +32,9 @@ pub struct Settings {
     /// Added to the optimiser's denominator.
     #[serde(default = "official_eps")]
     pub optimizer_eps: f64,
+    /// What is multiplied in.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 /// Of a checkpoint that was written before it could be chosen.
@@ -51,7 +55,14 @@ pub struct Trainer {
     /// Iterations done.
     pub iteration: usize,
     device: Device,
+    /// Learning rate, and loss and gradient norm where they lie, of each step that was not read.
+    unread: Vec<(f64, Tensor)>,
+    /// Steps in a row that were left out, the last one read included.
+    left_out: usize,
 }
+
+/// So many steps in a row without a number stop a run: one may be chance, these are not.
+pub const PATIENCE: usize = 5;
 
 /// What a step did.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +75,13 @@ pub struct Step {
     pub gradient_norm: f64,
 }
 
+impl Step {
+    /// Whether it changed anything: a step whose loss or gradients are not numbers is left out.
+    pub fn counts(&self) -> bool {
+        self.loss.is_finite() && self.gradient_norm.is_finite()
+    }
+}
+
 impl Trainer {
     /// A run from its beginning, of a head with initial or given values.
     ///
@@ -72,32 +90,64 @@ impl Trainer {
     pub fn new(config: ModelConfig, settings: Settings, head: TrainableHead, device: Device) -> Result<Self> {
         let optimizer = optimizer::Settings { eps: settings.optimizer_eps, ..optimizer::Settings::default() };
         let optimizer = StableAdamW::new(head.variables.clone(), optimizer)?;
-        Ok(Self { config, settings, head, optimizer, iteration: 0, device })
+        Ok(Self { config, settings, head, optimizer, iteration: 0, device, unread: Vec::new(), left_out: 0 })
     }
 
-    /// One optimiser step on a batch.
+    /// One optimiser step on a batch, of which nothing is known before [`Trainer::read`].
     ///
     /// # Errors
-    /// If the device fails, or the loss is not a number.
-    pub fn step(&mut self, features: &Features) -> Result<Step> {
-        let schedule = &self.settings.schedule;
-        let learning_rate = schedule.learning_rate(self.iteration);
+    /// If the device fails.
+    pub fn advance(&mut self, features: &Features) -> Result<()> {
+        let rate = self.settings.schedule.learning_rate(self.iteration);
         let loss = self.loss(features)?;
         let gradients = loss.backward()?;
-        let loss = f64::from(loss.to_scalar::<f32>()?);
-        let norm = gradient_norm(self.head.variables.iter().map(|(_, var)| var), &gradients)?;
-        if !(loss.is_finite() && norm.is_finite()) {
-            return Err(dinomaly_core::Error::Tensor {
-                name: "loss".into(),
-                reason: format!(
-                    "iteration {} gave loss {loss} and gradient norm {norm}: begin anew with --restart and a lower --lr",
-                    self.iteration
-                ),
-            });
-        }
-        self.optimizer.step(&gradients, learning_rate, clip_factor(norm, self.settings.gradient_clip))?;
+        let taken = self.optimizer.clipped_step(&loss, &gradients, rate, self.settings.gradient_clip)?;
+        self.unread.push((rate, taken));
         self.iteration += 1;
-        Ok(Step { loss, learning_rate, gradient_norm: norm })
+        Ok(())
+    }
+
+    /// What the steps since the last time did; waits for the device.
+    ///
+    /// # Errors
+    /// If the device fails, or the last [`PATIENCE`] steps all had to be left out.
+    pub fn read(&mut self) -> Result<Vec<Step>> {
+        let unread = std::mem::take(&mut self.unread);
+        if unread.is_empty() {
+            return Ok(Vec::new());
+        }
+        let taken: Vec<&Tensor> = unread.iter().map(|(_, taken)| taken).collect();
+        let values = Tensor::stack(&taken, 0)?.to_vec2::<f32>()?;
+        let mut steps = Vec::with_capacity(unread.len());
+        for ((learning_rate, _), values) in unread.iter().zip(values) {
+            let [loss, gradient_norm] = [values[0], values[1]].map(f64::from);
+            let step = Step { loss, learning_rate: *learning_rate, gradient_norm };
+            self.left_out = if step.counts() { 0 } else { self.left_out + 1 };
+            if self.left_out == PATIENCE {
+                return Err(dinomaly_core::Error::Tensor {
+                    name: "loss".into(),
+                    reason: format!(
+                        "{PATIENCE} iterations in a row gave no number, the last one loss {loss} and gradient norm {gradient_norm}: begin anew with --restart and a lower --lr"
+                    ),
+                });
+            }
+            steps.push(step);
+        }
+        self.optimizer.count(steps.iter().filter(|step| step.counts()).count());
+        Ok(steps)
+    }
+
+    /// One optimiser step on a batch, and what it did.
+    ///
+    /// # Errors
+    /// As [`Trainer::advance`] and [`Trainer::read`].
+    ///
+    /// # Panics
+    /// If steps before it were not read.
+    pub fn step(&mut self, features: &Features) -> Result<Step> {
+        assert!(self.unread.is_empty(), "what was advanced is read first");
+        self.advance(features)?;
+        Ok(self.read()?.remove(0))
     }
 
     /// The loss of this iteration on a batch, with its graph.
@@ -116,7 +166,7 @@ impl Trainer {
     /// # Errors
     /// If the device fails.
     pub fn groups(&self, features: &Features, noise: &Noise<'_>) -> Result<[Vec<Tensor>; 2]> {
-        let ops = Candle::train(self.device.clone(), noise);
+        let ops = Candle::train(self.device.clone(), noise).storing(self.settings.precision.element());
         let outputs = self.head.head.forward(&ops, &features.fused, &mut |_, _| {})?;
         let decoded = decoded(&ops, outputs, &self.config)?;
         Ok([self.patches(&features.groups)?, self.patches(&decoded)?])
@@ -173,5 +223,49 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(first, epoch(0));
         assert_eq!(Batches::new(2, 16, 7).indices(5).len(), 2);
+    }
+
+    #[test]
+    fn a_step_without_a_number_is_left_out_and_several_in_a_row_stop_the_run() {
+        let encoder = serde_json::from_value(serde_json::json!({
+            "name": "test", "hidden_size": 4, "num_attention_heads": 1, "num_hidden_layers": 12, "intermediate_size": 8,
+            "patch_size": 2, "num_register_tokens": 0, "position_grid": 2, "layer_norm_eps": 1e-6
+        }));
+        let config = ModelConfig::published(encoder.unwrap()).unwrap();
+        let schedule = Schedule { warmup: 0, ..Schedule::official(100) };
+        let settings = Settings {
+            batch: 2,
+            seed: 1,
+            schedule,
+            gradient_clip: 0.1,
+            optimizer_eps: 1e-10,
+            precision: Precision::F32,
+        };
+        let head = TrainableHead::fresh(&config, 1, &Device::Cpu).unwrap();
+        let mut trainer = Trainer::new(config, settings, head, Device::Cpu).unwrap();
+        let features = |offset: f32| {
+            let values = |seed: usize| (0..2 * 5 * 4).map(move |i| offset + ((i * 37 + seed) % 97) as f32 / 50.0 - 1.0);
+            let tensor = |seed| Tensor::from_iter(values(seed), &Device::Cpu).unwrap().reshape((2, 5, 4)).unwrap();
+            Features { groups: vec![tensor(1), tensor(2)], fused: tensor(3) }
+        };
+        let (good, bad) = (features(0.0), features(f32::NAN));
+
+        let first = trainer.head.weights().unwrap();
+        assert!(trainer.step(&good).unwrap().counts());
+        let moved = trainer.head.weights().unwrap();
+        assert_ne!(first, moved);
+        for _ in 1..PATIENCE {
+            assert!(!trainer.step(&bad).unwrap().counts());
+        }
+        assert_eq!(trainer.head.weights().unwrap(), moved);
+        assert!(trainer.optimizer.parameters.iter().all(|(_, _, moments)| moments.steps == 1));
+        assert!(trainer.step(&good).unwrap().counts(), "one that counts begins the row anew");
+        // As on a GPU: nothing is known before it is read.
+        for _ in 0..PATIENCE {
+            trainer.advance(&bad).unwrap();
+        }
+        let error = trainer.read().unwrap_err().to_string();
+        assert!(error.contains("5 iterations in a row gave no number") && error.contains("a lower --lr"), "{error}");
+        assert_eq!(trainer.iteration, 2 * PATIENCE + 1);
     }
 }

@@ -37,8 +37,17 @@ impl Workers {
         Self { pools: (0..rayon::current_num_threads()).map(pool).collect() }
     }
 
+    /// No threads: all is done by the one that asks. On CUDA every thread has a queue of its own, and what one queue computes is
+    /// not there yet for another.
+    pub fn none() -> Self {
+        Self { pools: Vec::new() }
+    }
+
     /// `work` of every item, in the order of the items; the threads take the next item as they become free.
     pub fn map<I: Send, T: Send>(&self, items: Vec<I>, work: impl Fn(I) -> T + Sync) -> Vec<T> {
+        if self.pools.is_empty() {
+            return items.into_iter().map(work).collect();
+        }
         let items: Mutex<_> = Mutex::new(items.into_iter().enumerate());
         let done = Mutex::new(Vec::new());
         let next = || items.lock().expect("no thread panics while it takes an item").next();
@@ -78,5 +87,12 @@ mod tests {
         };
         assert_eq!(Workers::new().map((0..20).collect(), slow_first), (0..20).map(|i| i * i).collect::<Vec<_>>());
         assert_eq!(Workers::new().map(Vec::new(), slow_first), Vec::<u64>::new());
+    }
+
+    #[test]
+    fn without_threads_the_one_that_asks_works() {
+        let asking = thread::current().id();
+        let seen = Workers::none().map(vec![1, 2, 3], |i| (i, thread::current().id()));
+        assert_eq!(seen, [1, 2, 3].map(|i| (i, asking)));
     }
 }

@@ -3,6 +3,7 @@
 mod ablate;
 mod attention;
 mod bad_input;
+mod cuda;
 mod data;
 mod events;
 mod gpu;

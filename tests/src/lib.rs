@@ -4,7 +4,10 @@ pub mod random;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
+use candle_core::Device;
+use dinomaly::device::{Choice, open_cuda};
 use safetensors::{Dtype, SafeTensors};
 
 /// The folder of golden cases: `DINOMALY_GOLDEN`, by default the committed subset.
@@ -37,6 +40,23 @@ fn optional_folder(variable: &str, what: &str) -> Option<PathBuf> {
         println!("SKIPPED: {reason}");
     }
     folder
+}
+
+/// Where golden training runs: `DINOMALY_DEVICE` (`cuda` or `cuda:NUMBER`, in a build for it), without it the processor. The
+/// same handle every time, as tensors of two do not mix.
+///
+/// # Panics
+/// If it cannot be opened.
+pub fn device() -> Device {
+    static DEVICE: LazyLock<Device> = LazyLock::new(|| {
+        let name = std::env::var("DINOMALY_DEVICE").unwrap_or_else(|_| "cpu".into());
+        match name.parse::<Choice>() {
+            Ok(Choice::Cpu) => Device::Cpu,
+            Ok(Choice::Cuda(number)) => open_cuda(number).unwrap_or_else(|e| panic!("DINOMALY_DEVICE: {e}")),
+            _ => panic!("DINOMALY_DEVICE is cpu, cuda or cuda:NUMBER, not {name}"),
+        }
+    });
+    DEVICE.clone()
 }
 
 /// A tensor of a golden file, widened to f32 (masks too).

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use candle_core::{Device, Tensor};
 use dinomaly::features::encode;
 use dinomaly::head::TrainableHead;
+use dinomaly::precision::Precision;
 use dinomaly::schedule::Schedule;
 use dinomaly::train::{Settings, Trainer};
 use dinomaly_core::config::{BottleneckInput, Comparison, EncoderConfig, Mixer, ModelConfig};
@@ -22,8 +23,11 @@ const PHOTOS: usize = 2;
 
 #[test]
 fn gradients_reach_all_that_is_trained_and_nothing_that_is_frozen() {
-    for config in configs() {
-        let mixer = config.decoder.mixer;
+    let both = [Precision::F32, Precision::Bf16];
+    for (config, precision) in
+        configs().into_iter().flat_map(|config| both.map(|precision| (config.clone(), precision)))
+    {
+        let mixer = (config.decoder.mixer, precision);
         let mut generator = ChaCha8Rng::seed_from_u64(1);
         let mut random = |shape: &[usize]| -> Vec<f32> {
             (0..shape.iter().product()).map(|_| generator.random_range(-1.0..1.0)).collect()
@@ -36,7 +40,7 @@ fn gradients_reach_all_that_is_trained_and_nothing_that_is_frozen() {
         let weights = Weights(weights.collect());
 
         let uploaded = RefCell::<Vec<Tensor>>::default();
-        let candle = Watched::new(Candle::infer(Device::Cpu), |seen| {
+        let candle = Watched::new(Candle::infer(Device::Cpu).storing(precision.element()), |seen| {
             if let Seen::Uploaded(tensor) = seen {
                 uploaded.borrow_mut().push(tensor.clone());
             }
@@ -55,6 +59,7 @@ fn gradients_reach_all_that_is_trained_and_nothing_that_is_frozen() {
             schedule: Schedule::official(100),
             gradient_clip: 0.1,
             optimizer_eps: 1e-10,
+            precision,
         };
         let trainer = Trainer::new(config.clone(), settings, head, Device::Cpu).unwrap();
         let gradients = trainer.loss(&features).unwrap().backward().unwrap();

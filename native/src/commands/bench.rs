@@ -11,7 +11,7 @@ use dinomaly_core::ops::Read;
 use dinomaly_core::photo::Photo;
 use pollster::block_on;
 
-use super::options::LookOption;
+use super::options::{LookOption, Looking};
 use crate::costs::parts;
 use crate::dataset::read_photo;
 use crate::evaluate::align;
@@ -40,13 +40,14 @@ pub fn run(args: &Args) -> Result<()> {
     let model = model_dir::read(&args.model)?;
     let photo =
         args.photo.as_ref().map_or_else(|| Ok(SelfTest::picture_of(SELF_TEST_SEED)), |path| read_photo(path))?;
-    if args.device.is_gpu() {
-        let detector = args.device.on_gpu(&model)?;
-        measure(&model, &photo, detector.detector())?;
-        print!("\n{}", kernels(&photo, detector.detector())?);
-        Ok(())
-    } else {
-        measure(&model, &photo, args.device.on_processor(&model)?.detector())
+    match args.device.on(&model)? {
+        Looking::Processor(detector) => measure(&model, &photo, detector.detector()),
+        Looking::Cuda(detector) => measure(&model, &photo, detector.detector()),
+        Looking::Gpu(detector) => {
+            measure(&model, &photo, detector.detector())?;
+            print!("\n{}", kernels(&photo, detector.detector())?);
+            Ok(())
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use dinomaly_core::ops::Read;
 use dinomaly_core::photo::Photo;
 use serde::Serialize;
 
-use super::options::LookOption;
+use super::options::{LookOption, Looking};
 use crate::atomic::{check_file, write_file};
 use crate::dataset::photos;
 use crate::detect::PhotoDetector;
@@ -67,10 +67,10 @@ pub fn run(args: &Args) -> Result<()> {
         let known: Vec<_> = model.calibration.classes.keys().cloned().collect();
         bail!("model {} has no class {class}: it knows {}", args.model.display(), known.join(", "));
     }
-    if args.device.is_gpu() {
-        look(args, &paths, &model, &args.device.on_gpu(&model)?)
-    } else {
-        look(args, &paths, &model, &args.device.on_processor(&model)?)
+    match args.device.on(&model)? {
+        Looking::Processor(detector) => look(args, &paths, &model, &detector),
+        Looking::Gpu(detector) => look(args, &paths, &model, &detector),
+        Looking::Cuda(detector) => look(args, &paths, &model, &detector),
     }
 }
 

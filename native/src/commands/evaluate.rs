@@ -7,7 +7,7 @@ use anyhow::Result;
 use dinomaly_core::bundle::Model;
 use dinomaly_core::ops::Read;
 
-use super::options::{LayoutOption, LookOption};
+use super::options::{LayoutOption, LookOption, Looking};
 use crate::atomic::{check_file, write_file};
 use crate::dataset::Dataset;
 use crate::detect::PhotoDetector;
@@ -53,10 +53,10 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let dataset = Dataset::open_as(args.layout.layout, &args.data, &args.classes)?;
     let model = model_dir::read(&args.model)?;
-    if args.device.is_gpu() {
-        measure(args, &dataset, &model, &args.device.on_gpu(&model)?)
-    } else {
-        measure(args, &dataset, &model, &args.device.on_processor(&model)?)
+    match args.device.on(&model)? {
+        Looking::Processor(detector) => measure(args, &dataset, &model, &detector),
+        Looking::Gpu(detector) => measure(args, &dataset, &model, &detector),
+        Looking::Cuda(detector) => measure(args, &dataset, &model, &detector),
     }
 }
 

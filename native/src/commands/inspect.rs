@@ -9,7 +9,7 @@ use dinomaly_core::detector::SELF_TEST_SEED;
 use dinomaly_core::ops::Read;
 use pollster::block_on;
 
-use super::options::LookOption;
+use super::options::{LookOption, Looking};
 use crate::costs::{parameters_left_out, parts};
 use crate::detect::{BATCH, PhotoDetector};
 use crate::evaluate::align;
@@ -96,10 +96,10 @@ pub fn run(args: &Args) -> Result<()> {
         println!("thresholds come from photos that were trained on: expect more good parts to be called defective");
     }
     if args.speed {
-        if args.device.is_gpu() {
-            measure_speed(&args.device.on_gpu(&model)?)?;
-        } else {
-            measure_speed(&args.device.on_processor(&model)?)?;
+        match args.device.on(&model)? {
+            Looking::Processor(detector) => measure_speed(&detector)?,
+            Looking::Gpu(detector) => measure_speed(&detector)?,
+            Looking::Cuda(detector) => measure_speed(&detector)?,
         }
     }
     Ok(())

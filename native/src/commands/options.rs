@@ -3,11 +3,13 @@
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use dinomaly_core::bundle::Model;
+use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::processor::Precision;
 use dinomaly_core::executors::webgpu::WebGpu;
 
 use crate::dataset::Layout;
 use crate::detect::PhotoDetector;
+use crate::device::{Choice, open_any, open_cuda};
 
 /// How photos lie in the folder of data.
 #[derive(Clone, Debug, clap::Args)]
@@ -25,26 +27,25 @@ pub struct LayoutOption {
 /// Where tensors live.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DeviceOption {
-    /// Where to compute: cpu, or gpu where a model looks at photos
+    /// Where to compute: cpu; cuda or cuda:NUMBER, an NVIDIA GPU; auto, the first of them or else the cpu; gpu, one of any maker,
+    /// where a model looks at photos
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
-    device: String,
+    device: Choice,
 }
 
 impl DeviceOption {
-    /// Whether photos are to be looked at on a GPU, of any maker.
-    pub fn is_gpu(&self) -> bool {
-        self.device == "gpu"
-    }
-
     /// Opens the device.
     ///
     /// # Errors
-    /// If it is unknown, absent, or not in this build.
+    /// If it is absent, not in this build, or only looks at photos.
     pub fn open(&self) -> Result<Device> {
-        match self.device.as_str() {
-            "cpu" => Ok(Device::Cpu),
-            "gpu" => bail!("device gpu looks at photos only: use cpu for everything else"),
-            other => bail!("device {other} is not available: this build computes on cpu only"),
+        match self.device {
+            Choice::Cpu => Ok(Device::Cpu),
+            Choice::Cuda(number) => open_cuda(number),
+            Choice::Auto => Ok(open_any()),
+            Choice::Gpu => {
+                bail!("device gpu looks at photos only: use cpu, or cuda on an NVIDIA GPU, for everything else")
+            }
         }
     }
 }
@@ -59,30 +60,41 @@ pub struct LookOption {
     int8: bool,
 }
 
+/// A model where it looks at photos.
+pub enum Looking {
+    /// On the processor.
+    Processor(Box<PhotoDetector>),
+    /// On a GPU of any maker.
+    Gpu(Box<PhotoDetector<WebGpu>>),
+    /// On an NVIDIA GPU.
+    Cuda(Box<PhotoDetector<Candle<'static>>>),
+}
+
 impl LookOption {
-    /// Whether that is a GPU, of any maker.
-    pub fn is_gpu(&self) -> bool {
-        self.device.is_gpu()
-    }
-
-    /// The model on the processor.
+    /// The model on the device: a GPU of any maker takes the fastest precision that the model's self-test accepts.
     ///
     /// # Errors
-    /// If another device was asked for, or the model's self-test refuses this one.
-    pub fn on_processor(&self, model: &Model) -> Result<PhotoDetector> {
-        self.device.open()?;
-        PhotoDetector::in_precision(model, if self.int8 { Precision::Int8 } else { Precision::F32 })
-    }
-
-    /// The model on the GPU, in the fastest precision that its self-test accepts.
-    ///
-    /// # Errors
-    /// As [`PhotoDetector::on_gpu`], and if a precision was asked for.
-    pub fn on_gpu(&self, model: &Model) -> Result<PhotoDetector<WebGpu>> {
-        if self.int8 {
-            bail!("--int8 is for the processor: a GPU takes the fastest precision that the model's self-test accepts");
+    /// If the device is absent or not in this build, the model's self-test refuses it, or a precision was asked for that it does
+    /// not have.
+    pub fn on(&self, model: &Model) -> Result<Looking> {
+        if self.device.device == Choice::Gpu {
+            self.refuse_int8("a GPU takes the fastest precision that the model's self-test accepts")?;
+            return Ok(Looking::Gpu(Box::new(PhotoDetector::on_gpu(model)?)));
         }
-        PhotoDetector::on_gpu(model)
+        let device = self.device.open()?;
+        if device.is_cpu() {
+            let precision = if self.int8 { Precision::Int8 } else { Precision::F32 };
+            return Ok(Looking::Processor(Box::new(PhotoDetector::in_precision(model, precision)?)));
+        }
+        self.refuse_int8("CUDA computes in single precision")?;
+        Ok(Looking::Cuda(Box::new(PhotoDetector::on_cuda(model, device)?)))
+    }
+
+    fn refuse_int8(&self, instead: &str) -> Result<()> {
+        if self.int8 {
+            bail!("--int8 is for the processor: {instead}");
+        }
+        Ok(())
     }
 }
 

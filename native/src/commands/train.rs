@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use candle_core::Device;
 use dinomaly_core::preprocess::{Geometry, Preprocessor};
 
 use super::options::{DeviceOption, LayoutOption, parse_bytes, parse_colours};
@@ -10,9 +11,12 @@ use super::preset::PresetOption;
 use super::variant::VariantOptions;
 use crate::calibrate::FalseAlarms;
 use crate::dataset::Dataset;
+use crate::device::free_memory;
 use crate::encode::PhotoEncoder;
+use crate::features::Limits;
 use crate::foundations;
 use crate::interrupt::Interrupt;
+use crate::precision::Precision;
 use crate::run::{Run, Split};
 use crate::schedule::Schedule;
 use crate::train::Settings;
@@ -75,9 +79,15 @@ pub struct Args {
     holdout: f64,
     #[command(flatten)]
     false_alarms: FalseAlarms,
+    /// GPU memory for cached features; 40 % of what is free without
+    #[arg(long, value_name = "SIZE")]
+    cache_device: Option<String>,
     /// Memory for cached features; what exceeds it goes to a file beside the model
     #[arg(long, default_value = "4GiB", value_name = "SIZE")]
     cache_memory: String,
+    /// What to multiply in: bf16 on NVIDIA GPUs and f32 on the processor without
+    #[arg(long, value_enum)]
+    precision: Option<Precision>,
     /// Iterations between checkpoints
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     checkpoint_every: u32,
@@ -89,6 +99,9 @@ pub struct Args {
     restart: bool,
     #[command(flatten)]
     pub(super) device: DeviceOption,
+    /// Several NVIDIA GPUs at once: not built yet, and refused
+    #[arg(long, value_delimiter = ',', conflicts_with = "device", value_name = "NUMBER,…")]
+    devices: Vec<usize>,
     #[command(flatten)]
     pub(super) variant: VariantOptions,
 }
@@ -121,7 +134,15 @@ pub fn train(args: &Args) -> Result<bool> {
     let dataset = Dataset::open_for_training(args.layout.layout, &args.data, &args.classes)?;
     args.preset.check(dataset.classes.len())?;
     print!("{}", args.preset);
+    if let [first, ..] = args.devices[..] {
+        bail!(
+            "--devices: training on several GPUs is not built into this program: use one, with --device cuda:{first}"
+        );
+    }
     let device = args.device.open()?;
+    let precision = args.precision.unwrap_or(Precision::usual(&device));
+    precision.begin(&device)?;
+    let limits = Limits { device: on_device(args.cache_device.as_deref(), &device)?, memory };
     let (backbone, backbone_file) = foundations::read(&args.backbone, args.heads)?;
     let config = args.variant.model(backbone.config.clone())?;
     let geometry = Geometry { resize: args.resize, crop: args.crop };
@@ -143,6 +164,7 @@ pub fn train(args: &Args) -> Result<bool> {
         })?,
         gradient_clip: 0.1,
         optimizer_eps: args.optimizer_eps,
+        precision,
     };
     let split = Split::new(&dataset, args.holdout, args.seed);
     println!(
@@ -152,7 +174,7 @@ pub fn train(args: &Args) -> Result<bool> {
         split.held_out.len(),
         config.encoder.name
     );
-    let encoder = PhotoEncoder::new(&backbone.weights, &config, &preprocessor, device.clone())?;
+    let encoder = PhotoEncoder::new(&backbone.weights, &config, &preprocessor, device.clone(), precision)?;
     let checkpoint = work.join("checkpoint.safetensors");
     if args.restart && checkpoint.exists() {
         std::fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
@@ -162,7 +184,7 @@ pub fn train(args: &Args) -> Result<bool> {
     if let Some(folder) = &args.tensorboard {
         run.note_events(folder)?;
     }
-    let finished = run.train(&encoder, &split, memory, &work, args.checkpoint_every as usize, &interrupt)?;
+    let finished = run.train(&encoder, &split, limits, &work, args.checkpoint_every as usize, &interrupt)?;
     if !finished {
         // Without a checkpoint in it the folder says nothing.
         let _ = std::fs::remove_dir(&work);
@@ -182,6 +204,20 @@ pub fn train(args: &Args) -> Result<bool> {
     std::fs::remove_dir_all(&work).with_context(|| format!("{} cannot be removed", work.display()))?;
     println!("model written to {}", args.out.display());
     Ok(true)
+}
+
+/// Share of the free memory that cached features may take where nothing is said: the rest is for the largest batch of the
+/// largest published model.
+const SHARE_OF_DEVICE: f64 = 0.4;
+
+/// Bytes for cached features on the device that trains.
+fn on_device(size: Option<&str>, device: &Device) -> Result<u64> {
+    match (size, free_memory(device)?) {
+        (None, None) => Ok(0),
+        (None, Some(free)) => Ok((SHARE_OF_DEVICE * free as f64) as u64),
+        (Some(size), Some(_)) => parse_bytes(size),
+        (Some(_), None) => bail!("--cache-device is for NVIDIA GPUs: use --cache-memory with the processor"),
+    }
 }
 
 /// `MODEL.training` beside the model: checkpoint and feature cache of an unfinished run.

@@ -1,17 +1,21 @@
 //! candle: training with autograd on CPU and CUDA, fast native inference, and the browser's fallback.
 //!
-//! candle's fused layer norm and softmax drop gradients silently, so they are used only where nothing is trained; the
-//! differentiable forms are used while training. On the CPU our own fused and differentiable forms serve both.
+//! candle's fused layer norm and softmax drop gradients silently: its softmax is used only where nothing is trained, and layer
+//! norm, bias and GELU are our own fused forms, which are differentiable.
 
+#[cfg(feature = "cuda")]
+mod attention;
 mod depthwise;
-mod fused;
+pub mod fused;
+pub mod kernels;
 
 use candle_core::{D, DType, Device, Tensor};
-use candle_nn::ops::{layer_norm, layer_norm_slow, softmax, softmax_last_dim};
+use candle_nn::ops::{softmax, softmax_last_dim};
 
 use crate::ops::{Linear, Neighbours, NoiseAt, Norm, Ops, Read, RelativeBias, Then, conv_extents, rotation_prefix};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
+use kernels::Element;
 
 /// Adds noise to the bottleneck's activations while training; called for input, hidden layer and output in turn.
 pub type Noise<'a> = dyn Fn(&Tensor, NoiseAt) -> candle_core::Result<Tensor> + Sync + 'a;
@@ -25,9 +29,12 @@ pub fn no_noise(x: &Tensor, _at: NoiseAt) -> candle_core::Result<Tensor> {
 }
 
 /// The candle executor, in one of its two modes.
+///
+/// In bf16 products take and give bf16, and so are activations stored between them. Parameters, residuals and every sum stay f32.
 pub struct Candle<'a> {
     device: Device,
     mode: Mode<'a>,
+    stored: DType,
 }
 
 enum Mode<'a> {
@@ -40,14 +47,26 @@ enum Mode<'a> {
 impl Candle<'static> {
     /// An executor for frozen parts and for inference.
     pub fn infer(device: Device) -> Self {
-        Self { device, mode: Mode::Infer }
+        Self { device, mode: Mode::Infer, stored: DType::F32 }
     }
 }
 
 impl<'a> Candle<'a> {
     /// An executor through which gradients flow, with `noise` in the bottleneck.
     pub fn train(device: Device, noise: &'a Noise<'a>) -> Self {
-        Self { device, mode: Mode::Train(noise) }
+        Self { device, mode: Mode::Train(noise), stored: DType::F32 }
+    }
+
+    /// The same executor with activations stored so between products.
+    #[must_use]
+    pub fn storing(mut self, element: Element) -> Self {
+        self.stored = element.dtype();
+        self
+    }
+
+    /// What goes into a product.
+    fn factor(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.to_dtype(self.stored)?)
     }
 
     /// The device that tensors live on.
@@ -83,33 +102,25 @@ impl Ops for Candle<'_> {
         let (batch, tokens, inputs) = x.dims3()?;
         let outputs = layer.weight.dim(0)?;
         // One large product: a batched one would multiply photo by photo.
-        let product = x.reshape((batch * tokens, inputs))?.matmul(&layer.weight.t()?)?;
+        let product = self.factor(x)?.reshape((batch * tokens, inputs))?.matmul(&self.factor(&layer.weight)?.t()?)?;
         let product = product.reshape((batch, tokens, outputs))?;
         let Some(bias) = &layer.bias else {
             return Ok(match then {
-                Then::Gelu => product.gelu_erf()?,
+                Then::Gelu => self.factor(&single(&product)?.gelu_erf()?)?,
                 Then::Store => product,
-                Then::Add(residual) => (product + residual)?,
+                Then::Add(residual) => (single(&product)? + single(residual)?)?,
             });
         };
-        let fused = self.device.is_cpu();
         Ok(match then {
-            Then::Gelu if fused => fused::add_bias_gelu(&product, bias)?,
-            Then::Gelu => product.broadcast_add(bias)?.gelu_erf()?,
-            Then::Store if fused => fused::add_bias(&product, bias)?,
-            Then::Store => product.broadcast_add(bias)?,
-            Then::Add(residual) if fused => (fused::add_bias(&product, bias)? + residual)?,
-            Then::Add(residual) => (product.broadcast_add(bias)? + residual)?,
+            Then::Gelu => fused::add_bias_gelu(&product, bias)?,
+            Then::Store => fused::add_bias(&product, bias)?,
+            Then::Add(residual) => (fused::add_bias(&single(&product)?, bias)? + single(residual)?)?,
         })
     }
 
     fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
         let Norm { weight, bias, eps } = norm;
-        Ok(match self.mode {
-            _ if self.device.is_cpu() => fused::layer_norm(x, weight, bias, *eps)?,
-            Mode::Infer => layer_norm(&x.contiguous()?, weight, bias, *eps as f32)?,
-            Mode::Train(_) => layer_norm_slow(x, weight, bias, *eps as f32)?,
-        })
+        Ok(fused::layer_norm(&single(x)?, weight, bias, *eps, self.stored)?)
     }
 
     fn attention(
@@ -119,9 +130,9 @@ impl Ops for Candle<'_> {
         hidden: Option<Neighbours>,
         bias: Option<&Tensor>,
     ) -> Result<Tensor> {
-        let [q, k, v] = split_heads(qkv, heads)?;
+        let [q, k, v] = split_heads(&self.factor(qkv)?, heads)?;
         let scale = (q.dim(D::Minus1)? as f64).powf(-0.5);
-        let mut logits = (q * scale)?.matmul(&k.t()?)?;
+        let mut logits = single(&(q * scale)?.matmul(&k.t()?)?)?;
         if let Some(bias) = bias {
             logits = logits.broadcast_add(&self.spread(bias, qkv.dim(1)?)?)?;
         }
@@ -133,11 +144,18 @@ impl Ops for Candle<'_> {
             Some(hidden) => weights.broadcast_mul(&self.visible(hidden, qkv.dim(1)?)?)?,
             None => weights,
         };
-        join_heads(&weights.matmul(&v)?)
+        join_heads(&self.factor(&weights)?.matmul(&v)?)
     }
 
     fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
-        let [q, k, v] = split_heads(qkv, heads)?;
+        #[cfg(feature = "cuda")]
+        if self.device.is_cuda() && hidden.is_none() {
+            if let Some(mixed) = attention::linear_attention(&self.factor(qkv)?, heads)? {
+                return Ok(mixed);
+            }
+        }
+        // All of it is sums over tokens or channels.
+        let [q, k, v] = split_heads(&single(qkv)?, heads)?;
         let (q, k) = ((q.elu(1.0)? + 1.0)?, (k.elu(1.0)? + 1.0)?);
         if let Some(hidden) = hidden {
             // Which keys count differs from query to query: only the product of all with all has room for that.
@@ -152,7 +170,7 @@ impl Ops for Candle<'_> {
     fn rotate(&self, qkv: &Tensor, heads: usize, rotation: &Tensor) -> Result<Tensor> {
         let (batch, tokens, packed) = qkv.dims3()?;
         let prefix = rotation_prefix(tokens, packed, heads, rotation.dims())?;
-        let (width, half) = (packed / 3, rotation.dim(1)? / 2);
+        let (qkv, width, half) = (single(qkv)?, packed / 3, rotation.dim(1)? / 2);
         // Cosines 1 and sines 0 leave the prefix alone.
         let column = |first: usize, fill: f64| -> candle_core::Result<Tensor> {
             let before = rotation.narrow(0, 0, 1)?.narrow(1, 0, half)?.affine(0.0, fill)?;
@@ -175,14 +193,14 @@ impl Ops for Candle<'_> {
     }
 
     fn swiglu(&self, x: &Tensor) -> Result<Tensor> {
-        let channels = x.dim(D::Minus1)? / 2;
+        let (x, channels) = (single(x)?, x.dim(D::Minus1)? / 2);
         Ok((x.narrow(D::Minus1, 0, channels)?.silu()? * x.narrow(D::Minus1, channels, channels)?)?)
     }
 
     fn depthwise_conv(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
         let (batch, tokens, channels) = x.dims3()?;
         let (grid, side) = conv_extents(tokens, channels, weight.dims())?;
-        let image = x.reshape((batch, grid, grid, channels))?;
+        let image = single(x)?.reshape((batch, grid, grid, channels))?;
         // Channels last, as the image has them.
         let kernels = weight.reshape((channels, side * side))?.t()?.contiguous()?;
         let convolved = if self.device.is_cpu() {
@@ -204,16 +222,17 @@ impl Ops for Candle<'_> {
     fn embed(&self, patches: &Tensor, prefix: &Tensor, positions: &Tensor) -> Result<Tensor> {
         let (batch, _, channels) = patches.dims3()?;
         let prefix = prefix.broadcast_as((batch, prefix.dim(0)?, channels))?;
-        Ok(Tensor::cat(&[&prefix, &patches.broadcast_add(positions)?], 1)?)
+        Ok(Tensor::cat(&[&prefix, &single(patches)?.broadcast_add(positions)?], 1)?)
     }
 
     fn mean(&self, xs: &[Tensor]) -> Result<Tensor> {
         let (first, rest) = xs.split_first().ok_or_else(|| Error::config("the mean of no tensors"))?;
-        let sum = rest.iter().try_fold(first.clone(), |sum, x| sum + x)?;
+        let sum = rest.iter().try_fold(single(first)?, |sum, x| -> Result<_> { Ok((sum + single(x)?)?) })?;
         Ok((sum / xs.len() as f64)?)
     }
 
     fn cosine_distance(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let (a, b) = (&single(a)?, &single(b)?);
         let norm = |x: &Tensor| x.sqr()?.sum(D::Minus1)?.sqrt()?.maximum(1e-8);
         let cosine = ((a * b)?.sum(D::Minus1)? / (norm(a)? * norm(b)?)?)?;
         Ok((1.0 - cosine)?)
@@ -249,6 +268,11 @@ impl Read for Candle<'_> {
     async fn read_back(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {
         tensors.iter().map(|tensor| self.read(tensor)).collect()
     }
+}
+
+/// In f32, as everything is but products.
+fn single(x: &Tensor) -> Result<Tensor> {
+    Ok(x.to_dtype(DType::F32)?)
 }
 
 /// `[batch, tokens, 3·channels]` → q, k, v, each `[batch, heads, tokens, channels / heads]` and contiguous.

@@ -9,18 +9,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Tensor, Var};
-use dinomaly::features::{FeatureCache, Features, encode};
+use candle_core::{Tensor, Var};
+use dinomaly::features::{FeatureCache, Features, Limits, encode};
 use dinomaly::head::TrainableHead;
 use dinomaly::loss::{HardMining, hard_mining_loss, hard_points, point_distance};
 use dinomaly::noise::jittered;
 use dinomaly::optimizer::{Moments, gradient_norm};
+use dinomaly::precision::Precision;
 use dinomaly::schedule::Schedule;
 use dinomaly::train::{Settings, Trainer};
 use dinomaly_core::dinomaly::Stage;
+use dinomaly_core::executors::candle::kernels::Element;
 use dinomaly_core::executors::candle::{Candle, no_noise};
 use dinomaly_core::ops::{NoiseAt, Ops};
-use dinomaly_tests::{Golden, read_golden};
+use dinomaly_tests::{Golden, device, read_golden};
 use golden_case::{Case, Tally, cases, channels_last, entries, recorded};
 use serde_json::Value;
 
@@ -161,7 +163,7 @@ fn dropout() {
         let keep = case.meta["keep_scale"].as_f64().unwrap();
         let masks = ["mask_in", "mask_hidden", "mask_out"].map(|name| {
             let mask = &stored[name];
-            (Tensor::from_slice(&mask.values, mask.shape.as_slice(), &Device::Cpu).unwrap() * keep).unwrap()
+            (Tensor::from_slice(&mask.values, mask.shape.as_slice(), &device()).unwrap() * keep).unwrap()
         });
         let calls = AtomicUsize::new(0);
         // One mask after the other, and again from the first in the next pass.
@@ -177,7 +179,7 @@ fn dropout() {
                 bottleneck = values(tensor);
             }
         };
-        trainer.head.head.forward(&Candle::train(Device::Cpu, &noise), &features.fused, &mut observe).unwrap();
+        trainer.head.head.forward(&Candle::train(device(), &noise), &features.fused, &mut observe).unwrap();
         let noise_recorded = recorded(&case.meta["bottleneck_out_stats"]).unwrap();
         tally.compare(&label("bottleneck_out"), &bottleneck, &stored["bottleneck_out"].values, noise_recorded);
 
@@ -200,7 +202,7 @@ fn feature_jitter() {
         let trainer = trainer(&case, constant(HardMining { rate: 0.9, factor: 0.1 }));
         let features = features(&case, &stored["input"]);
         let drawn = &stored["noise"];
-        let drawn = Tensor::from_slice(&drawn.values, drawn.shape.as_slice(), &Device::Cpu).unwrap();
+        let drawn = Tensor::from_slice(&drawn.values, drawn.shape.as_slice(), &device()).unwrap();
         let scale = case.config.feature_jitter;
         let noise = |x: &Tensor, at: NoiseAt| match at {
             NoiseAt::Input => jittered(x, &drawn, scale),
@@ -223,12 +225,12 @@ fn feature_jitter() {
             trainer.head.head.forward(ops, &features.fused, &mut observe).unwrap();
             found.unwrap()
         };
-        compare("bottleneck_out", &bottleneck(&Candle::train(Device::Cpu, &noise)));
-        compare("eval/bottleneck_out", &bottleneck(&Candle::infer(Device::Cpu)));
+        compare("bottleneck_out", &bottleneck(&Candle::train(device(), &noise)));
+        compare("eval/bottleneck_out", &bottleneck(&Candle::infer(device())));
         let [encoded, decoded] = trainer.groups(&features, &no_noise).unwrap();
         let distances: Vec<Tensor> =
             encoded.iter().zip(&decoded).map(|(e, d)| point_distance(e, d).unwrap().detach()).collect();
-        compare("eval/amap_mean", &Candle::infer(Device::Cpu).mean(&distances).unwrap());
+        compare("eval/amap_mean", &Candle::infer(device()).mean(&distances).unwrap());
 
         let [encoded, decoded] = trainer.groups(&features, &noise).unwrap();
         let loss = hard_mining_loss(&encoded, &decoded, trainer.settings.schedule.mining(0)).unwrap();
@@ -373,27 +375,28 @@ fn input(case: &Case) -> Option<Golden> {
 
 /// A photo batch's features as training has them: from the encoder through the cache.
 fn features(case: &Case, input: &Golden) -> Features {
-    let ops = Candle::infer(Device::Cpu);
+    let ops = Candle::infer(device());
     let encoder = case.weights.encoder(&ops, &case.config, case.grid(input)).unwrap();
     let patches = case.patches(input);
-    let patches = Tensor::from_slice(&patches.to_f32(), patches.shape.as_slice(), &Device::Cpu).unwrap();
+    let patches = Tensor::from_slice(&patches.to_f32(), patches.shape.as_slice(), &device()).unwrap();
     let features = encode(&ops, &encoder, &case.config, &patches).unwrap();
     let (photos, tokens, _) = features.fused.dims3().unwrap();
-    let mut cache = FeatureCache::new(&case.config, tokens, u64::MAX, &std::env::temp_dir()).unwrap();
+    let limits = Limits { device: 0, memory: u64::MAX };
+    let mut cache = FeatureCache::new(&case.config, tokens, Element::F32, limits, &std::env::temp_dir()).unwrap();
     cache.push(&features).unwrap();
-    cache.batch(&(0..photos).collect::<Vec<_>>(), &Device::Cpu).unwrap()
+    cache.batch(&(0..photos).collect::<Vec<_>>(), &device()).unwrap()
 }
 
 /// A trainer of the case's head without dropout.
 fn trainer(case: &Case, schedule: Schedule) -> Trainer {
     let mut config = case.config.clone();
     config.bottleneck_dropout = 0.0;
-    let head = TrainableHead::from_weights(&config, &case.weights, &Device::Cpu).unwrap();
+    let head = TrainableHead::from_weights(&config, &case.weights, &device()).unwrap();
     Trainer::new(
         config,
-        Settings { batch: 1, seed: 0, schedule, gradient_clip: 0.1, optimizer_eps: 1e-10 },
+        Settings { batch: 1, seed: 0, schedule, gradient_clip: 0.1, optimizer_eps: 1e-10, precision: Precision::F32 },
         head,
-        Device::Cpu,
+        device(),
     )
     .unwrap()
 }

@@ -1,10 +1,10 @@
 //! What a step is made of, each alone: loss, optimiser, schedules.
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Tensor, Var};
 use dinomaly::loss::{HardMining, hard_mining_loss, hard_points};
 use dinomaly::optimizer::{self, StableAdamW};
 use dinomaly::schedule::Schedule;
-use dinomaly_tests::{Golden, golden, read_golden, read_json};
+use dinomaly_tests::{Golden, device, golden, read_golden, read_json};
 
 use crate::golden_case::{Tally, channels_last};
 use crate::{COSINE_NOISE, compare_number, number, relative_noise, scalar, values};
@@ -23,7 +23,7 @@ fn loss_alone() {
         let group = |part: &str, j: usize| stored.get(&format!("{size}/{part}.{j}"));
         let tensor = |golden: &Golden| {
             let [batch, channels, height, width] = golden.shape[..] else { panic!("{name}: {:?}", golden.shape) };
-            Tensor::from_vec(channels_last(golden), (batch, height * width, channels), &Device::Cpu).unwrap()
+            Tensor::from_vec(channels_last(golden), (batch, height * width, channels), &device()).unwrap()
         };
         let encoded: Vec<Tensor> = (0..).map_while(|j| group("en", j)).map(tensor).collect();
         let leaves: Vec<Var> =
@@ -58,7 +58,7 @@ fn optimiser_alone() {
         return println!("optimiser: nothing to compare without {} and {}", path.display(), list.display());
     }
     let stored = read_golden(&path);
-    let tensor = |golden: &Golden| Tensor::from_slice(&golden.values, golden.shape.as_slice(), &Device::Cpu).unwrap();
+    let tensor = |golden: &Golden| Tensor::from_slice(&golden.values, golden.shape.as_slice(), &device()).unwrap();
     let mut tally = Tally::default();
     for (name, s) in read_json(&list)["optimizer"].as_object().into_iter().flatten() {
         let prefix = format!("{name}/");

@@ -1,14 +1,18 @@
 //! A training step of the head on the CPU: forward, backward and optimiser on a batch of cached features.
 //!
-//! Counted: the forward pass's matrix products, three times.
+//! Counted: the forward pass's matrix products, three times. With `--device` a published size on that device instead, as
+//! `tests/peers/pytorch.py` measures it (`--help` has the options).
 
+mod device;
+#[path = "../measure/mod.rs"]
 mod measure;
 
 use candle_core::{Device, Tensor};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use dinomaly::costs::parts;
 use dinomaly::features::Features;
 use dinomaly::head::TrainableHead;
+use dinomaly::precision::Precision;
 use dinomaly::schedule::Schedule;
 use dinomaly::train::{Settings, Trainer};
 use dinomaly_core::config::{EncoderConfig, ModelConfig};
@@ -47,6 +51,7 @@ fn steps(criterion: &mut Criterion<Flops>) {
             schedule: Schedule::official(10_000),
             gradient_clip: 0.1,
             optimizer_eps: 1e-10,
+            precision: Precision::F32,
         };
         let mut trainer = Trainer::new(config, settings, head, Device::Cpu).unwrap();
         group.throughput(Throughput::Elements(operations));
@@ -57,4 +62,12 @@ fn steps(criterion: &mut Criterion<Flops>) {
 }
 
 criterion_group! { name = benches; config = measure::criterion(); targets = steps }
-criterion_main!(benches);
+
+fn main() -> anyhow::Result<()> {
+    if std::env::args().any(|argument| argument.starts_with("--device")) {
+        return device::run();
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+    Ok(())
+}

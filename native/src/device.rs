@@ -1,0 +1,166 @@
+//! Where to compute: what the option's words mean, and how an NVIDIA GPU is opened.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Error, Result, bail};
+use candle_core::Device;
+
+/// What `--device` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The processor.
+    Cpu,
+    /// A GPU of any maker, through wgpu: looks at photos, does not train.
+    Gpu,
+    /// The NVIDIA GPU of this number.
+    Cuda(usize),
+    /// The first NVIDIA GPU, or else the processor.
+    Auto,
+}
+
+impl FromStr for Choice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Ok(match text {
+            "cpu" => Self::Cpu,
+            "gpu" => Self::Gpu,
+            "auto" => Self::Auto,
+            "cuda" => Self::Cuda(0),
+            _ => match text.strip_prefix("cuda:").map(str::parse) {
+                Some(Ok(number)) => Self::Cuda(number),
+                _ => bail!("a device is cpu, gpu, cuda, cuda:NUMBER or auto"),
+            },
+        })
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Gpu => f.write_str("gpu"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::Auto => f.write_str("auto"),
+        }
+    }
+}
+
+/// Opens an NVIDIA GPU.
+///
+/// # Errors
+/// One sentence that says what is missing and what to do about it.
+pub fn open_cuda(number: usize) -> Result<Device> {
+    match opened(number) {
+        Ok(device) => Ok(device),
+        Err(reason) => bail!("device cuda:{number} cannot be opened: {reason}, or use --device cpu"),
+    }
+}
+
+/// The first NVIDIA GPU, or else the processor, which standard error then says.
+pub fn open_any() -> Device {
+    opened(0).unwrap_or_else(|reason| {
+        eprintln!("dinomaly: computing on the processor, because no NVIDIA GPU can be used: {reason}");
+        Device::Cpu
+    })
+}
+
+/// Bytes that are free on a GPU; `None` for the processor.
+///
+/// # Errors
+/// If the driver does not say.
+pub fn free_memory(device: &Device) -> Result<Option<u64>> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = device {
+        let (free, _total) = device.cuda_stream().context().mem_get_info()?;
+        return Ok(Some(free as u64));
+    }
+    debug_assert!(!device.is_cuda());
+    Ok(None)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn opened(_number: usize) -> Result<Device, String> {
+    Err("this program was built without CUDA: build it with native/cuda/build.sh".into())
+}
+
+/// The GPU, or what was found and what to do.
+#[cfg(feature = "cuda")]
+fn opened(number: usize) -> Result<Device, String> {
+    use std::panic;
+
+    // Where a library is missing, what opens it panics: that is an answer like any other here, and must not be printed as a
+    // fault of the program.
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let outcome = panic::catch_unwind(|| Device::new_cuda(number));
+    panic::set_hook(hook);
+    match outcome {
+        Ok(Ok(device)) => Ok(device),
+        Ok(Err(error)) => Err(refused(&error.to_string())),
+        Err(panic) => Err(missing(panic.downcast_ref::<String>().map_or("", String::as_str))),
+    }
+}
+
+/// What a panic of cudarc says is missing: `… load the "cublas" shared library …`.
+#[cfg(any(feature = "cuda", test))]
+fn missing(panic: &str) -> String {
+    match panic.split('"').nth(1) {
+        Some("cuda") => "no NVIDIA driver was found (libcuda): install one of version 580 or newer".into(),
+        Some(library) => format!(
+            "NVIDIA's library lib{library} was not found: install the CUDA libraries and put their folder on LD_LIBRARY_PATH"
+        ),
+        None => format!("CUDA failed ({panic}): check the driver with nvidia-smi"),
+    }
+}
+
+/// What the driver answers, in words of the one who asked.
+#[cfg(any(feature = "cuda", test))]
+fn refused(error: &str) -> String {
+    let first = error.lines().next().unwrap_or_default();
+    match first {
+        _ if error.contains("CUDA_ERROR_NO_DEVICE") => {
+            "the driver finds no GPU: check it with nvidia-smi, and what CUDA_VISIBLE_DEVICES says".into()
+        }
+        _ if error.contains("CUDA_ERROR_INVALID_DEVICE") => {
+            "there is no GPU of that number: nvidia-smi lists them, and they are counted from 0".into()
+        }
+        _ => format!("the driver answers {first}: check it with nvidia-smi"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_have_names() {
+        for (text, choice) in [
+            ("cpu", Choice::Cpu),
+            ("gpu", Choice::Gpu),
+            ("auto", Choice::Auto),
+            ("cuda:0", Choice::Cuda(0)),
+            ("cuda:12", Choice::Cuda(12)),
+        ] {
+            assert_eq!((text.parse::<Choice>().unwrap(), choice.to_string().as_str()), (choice, text));
+        }
+        assert_eq!("cuda".parse::<Choice>().unwrap(), Choice::Cuda(0));
+        for text in ["cuda:", "cuda:x", "cuda:-1", "cuda0", "tpu", ""] {
+            assert!(text.parse::<Choice>().unwrap_err().to_string().contains("cuda:NUMBER"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_said_in_words() {
+        let panic = |library: &str| format!("Unable to dynamically load the \"{library}\" shared library - searched");
+        assert!(missing(&panic("cuda")).contains("no NVIDIA driver"));
+        assert!(missing(&panic("cublas")).contains("libcublas was not found"));
+        assert!(missing("odd").contains("CUDA failed (odd)"));
+        assert!(
+            refused("DriverError(CUDA_ERROR_NO_DEVICE, \"no CUDA-capable device is detected\")").contains("no GPU")
+        );
+        assert!(refused("DriverError(CUDA_ERROR_INVALID_DEVICE, \"…\")").contains("counted from 0"));
+        assert!(refused("DriverError(CUDA_ERROR_OUT_OF_MEMORY)\n 0: backtrace").ends_with("check it with nvidia-smi"));
+    }
+}

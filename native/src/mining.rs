@@ -1,0 +1,209 @@
+//! The loss of one group as three passes over memory, with its gradient: the k-th distance is found where the features are.
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+#[cfg(feature = "cuda")]
+use candle_core::{CudaStorage, DType};
+use dinomaly_core::executors::candle::fused::values;
+use dinomaly_core::executors::candle::kernels::mining::Points;
+#[cfg(feature = "cuda")]
+use dinomaly_core::executors::candle::kernels::{device::compute, mining as kernels};
+use rayon::prelude::*;
+
+/// One minus the cosine of each photo's features, `[photos]`, of contiguous f32 `[photos, patches, channels]`. The gradient
+/// of points whose distance is below the `hard`-th largest is multiplied by `factor`; none flows into `encoded`.
+///
+/// # Errors
+/// If shapes differ.
+pub fn photo_losses(encoded: &Tensor, decoded: &Tensor, hard: usize, factor: f32) -> Result<Tensor> {
+    if encoded.dims() != decoded.dims() {
+        bail!("features of shapes {:?} and {:?} cannot be compared", encoded.dims(), decoded.dims());
+    }
+    let (photos, patches, channels) = decoded.dims3()?;
+    let points = Points { photos, patches, channels };
+    let stats = encoded.apply_op2_no_bwd(&decoded.detach(), &Stats { points, hard })?;
+    encoded.apply_op3(decoded, &stats, Losses { points, factor })
+}
+
+/// The cosine of `[a · b, |a|², |b|²]`; each norm is clamped at 1e-8.
+fn cosine(sums: &[f32]) -> f32 {
+    sums[0] / (sums[1].max(1e-16).sqrt() * sums[2].max(1e-16).sqrt())
+}
+
+/// `[a · b, |a|², |b|²]`, in eight lanes each: vectorised, and rounding less than one after the other.
+fn sums(a: &[f32], b: &[f32]) -> [f32; 3] {
+    let mut lanes = [[0f32; 8]; 3];
+    for (i, (a, b)) in a.iter().zip(b).enumerate() {
+        lanes[0][i % 8] += a * b;
+        lanes[1][i % 8] += a * a;
+        lanes[2][i % 8] += b * b;
+    }
+    lanes.map(|lanes| lanes.iter().sum())
+}
+
+/// What all that follows needs, in one tensor (see [`Points::stats`]).
+struct Stats {
+    points: Points,
+    hard: usize,
+}
+
+impl CustomOp2 for Stats {
+    fn name(&self) -> &'static str {
+        "mining-stats"
+    }
+
+    fn cpu_fwd(
+        &self,
+        encoded: &CpuStorage,
+        encoded_layout: &Layout,
+        decoded: &CpuStorage,
+        decoded_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (encoded, decoded) = (values(encoded, encoded_layout)?, values(decoded, decoded_layout)?);
+        let Points { patches, channels, .. } = self.points;
+        let of_points: Vec<[f32; 3]> =
+            encoded.par_chunks(channels).zip(decoded.par_chunks(channels)).map(|(a, b)| sums(a, b)).collect();
+        let sum =
+            |points: &[[f32; 3]], part: usize| points.iter().map(|sums| f64::from(sums[part])).sum::<f64>() as f32;
+        let of_photo = |points: &[[f32; 3]]| [0, 1, 2].map(|part| sum(points, part));
+        let of_photos: Vec<[f32; 3]> = of_points.chunks(patches).map(of_photo).collect();
+        let mut distances: Vec<f32> = of_points.iter().map(|sums| 1.0 - cosine(sums)).collect();
+        let (_, &mut threshold, _) = distances.select_nth_unstable_by(self.hard - 1, |a, b| b.total_cmp(a));
+        let mut stats = [of_points.concat(), of_photos.concat()].concat();
+        stats.push(threshold);
+        Ok((CpuStorage::F32(stats), Shape::from(self.points.stats())))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        encoded: &CudaStorage,
+        encoded_layout: &Layout,
+        decoded: &CudaStorage,
+        decoded_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let inputs = [(encoded, encoded_layout), (decoded, decoded_layout)];
+        let count = self.points.stats();
+        let out = compute(inputs, [], DType::F32, count, |[encoded, decoded], [], stats| {
+            kernels::stats([encoded, decoded, stats], self.points, self.hard)
+        })?;
+        Ok((out, Shape::from(count)))
+    }
+}
+
+struct Losses {
+    points: Points,
+    factor: f32,
+}
+
+impl CustomOp3 for Losses {
+    fn name(&self) -> &'static str {
+        "mining-losses"
+    }
+
+    fn cpu_fwd(
+        &self,
+        _encoded: &CpuStorage,
+        _encoded_layout: &Layout,
+        _decoded: &CpuStorage,
+        _decoded_layout: &Layout,
+        stats: &CpuStorage,
+        stats_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let stats = values(stats, stats_layout)?;
+        let photos = &stats[3 * self.points.count()..stats.len() - 1];
+        let losses = photos.chunks(3).map(|sums| 1.0 - cosine(sums)).collect();
+        Ok((CpuStorage::F32(losses), Shape::from(self.points.photos)))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        _encoded: &CudaStorage,
+        _encoded_layout: &Layout,
+        _decoded: &CudaStorage,
+        _decoded_layout: &Layout,
+        stats: &CudaStorage,
+        stats_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let count = self.points.photos;
+        let out = compute([(stats, stats_layout)], [], DType::F32, count, |[stats], [], out| {
+            [kernels::losses([stats, out], self.points)]
+        })?;
+        Ok((out, Shape::from(count)))
+    }
+
+    fn bwd(
+        &self,
+        encoded: &Tensor,
+        decoded: &Tensor,
+        stats: &Tensor,
+        _res: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        // An operation takes three tensors at most.
+        let stats = Tensor::cat(&[stats, grad], 0)?;
+        let op = LossesGrad { points: self.points, factor: self.factor };
+        Ok((None, Some(encoded.apply_op3_no_bwd(decoded, &stats, &op)?), None))
+    }
+}
+
+/// The gradient of the decoded features; behind the stats lies the gradient of each photo's loss.
+struct LossesGrad {
+    points: Points,
+    factor: f32,
+}
+
+impl CustomOp3 for LossesGrad {
+    fn name(&self) -> &'static str {
+        "mining-losses-grad"
+    }
+
+    fn cpu_fwd(
+        &self,
+        encoded: &CpuStorage,
+        encoded_layout: &Layout,
+        decoded: &CpuStorage,
+        decoded_layout: &Layout,
+        stats: &CpuStorage,
+        stats_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (encoded, decoded) = (values(encoded, encoded_layout)?, values(decoded, decoded_layout)?);
+        let (stats, Points { patches, channels, .. }) = (values(stats, stats_layout)?, self.points);
+        let (stats, grad) = stats.split_at(self.points.stats());
+        let (of_points, of_photos) = stats.split_at(3 * self.points.count());
+        let threshold = stats[stats.len() - 1];
+        let mut out = vec![0f32; decoded.len()];
+        let rows = out.par_chunks_mut(channels).zip(encoded.par_chunks(channels)).zip(decoded.par_chunks(channels));
+        rows.enumerate().for_each(|(point, ((out, encoded), decoded))| {
+            let photo = &of_photos[3 * (point / patches)..][..3];
+            let easy = 1.0 - cosine(&of_points[3 * point..][..3]) < threshold;
+            let norms = photo[1].max(1e-16).sqrt() * photo[2].max(1e-16).sqrt();
+            let scale = -grad[point / patches] * if easy { self.factor } else { 1.0 } / norms;
+            // A clamped norm is a constant.
+            let back = if photo[2] < 1e-16 { 0.0 } else { photo[0] / photo[2] };
+            for ((out, a), b) in out.iter_mut().zip(encoded).zip(decoded) {
+                *out = scale * (a - back * b);
+            }
+        });
+        Ok((CpuStorage::F32(out), decoded_layout.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        encoded: &CudaStorage,
+        encoded_layout: &Layout,
+        decoded: &CudaStorage,
+        decoded_layout: &Layout,
+        stats: &CudaStorage,
+        stats_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let inputs = [(encoded, encoded_layout), (decoded, decoded_layout), (stats, stats_layout)];
+        let count = decoded_layout.shape().elem_count();
+        let out = compute(inputs, [], DType::F32, count, |[encoded, decoded, stats], [], out| {
+            let grad = stats + 4 * self.points.stats() as u64;
+            [kernels::grad([encoded, decoded, stats, grad, out], self.points, self.factor)]
+        })?;
+        Ok((out, decoded_layout.shape().clone()))
+    }
+}

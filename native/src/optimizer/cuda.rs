@@ -1,0 +1,103 @@
+//! The optimiser's step on an NVIDIA GPU: four kernels over all tensors, which nothing waits for.
+
+use candle_core::backprop::GradStore;
+use candle_core::{CudaDevice, DType, Device, Result, Storage, Tensor, bail};
+use dinomaly_core::executors::candle::kernels::adamw::{self, Buffers, Pieces, Rates};
+use dinomaly_core::executors::candle::kernels::device::{launch, pointer};
+
+use super::StableAdamW;
+
+/// What lies on the device from step to step besides parameters and moments.
+pub struct Queue {
+    pieces: Pieces,
+    table: Tensor,
+    sums: Tensor,
+    decision: Tensor,
+    steps: Tensor,
+}
+
+impl Queue {
+    fn new(optimizer: &StableAdamW, device: &Device) -> Result<Self> {
+        let pieces = Pieces::new(optimizer.parameters.iter().map(|(_, var, _)| var.elem_count()).collect());
+        let mut steps = optimizer.parameters.iter().map(|(_, _, moments)| moments.steps);
+        let first = steps.next().unwrap_or(0);
+        if steps.any(|steps| steps != first) {
+            bail!("on CUDA all tensors take a step together, but some are behind: begin anew with --restart");
+        }
+        Ok(Self {
+            table: Tensor::new(pieces.table.as_slice(), device)?,
+            sums: Tensor::zeros(pieces.count(), DType::F32, device)?,
+            decision: Tensor::zeros(2, DType::F32, device)?,
+            steps: Tensor::new(&[first as u32], device)?,
+            pieces,
+        })
+    }
+}
+
+/// See [`StableAdamW::clipped_step`].
+pub fn clipped_step(
+    optimizer: &mut StableAdamW,
+    loss: &Tensor,
+    gradients: &GradStore,
+    rate: f64,
+    limit: f64,
+) -> Result<Tensor> {
+    let Device::Cuda(device) = loss.device() else { bail!("a step on CUDA of a loss elsewhere") };
+    let queue = match optimizer.queue.take() {
+        Some(queue) => queue,
+        None => Queue::new(optimizer, loss.device())?,
+    };
+    let settings = &optimizer.settings;
+    if !settings.amsgrad {
+        bail!("on CUDA the optimiser is StableAdamW with AMSGrad");
+    }
+    // Kept until the kernels are queued; what is freed later on the same stream is freed after them.
+    let mut kept: Vec<Tensor> = Vec::new();
+    let mut tensors = Vec::with_capacity(optimizer.parameters.len());
+    for (name, var, moments) in &optimizer.parameters {
+        let Some(gradient) = gradients.get(var) else { bail!("{name} has no gradient: all are trained together") };
+        let gradient = gradient.detach().to_dtype(DType::F32)?.contiguous()?;
+        let mut addresses = [0; 5];
+        for (to, tensor) in
+            addresses.iter_mut().zip([var.as_tensor(), &gradient, &moments.mean, &moments.square, &moments.largest])
+        {
+            *to = address(tensor, device)?;
+        }
+        tensors.push(addresses);
+        kept.push(gradient);
+    }
+    let words: Vec<i64> = queue.pieces.tensors(&tensors).into_iter().map(u64::cast_signed).collect();
+    let words = Tensor::from_vec(words, 8 * tensors.len(), loss.device())?;
+    let record = Tensor::zeros(2, DType::F32, loss.device())?;
+    let at = |tensor: &Tensor| address(tensor, device);
+    let buffers = Buffers {
+        tensors: at(&words)?,
+        pieces: at(&queue.table)?,
+        sums: at(&queue.sums)?,
+        decision: at(&queue.decision)?,
+        steps: at(&queue.steps)?,
+        loss: at(loss)?,
+        record: at(&record)?,
+    };
+    let rates = Rates {
+        betas: settings.betas,
+        eps: settings.eps,
+        rate,
+        decay: settings.weight_decay,
+        threshold: settings.clip_threshold,
+        limit,
+    };
+    launch(device, adamw::step(&queue.pieces, &buffers, &rates))?;
+    drop(kept);
+    optimizer.queue = Some(queue);
+    Ok(record)
+}
+
+/// Where a tensor's values lie: they stay there as long as it lives.
+fn address(tensor: &Tensor, device: &CudaDevice) -> Result<u64> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cuda(storage) = &*storage else { bail!("a kernel takes tensors on its GPU") };
+    let stream = device.cuda_stream();
+    let (address, _guard) = pointer(storage, layout, &stream)?;
+    Ok(address)
+}

@@ -1,0 +1,50 @@
+//! What training multiplies in. Parameters, their gradients and moments, and every sum are f32 whatever is chosen.
+
+use anyhow::{Result, bail};
+use candle_core::Device;
+use candle_core::cuda::set_gemm_reduced_precision_f32;
+use clap::ValueEnum;
+use dinomaly_core::executors::candle::kernels::Element;
+use serde::{Deserialize, Serialize};
+
+/// A precision of products.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Factors rounded to ten bits inside the GPU's tensor cores, of values stored in f32.
+    Tf32,
+    /// Factors and activations between products rounded to eight bits.
+    Bf16,
+}
+
+impl Precision {
+    /// What is chosen for a device where nothing else is asked for.
+    pub fn usual(device: &Device) -> Self {
+        if device.is_cuda() { Self::Bf16 } else { Self::F32 }
+    }
+
+    /// Has the device multiply so.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub fn begin(self, device: &Device) -> Result<()> {
+        if self == Self::Tf32 && !device.is_cuda() {
+            bail!(
+                "--precision tf32 is for NVIDIA GPUs: the processor multiplies in f32, or in bf16 to try what it does"
+            );
+        }
+        set_gemm_reduced_precision_f32(self == Self::Tf32);
+        Ok(())
+    }
+
+    /// How activations between products are stored.
+    pub fn element(self) -> Element {
+        match self {
+            Self::F32 | Self::Tf32 => Element::F32,
+            Self::Bf16 => Element::Bf16,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! StableAdamW over many tensors at once.
+
+use super::{BLOCK, Launch};
+
+/// Values that a block takes.
+const LENGTH: usize = 8192;
+
+/// Threads of the one block that adds up all pieces of the gradients.
+const ADDERS: usize = 1024;
+
+/// How tensors of these sizes are cut into pieces, one a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pieces {
+    counts: Vec<usize>,
+    /// Tensor and first value of every piece.
+    pub table: Vec<u32>,
+}
+
+impl Pieces {
+    /// Pieces of tensors of so many values.
+    pub fn new(counts: Vec<usize>) -> Self {
+        let of_tensor = |(tensor, &count): (usize, &usize)| {
+            (0..count).step_by(LENGTH).flat_map(move |begin| [super::number(tensor), super::number(begin)])
+        };
+        let table = counts.iter().enumerate().flat_map(of_tensor).collect();
+        Self { counts, table }
+    }
+
+    /// How many pieces there are.
+    pub fn count(&self) -> usize {
+        self.table.len() / 2
+    }
+
+    /// What the kernels know of every tensor, eight words each: where parameter, gradient, first, second and largest second
+    /// moment lie, values, first block, blocks.
+    pub fn tensors(&self, pointers: &[[u64; 5]]) -> Vec<u64> {
+        let mut first = 0;
+        let words = pointers.iter().zip(&self.counts).flat_map(|(pointers, &count)| {
+            let blocks = count.div_ceil(LENGTH) as u64;
+            first += blocks;
+            pointers.iter().copied().chain([count as u64, first - blocks, blocks]).collect::<Vec<_>>()
+        });
+        words.collect()
+    }
+}
+
+/// Buffers of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Buffers<P> {
+    /// [`Pieces::tensors`].
+    pub tensors: P,
+    /// [`Pieces::table`].
+    pub pieces: P,
+    /// One value for each piece, only used on the way.
+    pub sums: P,
+    /// Two values, only used on the way.
+    pub decision: P,
+    /// Steps that counted, one `u32`.
+    pub steps: P,
+    /// The loss, one value.
+    pub loss: P,
+    /// Loss and norm of all gradients together: two values.
+    pub record: P,
+}
+
+/// What a step depends on besides tensors.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// Decay rates of the moments.
+    pub betas: (f64, f64),
+    /// Added to the denominator.
+    pub eps: f64,
+    /// Learning rate.
+    pub rate: f64,
+    /// Decoupled weight decay.
+    pub decay: f64,
+    /// Root mean square above which a tensor's step is made smaller.
+    pub threshold: f64,
+    /// Largest norm of all gradients together.
+    pub limit: f64,
+}
+
+/// One step, with the largest second moment (AMSGrad) in the denominator.
+pub fn step<P: Copy>(pieces: &Pieces, b: &Buffers<P>, r: &Rates) -> [Launch<P>; 4] {
+    let by_piece = |kernel| Launch::new("adamw", kernel, pieces.count(), BLOCK);
+    let (beta1, beta2) = r.betas;
+    let [log_beta1, log_beta2] = [beta1, beta2].map(|beta| beta.ln() as f32);
+    // What is near 0 is subtracted from 1 in double precision.
+    let moments = [beta1, 1.0 - beta1, beta2, 1.0 - beta2].map(|x| x as f32);
+    let kept = 1.0 - r.rate * r.decay;
+    let [eps, rate, kept, threshold] = [r.eps, r.rate, kept, r.threshold].map(|x| x as f32);
+    [
+        by_piece("gradient_squares").pointers([b.tensors, b.pieces, b.sums]).numbers([LENGTH]),
+        Launch::new("adamw", "clip", 1, ADDERS)
+            .pointers([b.sums])
+            .numbers([pieces.count()])
+            .pointers([b.loss, b.decision, b.steps, b.record])
+            .floats([r.limit as f32]),
+        by_piece("adamw_moments")
+            .pointers([b.tensors, b.pieces, b.decision, b.steps, b.sums])
+            .numbers([LENGTH])
+            .floats(moments)
+            .floats([log_beta2, eps]),
+        by_piece("adamw_apply")
+            .pointers([b.tensors, b.pieces, b.decision, b.steps, b.sums])
+            .numbers([LENGTH])
+            .floats([log_beta1, log_beta2, eps, rate, kept, threshold]),
+    ]
+}

@@ -1,0 +1,53 @@
+// Dropout whose mask is never stored: the same ChaCha8 words that rand_chacha gives the processor.
+#include "common.cuh"
+
+// The seed's 32 bytes.
+struct Key {
+    unsigned long long words[4];
+};
+
+__device__ inline unsigned rotate(unsigned x, unsigned by) { return x << by | x >> (32 - by); }
+
+__device__ inline void quarter(unsigned &a, unsigned &b, unsigned &c, unsigned &d) {
+    a += b, d = rotate(d ^ a, 16);
+    c += d, b = rotate(b ^ c, 12);
+    a += b, d = rotate(d ^ a, 8);
+    c += d, b = rotate(b ^ c, 7);
+}
+
+// A block of ChaCha8 of 16 words.
+__device__ void chacha8(Key key, unsigned long long block, unsigned long long stream, unsigned *out) {
+    unsigned start[16] = {0x61707865, 0x3320646e, 0x79622d32, 0x6b206574};
+    for (unsigned i = 0; i < 8; i++) start[4 + i] = (unsigned)(key.words[i / 2] >> 32 * (i % 2));
+    start[12] = (unsigned)block, start[13] = (unsigned)(block >> 32);
+    start[14] = (unsigned)stream, start[15] = (unsigned)(stream >> 32);
+    for (unsigned i = 0; i < 16; i++) out[i] = start[i];
+    for (unsigned round = 0; round < 4; round++) {
+        for (unsigned i = 0; i < 4; i++) quarter(out[i], out[4 + i], out[8 + i], out[12 + i]);
+        for (unsigned i = 0; i < 4; i++)
+            quarter(out[i], out[4 + (i + 1) % 4], out[8 + (i + 2) % 4], out[12 + (i + 3) % 4]);
+    }
+    for (unsigned i = 0; i < 16; i++) out[i] += start[i];
+}
+
+// A thread 16 values: a word below `limit` drops its value, the others are multiplied by `kept`.
+template <class T>
+__device__ void drop(const T *x, T *out, unsigned count, Key key, unsigned long long stream, unsigned limit, float kept) {
+    unsigned block = thread_number();
+    if ((unsigned long long)block * 16 >= count) return;
+    unsigned words[16];
+    chacha8(key, block, stream, words);
+    for (unsigned i = 0; i < 16 && block * 16 + i < count; i++) {
+        store(out + block * 16 + i, value(x[block * 16 + i]) * (words[i] < limit ? 0.0f : kept));
+    }
+}
+
+KERNEL dropout_f32(const float *x, float *out, unsigned count, unsigned long long k0, unsigned long long k1,
+                   unsigned long long k2, unsigned long long k3, unsigned long long stream, unsigned limit, float kept) {
+    drop(x, out, count, {{k0, k1, k2, k3}}, stream, limit, kept);
+}
+
+KERNEL dropout_bf16(const bf16 *x, bf16 *out, unsigned count, unsigned long long k0, unsigned long long k1,
+                    unsigned long long k2, unsigned long long k3, unsigned long long stream, unsigned limit, float kept) {
+    drop(x, out, count, {{k0, k1, k2, k3}}, stream, limit, kept);
+}

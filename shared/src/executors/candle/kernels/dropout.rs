@@ -1,0 +1,30 @@
+//! Dropout with the words that rand_chacha's ChaCha8 gives.
+
+use super::{Arg, BLOCK, Element, Launch};
+
+/// Values that a thread takes: the words of a block of ChaCha.
+const WORDS: usize = 16;
+
+/// Which values are dropped.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mask {
+    /// Key of the generator.
+    pub seed: [u8; 32],
+    /// Its stream, read from the beginning.
+    pub stream: u64,
+    /// A word below drops its value.
+    pub limit: u32,
+    /// Factor on all others.
+    pub kept: f32,
+}
+
+/// `x` → `out`, stored as `x` is; the same for gradients.
+pub fn dropout<P>(x: Element, pointers: [P; 2], count: usize, mask: &Mask) -> Launch<P> {
+    let mut launch = Launch::new("dropout", x.named("dropout"), count.div_ceil(WORDS * BLOCK), BLOCK)
+        .pointers(pointers)
+        .numbers([count]);
+    let (words, _) = mask.seed.as_chunks();
+    launch.args.extend(words.iter().map(|&bytes| Arg::U64(u64::from_le_bytes(bytes))));
+    launch.args.extend([Arg::U64(mask.stream), Arg::U32(mask.limit)]);
+    launch.floats([mask.kept])
+}

@@ -1,0 +1,105 @@
+// The hard-mining cosine loss of one group, [photos, patches, channels] f32 from the encoder and as decoded.
+//
+// `stats`, which all kernels share: a · b, |a|², |b|² of every point [points, 3], the same of every photo [photos, 3], and the
+// k-th largest distance of a point [1].
+#include "common.cuh"
+
+// Each norm is clamped at 1e-8, as torch.cosine_similarity has it.
+__device__ inline float cosine(const float *sums) {
+    return sums[0] / (sqrtf(fmaxf(sums[1], 1e-16f)) * sqrtf(fmaxf(sums[2], 1e-16f)));
+}
+
+// One warp a point.
+KERNEL point_sums(const float *encoded, const float *decoded, float *stats, unsigned points, unsigned channels) {
+    unsigned point = warp_number();
+    if (point >= points) return;
+    encoded += (size_t)point * channels;
+    decoded += (size_t)point * channels;
+    float product = 0, a = 0, b = 0;
+    for (unsigned i = lane(); i < channels; i += WARP) {
+        product += encoded[i] * decoded[i];
+        a += encoded[i] * encoded[i];
+        b += decoded[i] * decoded[i];
+    }
+    product = warp_sum(product);
+    a = warp_sum(a);
+    b = warp_sum(b);
+    if (lane() == 0) {
+        stats[3 * point] = product;
+        stats[3 * point + 1] = a;
+        stats[3 * point + 2] = b;
+    }
+}
+
+// One block a photo.
+KERNEL photo_sums(float *stats, unsigned photos, unsigned patches) {
+    const float *of_points = stats + (size_t)3 * blockIdx.x * patches;
+    float *out = stats + (size_t)3 * (photos * patches + blockIdx.x);
+    for (unsigned part = 0; part < 3; part++) {
+        float sum = 0;
+        for (unsigned i = threadIdx.x; i < patches; i += blockDim.x) sum += of_points[3 * i + part];
+        sum = block_sum(sum);
+        if (threadIdx.x == 0) out[part] = sum;
+    }
+}
+
+// A number that orders as the float does.
+__device__ inline unsigned ordered(float x) {
+    unsigned bits = __float_as_uint(x);
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+__device__ inline float from_ordered(unsigned key) {
+    return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
+}
+
+// One block: the k-th largest distance (k from 1), found eight bits at a time from the highest.
+KERNEL kth_distance(float *stats, unsigned photos, unsigned patches, unsigned k) {
+    __shared__ unsigned counts[256];
+    __shared__ unsigned chosen, remaining;
+    unsigned points = photos * patches, prefix = 0;
+    if (threadIdx.x == 0) remaining = k;
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        for (unsigned i = threadIdx.x; i < 256; i += blockDim.x) counts[i] = 0;
+        __syncthreads();
+        for (unsigned i = threadIdx.x; i < points; i += blockDim.x) {
+            unsigned key = ordered(1 - cosine(stats + (size_t)3 * i));
+            // Shifted twice: all 32 bits at once would be undefined.
+            if ((key >> shift >> 8) == (prefix >> shift >> 8)) atomicAdd(&counts[key >> shift & 255], 1u);
+        }
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            unsigned digit = 255;
+            while (digit > 0 && counts[digit] < remaining) remaining -= counts[digit--];
+            chosen = prefix | digit << shift;
+        }
+        __syncthreads();
+        prefix = chosen;
+    }
+    if (threadIdx.x == 0) stats[(size_t)3 * (points + photos)] = from_ordered(prefix);
+}
+
+// One minus the cosine of every photo.
+KERNEL photo_losses(const float *stats, float *out, unsigned photos, unsigned patches) {
+    unsigned photo = thread_number();
+    if (photo < photos) out[photo] = 1 - cosine(stats + (size_t)3 * (photos * patches + photo));
+}
+
+// One warp a point: its gradient, scaled by `factor` where its distance is below the k-th largest. `grad [photos]` is that of
+// photo_losses.
+KERNEL mining_grad(const float *encoded, const float *decoded, const float *stats, const float *grad, float *out,
+                   unsigned photos, unsigned patches, unsigned channels, float factor) {
+    unsigned points = photos * patches, point = warp_number();
+    if (point >= points) return;
+    unsigned photo = point / patches;
+    const float *sums = stats + (size_t)3 * (points + photo);
+    bool easy = 1 - cosine(stats + (size_t)3 * point) < stats[(size_t)3 * (points + photos)];
+    float norms = sqrtf(fmaxf(sums[1], 1e-16f)) * sqrtf(fmaxf(sums[2], 1e-16f));
+    float scale = -grad[photo] * (easy ? factor : 1.0f) / norms;
+    // A clamped norm is a constant.
+    float back = sums[2] < 1e-16f ? 0.0f : sums[0] / sums[2];
+    for (unsigned i = lane(); i < channels; i += WARP) {
+        size_t at = (size_t)point * channels + i;
+        out[at] = scale * (encoded[at] - back * decoded[at]);
+    }
+}

@@ -1,0 +1,56 @@
+//! The hard-mining cosine loss of one group.
+
+use super::{BLOCK, Launch, WARP};
+
+/// Threads of the one block that looks for the k-th distance.
+const SEARCHERS: usize = 1024;
+
+/// Extents of a group's features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Points {
+    /// Photos of the batch.
+    pub photos: usize,
+    /// Patches of a photo.
+    pub patches: usize,
+    /// Channels of a patch.
+    pub channels: usize,
+}
+
+impl Points {
+    /// Points of the batch.
+    pub fn count(self) -> usize {
+        self.photos * self.patches
+    }
+
+    /// Values of `stats`: three sums of every point and of every photo, and the k-th largest distance, which is the last.
+    pub fn stats(self) -> usize {
+        3 * (self.count() + self.photos) + 1
+    }
+
+    fn by_point<P>(self, kernel: &str) -> Launch<P> {
+        Launch::new("mining", kernel, (self.count() * WARP).div_ceil(BLOCK), BLOCK)
+    }
+}
+
+/// `encoded`, `decoded` → `stats`, for the `k`-th largest distance (from 1).
+pub fn stats<P: Copy>([encoded, decoded, stats]: [P; 3], points: Points, k: usize) -> [Launch<P>; 3] {
+    let Points { photos, patches, channels } = points;
+    [
+        points.by_point("point_sums").pointers([encoded, decoded, stats]).numbers([points.count(), channels]),
+        Launch::new("mining", "photo_sums", photos, BLOCK).pointers([stats]).numbers([photos, patches]),
+        Launch::new("mining", "kth_distance", 1, SEARCHERS).pointers([stats]).numbers([photos, patches, k]),
+    ]
+}
+
+/// `stats` → one minus the cosine of each photo.
+pub fn losses<P>(pointers: [P; 2], points: Points) -> Launch<P> {
+    Launch::new("mining", "photo_losses", points.photos.div_ceil(BLOCK), BLOCK)
+        .pointers(pointers)
+        .numbers([points.photos, points.patches])
+}
+
+/// `encoded`, `decoded`, `stats` and the losses' gradient → the gradient of `decoded`, multiplied by `factor` at easy points.
+pub fn grad<P>(pointers: [P; 5], points: Points, factor: f32) -> Launch<P> {
+    let Points { photos, patches, channels } = points;
+    points.by_point("mining_grad").pointers(pointers).numbers([photos, patches, channels]).floats([factor])
+}
