@@ -17,6 +17,7 @@ pub mod ops;
 pub mod photo;
 pub mod placed;
 pub mod positions;
+mod prepared;
 pub mod preprocess;
 pub mod quant;
 pub mod resize;

@@ -6,8 +6,9 @@ use crate::Result;
 use crate::config::ModelConfig;
 use crate::dinomaly::Dinomaly;
 use crate::ops::Ops;
+use crate::prepared::is_prepared;
 use crate::tensor::HostTensor;
-use crate::weights::{Weights, is_prepared, place};
+use crate::weights::{Weights, place};
 
 /// Tensors of a model on an executor, by name, and the few that the host still needs.
 #[derive(Clone, Debug)]

@@ -1,0 +1,101 @@
+//! What the encoder takes in another form than it is stored in: the token embedding, and all that depends on the grid of patches.
+
+use std::collections::BTreeMap;
+
+use crate::Result;
+use crate::config::{EncoderConfig, ModelConfig, Positions};
+use crate::ops::RelativeBias;
+use crate::positions;
+use crate::tensor::HostTensor;
+use crate::weights::{Shapes, Weights};
+
+/// How the names of position biases end.
+const POSITION_BIAS: &str = ".attn.relative_position_bias_table";
+
+/// Notes a tensor that the encoder asks for as the stored tensors it is made from: [`Weights::prepare`] backwards.
+pub(crate) fn record_encoder(shapes: &mut Shapes, encoder: &EncoderConfig, name: &str, shape: &[usize]) {
+    let (width, patch, grid) = (encoder.hidden_size, encoder.patch_size, encoder.position_grid);
+    match name {
+        "encoder.prefix" => {
+            shapes.insert("encoder.cls_token".into(), vec![1, 1, width]);
+            if encoder.num_register_tokens > 0 {
+                shapes.insert("encoder.register_tokens".into(), vec![1, encoder.num_register_tokens, width]);
+            }
+        }
+        "encoder.positions" if encoder.positions != Positions::Table => {}
+        "encoder.rotation" => {
+            shapes.insert("encoder.rope_embed.periods".into(), vec![encoder.head_size() / 4]);
+        }
+        _ if name.ends_with(POSITION_BIAS) => {
+            shapes.insert(name.into(), vec![RelativeBias::entries(grid), encoder.num_attention_heads]);
+        }
+        "encoder.positions" => {
+            shapes.insert("encoder.pos_embed".into(), vec![1, grid * grid + 1, width]);
+        }
+        "encoder.patch_embed.proj.weight" => {
+            shapes.insert(name.into(), vec![width, 3, patch, patch]);
+        }
+        _ => {
+            shapes.insert(name.into(), shape.into());
+        }
+    }
+}
+
+/// Tensors by the names that [`crate::dinomaly::Encoder::load`] asks for.
+pub(crate) type Prepared = BTreeMap<String, HostTensor>;
+
+/// Whether a stored tensor reaches the encoder in another form only.
+pub(crate) fn is_prepared(name: &str) -> bool {
+    const WHOLE: [&str; 5] = [
+        "encoder.cls_token",
+        "encoder.register_tokens",
+        "encoder.pos_embed",
+        "encoder.rope_embed.periods",
+        "encoder.patch_embed.proj.weight",
+    ];
+    WHOLE.contains(&name) || name.ends_with(POSITION_BIAS)
+}
+
+impl Weights {
+    /// The tensors that an encoder for `grid × grid` patches takes in another form. Needs the tensors that [`is_prepared`] names.
+    pub(crate) fn prepare(&self, config: &ModelConfig, grid: usize) -> Result<Prepared> {
+        let e = &config.encoder;
+        let (width, side) = (e.hidden_size, e.position_grid);
+        let mut prepared = Prepared::new();
+        let mut prefix = self.get("encoder.cls_token", &[1, 1, width])?.to_f32().into_owned();
+        let mut positions = vec![0.0; grid * grid * width];
+        match e.positions {
+            Positions::Table => {
+                let table = self.get("encoder.pos_embed", &[1, side * side + 1, width])?.to_f32();
+                let (class_position, patch_positions) = table.split_at(width);
+                prefix.iter_mut().zip(class_position).for_each(|(token, position)| *token += position);
+                positions = positions::interpolate(patch_positions, side, grid, width);
+            }
+            Positions::Rotary => {
+                let periods = self.get("encoder.rope_embed.periods", &[e.head_size() / 4])?.to_f32();
+                let rotation = positions::rotary::rotation(&periods, grid);
+                prepared.insert("encoder.rotation".into(), HostTensor::f32([grid * grid, e.head_size()], rotation)?);
+            }
+            Positions::RelativeBias => {
+                let heads = e.num_attention_heads;
+                for block in 0..config.encoder_blocks_run() {
+                    let name = format!("encoder.blocks.{block}{POSITION_BIAS}");
+                    let table = self.get(&name, &[RelativeBias::entries(side), heads])?.to_f32();
+                    let table = positions::relative::interpolate(&table, side, grid, heads)?;
+                    prepared.insert(name, HostTensor::f32([heads, RelativeBias::entries(grid)], table)?);
+                }
+            }
+        }
+        if e.num_register_tokens > 0 {
+            let registers = self.get("encoder.register_tokens", &[1, e.num_register_tokens, width])?;
+            prefix.extend_from_slice(&registers.to_f32());
+        }
+        prepared.insert("encoder.prefix".into(), HostTensor::f32([e.prefix_tokens(), width], prefix)?);
+        prepared.insert("encoder.positions".into(), HostTensor::f32([grid * grid, width], positions)?);
+        let name = "encoder.patch_embed.proj.weight";
+        let mut projection = self.get(name, &[width, 3, e.patch_size, e.patch_size])?.clone();
+        projection.shape = vec![width, 3 * e.patch_size * e.patch_size];
+        prepared.insert(name.into(), projection);
+        Ok(prepared)
+    }
+}
