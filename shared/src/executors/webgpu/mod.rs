@@ -79,9 +79,13 @@ impl WebGpu {
         Self { gpu, pool, kernels, precision: Precision::default(), tile, axes: RefCell::default() }
     }
 
-    /// The same GPU, with linear layers whose weights are uploaded from now on in this precision.
+    /// The same GPU, with linear layers whose weights are uploaded from now on in this precision. What a model in another one
+    /// left behind makes room at once.
     #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
+        // All that was recorded.
+        self.gpu.queue.submit([self.kernels.finish().finish()]);
+        self.pool.clear();
         Self { precision, ..self }
     }
 
@@ -99,6 +103,14 @@ impl WebGpu {
     /// What the kernels run on.
     pub fn adapter(&self) -> &Adapter {
         &self.gpu.adapter
+    }
+
+    /// Whether the device can go on.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] saying why not.
+    pub fn check(&self) -> Result<()> {
+        self.gpu.check()
     }
 
     /// What this executor holds and has done.
@@ -144,9 +156,7 @@ impl WebGpu {
             encoder.copy_buffer_to_buffer(buffer, 0, &staging, at, Some(4 * *length as u64));
             at += 4 * *length as u64;
         }
-        if let Some(clock) = clock {
-            clock.copy(&mut encoder, &staging, at);
-        }
+        let timed = clock.map(|clock| (clock, clock.copy(&mut encoder, &staging, at)));
         self.gpu.queue.submit([encoder.finish()]);
         self.pool.submitted();
 
@@ -165,8 +175,8 @@ impl WebGpu {
         let view =
             staging.get_mapped_range(..).map_err(|cause| fault(format!("the result could not be read: {cause}")))?;
         let all: Vec<f32> = bytemuck::pod_collect_to_vec(&view[..values]);
-        if let Some(clock) = clock {
-            clock.note(&bytemuck::pod_collect_to_vec(&view[values..bytes as usize]));
+        if let Some((clock, kernels)) = timed {
+            clock.note(kernels, &bytemuck::pod_collect_to_vec(&view[values..bytes as usize]));
         }
         drop(view);
         // At once, not when a browser collects garbage.

@@ -72,6 +72,17 @@ impl Pool {
         });
     }
 
+    /// Frees what is idle, which no command that was not submitted may use.
+    pub fn clear(&self) {
+        for (size, buffers) in self.idle.take() {
+            for idle in buffers {
+                idle.buffer.destroy();
+                self.buffers.set(self.buffers.get() - 1);
+                self.bytes.set(self.bytes.get() - size);
+            }
+        }
+    }
+
     /// How many submissions were noted.
     pub fn submissions(&self) -> u64 {
         self.submissions.get()

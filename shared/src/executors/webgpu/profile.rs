@@ -90,19 +90,22 @@ impl Clock {
         16 * self.recorded.borrow().len() as u64
     }
 
-    /// Records copying the timestamps to a place in `staging`.
-    pub fn copy(&self, encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer, at: u64) {
-        let queries = 2 * self.recorded.borrow().len() as u32;
-        if queries > 0 {
-            encoder.resolve_query_set(&self.queries, 0..queries, &self.resolved, 0);
-            encoder.copy_buffer_to_buffer(&self.resolved, 0, staging, at, Some(self.bytes()));
+    /// Records copying the timestamps to a place in `staging`, and gives the kernels that they are of: the next photo may be
+    /// recorded before they are read back.
+    pub fn copy(&self, encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer, at: u64) -> Vec<String> {
+        let bytes = self.bytes();
+        let kernels = self.recorded.take();
+        if bytes > 0 {
+            encoder.resolve_query_set(&self.queries, 0..2 * kernels.len() as u32, &self.resolved, 0);
+            encoder.copy_buffer_to_buffer(&self.resolved, 0, staging, at, Some(bytes));
         }
+        kernels
     }
 
-    /// Adds up the timestamps read back; two for each dispatch.
-    pub fn note(&self, ticks: &[u64]) {
+    /// Adds up the timestamps of these kernels, as they were read back; two for each dispatch.
+    pub fn note(&self, kernels: Vec<String>, ticks: &[u64]) {
         let mut totals = self.totals.borrow_mut();
-        for (kernel, ticks) in self.recorded.take().into_iter().zip(ticks.chunks_exact(2)) {
+        for (kernel, ticks) in kernels.into_iter().zip(ticks.chunks_exact(2)) {
             let (count, nanoseconds) = totals.entry(kernel).or_default();
             *count += 1;
             *nanoseconds += (ticks[1].saturating_sub(ticks[0]) as f64 * f64::from(self.period)) as u64;
