@@ -74,6 +74,8 @@ async function run(index, model) {
     const description = await opened.open();
     ready(description);
     if (query.has('profile')) await profile(description, opened, byId('profile', HTMLParagraphElement));
+    // Another model may have been chosen meanwhile.
+    if (opened !== detector) return;
     gallery.resume(opened, description);
   } catch (error) {
     if (opened !== detector) return;
@@ -98,7 +100,7 @@ function advance({ phase, loaded, total }) {
 }
 
 /** @param {Description} description */
-function ready({ device, encoder, parameters, inputSide, selfTested }) {
+function ready({ device, refused, encoder, parameters, inputSide, selfTested }) {
   bar.hidden = true;
   page.dataset.state = 'ready';
   page.dataset.device = device.kind;
@@ -107,7 +109,8 @@ function ready({ device, encoder, parameters, inputSide, selfTested }) {
     : 'Ready on the processor (WebAssembly)';
   status(where);
   const millions = (parameters / 1e6).toFixed(1);
-  const about = `${encoder}, ${millions} million parameters, ${inputSide} × ${inputSide} pixels${selfTested ? ', self-test passed' : ''}`;
+  const tested = `${selfTested ? ', self-test passed' : ''} in ${device.precision}${refused.length > 0 ? `, not in ${refused.join(' or ')}` : ''}`;
+  const about = `${encoder}, ${millions} million parameters, ${inputSide} × ${inputSide} pixels${tested}`;
   tell(device.fallback ? `Not on the graphics processor – ${device.fallback}.` : '', about);
 }
 

@@ -1,8 +1,11 @@
 // @ts-check
 // What a start is made of, and the first photo on a GPU, shown with ?profile and kept as performance measures: dinomaly:download and so on.
 
-/** @import {Description} from './types.js' */
+/** @import {Description, KernelTime} from './types.js' */
 /** @import {Pool} from './pool.js' */
+
+/** Of the model before: its first photo may never come. */
+let listening = new AbortController();
 
 /**
  * @param {Description} description
@@ -20,14 +23,18 @@ export async function profile({ timings }, detector, place) {
     }
   };
   show({ download, compile, upload, 'self-test': selfTest, ready: performance.now() });
-  addEventListener('dinomaly:result', async (event) => {
+  const complain = (/** @type {Error} */ { message }) => {
+    place.textContent += ` · ${message}`;
+  };
+  listening.abort();
+  listening = new AbortController();
+  addEventListener('dinomaly:result', (event) => {
     const { decode, detect } = /** @type {CustomEvent} */ (event).detail.timings;
     show({ 'first heatmap': decode + detect });
-    for (const { kernel, count, milliseconds } of await detector.kernelTimes()) {
-      show({ [`${kernel} × ${count}`]: milliseconds });
-    }
-  }, { once: true });
-  await detector.startProfile().catch(({ message }) => {
-    place.textContent += ` · ${message}`;
-  });
+    const list = (/** @type {KernelTime[]} */ times) => {
+      for (const { kernel, count, milliseconds } of times) show({ [`${kernel} × ${count}`]: milliseconds });
+    };
+    void detector.kernelTimes().then(list, complain);
+  }, { once: true, signal: listening.signal });
+  await detector.startProfile().catch(complain);
 }

@@ -16,7 +16,7 @@
  */
 
 /**
- * What computes, in its two halves. Their paths change with the content.
+ * One of them, in its two halves. Their paths change with the content.
  * @typedef {object} Module
  * @property {string} glue path of its JavaScript
  * @property {string} wasm path of its WebAssembly
@@ -53,6 +53,7 @@
  * @property {number} threshold for photos whose class is not chosen
  * @property {boolean} selfTested
  * @property {Device} device
+ * @property {string[]} refused the faster precisions that the self-test refused
  * @property {{download: number, compile: number, upload: number, selfTest: number}} timings in milliseconds; what the
  *   module's compilation took is part of the download, during which it happens
  */

@@ -110,7 +110,11 @@ async function load({ base, index, model, device, tuning }) {
         opened.add(name, content);
       }
     };
-    await Promise.all(Array.from({ length: PARALLEL }, lane));
+    await Promise.all(Array.from({ length: PARALLEL }, lane)).catch((error) => {
+      // What others would fetch is for nothing.
+      queue.length = 0;
+      throw error;
+    });
   };
   const weights = files.filter((file) => file.weights);
   // The device is opened while the files arrive.

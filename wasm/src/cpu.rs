@@ -37,12 +37,17 @@ pub fn rounding(_: &Executor) -> f32 {
     0.0
 }
 
+/// It always can go on.
+pub fn check(_: &Executor) -> Result<()> {
+    Ok(())
+}
+
 /// Describes it for the page.
 pub fn describe(processor: &Executor) -> DeviceDescribed {
     DeviceDescribed { kind: "wasm", name: None, software: false, precision: processor.precision().name(), tuning: None }
 }
 
-/// Nothing is prepared: it would have to be compiled ahead, and is.
+/// Nothing is left to compile.
 pub fn prepare(_: &Executor, _: &Manifest) {}
 
 /// Kernels are timed on GPUs only.

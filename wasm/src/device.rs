@@ -8,7 +8,7 @@ use dinomaly_core::Error;
 use wasm_bindgen::prelude::*;
 
 pub use executor::{
-    Executor, NAME, Precision, candidates, compute_in, describe, kernel_times, prepare, rounding, start_profile,
+    Executor, NAME, Precision, candidates, check, compute_in, describe, kernel_times, prepare, rounding, start_profile,
 };
 
 use crate::refusal;

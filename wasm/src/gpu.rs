@@ -38,6 +38,11 @@ pub fn rounding(gpu: &Executor) -> f32 {
     gpu.precision().rounding()
 }
 
+/// Whether it can go on in another precision.
+pub fn check(gpu: &Executor) -> Result<()> {
+    gpu.check()
+}
+
 /// Describes it for the page.
 pub fn describe(gpu: &Executor) -> DeviceDescribed {
     let adapter = gpu.adapter();

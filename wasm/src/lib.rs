@@ -1,8 +1,9 @@
 //! Dinomaly in the browser: one class, [`Detector`], that takes a published model's files and photos' bytes.
 //!
 //! Everything is computed by `dinomaly-core`, the same code as natively; here is only what the page gets to see. It is built
-//! twice, once for the GPU and once for the processor (`device.rs`), and the page fetches the one that it needs. Whatever is refused is thrown as a JavaScript `Error` whose message is one sentence and whose `name`
-//! is `DeviceError` where another device, or the same one opened again, may do better.
+//! for the GPU, for the processor, and for the processor with relaxed SIMD (`device.rs`), and the page fetches the one that it
+//! needs. Whatever is refused is thrown as a JavaScript `Error` whose message is one sentence and whose `name` is `DeviceError`
+//! where another device, or the same one opened again, may do better.
 
 mod device;
 mod results;
@@ -52,6 +53,8 @@ struct Arrival {
     executor: Option<Executor>,
     /// What else it may compute in where the self-test refuses the present one, the fastest first.
     fallbacks: Vec<Precision>,
+    /// The faster precisions that the self-test refused.
+    refused: Vec<&'static str>,
     /// Milliseconds that the weights' way to the device took.
     upload: f64,
 }
@@ -71,7 +74,7 @@ impl Detector {
     #[wasm_bindgen(constructor)]
     pub fn new(manifest: &[u8]) -> Result<Detector, JsValue> {
         let model = Arriving::new(Manifest::parse(manifest).map_err(refusal)?);
-        let arrival = Arrival { model, executor: None, fallbacks: Vec::new(), upload: 0.0 };
+        let arrival = Arrival { model, executor: None, fallbacks: Vec::new(), refused: Vec::new(), upload: 0.0 };
         Ok(Self { stage: Stage::Arriving(Box::new(arrival)) })
     }
 
@@ -138,6 +141,7 @@ impl Detector {
             return Err(refusal(Error::config("the model was started already")));
         };
         let executor = arrival.executor.take().ok_or_else(|| refusal(Error::config("no device was given yet")))?;
+        arrival.model.check().map_err(refusal)?;
         let began = now();
         let rounding = device::rounding(&executor);
         let detector = arrival.model.detector(executor).map_err(device::unusable)?;
@@ -145,18 +149,22 @@ impl Detector {
         if let Some(self_test) = self_test
             && let Err(error) = detector.verify(device::NAME, self_test, rounding).await
         {
+            let executor = detector.into_ops();
+            // A device that is lost fails in every precision.
+            device::check(&executor).map_err(refusal)?;
             if arrival.fallbacks.is_empty() {
                 return Err(device::unusable(error));
             }
+            arrival.refused.push(executor.precision().name());
             arrival.model.restart();
-            arrival.executor = Some(device::compute_in(detector.into_ops(), arrival.fallbacks.remove(0)));
+            arrival.executor = Some(device::compute_in(executor, arrival.fallbacks.remove(0)));
             self.stage = Stage::Arriving(arrival);
             return Ok(JsValue::UNDEFINED);
         }
         let timings = StartTimings { upload: arrival.upload, self_test: now() - began };
         let parameters = arrival.model.parameters();
         let model = arrival.model.into_model().map_err(refusal)?;
-        let description = Described::new(&model, parameters, detector.ops(), timings);
+        let description = Described::new(&model, parameters, detector.ops(), arrival.refused, timings);
         let description = serde_wasm_bindgen::to_value(&description)?;
         self.stage = Stage::Ready(Box::new(Ready { detector, model }));
         Ok(description)

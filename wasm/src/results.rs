@@ -42,6 +42,8 @@ pub struct Described<'a> {
     threshold: f32,
     self_tested: bool,
     device: DeviceDescribed,
+    /// The faster precisions that the self-test refused.
+    refused: Vec<&'static str>,
     timings: StartTimings,
 }
 
@@ -94,7 +96,13 @@ pub struct StartTimings {
 
 impl<'a> Described<'a> {
     /// Describes a model of so many parameters, which are on the executor.
-    pub fn new(model: &'a Model, parameters: usize, executor: &Executor, timings: StartTimings) -> Self {
+    pub fn new(
+        model: &'a Model,
+        parameters: usize,
+        executor: &Executor,
+        refused: Vec<&'static str>,
+        timings: StartTimings,
+    ) -> Self {
         let classes = model.calibration.classes.iter();
         Self {
             name: &model.name,
@@ -105,6 +113,7 @@ impl<'a> Described<'a> {
             threshold: model.calibration.overall.threshold,
             self_tested: model.self_test.is_some(),
             device: device::describe(executor),
+            refused,
             timings,
         }
     }

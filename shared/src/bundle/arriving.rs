@@ -1,5 +1,5 @@
-//! A published model that comes file by file, and whose weights go on to an executor shard by shard: the host never holds more than
-//! one of them.
+//! A published model that comes file by file, and whose weights go on to an executor shard by shard: nothing here keeps more than one
+//! of them.
 
 use std::collections::HashMap;
 
@@ -88,16 +88,27 @@ impl<T: Clone> Arriving<T> {
         self.parameters = 0;
     }
 
+    /// Checks that all is there.
+    ///
+    /// # Errors
+    /// [`Error::Model`] naming what is missing.
+    pub fn check(&self) -> Result<&Model> {
+        let (model, expected) = self.described.as_ref().ok_or_else(|| missing("config.json"))?;
+        match expected.keys().find(|name| !self.placed.contains(name)) {
+            None => Ok(model),
+            Some(name) => {
+                let error = Error::MissingTensor { name: name.clone(), found: self.placed.len() };
+                Err(error.in_file(SHARDS))
+            }
+        }
+    }
+
     /// The detector, when all is there. `ops` is the executor that the weights went to.
     ///
     /// # Errors
-    /// [`Error::Model`] if something is missing, with `ops` lost; or the executor's refusal.
+    /// As [`Arriving::check`], or the executor's refusal.
     pub fn detector<O: Read<Tensor = T>>(&self, ops: O) -> Result<Detector<O>> {
-        let (model, expected) = self.described.as_ref().ok_or_else(|| missing("config.json"))?;
-        if let Some(name) = expected.keys().find(|name| !self.placed.contains(name)) {
-            let error = Error::MissingTensor { name: name.clone(), found: self.placed.len() };
-            return Err(error.in_file(SHARDS));
-        }
+        let model = self.check()?;
         let dinomaly = self.placed.dinomaly(&ops, &model.config, model.grid())?;
         Ok(Detector::of_dinomaly(ops, &model.config, &model.preprocessor, dinomaly))
     }

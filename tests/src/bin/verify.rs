@@ -35,10 +35,12 @@ fn verify(names: &[String]) -> Result<()> {
     step("clippy", || {
         let natively = ["clippy", "--release", "--workspace", "--exclude", "dinomaly-wasm", "--all-targets"];
         run("cargo", &[&natively[..], &["--", "-D", "warnings"]].concat())?;
-        // The page's two modules.
-        ["gpu", "cpu"].iter().try_for_each(|module| {
+        // The page's modules, without relaxed SIMD and with it.
+        let relaxed = format!("target.{WASM}.rustflags = ['-C', 'target-feature=+relaxed-simd']");
+        [("gpu", None), ("cpu", None), ("cpu", Some(relaxed.as_str()))].iter().try_for_each(|(module, config)| {
             let one = ["clippy", "--release", "-p", "dinomaly-wasm", "--no-default-features", "--features", module];
-            run("cargo", &[&one[..], &["--target", WASM, "--", "-D", "warnings"]].concat())
+            let config = config.map_or(vec![], |config| vec!["--config", config]);
+            run("cargo", &[&one[..], &config, &["--target", WASM, "--", "-D", "warnings"]].concat())
         })
     })?;
     step("tests", || {

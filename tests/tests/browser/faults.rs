@@ -109,6 +109,42 @@ fn an_emulated_gpu_is_not_taken_and_the_page_says_why() {
     assert_eq!(page.eval("document.documentElement.dataset.device"), "webgpu", "{}", page.text(".panel"));
 }
 
+/// As Safari has it: the module without relaxed SIMD. The self-test allows so little that int8 does not pass, and the weights come again.
+#[test]
+fn a_browser_without_relaxed_simd_gets_its_module_and_a_strict_self_test_single_precision() {
+    let _turn = turn();
+    let site = Site::altered(|folder| {
+        before_worker(folder, "WebAssembly.validate = () => false;");
+        for entry in fs::read_dir(folder.join("files")).unwrap() {
+            let path = entry.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            if text.contains("\"self_test\"") {
+                let strict = text.replace(&format!("\"tolerance\": {SELF_TEST_TOLERANCE}"), "\"tolerance\": 2e-6");
+                assert_ne!(strict, text);
+                fs::write(path, strict).unwrap();
+            }
+        }
+    });
+    let chrome = Chrome::launch();
+    let page = chrome.open(&format!("{}?device=wasm", site.url));
+    page.wait_for_model();
+    assert!(page.text(".panel").contains("self-test passed in f32"), "{}", page.text(".panel"));
+    let photos = photos();
+    page.drop_files(&photos[..2]);
+    page.results(2);
+    let int8 = MODELS.iter().find(|name| name.ends_with("int8")).unwrap();
+    page.choose("model", int8);
+    for found in page.results(2) {
+        let expected = detect(&detector(int8), &read(path_of(&photos, &found)));
+        let difference = max_difference(&found.map().values, &expected.map.values);
+        assert!(difference <= TOLERANCE, "{}: map differs by {difference:e}", found.file);
+    }
+    assert!(page.text(".panel").contains("self-test passed in f32, not in int8"), "{}", page.text(".panel"));
+    let fetched = |part: &str| chrome.requested().iter().any(|url| url.contains(part));
+    assert!(fetched("/cpu_bg.wasm") && !fetched("/relaxed") && !fetched("/gpu"), "{:?}", chrome.requested());
+    assert_silent(&page);
+}
+
 #[test]
 fn a_browser_without_webgpu_computes_on_the_processor_and_the_page_says_why() {
     let _turn = turn();
