@@ -96,9 +96,12 @@ impl StableAdamW {
 
     /// Notes how many steps counted since the last time, where they are taken without waiting.
     pub fn count(&mut self, steps: usize) {
-        if self.parameters.iter().any(|(_, var, _)| var.device().is_cuda()) {
-            self.parameters.iter_mut().for_each(|(_, _, moments)| moments.steps += steps);
+        #[cfg(feature = "cuda")]
+        if let Some(queue) = &self.queue {
+            queue.count(&mut self.parameters, steps);
         }
+        #[cfg(not(feature = "cuda"))]
+        let _ = steps;
     }
 
     /// One update with gradients multiplied by `gradient_factor` (see [`clip_factor`]).

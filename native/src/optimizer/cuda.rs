@@ -1,14 +1,16 @@
 //! The optimiser's step on an NVIDIA GPU: four kernels over all tensors, which nothing waits for.
 
 use candle_core::backprop::GradStore;
-use candle_core::{CudaDevice, DType, Device, Result, Storage, Tensor, bail};
+use candle_core::{CudaDevice, DType, Device, Result, Storage, Tensor, Var, bail};
 use dinomaly_core::executors::candle::kernels::adamw::{self, Buffers, Pieces, Rates};
 use dinomaly_core::executors::candle::kernels::device::{launch, pointer};
 
-use super::StableAdamW;
+use super::{Moments, StableAdamW};
 
 /// What lies on the device from step to step besides parameters and moments.
 pub struct Queue {
+    /// Whether the loss depends on the parameter, for each: the others are skipped, as on the processor.
+    trained: Vec<bool>,
     pieces: Pieces,
     table: Tensor,
     sums: Tensor,
@@ -17,9 +19,11 @@ pub struct Queue {
 }
 
 impl Queue {
-    fn new(optimizer: &StableAdamW, device: &Device) -> Result<Self> {
-        let pieces = Pieces::new(optimizer.parameters.iter().map(|(_, var, _)| var.elem_count()).collect());
-        let mut steps = optimizer.parameters.iter().map(|(_, _, moments)| moments.steps);
+    fn new(optimizer: &StableAdamW, gradients: &GradStore, device: &Device) -> Result<Self> {
+        let trained: Vec<bool> = optimizer.parameters.iter().map(|(_, var, _)| gradients.get(var).is_some()).collect();
+        let with_gradient = || optimizer.parameters.iter().zip(&trained).filter(|(_, trained)| **trained);
+        let pieces = Pieces::new(with_gradient().map(|((_, var, _), _)| var.elem_count()).collect());
+        let mut steps = with_gradient().map(|((_, _, moments), _)| moments.steps);
         let first = steps.next().unwrap_or(0);
         if steps.any(|steps| steps != first) {
             bail!("on CUDA all tensors take a step together, but some are behind: begin anew with --restart");
@@ -30,7 +34,15 @@ impl Queue {
             decision: Tensor::zeros(2, DType::F32, device)?,
             steps: Tensor::new(&[first as u32], device)?,
             pieces,
+            trained,
         })
+    }
+
+    /// See [`StableAdamW::count`].
+    pub fn count(&self, parameters: &mut [(String, Var, Moments)], steps: usize) {
+        for ((_, _, moments), trained) in parameters.iter_mut().zip(&self.trained) {
+            moments.steps += if *trained { steps } else { 0 };
+        }
     }
 }
 
@@ -45,7 +57,7 @@ pub fn clipped_step(
     let Device::Cuda(device) = loss.device() else { bail!("a step on CUDA of a loss elsewhere") };
     let queue = match optimizer.queue.take() {
         Some(queue) => queue,
-        None => Queue::new(optimizer, loss.device())?,
+        None => Queue::new(optimizer, gradients, loss.device())?,
     };
     let settings = &optimizer.settings;
     if !settings.amsgrad {
@@ -54,8 +66,12 @@ pub fn clipped_step(
     // Kept until the kernels are queued; what is freed later on the same stream is freed after them.
     let mut kept: Vec<Tensor> = Vec::new();
     let mut tensors = Vec::with_capacity(optimizer.parameters.len());
-    for (name, var, moments) in &optimizer.parameters {
-        let Some(gradient) = gradients.get(var) else { bail!("{name} has no gradient: all are trained together") };
+    for ((name, var, moments), trained) in optimizer.parameters.iter().zip(&queue.trained) {
+        let gradient = gradients.get(var);
+        if gradient.is_some() != *trained {
+            bail!("{name} has a gradient in some steps only, which CUDA cannot train: use --device cpu");
+        }
+        let Some(gradient) = gradient else { continue };
         let gradient = gradient.detach().to_dtype(DType::F32)?.contiguous()?;
         let mut addresses = [0; 5];
         for (to, tensor) in

@@ -1,4 +1,4 @@
-//! candle: training with autograd on CPU and CUDA, fast native inference, and the browser's fallback.
+//! candle: training with autograd on CPU and CUDA, and inference on CUDA and natively on the CPU.
 //!
 //! candle's fused layer norm and softmax drop gradients silently: its softmax is used only where nothing is trained, and layer
 //! norm, bias and GELU are our own fused forms, which are differentiable.

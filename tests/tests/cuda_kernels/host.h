@@ -3,7 +3,8 @@
 // The threads of a block are coroutines that take turns at every barrier, in order or in reverse as a generator of random bits
 // says: most of what a missing barrier leaves to chance is then wrong, and always in the same place. Blocks run one after
 // the other. Memory around every buffer is filled with NaN, so that a read beyond it shows, and checked after the run, so
-// that a write does.
+// that a write does. Shared memory is zero at first and kept from block to block, not poisoned: a read of what the block did not
+// write need not show.
 #pragma once
 
 #include <math.h>

@@ -1,7 +1,9 @@
 //! The CUDA kernels on the processor against the operations' own forms for it, gradients included.
 //!
-//! What this shows: the kernels' arithmetic, their bounds and barriers, and the launches that the CUDA executor makes. What it
-//! cannot show: that they run, and how fast, on a GPU.
+//! What this shows: the kernels' arithmetic, and the launches that the CUDA executor makes; writes up to 4 KiB beyond a buffer, and
+//! reads there whose NaN reaches a result; missing barriers, where a result depends on them when threads take turns in the two
+//! orders of `host.h`. What it cannot show: other orders, blocks that run at once, accesses beyond an array in shared memory or
+//! before it was written (it is zero at first and kept from block to block), and that kernels run, and how fast, on a GPU.
 
 mod attention;
 mod compile;

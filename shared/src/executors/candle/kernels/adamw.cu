@@ -81,7 +81,8 @@ KERNEL adamw_moments(const Tensor *tensors, const unsigned *pieces, const Decisi
     if (threadIdx.x == 0) out[blockIdx.x] = sum;
 }
 
-// Moves the parameters, of which decay leaves the share `kept`: less where the root mean square of gradient / denominator of the whole tensor is above `threshold`.
+// Moves the parameters, of which decay leaves the share `kept`: less where the root mean square of gradient / denominator of
+// the whole tensor is above `threshold`.
 KERNEL adamw_apply(const Tensor *tensors, const unsigned *pieces, const Decision *decision, const unsigned *steps,
                    const float *ratios, unsigned length, float log_beta1, float log_beta2, float eps, float rate,
                    float kept, float threshold) {
