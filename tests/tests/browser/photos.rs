@@ -36,7 +36,7 @@ fn photos_of_every_kind_get_the_map_of_the_native_detector() {
             let results = page.results(photos.len());
             assert_eq!(results.len(), photos.len(), "{device}, {name}: {}", page.text("main"));
             let native = detector(name);
-            let allowed = if device == "wasm" && name.ends_with("int8") { ROUNDED } else { TOLERANCE };
+            let allowed = allowed(device, name);
             let threshold = crate::page::site::model(name).calibration.overall.threshold;
             let mut largest = 0.0_f32;
             for found in &results {
@@ -104,7 +104,7 @@ fn real_photos_get_one_map_from_four_executors() {
         let look = |path: &PathBuf| block_on(detector.detect(&[read(path)])).unwrap().remove(0);
         let found: Vec<Detection> = photos[..EMULATED].iter().map(look).collect();
         let pairs = found.iter().map(|found| (&found.map.values[..], found.score)).zip(expected);
-        assert_same(&format!("native WebGPU, {name}"), pairs);
+        assert_same(&format!("native WebGPU, {name}"), TOLERANCE, pairs);
     }
     let site = Site::of(&models, None);
     for (device, count) in [("wasm", photos.len()), ("webgpu", EMULATED)] {
@@ -125,7 +125,7 @@ fn real_photos_get_one_map_from_four_executors() {
                 let photo = photos.iter().position(|path| path.ends_with(&found.file)).unwrap();
                 ((&map[..], found.score), &expected[photo])
             });
-            assert_same(&format!("page on {device}, {name}"), pairs);
+            assert_same(&format!("page on {device}, {name}"), allowed(device, name), pairs);
         }
         assert_silent(&page);
         page.screenshot(&format!("page-real-{device}"));
@@ -141,13 +141,18 @@ const NAMES: [&str; 2] = ["real", "real in int8"];
 /// Photos that an emulated GPU, which needs seconds for each, is given.
 const EMULATED: usize = 2;
 
+/// How far a map's value may be from the native detector's.
+fn allowed(device: &str, model: &str) -> f32 {
+    if device == "wasm" && model.ends_with("int8") { ROUNDED } else { TOLERANCE }
+}
+
 /// Compares maps and scores with the native detector's.
-fn assert_same<'a>(what: &str, pairs: impl Iterator<Item = ((&'a [f32], f32), &'a Detection)>) {
+fn assert_same<'a>(what: &str, allowed: f32, pairs: impl Iterator<Item = ((&'a [f32], f32), &'a Detection)>) {
     let (mut largest, mut count) = (0.0_f32, 0);
     for ((map, score), expected) in pairs {
         let difference = max_difference(map, &expected.map.values);
-        assert!(difference <= TOLERANCE, "{what}: a map differs by {difference:e}");
-        assert!((score - expected.score).abs() <= TOLERANCE, "{what}: score {score}, expected {}", expected.score);
+        assert!(difference <= allowed, "{what}: a map differs by {difference:e}");
+        assert!((score - expected.score).abs() <= allowed, "{what}: score {score}, expected {}", expected.score);
         largest = largest.max(difference);
         count += 1;
     }
