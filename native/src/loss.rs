@@ -3,7 +3,7 @@
 //! The value is the mean over groups and photos of one minus the cosine of the whole flattened feature map. Hard mining
 //! does not change the value, only the gradient: at points that are already reconstructed well it is scaled down.
 
-use candle_core::{D, DType, Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 
 use crate::mining::photo_losses;
 
@@ -43,16 +43,6 @@ pub fn hard_mining_loss(encoded: &[Tensor], decoded: &[Tensor], mining: HardMini
     total.expect("at least one group") / encoded.len() as f64
 }
 
-/// One minus the cosine over channels at every point: `[batch, patches]`; each norm is clamped at 1e-8
-/// (`torch.cosine_similarity`).
-///
-/// # Errors
-/// If shapes differ.
-pub fn point_distance(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let norm = |x: &Tensor| x.sqr()?.sum(D::Minus1)?.clamp(1e-16, f64::INFINITY)?.sqrt();
-    1.0 - ((a * b)?.sum(D::Minus1)? / (norm(a)? * norm(b)?)?)?
-}
-
 /// How many points of `points` are hard at a rate: `int(points * (1 - rate))` in float64, as the official code has it
 /// (490 points at 0.9 give 48).
 pub fn hard_points(points: usize, rate: f64) -> usize {
@@ -61,7 +51,7 @@ pub fn hard_points(points: usize, rate: f64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Var};
+    use candle_core::{D, Device, Var};
 
     use super::*;
 
@@ -72,9 +62,15 @@ mod tests {
         assert_eq!(hard_points(12544, 0.0), 12544);
     }
 
+    /// One minus the cosine over the last dimension, of candle's operations.
+    fn cosine_distance(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let norm = |x: &Tensor| x.sqr()?.sum(D::Minus1)?.clamp(1e-16, f64::INFINITY)?.sqrt();
+        1.0 - ((a * b)?.sum(D::Minus1)? / (norm(a)? * norm(b)?)?)?
+    }
+
     /// The loss of candle's operations, as the official code composes it.
     fn composed(encoded: &Tensor, decoded: &Tensor, mining: HardMining) -> Tensor {
-        let distances = point_distance(encoded, &decoded.detach()).unwrap();
+        let distances = cosine_distance(encoded, &decoded.detach()).unwrap();
         let mut values = distances.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         values.sort_by(|a, b| b.total_cmp(a));
         let threshold = values[hard_points(values.len(), mining.rate) - 1];
@@ -83,7 +79,7 @@ mod tests {
         // Zero, with a gradient.
         let zero = (decoded - decoded.detach()).unwrap();
         let decoded = (decoded + zero.broadcast_mul(&scale).unwrap()).unwrap();
-        point_distance(&encoded.flatten_from(1).unwrap(), &decoded.flatten_from(1).unwrap())
+        cosine_distance(&encoded.flatten_from(1).unwrap(), &decoded.flatten_from(1).unwrap())
             .unwrap()
             .mean_all()
             .unwrap()

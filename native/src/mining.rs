@@ -18,15 +18,27 @@ pub fn photo_losses(encoded: &Tensor, decoded: &Tensor, hard: usize, factor: f32
     if encoded.dims() != decoded.dims() {
         bail!("features of shapes {:?} and {:?} cannot be compared", encoded.dims(), decoded.dims());
     }
-    let (photos, patches, channels) = decoded.dims3()?;
-    let points = Points { photos, patches, channels };
-    let stats = encoded.apply_op2_no_bwd(&decoded.detach(), &Stats { points, hard })?;
-    encoded.apply_op3(decoded, &stats, Losses { points, factor })
+    let stats = stats(encoded, decoded, hard)?;
+    encoded.apply_op3(decoded, &stats, Losses { points: points(decoded)?, factor })
 }
 
-/// The cosine of `[a · b, |a|², |b|²]`; each norm is clamped at 1e-8.
-fn cosine(sums: &[f32]) -> f32 {
-    sums[0] / (sums[1].max(1e-16).sqrt() * sums[2].max(1e-16).sqrt())
+/// What the loss and its gradient need of contiguous f32 `[photos, patches, channels]` (see [`Points::stats`]), without a gradient;
+/// [`distance`] makes points' distances of it.
+///
+/// # Errors
+/// If the device fails.
+pub fn stats(encoded: &Tensor, decoded: &Tensor, hard: usize) -> Result<Tensor> {
+    encoded.apply_op2_no_bwd(&decoded.detach(), &Stats { points: points(decoded)?, hard })
+}
+
+fn points(features: &Tensor) -> Result<Points> {
+    let (photos, patches, channels) = features.dims3()?;
+    Ok(Points { photos, patches, channels })
+}
+
+/// One minus the cosine, of `[a · b, |a|², |b|²]`; each norm is clamped at 1e-8 (`torch.cosine_similarity`).
+pub fn distance(sums: &[f32]) -> f32 {
+    1.0 - sums[0] / (sums[1].max(1e-16).sqrt() * sums[2].max(1e-16).sqrt())
 }
 
 /// `[a · b, |a|², |b|²]`, in eight lanes each: vectorised, and rounding less than one after the other.
@@ -66,7 +78,7 @@ impl CustomOp2 for Stats {
             |points: &[[f32; 3]], part: usize| points.iter().map(|sums| f64::from(sums[part])).sum::<f64>() as f32;
         let of_photo = |points: &[[f32; 3]]| [0, 1, 2].map(|part| sum(points, part));
         let of_photos: Vec<[f32; 3]> = of_points.chunks(patches).map(of_photo).collect();
-        let mut distances: Vec<f32> = of_points.iter().map(|sums| 1.0 - cosine(sums)).collect();
+        let mut distances: Vec<f32> = of_points.iter().map(|sums| distance(sums)).collect();
         let (_, &mut threshold, _) = distances.select_nth_unstable_by(self.hard - 1, |a, b| b.total_cmp(a));
         let mut stats = [of_points.concat(), of_photos.concat()].concat();
         stats.push(threshold);
@@ -111,7 +123,7 @@ impl CustomOp3 for Losses {
     ) -> Result<(CpuStorage, Shape)> {
         let stats = values(stats, stats_layout)?;
         let photos = &stats[3 * self.points.count()..stats.len() - 1];
-        let losses = photos.chunks(3).map(|sums| 1.0 - cosine(sums)).collect();
+        let losses = photos.chunks(3).map(distance).collect();
         Ok((CpuStorage::F32(losses), Shape::from(self.points.photos)))
     }
 
@@ -176,7 +188,7 @@ impl CustomOp3 for LossesGrad {
         let rows = out.par_chunks_mut(channels).zip(encoded.par_chunks(channels)).zip(decoded.par_chunks(channels));
         rows.enumerate().for_each(|(point, ((out, encoded), decoded))| {
             let photo = &of_photos[3 * (point / patches)..][..3];
-            let easy = 1.0 - cosine(&of_points[3 * point..][..3]) < threshold;
+            let easy = distance(&of_points[3 * point..][..3]) < threshold;
             let norms = photo[1].max(1e-16).sqrt() * photo[2].max(1e-16).sqrt();
             let scale = -grad[point / patches] * if easy { self.factor } else { 1.0 } / norms;
             // A clamped norm is a constant.

@@ -1,7 +1,7 @@
 //! The hard-mining loss.
 
 use candle_core::{DType, Tensor};
-use dinomaly::mining::photo_losses;
+use dinomaly::mining::{distance, photo_losses};
 use dinomaly_core::executors::candle::kernels::mining::{self, Points};
 
 use crate::machine::{Machine, is_there};
@@ -41,10 +41,6 @@ fn hard_mining_loss_and_its_gradient() {
         distances.sort_by(|a, b| b.total_cmp(a));
         assert_eq!(stats[stats.len() - 1], distances[hard - 1], "{}", name("threshold"));
     }
-}
-
-fn distance(sums: &[f32]) -> f32 {
-    1.0 - sums[0] / (sums[1].max(1e-16).sqrt() * sums[2].max(1e-16).sqrt())
 }
 
 #[test]

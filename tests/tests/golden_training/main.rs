@@ -12,7 +12,8 @@ use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 use dinomaly::features::{FeatureCache, Features, Limits, encode};
 use dinomaly::head::TrainableHead;
-use dinomaly::loss::{HardMining, hard_mining_loss, hard_points, point_distance};
+use dinomaly::loss::{HardMining, hard_mining_loss, hard_points};
+use dinomaly::mining;
 use dinomaly::noise::jittered;
 use dinomaly::optimizer::{Moments, gradient_norm};
 use dinomaly::precision::Precision;
@@ -88,7 +89,7 @@ fn gradients(
         |rate| hard_mining_loss(&encoded, &features, HardMining { rate, ..mining }).unwrap().backward().unwrap();
     let (before, after) = (gradient(0.0), gradient(mining.rate));
     for (j, (encoded, leaf)) in encoded.iter().zip(&leaves).enumerate() {
-        let distance = point_distance(encoded, leaf.as_tensor()).unwrap();
+        let distance = distances(encoded, leaf.as_tensor());
         let of_gradient = gradient_noise(case, j, leaf, leaves.len());
         let tensors = [
             (
@@ -110,6 +111,15 @@ fn gradients(
             tally.check(&label(&format!("k.{j} = {k}")), hard_points(points, mining.rate) as u64 == k);
         }
     }
+}
+
+/// Points' distances `[photos, patches]`, of what the loss finds of them.
+fn distances(encoded: &Tensor, decoded: &Tensor) -> Tensor {
+    let (photos, patches, _) = decoded.dims3().unwrap();
+    let stats = mining::stats(&encoded.contiguous().unwrap(), &decoded.contiguous().unwrap(), 1).unwrap();
+    let of_points = stats.narrow(0, 0, 3 * photos * patches).unwrap().to_vec1::<f32>().unwrap();
+    let distances = of_points.chunks(3).map(mining::distance).collect();
+    Tensor::from_vec(distances, (photos, patches), stats.device()).unwrap()
 }
 
 /// Noise of the gradient of a group's decoded features `d`, from the one recorded for the features: the gradient is
@@ -228,8 +238,7 @@ fn feature_jitter() {
         compare("bottleneck_out", &bottleneck(&Candle::train(device(), &noise)));
         compare("eval/bottleneck_out", &bottleneck(&Candle::infer(device())));
         let [encoded, decoded] = trainer.groups(&features, &no_noise).unwrap();
-        let distances: Vec<Tensor> =
-            encoded.iter().zip(&decoded).map(|(e, d)| point_distance(e, d).unwrap().detach()).collect();
+        let distances: Vec<Tensor> = encoded.iter().zip(&decoded).map(|(e, d)| distances(e, d)).collect();
         compare("eval/amap_mean", &Candle::infer(device()).mean(&distances).unwrap());
 
         let [encoded, decoded] = trainer.groups(&features, &noise).unwrap();
