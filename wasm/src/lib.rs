@@ -137,8 +137,12 @@ impl Detector {
     /// # Errors
     /// If a file is missing; if the device computes wrongly in every precision.
     pub async fn start(&mut self) -> Result<JsValue, JsValue> {
-        let Stage::Arriving(mut arrival) = std::mem::replace(&mut self.stage, Stage::Failed) else {
-            return Err(refusal(Error::config("the model was started already")));
+        let mut arrival = match std::mem::replace(&mut self.stage, Stage::Failed) {
+            Stage::Arriving(arrival) => arrival,
+            started => {
+                self.stage = started;
+                return Err(refusal(Error::config("the model was started already")));
+            }
         };
         let executor = arrival.executor.take().ok_or_else(|| refusal(Error::config("no device was given yet")))?;
         arrival.model.check().map_err(refusal)?;
