@@ -2,6 +2,8 @@
 
 #[cfg(feature = "candle")]
 pub mod candle;
+#[cfg(any(feature = "candle", feature = "processor"))]
+mod erf;
 #[cfg(feature = "processor")]
 pub mod processor;
 pub mod reference;

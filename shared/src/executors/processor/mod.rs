@@ -7,6 +7,7 @@
 //! i32; all else is f32.
 
 mod attention;
+mod gelu;
 mod gemm;
 mod pool;
 mod product;

@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 use rten_simd::SimdUnaryOp;
-use rten_vecmath::Gelu;
 
 use super::Precision;
+use super::gelu::Gelu;
 use super::gemm::{Int8, Kernels, Matrix, View};
 use crate::quant::{Format, round_tensor};
 use crate::tensor::{Data, HostTensor};
@@ -87,7 +87,7 @@ pub(super) fn multiply(
         }
         match then {
             Then::Store => {}
-            Then::Gelu => Gelu {}.map_mut(out),
+            Then::Gelu => Gelu.map_mut(out),
             Then::Add(residual) => {
                 let residual = &residual[i * rows * outputs..][..out.len()];
                 out.iter_mut().zip(residual).for_each(|(out, residual)| *out += residual);

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::{add_rows, blocks, blocks_mut, gradient, last_dim, stored, values};
 #[cfg(feature = "cuda")]
 use crate::executors::candle::kernels::{Element, Rows, bias as kernels, device::compute};
+use crate::executors::erf::erf;
 
 /// `x + bias` over the last dimension, stored as `x` is; differentiable in both.
 ///
@@ -24,24 +25,6 @@ pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
 /// If the operands do not fit together.
 pub fn add_bias_gelu(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
     x.contiguous()?.apply_op2(bias, AddBiasGelu)
-}
-
-/// The error function within 5e-7 of the exact value: the rational approximation of Eigen and XLA, which compilers
-/// vectorise.
-fn erf(x: f32) -> f32 {
-    let x = x.clamp(-4.0, 4.0);
-    let x2 = x * x;
-    let mut p = -2.726_142_3e-10f32;
-    for coefficient in
-        [2.770_681_4e-8, -2.101_024e-6, -5.692_506_4e-5, -7.349_906_3e-4, -2.954_6e-3, -1.609_603_3e-2f32]
-    {
-        p = p * x2 + coefficient;
-    }
-    let mut q = -1.456_607_2e-5f32;
-    for coefficient in [-2.133_740_6e-4, -1.682_827e-3, -7.373_329_2e-3, -1.426_473_9e-2f32] {
-        q = q * x2 + coefficient;
-    }
-    x * p / q
 }
 
 /// The distribution function of the normal distribution.
