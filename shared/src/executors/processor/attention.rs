@@ -1,7 +1,8 @@
 //! Both attentions, head by head and a block of queries at a time: no matrix of all pairs of tokens is ever in memory.
 
 use rayon::prelude::*;
-use rten_simd::{SimdOp, SimdUnaryOp};
+use rten_simd::ops::{BitOps, NumOps};
+use rten_simd::{Isa, SimdOp, SimdUnaryOp};
 use rten_vecmath::{Exp, Softmax};
 
 use super::gemm::{Kernels, Matrix, View};
@@ -204,16 +205,15 @@ fn linear_but_for(
     })
 }
 
-/// Keys, turned, and values of every head of every photo as products take them. With int8 weights, whose layers round more, keys and
-/// queries are whole numbers; the weights of values are not: most are too small beside the largest.
+/// Keys, turned, and values of every head of every photo as products take them: with int8 weights, whose layers round more, as whole
+/// numbers.
 fn pack(split: &Heads, kernels: Kernels, precision: Precision, qkv: &[f32]) -> Result<Vec<(Matrix, Matrix)>> {
     let of = |place| {
-        let keys = split.view(qkv, place, Part::Key).transposed();
-        let keys = match precision {
-            Precision::F32 => Matrix::new(kernels, keys)?,
-            Precision::Int8 => Matrix::rounded(kernels, keys)?,
-        };
-        Ok((keys, Matrix::new(kernels, split.view(qkv, place, Part::Value))?))
+        let (keys, values) = (split.view(qkv, place, Part::Key).transposed(), split.view(qkv, place, Part::Value));
+        Ok(match precision {
+            Precision::F32 => (Matrix::new(kernels, keys)?, Matrix::new(kernels, values)?),
+            Precision::Int8 => (Matrix::rounded(kernels, keys)?, Matrix::mixed(kernels, values)?),
+        })
     };
     (0..split.batch * split.heads).into_par_iter().map(of).collect()
 }
@@ -232,9 +232,19 @@ fn hide(hidden: Option<(Neighbours, usize)>, query: usize, weights: &mut [f32]) 
 /// `elu(x) + 1` of every value, row by row without gaps.
 fn elu_plus_one(rows: View<'_>) -> Vec<f32> {
     let mut values = rows.to_vec();
-    // The exponential of what is positive is not needed, and would not be finite where that is large.
-    let mut powers: Vec<f32> = values.iter().map(|&value| if value > 0.0 { 0.0 } else { value }).collect();
-    Exp {}.map_mut(&mut powers);
-    values.iter_mut().zip(powers).for_each(|(value, power)| *value = if *value > 0.0 { *value + 1.0 } else { power });
+    EluPlusOne.map_mut(&mut values);
     values
+}
+
+struct EluPlusOne;
+
+impl SimdUnaryOp<f32> for EluPlusOne {
+    #[inline(always)]
+    fn eval<I: Isa>(&self, isa: I, x: I::F32) -> I::F32 {
+        let ops = isa.f32();
+        let positive = ops.gt(x, ops.zero());
+        // The exponential of what is positive is not needed, and would not be finite where that is large.
+        let power = Exp::apply(isa, ops.select(ops.zero(), x, positive));
+        ops.select(ops.add(x, ops.one()), power, positive)
+    }
 }

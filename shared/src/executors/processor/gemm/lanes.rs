@@ -9,6 +9,9 @@ pub use simd128::Lanes;
 /// A pair of neighbours along the depth of a product.
 pub type Pair = [i16; 2];
 
+/// 1.5 · 2²³: the last bits of a sum with it are the other summand, rounded.
+const WHOLE: f32 = 12_582_912.0;
+
 /// What the left-hand side of a product consists of.
 pub trait Factor: Copy + Default + Send + Sync {
     /// The right-hand side's factors of four columns.
@@ -29,10 +32,11 @@ pub trait Factor: Copy + Default + Send + Sync {
 #[cfg(target_arch = "wasm32")]
 mod simd128 {
     use core::arch::wasm32::{
-        f32x4_add, f32x4_convert_i32x4, f32x4_mul, f32x4_splat, i32x4_add, i32x4_dot_i16x8, i32x4_splat, v128,
+        f32x4_add, f32x4_convert_i32x4, f32x4_mul, f32x4_splat, i16x8_narrow_i32x4, i32x4_add, i32x4_dot_i16x8,
+        i32x4_shuffle, i32x4_splat, i32x4_sub, v128,
     };
 
-    use super::{Factor, Pair};
+    use super::{Factor, Pair, WHOLE};
 
     /// Four values.
     #[derive(Clone, Copy)]
@@ -57,6 +61,15 @@ mod simd128 {
 
         pub fn plus(self, other: Self) -> Self {
             Self(f32x4_add(self.0, other.0))
+        }
+
+        /// Four neighbours of each of four rows, rounded to whole numbers: the first pairs of all rows, and the second ones.
+        pub fn pairs(rows: [Self; 4]) -> [[Pair; 4]; 2] {
+            let [a, b, c, d] =
+                rows.map(|row| i32x4_sub(row.plus(Self::splat(WHOLE)).0, i32x4_splat(WHOLE.to_bits() as i32)));
+            let (ab, cd) = (i16x8_narrow_i32x4(a, b), i16x8_narrow_i32x4(c, d));
+            let (first, second) = (i32x4_shuffle::<0, 2, 4, 6>(ab, cd), i32x4_shuffle::<1, 3, 5, 7>(ab, cd));
+            [bytemuck::cast(first), bytemuck::cast(second)]
         }
     }
 
@@ -112,7 +125,7 @@ mod simd128 {
 mod plain {
     use std::array::from_fn;
 
-    use super::{Factor, Pair};
+    use super::{Factor, Pair, WHOLE};
 
     /// Four values.
     #[derive(Clone, Copy)]
@@ -137,6 +150,12 @@ mod plain {
 
         pub fn plus(self, other: Self) -> Self {
             Self(from_fn(|i| self.0[i] + other.0[i]))
+        }
+
+        /// Four neighbours of each of four rows, rounded to whole numbers: the first pairs of all rows, and the second ones.
+        pub fn pairs(rows: [Self; 4]) -> [[Pair; 4]; 2] {
+            let whole = |value: f32| (value + WHOLE).to_bits().wrapping_sub(WHOLE.to_bits()) as i16;
+            from_fn(|pair| rows.map(|row| from_fn(|i| whole(row.0[2 * pair + i]))))
         }
     }
 

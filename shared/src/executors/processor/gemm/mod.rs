@@ -108,6 +108,18 @@ impl Matrix {
         }
     }
 
+    /// The same for products with weights, of which no row sums up to more than one, as whole numbers of more bits.
+    ///
+    /// # Errors
+    /// As [`Matrix::new`].
+    pub fn mixed(kernels: Kernels, right: View<'_>) -> Result<Self> {
+        match kernels {
+            #[cfg(not(target_arch = "wasm32"))]
+            Kernels::Native => Self::new(kernels, right),
+            Kernels::Tiles => Ok(Self::Rounded(tiles::Rounded::mixed(right))),
+        }
+    }
+
     /// Depth and columns.
     pub fn extents(&self) -> [usize; 2] {
         match self {

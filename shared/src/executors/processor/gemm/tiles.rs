@@ -2,6 +2,9 @@
 //! sums to memory and back. rten-gemm's tiles of eight rows do that, and took 1.2 (f32), 1.8 (f32 with relaxed SIMD) and 3 times
 //! (int8) as long as these in Chromium.
 
+use std::array::from_fn;
+use std::borrow::Cow;
+
 use super::View;
 use super::lanes::{Factor, Lanes, Pair};
 
@@ -29,7 +32,7 @@ impl<F: Factor> Panels<F> {
         for first in (0..columns).step_by(COLUMNS) {
             let at = |k, column| if column < columns { factor(k, column) } else { F::default() };
             for k in 0..depth {
-                let four = |first| F::four(std::array::from_fn(|i| at(k, first + i)));
+                let four = |first| F::four(from_fn(|i| at(k, first + i)));
                 factors.push([four(first), four(first + COLUMNS / 2)]);
             }
         }
@@ -117,7 +120,12 @@ pub struct Rounded {
     scales: Vec<[Lanes; 2]>,
     /// The largest whole number on the left-hand side.
     levels: f32,
+    /// What the whole numbers of a row of the left-hand side may sum up to, where its values sum up to one.
+    sum: f32,
 }
+
+/// The largest whole number of values that are mixed: twelve bits, for nineteen of their weights' sum.
+const MIXED_LEVELS: f32 = 4095.0;
 
 impl Rounded {
     /// Packs an int8 weight, `values [columns, depth]` with a scale for each column.
@@ -128,25 +136,43 @@ impl Rounded {
 
     /// Rounds and packs a matrix `[depth, columns]`.
     pub fn new(right: View<'_>) -> Self {
+        let levels = levels(right.rows).sqrt().floor().min(f32::from(i16::MAX));
+        Self::rounded(right, levels, levels)
+    }
+
+    /// The same where rows of the left-hand side are weights: none below zero, their sum at most one. Most may be far smaller than the
+    /// largest, so that they keep as many bits as their sum leaves room for.
+    pub fn mixed(right: View<'_>) -> Self {
+        // Each weight is at most a half more when it is rounded.
+        let sum = levels(MIXED_LEVELS as usize) - 0.5 * right.rows as f32;
+        Self { sum, ..Self::rounded(right, MIXED_LEVELS, f32::from(i16::MAX)) }
+    }
+
+    /// With whole numbers of at most `levels` on this side, `left_levels` on the other.
+    fn rounded(right: View<'_>, levels: f32, left_levels: f32) -> Self {
         let (depth, columns) = (right.rows, right.columns);
-        let levels = levels(depth).sqrt().floor().min(f32::from(i16::MAX));
-        let (mut rounded, mut row) = (Vec::with_capacity(columns * depth), Vec::new());
-        let right = right.transposed();
-        let scales: Vec<f32> = (0..columns)
-            .map(|column| {
-                let step = round_row(&right.row(column), levels, &mut row);
-                rounded.extend_from_slice(&row);
-                step
-            })
-            .collect();
-        Self::pack(|column, k| rounded[column * depth + k], &scales, [columns, depth], levels)
+        let (right, pairs) = (right.transposed(), depth.div_ceil(2));
+        let mut groups = [vec![[[0; 2]; ROWS]; pairs], vec![[[0; 2]; ROWS]; pairs]];
+        let (mut factors, mut scales) = (Vec::with_capacity(columns.div_ceil(COLUMNS) * pairs), Vec::new());
+        for first in (0..columns).step_by(COLUMNS) {
+            for (group, first) in groups.iter_mut().zip([first, first + COLUMNS / 2]) {
+                scales.extend(round_rows(right, first, |_| levels, group));
+            }
+            let [low, high] = &groups;
+            factors.extend(low.iter().zip(high).map(|(&low, &high)| [Pair::four(low), Pair::four(high)]));
+        }
+        Self::new_of(Panels { factors, depth: pairs, columns }, depth, &scales, left_levels)
     }
 
     fn pack(value: impl Fn(usize, usize) -> i16, scales: &[f32], [columns, depth]: [usize; 2], levels: f32) -> Self {
         let at = |column, k| if k < depth { value(column, k) } else { 0 };
         let pairs = |pair, column| [at(column, 2 * pair), at(column, 2 * pair + 1)];
-        let panels = Panels::pack(depth.div_ceil(2), columns, pairs);
-        Self { panels, depth, scales: by_panel(scales, columns), levels }
+        Self::new_of(Panels::pack(depth.div_ceil(2), columns, pairs), depth, scales, levels)
+    }
+
+    fn new_of(panels: Panels<Pair>, depth: usize, scales: &[f32], levels: f32) -> Self {
+        let scales = by_panel(scales, panels.columns);
+        Self { panels, depth, scales, levels, sum: f32::INFINITY }
     }
 
     /// Depth and columns.
@@ -159,19 +185,15 @@ impl Rounded {
         let (pairs, columns) = (self.panels.depth, self.panels.columns);
         let bias = by_panel(bias.unwrap_or_default(), columns);
         let rows_at_once = self.panels.rows_at_once();
-        let (mut packed, mut rounded, mut steps) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut packed, mut steps) = (Vec::new(), Vec::new());
+        let levels = |largest: f32| self.levels.min(self.sum * largest);
         for (block, out) in out.chunks_mut(rows_at_once * columns).enumerate() {
-            let rows = out.len() / columns;
-            packed.clear();
-            packed.resize(rows.div_ceil(ROWS) * pairs, [[0; 2]; ROWS]);
+            let groups = (out.len() / columns).div_ceil(ROWS);
+            packed.resize(groups * pairs, [[0; 2]; ROWS]);
             steps.clear();
-            for row in 0..rows {
-                let step = round_row(&left.row(block * rows_at_once + row), self.levels, &mut rounded);
-                steps.push(alpha * step);
-                rounded.resize(2 * pairs, 0);
-                let group = &mut packed[row / ROWS * pairs..][..pairs];
-                let place = |(four, &pair): (&mut [Pair; ROWS], &Pair)| four[row % ROWS] = pair;
-                group.iter_mut().zip(rounded.as_chunks::<2>().0).for_each(place);
+            for (group, packed) in packed.chunks_exact_mut(pairs).enumerate() {
+                let first = block * rows_at_once + group * ROWS;
+                steps.extend(round_rows(left, first, levels, packed).map(|step| alpha * step));
             }
             let finish = |row: usize, panel: usize, sums| {
                 let (step, [low, high]) = (Lanes::splat(steps[row]), self.scales[panel]);
@@ -185,7 +207,7 @@ impl Rounded {
 /// Values of columns, zeros for those that fill the last panel.
 fn by_panel(values: &[f32], columns: usize) -> Vec<[Lanes; 2]> {
     let value = |column: usize| values.get(column).copied().unwrap_or_default();
-    let four = |first| Lanes::new(std::array::from_fn(|i| value(first + i)));
+    let four = |first| Lanes::new(from_fn(|i| value(first + i)));
     (0..columns).step_by(COLUMNS).map(|first| [four(first), four(first + COLUMNS / 2)]).collect()
 }
 
@@ -212,16 +234,32 @@ fn levels(count: usize) -> f32 {
     (i32::MAX as usize / count.max(1)) as f32
 }
 
-/// Replaces `rounded` by a row as whole numbers of at most `levels`; gives their distance.
-fn round_row(x: &[f32], levels: f32, rounded: &mut Vec<i16>) -> f32 {
-    // Compared as bits, what is no number is the largest: it stays none, and is found in the maps.
-    let largest = f32::from_bits(x.iter().map(|value| value.to_bits() & 0x7fff_ffff).max().unwrap_or(0));
-    let step = largest / levels;
-    let factor = if step > f32::MIN_POSITIVE { 1.0 / step } else { 0.0 };
-    // The last bits of a sum with 1.5 · 2²³ are the other summand, rounded: compilers vectorise it, unlike a conversion.
-    rounded.clear();
-    rounded.extend(x.iter().map(|value| (value * factor + 12_582_912.0).to_bits() as i16));
-    step
+/// The largest magnitude. Compared as bits, what is no number is the largest: it stays none, and is found in the maps.
+fn largest(x: &[f32]) -> f32 {
+    f32::from_bits(x.iter().map(|value| value.to_bits() & 0x7fff_ffff).max().unwrap_or(0))
+}
+
+/// Packs four rows from the given one on as whole numbers, the largest magnitude of a row as its `levels`; gives for each row their
+/// distance. Rows past the end are zeros.
+fn round_rows(x: View<'_>, first: usize, levels: impl Fn(f32) -> f32, packed: &mut [[Pair; ROWS]]) -> [f32; ROWS] {
+    let rows: [Cow<'_, [f32]>; ROWS] =
+        from_fn(|i| if first + i < x.rows { x.row(first + i) } else { Cow::Owned(vec![0.0; x.columns]) });
+    let steps = from_fn(|i| {
+        let largest = largest(&rows[i]);
+        largest / levels(largest)
+    });
+    let factors = steps.map(|step| Lanes::splat(if step > f32::MIN_POSITIVE { 1.0 / step } else { 0.0 }));
+    let whole = |values: [[f32; 4]; ROWS]| Lanes::pairs(from_fn(|i| Lanes::new(values[i]).times(factors[i])));
+    let [a, b, c, d] = rows.each_ref().map(|row| row.as_chunks::<4>());
+    let (fours, rest) = packed.split_at_mut(x.columns / 4 * 2);
+    for ((pairs, (a, b)), (c, d)) in
+        fours.as_chunks_mut::<2>().0.iter_mut().zip(a.0.iter().zip(b.0)).zip(c.0.iter().zip(d.0))
+    {
+        *pairs = whole([*a, *b, *c, *d]);
+    }
+    let padded = |rest: &[f32]| from_fn(|i| rest.get(i).copied().unwrap_or_default());
+    rest.copy_from_slice(&whole([a.1, b.1, c.1, d.1].map(padded))[..rest.len()]);
+    steps
 }
 
 #[cfg(test)]
@@ -310,6 +348,43 @@ mod tests {
         assert_eq!(out[0], 0.0);
         assert!(out[1].is_nan() && !out[2].is_finite(), "{out:?}");
         assert!((out[3] - 5.0).abs() < 1e-3, "{out:?}");
+    }
+
+    /// Weights of which one is large, that are all the same, and that hide a key; values as large as they may be.
+    #[test]
+    fn mixtures_are_off_by_their_rounding() {
+        for [rows, depth, columns] in EXTENTS {
+            let weights: Vec<f32> = (0..rows * depth)
+                .map(|i| match (i / depth % 3, i % depth) {
+                    (0, 0) => 0.5,
+                    (0, _) => 0.5 / depth as f32,
+                    (1, _) => 1.0 / depth as f32,
+                    (_, k) => ((k % 3) as f32) / (3 * depth) as f32,
+                })
+                .collect();
+            let right: Vec<f32> = (0..depth * columns)
+                .map(|i| if i % columns == 0 { 3.0 } else { (i as f32 * 2.1).sin() + 0.2 })
+                .collect();
+            let mut out = vec![f32::NAN; rows * columns];
+            Rounded::mixed(View::new(&right, [depth, columns])).product(
+                View::new(&weights, [rows, depth]),
+                1.0,
+                None,
+                &mut out,
+            );
+            // Half a step of each factor: of a value at most 3, whose weights sum up to one, and of each weight.
+            let of_value = 0.5 * 3.0 / MIXED_LEVELS;
+            let of_weight = |largest: f32| 0.5 * largest / f32::from(i16::MAX).min(5e5 * largest);
+            for (i, &found) in out.iter().enumerate() {
+                let (row, column) = (i / columns, i % columns);
+                let weights = &weights[row * depth..][..depth];
+                let products =
+                    weights.iter().enumerate().map(|(k, &w)| f64::from(w) * f64::from(right[k * columns + column]));
+                let off = (f64::from(found) - products.sum::<f64>()).abs();
+                let allowed = of_value + 3.0 * depth as f32 * of_weight(largest(weights));
+                assert!(off <= f64::from(allowed), "{rows} {depth} {columns} at {i}: off by {off}, allowed {allowed}");
+            }
+        }
     }
 
     /// Both sides as large as their sums allow: off by no more than rounding explains, and no sum wraps.
