@@ -267,7 +267,7 @@ impl WebGpu {
             }
         };
         let (rows, inputs4) = (batch * tokens, padded_row(inputs) / 4);
-        let pitch = padded_row(inputs4 + 1);
+        let pitch = padded_row(inputs4 + 2);
         let rounded;
         let mut operands = vec![bias, residual];
         let mut group = 0;

@@ -23,7 +23,7 @@ pub(super) enum Storage {
     F32(Lease),
     /// A linear layer's weight: two values a word.
     F16(Lease),
-    /// A linear layer's weight: four values a word, and a scale for each row.
+    /// A linear layer's weight: four values a word, and for each row its scale; after all scales the sum of each row's values.
     Int8 {
         values: Lease,
         scales: Lease,
@@ -59,7 +59,11 @@ impl Tensor {
         let storage = match &weight.data {
             Data::Int8 { values, scales } if scales.len() == outputs => Storage::Int8 {
                 values: pool.upload(bytemuck::cast_slice(&padded(values, inputs)))?,
-                scales: pool.upload(bytemuck::cast_slice(&padded(scales, outputs)))?,
+                scales: {
+                    let sum = |row: &[i8]| row.iter().map(|&value| i32::from(value)).sum::<i32>() as f32;
+                    let sums: Vec<f32> = values.chunks_exact(inputs).map(sum).collect();
+                    pool.upload(bytemuck::cast_slice(&[padded(scales, outputs), padded(&sums, outputs)].concat()))?
+                },
             },
             Data::Int4 { values, scales, group } => {
                 let bits: Vec<u16> = scales.iter().map(|scale| scale.to_bits()).collect();

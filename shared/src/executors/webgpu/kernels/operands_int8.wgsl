@@ -1,12 +1,13 @@
 
-// x and weight are int8, four signed bytes a word; products are exact and summed in i32, which 130,000 inputs do not fill.
+// x and weight are int8, four signed bytes a word; products are exact and summed in i32, which 66,000 inputs do not fill.
 alias Left = u32;
 alias Right = u32;
 alias Sum = vec4<i32>;
 
-// Rows as quantize_rows.wgsl makes them: the values, then the scale.
+// Rows as quantize_rows.wgsl makes them: the values, their distance, and the byte that stands for zero.
 @group(0) @binding(4) var<storage, read> x: array<u32>;
 @group(0) @binding(5) var<storage, read> weight: array<u32>;
+// One scale for each output channel, then the sum of its weights.
 @group(0) @binding(6) var<storage, read> scales: array<vec4<f32>>;
 
 fn inputs(row: u32, k: u32) -> Left {
@@ -22,6 +23,9 @@ fn multiply(sum: Sum, w0: Right, w1: Right, w2: Right, w3: Right, x: Left) -> Su
 }
 
 fn scaled(sum: Sum, row: u32, column: u32) -> vec4<f32> {
-    let scale = bitcast<f32>(x[row * p.pitch + p.inputs4]);
-    return vec4<f32>(sum) * scale * scales[column];
+    let end = row * p.pitch + p.inputs4;
+    let step = bitcast<f32>(x[end]);
+    let zero = bitcast<i32>(x[end + 1u]);
+    let exact = sum - zero * vec4<i32>(scales[p.outputs4 + column]);
+    return vec4<f32>(exact) * step * scales[column];
 }

@@ -1,5 +1,5 @@
-// Rounds each row of x to int8 with a scale of its own, largest / 127: a workgroup a row. A row of the result is its values,
-// four signed bytes a word, then the scale.
+// Rounds each row of x to int8 between its smallest and its largest value, or zero where all lie on one side of it: a workgroup
+// a row. A row of the result is its values, four signed bytes a word, then their distance, and the byte that stands for zero.
 
 struct Params {
     rows: u32,
@@ -14,7 +14,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 
 const LANES = 64u;
-var<workgroup> scratch: array<vec4<f32>, LANES>;
+// The negative smallest values, and the largest ones.
+var<workgroup> scratch: array<array<vec4<f32>, 2>, LANES>;
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -26,26 +27,37 @@ fn main(
     if row >= p.rows {
         return;
     }
-    var largest = vec4(0.0);
+    var below = vec4(0.0);
+    var above = vec4(0.0);
     for (var i = lane; i < p.inputs4; i += LANES) {
-        largest = max(largest, abs(x[row * p.inputs4 + i]));
+        let values = x[row * p.inputs4 + i];
+        below = max(below, -values);
+        above = max(above, values);
     }
-    scratch[lane] = largest;
+    scratch[lane] = array(below, above);
     workgroupBarrier();
     for (var stride = LANES / 2u; stride > 0u; stride /= 2u) {
         if lane < stride {
-            scratch[lane] = max(scratch[lane], scratch[lane + stride]);
+            let other = scratch[lane + stride];
+            scratch[lane] = array(max(scratch[lane][0], other[0]), max(scratch[lane][1], other[1]));
         }
         workgroupBarrier();
     }
-    largest = scratch[0];
+    let smallest = -most(scratch[0][0]);
     // A row of zeros stays one.
-    let scale = max(max(max(largest.x, largest.y), max(largest.z, largest.w)), 1e-30) / 127.0;
+    let step = max(most(scratch[0][1]) - smallest, 1e-30) / 255.0;
+    let zero = round(-128.0 - smallest / step);
     for (var i = lane; i < p.inputs4; i += LANES) {
-        let value = bitcast<vec4<u32>>(vec4<i32>(round(x[row * p.inputs4 + i] / scale))) & vec4(255u);
+        let bytes = clamp(round(x[row * p.inputs4 + i] / step) + zero, vec4(-128.0), vec4(127.0));
+        let value = bitcast<vec4<u32>>(vec4<i32>(bytes)) & vec4(255u);
         y[row * p.pitch + i] = value.x | (value.y << 8u) | (value.z << 16u) | (value.w << 24u);
     }
     if lane == 0u {
-        y[row * p.pitch + p.inputs4] = bitcast<u32>(scale);
+        y[row * p.pitch + p.inputs4] = bitcast<u32>(step);
+        y[row * p.pitch + p.inputs4 + 1u] = bitcast<u32>(i32(zero));
     }
+}
+
+fn most(values: vec4<f32>) -> f32 {
+    return max(max(values.x, values.y), max(values.z, values.w));
 }
