@@ -156,7 +156,7 @@ impl<O: Read> Detector<O> {
         SelfTest::new(seed, score, &map.values, tolerance)
     }
 
-    /// Whether this device computes what the model's maker computed, within the model's tolerance or a part `rounding` of each value.
+    /// Whether this device computes what the model's maker computed, within the model's tolerance or, as a whole, a part `rounding` of it.
     /// `executor` is named in the refusal.
     ///
     /// # Errors

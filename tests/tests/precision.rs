@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use dinomaly::detect::PhotoDetector;
 use dinomaly::model_dir;
-use dinomaly_core::bundle::Model;
+use dinomaly_core::bundle::{Model, SelfTest};
+use dinomaly_core::executors::processor;
 use dinomaly_core::executors::webgpu::Precision;
 use dinomaly_core::quant::quantize;
 use dinomaly_core::tensor::HostTensor;
@@ -77,9 +78,8 @@ fn the_fastest_precision_that_the_self_test_accepts_is_taken() {
     let [f32_weights, int8_weights] = [&chosen[..4], &chosen[4..]];
     assert_eq!(f32_weights[0], Some(Precision::F16), "nothing is refused that differs by less than 1");
     assert_eq!(f32_weights[2..], [Some(Precision::F32), None]);
-    assert_eq!(int8_weights[0], Some(Precision::Int8));
-    // Weights of int8 are not rounded to f16: it is as exact as f32. Activations in int8 move this model's map by 2.03 %, 2 are allowed.
-    assert_eq!(int8_weights[2..], [Some(Precision::F16), None]);
+    // Activations in int8 move this model's map by 0.7 %, 3 are allowed whatever the tolerance. Nothing else is lost.
+    assert_eq!(int8_weights, [Some(Precision::Int8); 4]);
 }
 
 /// One channel that dwarfs the others, as large ViTs have, leaves them nothing of eight bits: int8 weights then meet exact activations.
@@ -88,11 +88,14 @@ fn activations_that_int8_cannot_hold_are_not_rounded() {
     let Some(gpu) = webgpu() else { return };
     let mut model = widened();
     for (name, tensor) in &mut model.weights.0 {
-        if name.starts_with("encoder.") && name.ends_with("norm2.weight") {
-            let mut values = tensor.to_f32().into_owned();
+        let mut values = tensor.to_f32().into_owned();
+        // The layer after it takes back what the channel gained: in single precision the model is the same.
+        if name.starts_with("encoder.") && name.contains("norm2.") {
             values[0] *= 300.0;
-            *tensor = HostTensor::f32(tensor.shape.clone(), values).unwrap();
+        } else if name.starts_with("encoder.") && name.ends_with("fc1.weight") {
+            values.chunks_exact_mut(tensor.shape[1]).for_each(|row| row[0] /= 300.0);
         }
+        *tensor = HostTensor::f32(tensor.shape.clone(), values).unwrap();
     }
     model.weights = quantize(&model.weights).unwrap().0;
     let model = tested(model);
@@ -113,6 +116,17 @@ fn a_gpu_finds_what_the_processor_finds() {
     let largest = expected.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     println!("{} photos, scores differ by at most {largest:e}", photos.len());
     assert!(!photos.is_empty() && largest <= model.self_test.unwrap().tolerance, "{largest:e}");
+}
+
+/// What `--int8` does: the self-test accepts it, and scores stay near.
+#[test]
+fn the_processor_takes_the_embedded_model_in_int8() {
+    let model = model();
+    let exact = PhotoDetector::new(&model).unwrap().scores(&photos()).unwrap();
+    let rounded = PhotoDetector::in_precision(&model, processor::Precision::Int8).unwrap().scores(&photos()).unwrap();
+    let largest = exact.iter().zip(&rounded).map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f32::max);
+    println!("scores differ by at most {largest:e} of them");
+    assert!(largest > 0.0 && largest <= SelfTest::ROUNDED, "{largest:e}");
 }
 
 fn photos() -> Vec<PathBuf> {

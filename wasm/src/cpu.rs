@@ -32,7 +32,7 @@ pub fn compute_in(processor: Executor, precision: Precision) -> Executor {
     processor.with_precision(precision)
 }
 
-/// What part of a value may be lost to rounding: here activations keep thirteen bits.
+/// What part of a result may be lost to rounding: here activations keep thirteen bits.
 pub fn rounding(_: &Executor) -> f32 {
     0.0
 }

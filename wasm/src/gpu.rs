@@ -33,7 +33,7 @@ pub fn compute_in(gpu: Executor, precision: Precision) -> Executor {
     gpu.with_precision(precision)
 }
 
-/// What part of a value may be lost to rounding.
+/// What part of a result may be lost to rounding.
 pub fn rounding(gpu: &Executor) -> f32 {
     gpu.precision().rounding()
 }

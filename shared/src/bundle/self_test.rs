@@ -29,9 +29,11 @@ pub struct SelfTest {
 }
 
 impl SelfTest {
-    /// What part of a value products of rounded activations may be from it, where that is more than the tolerance. Measured: 1.2 %
-    /// with the embedded model, whose seven metrics change by at most 0.16 points, and 0.5 % with random weights.
-    pub const ROUNDED: f32 = 0.02;
+    /// What part of its score, and of its map's root mean square, a model may be off in products of rounded activations, where that is
+    /// more than the tolerance. Measured with eight bits: 0.7 and 1.3 % with the embedded model, whose seven metrics change by at most
+    /// 0.16 points, and 2.0 and 0.2 % with DeiT-Ti trained on one product, whose weights are rounded at the same time. Single values are
+    /// off by up to 19 %: the smallest ones, which say nothing.
+    pub const ROUNDED: f32 = 0.03;
 
     /// Notes what the device that can be trusted found: image score, and the square anomaly map in full.
     ///
@@ -75,33 +77,40 @@ impl SelfTest {
         Ok((0..SIDE).flat_map(|y| (0..SIDE).map(move |x| (y, x))).map(|(y, x)| mean(block(y), block(x))).collect())
     }
 
-    /// Compares what `executor` found on [`SelfTest::picture`]: its score and its square anomaly map in full. `rounding` is what part
-    /// of a value it may be off, too: 0, or [`SelfTest::ROUNDED`] for int8.
+    /// Compares what `executor` found on [`SelfTest::picture`]: its score and its square anomaly map in full. `rounding` is 0, or
+    /// [`SelfTest::ROUNDED`] for int8: then the map is compared as a whole, not each of its values.
     ///
     /// # Errors
-    /// [`Error::Device`] if it differs by more anywhere: the device computes wrongly.
+    /// [`Error::Device`] if it differs by more than it may: the device computes wrongly, or too coarsely for this model.
     pub fn compare(&self, executor: &'static str, score: f32, map: &[f32], rounding: f32) -> Result<()> {
         let found = Self::reduce(map)?;
-        let allowed = |expected: f32| self.tolerance.max(rounding * expected.abs());
         // NaN is never close.
-        let agrees = |found: f32, expected: f32| (found - expected).abs() <= allowed(expected);
-        let refuse = |reason| Err(Error::Device { executor, reason });
-        if !agrees(score, self.score) {
-            return refuse(format!(
-                "fails the model's self-test: score {score}, expected {} ± {}; use another device",
-                self.score,
-                allowed(self.score)
-            ));
+        let agrees = |found: f32, expected: f32, allowed: f32| (found - expected).abs() <= allowed;
+        let advice = if rounding > 0.0 { "use a higher precision" } else { "use another device" };
+        let refuse = |what: String| {
+            Err(Error::Device { executor, reason: format!("fails the model's self-test: {what}; {advice}") })
+        };
+        let allowed = self.tolerance.max(rounding * self.score.abs());
+        if !agrees(score, self.score, allowed) {
+            return refuse(format!("score {score}, expected {} ± {allowed}", self.score));
         }
-        match (0..SIDE * SIDE).find(|&i| !agrees(found[i], self.map[i])) {
+        if rounding > 0.0 {
+            let off = root_mean_square(found.iter().zip(&self.map).map(|(found, expected)| found - expected));
+            let allowed = self.tolerance.max(rounding * root_mean_square(self.map.iter().copied()));
+            if !agrees(off, 0.0, allowed) {
+                return refuse(format!("its map is off by {off}, expected at most {allowed}"));
+            }
+            return Ok(());
+        }
+        match (0..SIDE * SIDE).find(|&i| !agrees(found[i], self.map[i], self.tolerance)) {
             None => Ok(()),
             Some(i) => refuse(format!(
-                "fails the model's self-test: {} at row {} and column {} of the map, expected {} ± {}; use another device",
+                "{} at row {} and column {} of the map, expected {} ± {}",
                 found[i],
                 i / SIDE,
                 i % SIDE,
                 self.map[i],
-                allowed(self.map[i])
+                self.tolerance
             )),
         }
     }
@@ -126,6 +135,11 @@ impl SelfTest {
             None => Ok(()),
         }
     }
+}
+
+fn root_mean_square(values: impl ExactSizeIterator<Item = f32>) -> f32 {
+    let count = values.len() as f64;
+    (values.map(|value| f64::from(value).powi(2)).sum::<f64>() / count).sqrt() as f32
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
@@ -232,10 +246,6 @@ mod tests {
     fn a_device_that_computes_wrongly_is_found() {
         let test = SelfTest::new(1, 0.25, &map(256), 1e-3).unwrap();
         test.compare("webgpu", 0.2505, &map(256), 0.0).unwrap();
-        // A part of the value in place of the tolerance, and no more.
-        test.compare("processor", 0.25 * 1.019, &map(256), SelfTest::ROUNDED).unwrap();
-        let error = test.compare("processor", 0.25 * 1.021, &map(256), SelfTest::ROUNDED).unwrap_err().to_string();
-        assert!(error.contains("expected 0.25 ± 0.005"), "{error}");
         for score in [0.2515, 0.2485, f32::NAN, f32::INFINITY] {
             let error = test.compare("webgpu", score, &map(256), 0.0).unwrap_err().to_string();
             assert!(error.starts_with("webgpu: fails the model's self-test: score"), "{error}");
@@ -245,6 +255,26 @@ mod tests {
             changed[40 * 256 + 100] += wrong;
             let error = test.compare("webgpu", 0.25, &changed, 0.0).unwrap_err().to_string();
             assert!(error.contains("at row 2 and column 6 of the map"), "{error}");
+        }
+    }
+
+    /// A part of the whole in place of the tolerance, and no more.
+    #[test]
+    fn rounding_is_told_from_wrong_results() {
+        let test = SelfTest::new(1, 0.25, &map(256), 1e-3).unwrap();
+        let compare = |score: f32, map: &[f32]| test.compare("processor", score, map, SelfTest::ROUNDED);
+        compare(0.25 * 1.029, &map(256)).unwrap();
+        let error = compare(0.25 * 1.031, &map(256)).unwrap_err().to_string();
+        assert!(error.contains("expected 0.25 ± 0.0075"), "{error}");
+        let scaled = |factor: f32| map(256).iter().map(|value| value * factor).collect::<Vec<_>>();
+        compare(0.25, &scaled(0.971)).unwrap();
+        let error = compare(0.25, &scaled(0.969)).unwrap_err().to_string();
+        assert!(error.contains("its map is off by 0.01"), "{error}");
+        // One block of 256 that is wrong by the map's whole range, or no number.
+        for wrong in [1.0, f32::NAN] {
+            let mut changed = map(256);
+            (32..48).for_each(|y| changed[y * 256 + 80..][..16].iter_mut().for_each(|value| *value += wrong));
+            compare(0.25, &changed).unwrap_err();
         }
     }
 

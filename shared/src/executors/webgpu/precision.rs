@@ -22,7 +22,7 @@ impl Precision {
     /// From what gives up most to what gives up nothing.
     pub const FASTEST_FIRST: [Self; 3] = [Self::Int8, Self::F16, Self::F32];
 
-    /// What part of a value its rounding may cost: what a self-test allows beside its tolerance.
+    /// What part of a result its rounding may cost: what a self-test allows beside its tolerance.
     pub fn rounding(self) -> f32 {
         match self {
             Self::F32 | Self::F16 => 0.0,
