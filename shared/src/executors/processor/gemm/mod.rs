@@ -3,10 +3,12 @@
 mod lanes;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
+mod rounded;
 mod tiles;
 
 use std::borrow::Cow;
 
+use self::rounded::Rounded;
 use crate::{Error, Result};
 
 /// Whose kernels multiply.
@@ -80,7 +82,7 @@ pub enum Matrix {
     #[cfg(not(target_arch = "wasm32"))]
     Native(native::Matrix),
     Tiles(tiles::Matrix),
-    Rounded(tiles::Rounded),
+    Rounded(Rounded),
 }
 
 impl Matrix {
@@ -104,7 +106,7 @@ impl Matrix {
         match kernels {
             #[cfg(not(target_arch = "wasm32"))]
             Kernels::Native => Self::new(kernels, right),
-            Kernels::Tiles => Ok(Self::Rounded(tiles::Rounded::new(right))),
+            Kernels::Tiles => Ok(Self::Rounded(Rounded::new(right))),
         }
     }
 
@@ -116,7 +118,7 @@ impl Matrix {
         match kernels {
             #[cfg(not(target_arch = "wasm32"))]
             Kernels::Native => Self::new(kernels, right),
-            Kernels::Tiles => Ok(Self::Rounded(tiles::Rounded::mixed(right))),
+            Kernels::Tiles => Ok(Self::Rounded(Rounded::mixed(right))),
         }
     }
 
@@ -163,7 +165,7 @@ impl Matrix {
 pub enum Int8 {
     #[cfg(not(target_arch = "wasm32"))]
     Native(native::Int8),
-    Tiles(tiles::Rounded),
+    Tiles(Rounded),
 }
 
 impl Int8 {
@@ -182,7 +184,7 @@ impl Int8 {
         Ok(match kernels {
             #[cfg(not(target_arch = "wasm32"))]
             Kernels::Native => Self::Native(native::Int8::new(values, scales, [outputs, inputs])),
-            Kernels::Tiles => Self::Tiles(tiles::Rounded::int8(values, scales, [outputs, inputs])),
+            Kernels::Tiles => Self::Tiles(Rounded::int8(values, scales, [outputs, inputs])),
         })
     }
 

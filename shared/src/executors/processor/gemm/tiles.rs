@@ -3,16 +3,15 @@
 //! (int8) as long as these in Chromium.
 
 use std::array::from_fn;
-use std::borrow::Cow;
 
 use super::View;
-use super::lanes::{Factor, Lanes, Pair};
+use super::lanes::{Factor, Lanes};
 
 /// Rows of a tile.
-const ROWS: usize = 4;
+pub(super) const ROWS: usize = 4;
 
 /// Columns of a tile, two vectors of sums.
-const COLUMNS: usize = 8;
+pub(super) const COLUMNS: usize = 8;
 
 /// Size of the left-hand side's part that is multiplied with all columns before the next one is packed: it stays in the
 /// second-level cache.
@@ -20,14 +19,14 @@ const LEFT_BYTES: usize = 1 << 14;
 
 /// A right-hand side `[depth, columns]`: panels of eight columns, each with its factors in the order in which a tile reads them.
 pub struct Panels<F: Factor> {
-    factors: Vec<[F::Four; 2]>,
-    depth: usize,
-    columns: usize,
+    pub(super) factors: Vec<[F::Four; 2]>,
+    pub(super) depth: usize,
+    pub(super) columns: usize,
 }
 
 impl<F: Factor> Panels<F> {
     /// Packs `factor(depth, column)`.
-    fn pack(depth: usize, columns: usize, factor: impl Fn(usize, usize) -> F) -> Self {
+    pub(super) fn pack(depth: usize, columns: usize, factor: impl Fn(usize, usize) -> F) -> Self {
         let mut factors = Vec::with_capacity(columns.div_ceil(COLUMNS) * depth);
         for first in (0..columns).step_by(COLUMNS) {
             let at = |k, column| if column < columns { factor(k, column) } else { F::default() };
@@ -40,12 +39,17 @@ impl<F: Factor> Panels<F> {
     }
 
     /// Rows that are multiplied at a time, whole tiles.
-    fn rows_at_once(&self) -> usize {
+    pub(super) fn rows_at_once(&self) -> usize {
         (LEFT_BYTES / (ROWS * self.depth.max(1) * size_of::<F>())).max(1) * ROWS
     }
 
     /// Multiplies packed rows; `finish` makes of a row's sums what is stored, given the number of the row and of the panel of columns.
-    fn multiply(&self, left: &[[F; ROWS]], finish: impl Fn(usize, usize, [Lanes; 2]) -> [Lanes; 2], out: &mut [f32]) {
+    pub(super) fn multiply(
+        &self,
+        left: &[[F; ROWS]],
+        finish: impl Fn(usize, usize, [Lanes; 2]) -> [Lanes; 2],
+        out: &mut [f32],
+    ) {
         // A pair of panels fills whole lines of the cache.
         for (pair, panels) in self.factors.chunks(2 * self.depth).enumerate() {
             for (group, left) in left.chunks_exact(self.depth).enumerate() {
@@ -110,102 +114,8 @@ impl Panels<f32> {
     }
 }
 
-/// A right-hand side of whole numbers with a scale for each column. simd128 adds products of pairs of 16-bit numbers, and not of
-/// bytes: so the left-hand side, which is rounded too, and what is not int8 to begin with, keep more than eight bits, as many as leave
-/// the sums exact in 32.
-pub struct Rounded {
-    panels: Panels<Pair>,
-    depth: usize,
-    /// Of each column.
-    scales: Vec<[Lanes; 2]>,
-    /// The largest whole number on the left-hand side.
-    levels: f32,
-    /// What the whole numbers of a row of the left-hand side may sum up to, where its values sum up to one.
-    sum: f32,
-}
-
-/// The largest whole number of values that are mixed: twelve bits, for nineteen of their weights' sum.
-const MIXED_LEVELS: f32 = 4095.0;
-
-impl Rounded {
-    /// Packs an int8 weight, `values [columns, depth]` with a scale for each column.
-    pub fn int8(values: &[i8], scales: &[f32], [columns, depth]: [usize; 2]) -> Self {
-        let levels = levels(127 * depth).min(f32::from(i16::MAX));
-        Self::pack(|column, k| i16::from(values[column * depth + k]), scales, [columns, depth], levels)
-    }
-
-    /// Rounds and packs a matrix `[depth, columns]`.
-    pub fn new(right: View<'_>) -> Self {
-        let levels = levels(right.rows).sqrt().floor().min(f32::from(i16::MAX));
-        Self::rounded(right, levels, levels)
-    }
-
-    /// The same where rows of the left-hand side are weights: none below zero, their sum at most one. Most may be far smaller than the
-    /// largest, so that they keep as many bits as their sum leaves room for.
-    pub fn mixed(right: View<'_>) -> Self {
-        // Each weight is at most a half more when it is rounded.
-        let sum = levels(MIXED_LEVELS as usize) - 0.5 * right.rows as f32;
-        Self { sum, ..Self::rounded(right, MIXED_LEVELS, f32::from(i16::MAX)) }
-    }
-
-    /// With whole numbers of at most `levels` on this side, `left_levels` on the other.
-    fn rounded(right: View<'_>, levels: f32, left_levels: f32) -> Self {
-        let (depth, columns) = (right.rows, right.columns);
-        let (right, pairs) = (right.transposed(), depth.div_ceil(2));
-        let mut groups = [vec![[[0; 2]; ROWS]; pairs], vec![[[0; 2]; ROWS]; pairs]];
-        let (mut factors, mut scales) = (Vec::with_capacity(columns.div_ceil(COLUMNS) * pairs), Vec::new());
-        for first in (0..columns).step_by(COLUMNS) {
-            for (group, first) in groups.iter_mut().zip([first, first + COLUMNS / 2]) {
-                scales.extend(round_rows(right, first, |_| levels, group));
-            }
-            let [low, high] = &groups;
-            factors.extend(low.iter().zip(high).map(|(&low, &high)| [Pair::four(low), Pair::four(high)]));
-        }
-        Self::new_of(Panels { factors, depth: pairs, columns }, depth, &scales, left_levels)
-    }
-
-    fn pack(value: impl Fn(usize, usize) -> i16, scales: &[f32], [columns, depth]: [usize; 2], levels: f32) -> Self {
-        let at = |column, k| if k < depth { value(column, k) } else { 0 };
-        let pairs = |pair, column| [at(column, 2 * pair), at(column, 2 * pair + 1)];
-        Self::new_of(Panels::pack(depth.div_ceil(2), columns, pairs), depth, scales, levels)
-    }
-
-    fn new_of(panels: Panels<Pair>, depth: usize, scales: &[f32], levels: f32) -> Self {
-        let scales = by_panel(scales, panels.columns);
-        Self { panels, depth, scales, levels, sum: f32::INFINITY }
-    }
-
-    /// Depth and columns.
-    pub fn extents(&self) -> [usize; 2] {
-        [self.depth, self.panels.columns]
-    }
-
-    /// `alpha · left · self + bias` into `out [rows, columns]`.
-    pub fn product(&self, left: View<'_>, alpha: f32, bias: Option<&[f32]>, out: &mut [f32]) {
-        let (pairs, columns) = (self.panels.depth, self.panels.columns);
-        let bias = by_panel(bias.unwrap_or_default(), columns);
-        let rows_at_once = self.panels.rows_at_once();
-        let (mut packed, mut steps) = (Vec::new(), Vec::new());
-        let levels = |largest: f32| self.levels.min(self.sum * largest);
-        for (block, out) in out.chunks_mut(rows_at_once * columns).enumerate() {
-            let groups = (out.len() / columns).div_ceil(ROWS);
-            packed.resize(groups * pairs, [[0; 2]; ROWS]);
-            steps.clear();
-            for (group, packed) in packed.chunks_exact_mut(pairs).enumerate() {
-                let first = block * rows_at_once + group * ROWS;
-                steps.extend(round_rows(left, first, levels, packed).map(|step| alpha * step));
-            }
-            let finish = |row: usize, panel: usize, sums| {
-                let (step, [low, high]) = (Lanes::splat(steps[row]), self.scales[panel]);
-                affine(sums, [step.times(low), step.times(high)], bias[panel])
-            };
-            self.panels.multiply(&packed, finish, out);
-        }
-    }
-}
-
 /// Values of columns, zeros for those that fill the last panel.
-fn by_panel(values: &[f32], columns: usize) -> Vec<[Lanes; 2]> {
+pub(super) fn by_panel(values: &[f32], columns: usize) -> Vec<[Lanes; 2]> {
     let value = |column: usize| values.get(column).copied().unwrap_or_default();
     let four = |first| Lanes::new(from_fn(|i| value(first + i)));
     (0..columns).step_by(COLUMNS).map(|first| [four(first), four(first + COLUMNS / 2)]).collect()
@@ -213,7 +123,7 @@ fn by_panel(values: &[f32], columns: usize) -> Vec<[Lanes; 2]> {
 
 /// `sums · factors + bias`.
 #[inline(always)]
-fn affine([a, b]: [Lanes; 2], [factor_a, factor_b]: [Lanes; 2], [bias_a, bias_b]: [Lanes; 2]) -> [Lanes; 2] {
+pub(super) fn affine([a, b]: [Lanes; 2], [factor_a, factor_b]: [Lanes; 2], [bias_a, bias_b]: [Lanes; 2]) -> [Lanes; 2] {
     [a.times(factor_a).plus(bias_a), b.times(factor_b).plus(bias_b)]
 }
 
@@ -227,39 +137,6 @@ fn store(out: &mut [f32], low: [f32; 4], high: [f32; 4]) {
         }
         None => out.iter_mut().zip(low.into_iter().chain(high)).for_each(|(out, value)| *out = value),
     }
-}
-
-/// How large whole numbers may be of which so many are summed up in 32 bits.
-fn levels(count: usize) -> f32 {
-    (i32::MAX as usize / count.max(1)) as f32
-}
-
-/// The largest magnitude. Compared as bits, what is no number is the largest: it stays none, and is found in the maps.
-fn largest(x: &[f32]) -> f32 {
-    f32::from_bits(x.iter().map(|value| value.to_bits() & 0x7fff_ffff).max().unwrap_or(0))
-}
-
-/// Packs four rows from the given one on as whole numbers, the largest magnitude of a row as its `levels`; gives for each row their
-/// distance. Rows past the end are zeros.
-fn round_rows(x: View<'_>, first: usize, levels: impl Fn(f32) -> f32, packed: &mut [[Pair; ROWS]]) -> [f32; ROWS] {
-    let rows: [Cow<'_, [f32]>; ROWS] =
-        from_fn(|i| if first + i < x.rows { x.row(first + i) } else { Cow::Owned(vec![0.0; x.columns]) });
-    let steps = from_fn(|i| {
-        let largest = largest(&rows[i]);
-        largest / levels(largest)
-    });
-    let factors = steps.map(|step| Lanes::splat(if step > f32::MIN_POSITIVE { 1.0 / step } else { 0.0 }));
-    let whole = |values: [[f32; 4]; ROWS]| Lanes::pairs(from_fn(|i| Lanes::new(values[i]).times(factors[i])));
-    let [a, b, c, d] = rows.each_ref().map(|row| row.as_chunks::<4>());
-    let (fours, rest) = packed.split_at_mut(x.columns / 4 * 2);
-    for ((pairs, (a, b)), (c, d)) in
-        fours.as_chunks_mut::<2>().0.iter_mut().zip(a.0.iter().zip(b.0)).zip(c.0.iter().zip(d.0))
-    {
-        *pairs = whole([*a, *b, *c, *d]);
-    }
-    let padded = |rest: &[f32]| from_fn(|i| rest.get(i).copied().unwrap_or_default());
-    rest.copy_from_slice(&whole([a.1, b.1, c.1, d.1].map(padded))[..rest.len()]);
-    steps
 }
 
 #[cfg(test)]
@@ -302,116 +179,6 @@ mod tests {
                 &mut out,
             );
             assert_eq!(out, expected, "{rows} {depth} {columns}, turned");
-        }
-    }
-
-    /// Rows whose largest value is the largest whole number are their own rounding, and their sums reach the limit of 32 bits.
-    #[test]
-    fn int8_sums_are_exact_up_to_the_largest() {
-        for [rows, inputs, outputs] in EXTENTS {
-            let most = levels(127 * inputs).min(f32::from(i16::MAX));
-            let x: Vec<f32> = (0..rows * inputs)
-                .map(|i| match (i % inputs, i / inputs % 3) {
-                    (0, _) | (_, 0) => most,
-                    (k, 1) => (i * 31 % 50) as f32 - (k % 2) as f32 * most,
-                    _ => -((i * 7919) as f32 % most),
-                })
-                .map(f32::floor)
-                .collect();
-            let weight =
-                |output: usize, k: usize| if output == 0 { 127 } else { (output * inputs + k) as i64 * 67 % 255 - 127 };
-            let values: Vec<i8> = (0..outputs * inputs).map(|i| weight(i / inputs, i % inputs) as i8).collect();
-            let scales: Vec<f32> = (0..outputs).map(|output| 0.5 + output as f32).collect();
-            let bias: Vec<f32> = (0..outputs).map(|output| output as f32).collect();
-            let mut out = vec![f32::NAN; rows * outputs];
-            Rounded::int8(&values, &scales, [outputs, inputs]).product(
-                View::new(&x, [rows, inputs]),
-                1.0,
-                Some(&bias),
-                &mut out,
-            );
-            for (i, &found) in out.iter().enumerate() {
-                let (row, output) = (i / outputs, i % outputs);
-                let sum: i64 = (0..inputs).map(|k| x[row * inputs + k] as i64 * weight(output, k)).sum();
-                let expected = sum as f32 * scales[output] + bias[output];
-                assert_eq!(found, expected, "{rows} {inputs} {outputs} at {i}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_no_number_stays_none_and_zeros_stay_zeros() {
-        let weight = Rounded::int8(&[1, 2, 3], &[1.0], [1, 3]);
-        let mut out = [0.0; 4];
-        let rows = [0.0, 0.0, 0.0, 1.0, f32::NAN, 2.0, f32::INFINITY, 1.0, 0.0, 1.0, -1.0, 2.0];
-        weight.product(View::new(&rows, [4, 3]), 1.0, None, &mut out);
-        assert_eq!(out[0], 0.0);
-        assert!(out[1].is_nan() && !out[2].is_finite(), "{out:?}");
-        assert!((out[3] - 5.0).abs() < 1e-3, "{out:?}");
-    }
-
-    /// Weights of which one is large, that are all the same, and that hide a key; values as large as they may be.
-    #[test]
-    fn mixtures_are_off_by_their_rounding() {
-        for [rows, depth, columns] in EXTENTS {
-            let weights: Vec<f32> = (0..rows * depth)
-                .map(|i| match (i / depth % 3, i % depth) {
-                    (0, 0) => 0.5,
-                    (0, _) => 0.5 / depth as f32,
-                    (1, _) => 1.0 / depth as f32,
-                    (_, k) => ((k % 3) as f32) / (3 * depth) as f32,
-                })
-                .collect();
-            let right: Vec<f32> = (0..depth * columns)
-                .map(|i| if i % columns == 0 { 3.0 } else { (i as f32 * 2.1).sin() + 0.2 })
-                .collect();
-            let mut out = vec![f32::NAN; rows * columns];
-            Rounded::mixed(View::new(&right, [depth, columns])).product(
-                View::new(&weights, [rows, depth]),
-                1.0,
-                None,
-                &mut out,
-            );
-            // Half a step of each factor: of a value at most 3, whose weights sum up to one, and of each weight.
-            let of_value = 0.5 * 3.0 / MIXED_LEVELS;
-            let of_weight = |largest: f32| 0.5 * largest / f32::from(i16::MAX).min(5e5 * largest);
-            for (i, &found) in out.iter().enumerate() {
-                let (row, column) = (i / columns, i % columns);
-                let weights = &weights[row * depth..][..depth];
-                let products =
-                    weights.iter().enumerate().map(|(k, &w)| f64::from(w) * f64::from(right[k * columns + column]));
-                let off = (f64::from(found) - products.sum::<f64>()).abs();
-                let allowed = of_value + 3.0 * depth as f32 * of_weight(largest(weights));
-                assert!(off <= f64::from(allowed), "{rows} {depth} {columns} at {i}: off by {off}, allowed {allowed}");
-            }
-        }
-    }
-
-    /// Both sides as large as their sums allow: off by no more than rounding explains, and no sum wraps.
-    #[test]
-    fn rounded_products_are_off_by_their_rounding() {
-        for [rows, depth, columns] in EXTENTS {
-            let wave = |i: usize| (i as f32 * 0.7).sin() + 0.2;
-            let left: Vec<f32> = (0..rows * depth).map(|i| if i < depth { 1.0 } else { wave(i) }).collect();
-            let right: Vec<f32> =
-                (0..depth * columns).map(|i| if i % columns == 0 { 3.0 } else { wave(i * 3) }).collect();
-            let mut out = vec![f32::NAN; rows * columns];
-            Rounded::new(View::new(&right, [depth, columns])).product(
-                View::new(&left, [rows, depth]),
-                2.0,
-                None,
-                &mut out,
-            );
-            // Half a step of each factor, the largest being 1.2 and 3.
-            let allowed = 2.0 * depth as f32 * (1.2 * 3.0) / levels(depth).sqrt().min(32_767.0);
-            for (i, &found) in out.iter().enumerate() {
-                let (row, column) = (i / columns, i % columns);
-                let products =
-                    (0..depth).map(|k| f64::from(left[row * depth + k]) * f64::from(right[k * columns + column]));
-                let expected = 2.0 * products.sum::<f64>();
-                let off = (f64::from(found) - expected).abs();
-                assert!(off <= f64::from(allowed), "{rows} {depth} {columns} at {i}: {found} {expected}");
-            }
         }
     }
 }
