@@ -33,8 +33,14 @@ impl SimdUnaryOp<f32> for Gelu {
         let limit = ops.splat(erf::LIMIT / FRAC_1_SQRT_2);
         let limited = ops.clamp(x, ops.neg(limit), limit);
         let square = ops.mul(limited, limited);
-        let p = P[1..].iter().fold(ops.splat(P[0]), |sum, &next| ops.mul_add(sum, square, ops.splat(next)));
-        let q = Q[1..].iter().fold(ops.splat(Q[0]), |sum, &next| ops.mul_add(sum, square, ops.splat(next)));
+        // Loops: closures would be compiled for processors without the instructions at hand.
+        let (mut p, mut q) = (ops.splat(P[0]), ops.splat(Q[0]));
+        for &coefficient in &P[1..] {
+            p = ops.mul_add(p, square, ops.splat(coefficient));
+        }
+        for &coefficient in &Q[1..] {
+            q = ops.mul_add(q, square, ops.splat(coefficient));
+        }
         let distribution = ops.add(ops.div(ops.mul(limited, p), q), ops.splat(0.5));
         ops.mul(x, distribution)
     }
