@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Error, Result, bail};
-use candle_core::Device;
+use candle_core::{Device, DeviceLocation};
 
 /// What `--device` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,15 @@ pub fn open_any() -> Device {
         eprintln!("dinomaly: computing on the processor, because no NVIDIA GPU can be used: {reason}");
         Device::Cpu
     })
+}
+
+/// A device in words: `the processor`, `cuda:0`.
+pub fn name(device: &Device) -> String {
+    match device.location() {
+        DeviceLocation::Cpu => "the processor".into(),
+        DeviceLocation::Cuda { gpu_id } => Choice::Cuda(gpu_id).to_string(),
+        DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
 }
 
 /// Bytes that are free on a GPU; `None` for the processor.

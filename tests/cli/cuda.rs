@@ -31,6 +31,7 @@ fn cuda_is_refused_with_what_was_found_and_what_to_do() {
     shop.succeed(shop.command(trained));
     refused("detect @model @data/blister/test/good --device cuda");
     refused("evaluate @model @data --device cuda");
+    refused("calibrate @model @data --out @again --device cuda");
 
     let output = shop.command("detect @model @data/blister/test/good --device tpu").output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();

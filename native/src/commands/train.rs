@@ -180,7 +180,7 @@ pub fn train(args: &Args) -> Result<bool> {
         std::fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
     }
     let data = split.fingerprint(&backbone_file, &preprocessor)?;
-    let mut run = Run::begin(config, settings, data, checkpoint, device)?;
+    let mut run = Run::begin(config, settings, data, checkpoint, device.clone())?;
     if let Some(folder) = &args.tensorboard {
         run.note_events(folder)?;
     }
@@ -199,6 +199,7 @@ pub fn train(args: &Args) -> Result<bool> {
         losses: run.losses(),
         settings: run.settings(),
         false_alarm_rate: args.false_alarms.rate,
+        device,
     };
     publish::publish(&args.out, trained, &dataset, &split)?;
     std::fs::remove_dir_all(&work).with_context(|| format!("{} cannot be removed", work.display()))?;
