@@ -68,8 +68,6 @@ fn what_only_a_gpu_can_do_is_refused_on_the_processor() {
     assert!(error.contains("--precision tf32 is for NVIDIA GPUs: the processor multiplies in f32"), "{error}");
     let error = refused("--cache-device 1GiB");
     assert!(error.contains("--cache-device is for NVIDIA GPUs: use --cache-memory"), "{error}");
-    let error = refused("--devices 1,2");
-    assert!(error.contains("several GPUs is not built into this program: use one, with --device cuda:1"), "{error}");
 }
 
 #[test]
