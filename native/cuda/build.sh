@@ -24,6 +24,8 @@ CARGO_BUILD_TARGET=$(rustc -vV | sed -n 's/^host: //p')
 link=$CARGO_TARGET_DIR/link
 mkdir -p "$link"
 echo "INPUT($(find -L "$CUDA_HOME" -name libcudart_static.a -print -quit))" >"$link/libcudart.so"
+# NCCL is no part of the toolkit; the linker is told of it, and takes nothing from it.
+cc -shared -o "$link/libnccl.so" -x c /dev/null
 export CARGO_BUILD_TARGET RUSTFLAGS="--cfg feature=\"dynamic-loading\" -L native=$link ${RUSTFLAGS:-}"
 if [[ ${1:-} == -- ]]; then
     shift
@@ -32,7 +34,7 @@ fi
 cargo build --release --package dinomaly --features cuda "$@"
 
 program=$CARGO_TARGET_DIR/$CARGO_BUILD_TARGET/release/dinomaly
-if readelf --dynamic "$program" | grep -E 'NEEDED.*\[lib(cuda|cublas|curand|nvrtc)'; then
+if readelf --dynamic "$program" | grep -E 'NEEDED.*\[lib(cuda|cublas|curand|nccl|nvrtc)'; then
     echo "$program is linked to the libraries above and does not start without them" >&2
     exit 1
 fi

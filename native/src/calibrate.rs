@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use dinomaly_core::bundle::{Calibration, ClassCalibration, ScoreStatistics};
+use dinomaly_core::ops::Read;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use crate::detect::PhotoDetector;
@@ -30,13 +31,14 @@ fn parse_rate(text: &str) -> Result<f64, String> {
 ///
 /// # Errors
 /// A photo that cannot be read, or no photo at all.
-pub fn calibrate(
-    detector: &PhotoDetector,
+pub fn calibrate<O: Read>(
+    detector: &PhotoDetector<O>,
     photos: Vec<(String, PathBuf)>,
     rate: f64,
     held_out: bool,
 ) -> Result<Calibration> {
-    println!("calibrating on {} {} photos", photos.len(), if held_out { "held-out" } else { "training" });
+    let source = if held_out { "held-out" } else { "training" };
+    println!("calibrating on {} with {} {source} photos", detector.place(), photos.len());
     let (names, paths): (Vec<String>, Vec<PathBuf>) = photos.into_iter().unzip();
     let scores = detector.scores(&paths)?;
     let mut by_class: BTreeMap<String, Vec<f32>> = BTreeMap::new();
@@ -165,6 +167,31 @@ mod tests {
             assert!((of(name) / expected - 1.0).abs() < 0.02, "{name}: {} instead of {expected}", of(name));
         }
         assert!(of("large") > 0.14, "{}", of("large"));
+    }
+
+    /// The path of an NVIDIA GPU, on the processor: candle in batches of eight, behind the model's self-test.
+    #[test]
+    fn thresholds_are_the_same_where_candle_looks_at_the_photos() {
+        let folder = tempfile::tempdir().unwrap();
+        let photo = |i: usize| {
+            let path = folder.path().join(format!("{i}.png"));
+            let colour = |x: u32, y: u32| [x * x / 40, y * (i as u32 + 3), (x * y) >> 5].map(|v| v as u8);
+            image::RgbImage::from_fn(90 + i as u32, 80, |x, y| image::Rgb(colour(x, y))).save(&path).unwrap();
+            (["large", "small"][i / 6].to_owned(), path)
+        };
+        let photos: Vec<(String, PathBuf)> = (0..11).map(photo).collect();
+        let model =
+            crate::model_dir::read(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/demo-model")).unwrap();
+        let on_processor = calibrate(&PhotoDetector::new(&model).unwrap(), photos.clone(), 0.2, true).unwrap();
+        let candle = PhotoDetector::on_cuda(&model, candle_core::Device::Cpu).unwrap();
+        let found = calibrate(&candle, photos, 0.2, true).unwrap();
+        assert_eq!(found.classes.len(), 2);
+        for (class, expected) in &on_processor.classes {
+            let found = found.classes[class].threshold;
+            // Scores are about 0.1; of the two executors they differ by 1e-6.
+            assert!((found - expected.threshold).abs() < 2e-5, "{class}: {found}, {}", expected.threshold);
+        }
+        assert!((on_processor.classes["large"].threshold - on_processor.classes["small"].threshold).abs() > 1e-3);
     }
 
     #[test]

@@ -18,6 +18,8 @@ use pollster::block_on;
 use rayon::prelude::*;
 
 use crate::dataset::read_photo;
+use crate::device;
+use crate::precision as training;
 
 /// Photos that go through the model at once.
 pub const BATCH: usize = 8;
@@ -25,6 +27,7 @@ pub const BATCH: usize = 8;
 /// A model on an executor: the processor's unless it is on a GPU.
 pub struct PhotoDetector<O: Read = Processor> {
     detector: Detector<O>,
+    place: String,
 }
 
 impl PhotoDetector {
@@ -53,7 +56,7 @@ impl PhotoDetector {
                 verified?;
             }
         }
-        Ok(Self { detector })
+        Ok(Self { detector, place: device::name(&Device::Cpu) })
     }
 
     /// A detector of what a model is made of, before it is calibrated and published.
@@ -62,7 +65,8 @@ impl PhotoDetector {
     /// If the parts do not fit together.
     pub fn of_parts(config: &ModelConfig, preprocessor: &Preprocessor, weights: &Weights) -> Result<Self> {
         let processor = Processor::new(Precision::F32);
-        Ok(Self { detector: Detector::of_parts(processor, config, preprocessor, weights)? })
+        let detector = Detector::of_parts(processor, config, preprocessor, weights)?;
+        Ok(Self { detector, place: device::name(&Device::Cpu) })
     }
 }
 
@@ -80,7 +84,8 @@ impl PhotoDetector<WebGpu> {
         for (precision, reason) in refused {
             eprintln!("dinomaly: not in {}: {reason}", precision.name());
         }
-        Ok(Self { detector })
+        let place = gpu.adapter().name.clone();
+        Ok(Self { detector, place })
     }
 }
 
@@ -90,12 +95,29 @@ impl PhotoDetector<Candle<'static>> {
     /// # Errors
     /// If the device has no room, or computes the model's self-test wrongly.
     pub fn on_cuda(model: &Model, device: Device) -> Result<Self> {
-        let candle = Candle::infer(device);
-        let detector = Detector::of_parts(candle, &model.config, &model.preprocessor, &model.weights)?;
-        if let Some(expected) = &model.self_test {
+        let Model { config, preprocessor, weights, self_test, .. } = model;
+        Self::of_parts_on_cuda(config, preprocessor, weights, self_test.as_ref(), device)
+    }
+
+    /// The same of what a model is made of, before it is calibrated and published.
+    ///
+    /// # Errors
+    /// As [`PhotoDetector::on_cuda`], and if the parts do not fit together.
+    pub fn of_parts_on_cuda(
+        config: &ModelConfig,
+        preprocessor: &Preprocessor,
+        weights: &Weights,
+        self_test: Option<&SelfTest>,
+        device: Device,
+    ) -> Result<Self> {
+        // Training may have left the device to round the factors of products.
+        training::Precision::F32.begin(&device)?;
+        let place = device::name(&device);
+        let detector = Detector::of_parts(Candle::infer(device), config, preprocessor, weights)?;
+        if let Some(expected) = self_test {
             block_on(detector.verify("CUDA", expected, 0.0))?;
         }
-        Ok(Self { detector })
+        Ok(Self { detector, place })
     }
 }
 
@@ -103,6 +125,11 @@ impl<O: Read> PhotoDetector<O> {
     /// The detector itself.
     pub fn detector(&self) -> &Detector<O> {
         &self.detector
+    }
+
+    /// Where it computes, in words.
+    pub fn place(&self) -> &str {
+        &self.place
     }
 
     /// Hands the result for every photo to `each`, in order: the photo with what was detected, or why it cannot be read.

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Error, Result, bail};
-use candle_core::Device;
+use anyhow::{Error, Result, anyhow, bail};
+use candle_core::{Device, DeviceLocation};
 
 /// What `--device` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,10 +52,11 @@ impl fmt::Display for Choice {
 /// # Errors
 /// One sentence that says what is missing and what to do about it.
 pub fn open_cuda(number: usize) -> Result<Device> {
-    match opened(number) {
-        Ok(device) => Ok(device),
-        Err(reason) => bail!("device cuda:{number} cannot be opened: {reason}, or use --device cpu"),
-    }
+    in_words(number, opened(number))
+}
+
+fn in_words(number: usize, outcome: Result<Device, String>) -> Result<Device> {
+    outcome.map_err(|reason| anyhow!("device cuda:{number} cannot be opened: {reason}, or use --device cpu"))
 }
 
 /// The first NVIDIA GPU, or else the processor, which standard error then says.
@@ -64,6 +65,15 @@ pub fn open_any() -> Device {
         eprintln!("dinomaly: computing on the processor, because no NVIDIA GPU can be used: {reason}");
         Device::Cpu
     })
+}
+
+/// A device in words: `the processor`, `cuda:0`.
+pub fn name(device: &Device) -> String {
+    match device.location() {
+        DeviceLocation::Cpu => "the processor".into(),
+        DeviceLocation::Cuda { gpu_id } => Choice::Cuda(gpu_id).to_string(),
+        DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
 }
 
 /// Bytes that are free on a GPU; `None` for the processor.
@@ -88,25 +98,47 @@ fn opened(_number: usize) -> Result<Device, String> {
 /// The GPU, or what was found and what to do.
 #[cfg(feature = "cuda")]
 fn opened(number: usize) -> Result<Device, String> {
-    use std::panic;
+    caught(|| Device::new_cuda(number).map_err(|error| refused(&error.to_string())))
+}
 
-    // Where a library is missing, what opens it panics: that is an answer like any other here, and must not be printed as a
-    // fault of the program.
+/// Opens an NVIDIA GPU for one of several replicas: all that it does is in one queue, whichever thread asks for it.
+///
+/// # Errors
+/// As [`open_cuda`].
+#[cfg(feature = "cuda")]
+pub fn open_replica(number: usize) -> Result<Device> {
+    let open = || -> candle_core::Result<Device> {
+        let device = Device::new_cuda_with_stream(number)?;
+        // SAFETY: cudarc has streams wait for each other by events; here all work is in this device's only stream.
+        #[allow(unsafe_code)]
+        unsafe {
+            device.as_cuda_device()?.disable_event_tracking();
+        }
+        Ok(device)
+    };
+    in_words(number, caught(|| open().map_err(|error| refused(&error.to_string()))))
+}
+
+/// What comes of a first call into NVIDIA's libraries. Where one is missing, what opens it panics: that is an answer like any other
+/// here, and must not be printed as a fault of the program.
+#[cfg(feature = "cuda")]
+pub(crate) fn caught<T>(call: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    use std::panic::{self, AssertUnwindSafe};
+
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
-    let outcome = panic::catch_unwind(|| Device::new_cuda(number));
+    let outcome = panic::catch_unwind(AssertUnwindSafe(call));
     panic::set_hook(hook);
-    match outcome {
-        Ok(Ok(device)) => Ok(device),
-        Ok(Err(error)) => Err(refused(&error.to_string())),
-        Err(panic) => Err(missing(panic.downcast_ref::<String>().map_or("", String::as_str))),
-    }
+    outcome.unwrap_or_else(|panic| Err(missing(panic.downcast_ref::<String>().map_or("", String::as_str))))
 }
 
 /// What a panic of cudarc says is missing: `… load the "cublas" shared library …`.
 #[cfg(any(feature = "cuda", test))]
 fn missing(panic: &str) -> String {
     match panic.split('"').nth(1) {
+        Some("nccl") => {
+            "NVIDIA's library libnccl.so was not found: install NCCL, put its folder on LD_LIBRARY_PATH, and where it has libnccl.so.2 alone link that to libnccl.so".into()
+        }
         Some("cuda") => "no NVIDIA driver was found (libcuda): install one of version 580 or newer".into(),
         Some(library) => format!(
             "NVIDIA's library lib{library} was not found: install the CUDA libraries and put their folder on LD_LIBRARY_PATH"
@@ -156,6 +188,7 @@ mod tests {
         let panic = |library: &str| format!("Unable to dynamically load the \"{library}\" shared library - searched");
         assert!(missing(&panic("cuda")).contains("no NVIDIA driver"));
         assert!(missing(&panic("cublas")).contains("libcublas was not found"));
+        assert!(missing(&panic("nccl")).contains("libnccl.so was not found: install NCCL"));
         assert!(missing("odd").contains("CUDA failed (odd)"));
         assert!(
             refused("DriverError(CUDA_ERROR_NO_DEVICE, \"no CUDA-capable device is detected\")").contains("no GPU")

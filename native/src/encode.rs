@@ -70,12 +70,19 @@ impl PhotoEncoder {
         Ok(Tensor::from_vec(rows.concat(), shape, self.ops.device())?)
     }
 
-    /// Fills the cache with the features of all photos, in their order; `false` if the user interrupted.
+    /// Fills the cache with the features of all photos, in their order; `false` if the user interrupted. Progress is shown if
+    /// `shown`.
     ///
     /// # Errors
     /// A photo that cannot be read, by name; a full disk.
-    pub fn fill(&self, cache: &mut FeatureCache, photos: &[PathBuf], interrupt: &Interrupt) -> Result<bool> {
-        let progress = Progress::new("encoding photos", photos.len(), "photos");
+    pub fn fill(
+        &self,
+        cache: &mut FeatureCache,
+        photos: &[PathBuf],
+        interrupt: &Interrupt,
+        shown: bool,
+    ) -> Result<bool> {
+        let progress = Progress::new("encoding photos", photos.len(), "photos").shown(shown);
         for batch in photos.chunks(BATCH) {
             if interrupt.asked() {
                 return Ok(false);

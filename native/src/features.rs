@@ -3,6 +3,10 @@
 //! The bottleneck's input is the mean of all target layers. Where the groups partition them equally it is the mean of the
 //! group means; elsewhere it is cached beside them.
 
+#[cfg(feature = "cuda")]
+mod locked;
+mod memory;
+
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -16,6 +20,8 @@ use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::candle::kernels::Element;
 use dinomaly_core::ops::Ops;
 use half::bf16;
+
+use self::memory::{Held, Memory};
 
 /// What the encoder says about a batch of photos.
 pub type Features = Encoded<Tensor>;
@@ -48,7 +54,7 @@ fn fused_is_mean_of_groups(config: &ModelConfig) -> bool {
 pub struct Limits {
     /// On the device that trains; 0 where that is the processor.
     pub device: u64,
-    /// In memory.
+    /// In memory, page-locked where a GPU trains.
     pub memory: u64,
 }
 
@@ -64,13 +70,14 @@ pub struct FeatureCache {
     photos: Vec<Place>,
     /// How many on the device, in memory, in the file.
     places: [usize; 3],
+    memory: Memory,
     file: Mutex<File>,
 }
 
 /// Where a photo's features lie.
 enum Place {
     Device(Tensor),
-    Memory(Vec<u8>),
+    Memory(Box<dyn Held>),
     /// From this byte of the file on.
     File(u64),
 }
@@ -92,8 +99,17 @@ impl FeatureCache {
         }
         let file = tempfile::tempfile_in(folder)
             .with_context(|| format!("the feature cache cannot be created in {}", folder.display()))?;
-        let (dtype, file) = (element.dtype(), Mutex::new(file));
-        Ok(Self { tokens, channels, fused_stored, dtype, limits, photos: Vec::new(), places: [0; 3], file })
+        Ok(Self {
+            tokens,
+            channels,
+            fused_stored,
+            dtype: element.dtype(),
+            limits,
+            photos: Vec::new(),
+            places: [0; 3],
+            memory: Memory::default(),
+            file: Mutex::new(file),
+        })
     }
 
     /// Bytes that one photo takes.
@@ -166,16 +182,16 @@ impl FeatureCache {
         Ok(())
     }
 
-    fn place(&self, photo: &Tensor) -> Result<Place> {
+    fn place(&mut self, photo: &Tensor) -> Result<Place> {
         let (size, [on_device, in_memory, in_file]) = (self.photo_bytes(), self.places.map(|count| count as u64));
         if (on_device + 1) * size <= self.limits.device {
             // A view would keep the whole batch.
             return Ok(Place::Device(photo.copy()?));
         }
-        let bytes = bytes(photo)?;
         if (in_memory + 1) * size <= self.limits.memory {
-            return Ok(Place::Memory(bytes));
+            return Ok(Place::Memory(self.memory.keep(photo)?));
         }
+        let bytes = bytes(photo)?;
         let begin = in_file * size;
         let mut file = self.file.lock().expect("no thread panics while it holds the file");
         file.seek(SeekFrom::Start(begin))?;
@@ -190,17 +206,16 @@ impl FeatureCache {
     /// # Errors
     /// If the file or the device fails.
     pub fn batch(&self, indices: &[usize], device: &Device) -> Result<Features> {
-        let of_bytes = |bytes: &[u8]| Tensor::from_raw_buffer(bytes, self.dtype, &[self.photo_values()], device);
         let row = |&index: &usize| -> Result<Tensor> {
             Ok(match &self.photos[index] {
                 Place::Device(photo) => photo.clone(),
-                Place::Memory(bytes) => of_bytes(bytes)?,
+                Place::Memory(held) => held.fetch(device)?,
                 Place::File(begin) => {
                     let mut bytes = vec![0; self.photo_bytes() as usize];
                     let mut file = self.file.lock().expect("no thread panics while it holds the file");
                     file.seek(SeekFrom::Start(*begin))?;
                     file.read_exact(&mut bytes).context("the feature cache cannot be read")?;
-                    of_bytes(&bytes)?
+                    Tensor::from_raw_buffer(&bytes, self.dtype, &[self.photo_values()], device)?
                 }
             })
         };
@@ -221,7 +236,7 @@ impl FeatureCache {
 }
 
 /// A photo's values as they lie in memory.
-fn bytes(photo: &Tensor) -> Result<Vec<u8>> {
+fn bytes(photo: &Tensor) -> candle_core::Result<Vec<u8>> {
     Ok(match photo.dtype() {
         DType::BF16 => bytemuck::cast_slice(&photo.to_vec1::<bf16>()?).to_vec(),
         _ => bytemuck::cast_slice(&photo.to_vec1::<f32>()?).to_vec(),

@@ -6,6 +6,7 @@
 use candle_core::{DType, Result, Tensor, bail};
 
 use crate::mining::photo_losses;
+use crate::replicas::Collective;
 
 /// How much of the gradient reaches well-reconstructed points.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,25 +23,40 @@ pub struct HardMining {
 /// # Errors
 /// If shapes differ, or if `rate` leaves no hard point (the official code raises there, too).
 pub fn hard_mining_loss(encoded: &[Tensor], decoded: &[Tensor], mining: HardMining) -> Result<Tensor> {
+    loss_of_part(encoded, decoded, mining, None)
+}
+
+/// A replica's share of [`hard_mining_loss`] of a batch, of which all have as many photos: their sum is the loss of the batch.
+///
+/// # Errors
+/// As there, and if another replica has ended.
+pub fn loss_of_part(
+    encoded: &[Tensor],
+    decoded: &[Tensor],
+    mining: HardMining,
+    team: Option<&dyn Collective>,
+) -> Result<Tensor> {
+    let replicas = team.map_or(1, Collective::replicas);
     if encoded.len() != decoded.len() || encoded.is_empty() {
         bail!("{} encoder groups cannot be compared with {} decoder groups", encoded.len(), decoded.len());
     }
     let mut total: Option<Tensor> = None;
     for (encoded, decoded) in encoded.iter().zip(decoded) {
         let (photos, patches, _) = decoded.dims3()?;
-        let hard = hard_points(photos * patches, mining.rate);
+        let points = replicas * photos * patches;
+        let hard = hard_points(points, mining.rate);
         if hard == 0 {
-            bail!("hard mining at rate {} leaves none of {} points", mining.rate, photos * patches);
+            bail!("hard mining at rate {} leaves none of {points} points", mining.rate);
         }
         let single = |x: &Tensor| x.to_dtype(DType::F32)?.contiguous();
-        let losses = photo_losses(&single(&encoded.detach())?, &single(decoded)?, hard, mining.factor as f32)?;
+        let losses = photo_losses(&single(&encoded.detach())?, &single(decoded)?, hard, mining.factor as f32, team)?;
         let loss = losses.mean_all()?;
         total = Some(match total {
             Some(total) => (total + loss)?,
             None => loss,
         });
     }
-    total.expect("at least one group") / encoded.len() as f64
+    total.expect("at least one group") / (encoded.len() * replicas) as f64
 }
 
 /// How many points of `points` are hard at a rate: `int(points * (1 - rate))` in float64, as the official code has it

@@ -1,6 +1,6 @@
 //! The loss of one group as three passes over memory, with its gradient: the k-th distance is found where the features are.
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 #[cfg(feature = "cuda")]
 use candle_core::{CudaStorage, DType};
 use dinomaly_core::executors::candle::fused::values;
@@ -9,16 +9,28 @@ use dinomaly_core::executors::candle::kernels::mining::Points;
 use dinomaly_core::executors::candle::kernels::{device::compute, mining as kernels};
 use rayon::prelude::*;
 
+use crate::replicas::Collective;
+
 /// One minus the cosine of each photo's features, `[photos]`, of contiguous f32 `[photos, patches, channels]`. The gradient
-/// of points whose distance is below the `hard`-th largest is multiplied by `factor`; none flows into `encoded`.
+/// of points whose distance is below the `hard`-th largest is multiplied by `factor`; none flows into `encoded`. With a `team` that
+/// distance is of the photos of all its replicas.
 ///
 /// # Errors
-/// If shapes differ.
-pub fn photo_losses(encoded: &Tensor, decoded: &Tensor, hard: usize, factor: f32) -> Result<Tensor> {
+/// If shapes differ, or another replica has ended.
+pub fn photo_losses(
+    encoded: &Tensor,
+    decoded: &Tensor,
+    hard: usize,
+    factor: f32,
+    team: Option<&dyn Collective>,
+) -> Result<Tensor> {
     if encoded.dims() != decoded.dims() {
         bail!("features of shapes {:?} and {:?} cannot be compared", encoded.dims(), decoded.dims());
     }
-    let stats = stats(encoded, decoded, hard)?;
+    let stats = match team {
+        None => stats(encoded, decoded, hard)?,
+        Some(team) => stats_of_part(encoded, decoded, hard, team)?,
+    };
     encoded.apply_op3(decoded, &stats, Losses { points: points(decoded)?, factor })
 }
 
@@ -29,6 +41,15 @@ pub fn photo_losses(encoded: &Tensor, decoded: &Tensor, hard: usize, factor: f32
 /// If the device fails.
 pub fn stats(encoded: &Tensor, decoded: &Tensor, hard: usize) -> Result<Tensor> {
     encoded.apply_op2_no_bwd(&decoded.detach(), &Stats { points: points(decoded)?, hard })
+}
+
+/// [`stats`] of the photos of one replica, whose last value is the `hard`-th largest distance of all replicas'.
+fn stats_of_part(encoded: &Tensor, decoded: &Tensor, hard: usize, team: &dyn Collective) -> Result<Tensor> {
+    let stats = stats(encoded, decoded, 1)?;
+    let of_points = 3 * points(decoded)?.count();
+    let of_all = team.gather(&stats.narrow(0, 0, of_points)?)?;
+    let threshold = of_all.apply_op1_no_bwd(&Kth { hard })?;
+    Tensor::cat(&[stats.narrow(0, 0, stats.elem_count() - 1)?, threshold], 0)
 }
 
 fn points(features: &Tensor) -> Result<Points> {
@@ -78,10 +99,9 @@ impl CustomOp2 for Stats {
             |points: &[[f32; 3]], part: usize| points.iter().map(|sums| f64::from(sums[part])).sum::<f64>() as f32;
         let of_photo = |points: &[[f32; 3]]| [0, 1, 2].map(|part| sum(points, part));
         let of_photos: Vec<[f32; 3]> = of_points.chunks(patches).map(of_photo).collect();
-        let mut distances: Vec<f32> = of_points.iter().map(|sums| distance(sums)).collect();
-        let (_, &mut threshold, _) = distances.select_nth_unstable_by(self.hard - 1, |a, b| b.total_cmp(a));
+        let distances = of_points.iter().map(|sums| distance(sums)).collect();
         let mut stats = [of_points.concat(), of_photos.concat()].concat();
-        stats.push(threshold);
+        stats.push(kth_largest(distances, self.hard));
         Ok((CpuStorage::F32(stats), Shape::from(self.points.stats())))
     }
 
@@ -100,6 +120,36 @@ impl CustomOp2 for Stats {
         })?;
         Ok((out, Shape::from(count)))
     }
+}
+
+/// The `hard`-th largest distance `[1]` of points with these sums `[3 · points]`.
+struct Kth {
+    hard: usize,
+}
+
+impl CustomOp1 for Kth {
+    fn name(&self) -> &'static str {
+        "mining-kth"
+    }
+
+    fn cpu_fwd(&self, sums: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let distances = values(sums, layout)?.chunks(3).map(distance).collect();
+        Ok((CpuStorage::F32(vec![kth_largest(distances, self.hard)]), Shape::from(1)))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, sums: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let points = layout.shape().elem_count() / 3;
+        let out = compute([(sums, layout)], [], DType::F32, 1, |[sums], [], out| {
+            [kernels::kth([sums, out], 0, points, self.hard)]
+        })?;
+        Ok((out, Shape::from(1)))
+    }
+}
+
+fn kth_largest(mut values: Vec<f32>, k: usize) -> f32 {
+    let (_, &mut found, _) = values.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+    found
 }
 
 struct Losses {

@@ -18,11 +18,13 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::head::standard_normal;
 
-/// All noise of one training step.
+/// All noise of one training step on a batch, or on a part of it.
 pub struct BottleneckNoise {
     dropout: Dropout,
     jitter: Jitter,
     masking: Masking,
+    /// How many parts of the same size lie before this one in the batch.
+    parts_before: usize,
 }
 
 impl BottleneckNoise {
@@ -37,7 +39,13 @@ impl BottleneckNoise {
                 seed,
                 iteration: iteration as u64,
             },
+            parts_before: 0,
         }
+    }
+
+    /// The noise of a part of the batch, of several of the same size: that which the whole batch has there.
+    pub fn of_part(self, parts_before: usize) -> Self {
+        Self { parts_before, ..self }
     }
 
     /// What a place of the bottleneck becomes.
@@ -45,9 +53,12 @@ impl BottleneckNoise {
     /// # Errors
     /// If the device fails.
     pub fn apply(&self, x: &Tensor, at: NoiseAt) -> Result<Tensor> {
+        let (photos, first) = (self.parts_before * x.dim(0)?, self.parts_before * x.elem_count());
         match at {
-            NoiseAt::Input => self.dropout.apply(&self.masking.apply(&self.jitter.apply(x)?)?),
-            NoiseAt::Hidden | NoiseAt::Output => self.dropout.apply(x),
+            NoiseAt::Input => {
+                self.dropout.apply_from(&self.masking.apply(&self.jitter.apply(x, first)?, photos)?, first)
+            }
+            NoiseAt::Hidden | NoiseAt::Output => self.dropout.apply_from(x, first),
         }
     }
 }
@@ -60,13 +71,16 @@ struct Jitter {
 }
 
 impl Jitter {
-    fn apply(&self, x: &Tensor) -> Result<Tensor> {
+    /// `first` values of the batch lie before those of `x`.
+    fn apply(&self, x: &Tensor, first: usize) -> Result<Tensor> {
         if self.scale == 0.0 {
             return Ok(x.clone());
         }
         let mut generator = ChaCha8Rng::seed_from_u64(self.seed);
         // The fourth stream of a step; dropout takes three.
         generator.set_stream(1 + self.iteration * 4 + 3);
+        // A value takes two numbers of two words.
+        generator.set_word_pos(4 * first as u128);
         let values: Vec<f32> = (0..x.elem_count()).map(|_| standard_normal(&mut generator)).collect();
         jittered(x, &Tensor::from_vec(values, x.dims(), x.device())?, self.scale)
     }
@@ -82,7 +96,8 @@ struct Masking {
 }
 
 impl Masking {
-    fn apply(&self, x: &Tensor) -> Result<Tensor> {
+    /// `photos` of the batch lie before those of `x`.
+    fn apply(&self, x: &Tensor, photos: usize) -> Result<Tensor> {
         if self.rate == 0.0 {
             return Ok(x.clone());
         }
@@ -91,6 +106,7 @@ impl Masking {
         generator.set_stream(1 << 63 | self.iteration);
         let limit = (self.rate * f64::from(u32::MAX)) as u32;
         let (batch, tokens, _) = x.dims3()?;
+        generator.set_word_pos((photos * (tokens - self.prefix)) as u128);
         let kept = |token: usize| token < self.prefix || generator.next_u32() >= limit;
         let mask: Vec<f32> =
             (0..batch * tokens).map(|i| i % tokens).map(kept).map(|kept| f32::from(u8::from(kept))).collect();
@@ -127,16 +143,25 @@ impl Dropout {
     /// # Errors
     /// If the device fails.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        if self.rate == 0.0 { Ok(x.clone()) } else { self.with_mask(x, self.next_mask()) }
+        self.apply_from(x, 0)
     }
 
-    /// What the next call drops.
+    /// [`Dropout::apply`] to values of a batch behind its `first` ones.
+    fn apply_from(&self, x: &Tensor, first: usize) -> Result<Tensor> {
+        if self.rate == 0.0 {
+            return Ok(x.clone());
+        }
+        self.with_mask(x, Mask { first: first as u64, ..self.next_mask() })
+    }
+
+    /// What the next call drops of a whole batch.
     pub fn next_mask(&self) -> Mask {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         Mask {
             seed: ChaCha8Rng::seed_from_u64(self.seed).get_seed(),
             // The bottleneck asks three times a step.
             stream: 1 + self.iteration * 4 + call,
+            first: 0,
             limit: (self.rate * f64::from(u32::MAX)) as u32,
             kept: (1.0 / (1.0 - self.rate)) as f32,
         }
@@ -161,9 +186,10 @@ impl CustomOp1 for Drop {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let Mask { seed, stream, limit, kept } = self.mask;
+        let Mask { seed, stream, first, limit, kept } = self.mask;
         let mut generator = ChaCha8Rng::from_seed(seed);
         generator.set_stream(stream);
+        generator.set_word_pos(first.into());
         let mut draw = |x: &f32| x * if generator.next_u32() < limit { 0.0 } else { kept };
         let out = values(x, layout)?.iter().map(&mut draw).collect();
         Ok((stored(out, x.dtype())?, layout.shape().clone()))
@@ -212,7 +238,7 @@ mod tests {
     #[test]
     fn jitter_has_the_size_of_its_token_and_repeats_for_the_same_step() {
         let x = Tensor::new(&[[[3f32; 4000], [0.3; 4000]]], &Device::Cpu).unwrap();
-        let jitter = |iteration| Jitter { scale: 2.0, seed: 5, iteration }.apply(&x).unwrap();
+        let jitter = |iteration| Jitter { scale: 2.0, seed: 5, iteration }.apply(&x, 0).unwrap();
         let added = (jitter(1) - &x).unwrap().to_vec3::<f32>().unwrap();
         for (row, value) in added[0].iter().zip([3.0, 0.3]) {
             let spread = (row.iter().map(|v| v * v).sum::<f32>() / 4000.0).sqrt();
@@ -230,7 +256,7 @@ mod tests {
         let x = Tensor::ones((4, 1002, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
         let masked = |iteration| {
             let masking = Masking { rate: 0.4, prefix: 2, seed: 5, iteration };
-            masking.apply(&x).unwrap().to_vec3::<f32>().unwrap().concat()
+            masking.apply(&x, 0).unwrap().to_vec3::<f32>().unwrap().concat()
         };
         let tokens = masked(1);
         assert!(tokens.iter().all(|token| token[0] == token[1] && token[1] == token[2]));
@@ -240,6 +266,38 @@ mod tests {
         assert!((share - 0.4).abs() < 0.03, "{share}");
         assert_eq!(tokens, masked(1));
         assert_ne!(tokens, masked(2));
+    }
+
+    #[test]
+    fn a_part_of_a_batch_has_the_noise_of_its_place() {
+        let encoder = serde_json::from_value(serde_json::json!({
+            "name": "test", "hidden_size": 4, "num_attention_heads": 1, "num_hidden_layers": 12, "intermediate_size": 8,
+            "patch_size": 2, "num_register_tokens": 0, "position_grid": 2, "layer_norm_eps": 1e-6
+        }));
+        let published = ModelConfig::published(encoder.unwrap()).unwrap();
+        // Parts that begin and end within a block of ChaCha: 5 tokens of 3 channels, two photos each.
+        let x = Tensor::randn(0f32, 1f32, (6, 5, 3), &Device::Cpu).unwrap();
+        let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for (dropout, jitter, masking) in [(0.4, 0.0, 0.0), (0.0, 2.0, 0.0), (0.0, 0.0, 0.4), (0.2, 1.0, 0.3)] {
+            let config = ModelConfig {
+                bottleneck_dropout: dropout,
+                feature_jitter: jitter,
+                patch_masking: masking,
+                ..published.clone()
+            };
+            let places = [NoiseAt::Input, NoiseAt::Hidden, NoiseAt::Output];
+            let whole = BottleneckNoise::new(&config, 3, 7);
+            let whole = places.map(|at| whole.apply(&x, at).unwrap());
+            for part in 0..3 {
+                let noise = BottleneckNoise::new(&config, 3, 7).of_part(part);
+                for (at, whole) in places.into_iter().zip(&whole) {
+                    let found = noise.apply(&x.narrow(0, 2 * part, 2).unwrap(), at).unwrap();
+                    let expected = whole.narrow(0, 2 * part, 2).unwrap();
+                    assert_eq!(values(&found), values(&expected), "{dropout} {jitter} {masking} part {part}");
+                }
+            }
+            assert_ne!(values(&whole[0]), values(&x));
+        }
     }
 
     #[test]

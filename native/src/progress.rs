@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Time between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(15);
@@ -41,10 +41,22 @@ impl Progress {
         Self { bar, plain, what, unit }
     }
 
+    /// Shows nothing unless `shown`: of several that do the same one is enough.
+    pub fn shown(mut self, shown: bool) -> Self {
+        if !shown {
+            self.bar.set_draw_target(ProgressDrawTarget::hidden());
+            self.plain = None;
+        }
+        self
+    }
+
     /// Counts finished units; `message` is asked for only when it is shown.
     pub fn advance(&self, units: usize, message: impl FnOnce() -> String) {
         self.bar.inc(units as u64);
         let Some(plain) = &self.plain else {
+            if self.bar.is_hidden() {
+                return;
+            }
             let message = message();
             self.bar.set_message(if message.is_empty() { message } else { format!(" · {message}") });
             return;

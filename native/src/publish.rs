@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use candle_core::Device;
 use dinomaly_core::bundle::{Calibration, Model};
 use dinomaly_core::config::ModelConfig;
 use dinomaly_core::detector::SELF_TEST_SEED;
@@ -37,6 +38,8 @@ pub struct Trained<'a> {
     pub settings: &'a Settings,
     /// Share of good photos that the thresholds may call defective.
     pub false_alarm_rate: f64,
+    /// Where it was trained, and where good photos are looked at.
+    pub device: Device,
 }
 
 /// Calibrates and writes what was trained.
@@ -44,12 +47,12 @@ pub struct Trained<'a> {
 /// # Errors
 /// A photo that cannot be read, or a folder that cannot be written.
 pub fn publish(out: &Path, trained: Trained<'_>, dataset: &Dataset, split: &Split) -> Result<()> {
-    let Trained { config, preprocessor, encoder, head, losses, settings, false_alarm_rate } = trained;
+    let Trained { config, preprocessor, encoder, head, losses, settings, false_alarm_rate, device } = trained;
     let mut weights = encoder.clone();
     weights.0.extend(head.0);
     let parts = Parts { config, preprocessor, weights };
-    let calibration =
-        Good { photos: good_photos(dataset, split), held_out: !split.held_out.is_empty(), false_alarm_rate };
+    let photos = good_photos(dataset, split);
+    let calibration = Good { photos, held_out: !split.held_out.is_empty(), false_alarm_rate, device };
     assemble(out, parts, calibration, |model| card(model, split, settings, losses))
 }
 
@@ -71,19 +74,29 @@ pub struct Good {
     pub held_out: bool,
     /// Share of good photos that the thresholds may call defective.
     pub false_alarm_rate: f64,
+    /// Where they are looked at: the processor or an NVIDIA GPU.
+    pub device: Device,
 }
 
 /// Assembles, calibrates and writes a model, with the card that `card` writes for it.
 ///
 /// # Errors
-/// Parts that do not fit together, a photo that cannot be read, or a folder that cannot be written.
+/// Parts that do not fit together, a device that computes something else than the processor, a photo that cannot be read, or a
+/// folder that cannot be written.
 pub fn assemble(out: &Path, parts: Parts<'_>, good: Good, card: impl FnOnce(&Model) -> String) -> Result<()> {
     let Parts { config, preprocessor, mut weights } = parts;
     let name = out.file_name().context("a model folder has a name")?.to_string_lossy().into_owned();
     weights.prune(config);
     let detector = PhotoDetector::of_parts(config, preprocessor, &weights)?;
-    let calibration = calibrate(&detector, good.photos, good.false_alarm_rate, good.held_out)?;
     let self_test = block_on(detector.detector().self_test(SELF_TEST_SEED, SELF_TEST_TOLERANCE))?;
+    let Good { photos, held_out, false_alarm_rate: rate, device } = good;
+    let calibration = if device.is_cpu() {
+        calibrate(&detector, photos, rate, held_out)?
+    } else {
+        drop(detector);
+        let detector = PhotoDetector::of_parts_on_cuda(config, preprocessor, &weights, Some(&self_test), device)?;
+        calibrate(&detector, photos, rate, held_out)?
+    };
     let mut model = Model {
         name,
         config: config.clone(),

@@ -1,6 +1,7 @@
 //! One training run: photos split, features cached, steps taken, checkpoints written.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -23,6 +24,7 @@ use crate::features::{FeatureCache, Limits};
 use crate::head::TrainableHead;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
+use crate::replicas::{Team, check_equal};
 use crate::tensorboard::Events;
 use crate::train::{Batches, Settings, Step, Trainer};
 
@@ -94,6 +96,17 @@ fn numbers<'de, D: Deserializer<'de>>(values: D) -> Result<Vec<f64>, D::Error> {
     Ok(values.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect())
 }
 
+/// What a run may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Room<'a> {
+    /// Of cached features.
+    pub limits: Limits,
+    /// Where features lie that exceed them.
+    pub folder: &'a Path,
+    /// Iterations between two checkpoints.
+    pub checkpoint_every: usize,
+}
+
 /// A run, new or resumed.
 pub struct Run {
     trainer: Trainer,
@@ -137,7 +150,6 @@ impl Run {
             checkpoint::restore(&checkpoint, &mut trainer.optimizer, earlier.losses.len())?;
             losses = earlier.losses;
             trainer.iteration = losses.len();
-            println!("resuming after iteration {}", trainer.iteration);
         }
         Ok(Self { trainer, data, losses, checkpoint, device, events: None })
     }
@@ -151,38 +163,52 @@ impl Run {
         Ok(())
     }
 
-    /// Trains to the end of the schedule; `false` if the user interrupted, after a checkpoint.
+    /// Trains to the end of the schedule, alone or as one of a `team`; `false` if the user interrupted, after a checkpoint.
     ///
     /// # Errors
-    /// An unreadable photo, a full disk, a loss that is not a number.
+    /// An unreadable photo, a full disk, a loss that is not a number, a batch that a team cannot share, a replica that failed.
     pub fn train(
         &mut self,
         encoder: &PhotoEncoder,
         split: &Split,
-        limits: Limits,
-        folder: &Path,
-        checkpoint_every: usize,
+        room: Room<'_>,
         interrupt: &Interrupt,
+        team: Option<Team>,
     ) -> Result<bool> {
+        self.trainer.team = team;
+        if self.speaks() && self.trainer.iteration > 0 {
+            println!("resuming after iteration {}", self.trainer.iteration);
+        }
+        let outcome = self.steps(encoder, split, room, interrupt);
+        self.trainer.team = None;
+        outcome
+    }
+
+    fn steps(&mut self, encoder: &PhotoEncoder, split: &Split, room: Room<'_>, interrupt: &Interrupt) -> Result<bool> {
+        let Room { limits, folder, checkpoint_every } = room;
         let total = self.trainer.settings.schedule.iterations;
         if self.trainer.iteration >= total {
             return Ok(true);
         }
+        let batches = Batches::new(split.train.len(), self.trainer.settings.batch, self.trainer.settings.seed);
+        let part = self.part(batches.size())?;
         let element = self.trainer.settings.precision.element();
         let mut cache = FeatureCache::new(&self.trainer.config, encoder.tokens(), element, limits, folder)?;
-        println!("{}", cache.plan(split.train.len()));
-        if !encoder.fill(&mut cache, &split.train, interrupt)? {
+        if self.speaks() {
+            println!("{}", cache.plan(split.train.len()));
+        }
+        let filled = encoder.fill(&mut cache, &split.train, interrupt, self.speaks())?;
+        if self.any(!filled)? {
             return Ok(false);
         }
-        let batches = Batches::new(cache.len(), self.trainer.settings.batch, self.trainer.settings.seed);
-        let progress = Progress::resumed("training", self.trainer.iteration, total, "iterations");
+        let progress = Progress::resumed("training", self.trainer.iteration, total, "iterations").shown(self.speaks());
         let (begun, first) = (Instant::now(), self.trainer.iteration);
         let mut since = Instant::now();
         while self.trainer.iteration < total {
             let indices = batches.indices(self.trainer.iteration);
-            self.trainer.advance(&cache.batch(&indices, &self.device)?)?;
+            self.trainer.advance(&cache.batch(&indices[part.clone()], &self.device)?)?;
             let done = self.trainer.iteration;
-            let asked = interrupt.asked();
+            let asked = self.any(interrupt.asked())?;
             let saves = done == total || done.is_multiple_of(checkpoint_every) || asked;
             if saves || done.is_multiple_of(self.read_every()) {
                 let steps = self.trainer.read()?;
@@ -207,6 +233,31 @@ impl Run {
         Ok(true)
     }
 
+    /// Whether this is the replica that prints and writes, or the only one.
+    fn speaks(&self) -> bool {
+        self.trainer.team.as_ref().is_none_or(|team| team.rank() == 0)
+    }
+
+    /// Whether any replica is to stop.
+    fn any(&self, asked: bool) -> Result<bool> {
+        Ok(match &self.trainer.team {
+            Some(team) => team.any(asked)?,
+            None => asked,
+        })
+    }
+
+    /// Which photos of each batch this replica trains on.
+    fn part(&self, batch: usize) -> Result<Range<usize>> {
+        let (rank, replicas) = self.trainer.team.as_ref().map_or((0, 1), |team| (team.rank(), team.replicas()));
+        if !batch.is_multiple_of(replicas) {
+            bail!(
+                "a batch of {batch} photos cannot be shared evenly by {replicas} devices: choose a --batch that can, of no more photos than there are"
+            );
+        }
+        let size = batch / replicas;
+        Ok(rank * size..(rank + 1) * size)
+    }
+
     /// Iterations between two looks at what they did: on a GPU each look waits for all that is queued.
     fn read_every(&self) -> usize {
         if self.device.is_cpu() { 1 } else { 50 }
@@ -216,7 +267,7 @@ impl Run {
     fn note(&mut self, steps: &[Step], photos_per_second: f64) -> Result<()> {
         for step in steps {
             self.losses.push(step.loss);
-            if !step.counts() {
+            if !step.counts() && self.speaks() {
                 eprintln!(
                     "dinomaly: iteration {} was left out: its loss is {} and its gradient norm {}",
                     self.losses.len(),
@@ -238,7 +289,14 @@ impl Run {
         Ok(())
     }
 
+    /// Writes a checkpoint, unless another replica does.
     fn save(&self) -> Result<()> {
+        if let Some(team) = &self.trainer.team {
+            check_equal(team.as_ref(), &self.trainer.head.variables)?;
+        }
+        if !self.speaks() {
+            return Ok(());
+        }
         let state = State {
             config: self.trainer.config.clone(),
             settings: self.trainer.settings.clone(),

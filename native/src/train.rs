@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::features::Features;
 use crate::head::TrainableHead;
-use crate::loss::hard_mining_loss;
+use crate::loss::loss_of_part;
 use crate::noise::BottleneckNoise;
 use crate::optimizer::{self, StableAdamW};
 use crate::precision::Precision;
+use crate::replicas::{Collective, Team, summed};
 use crate::schedule::Schedule;
 
 /// Everything that determines a run besides the photos, the encoder and the model's shape.
@@ -54,6 +55,8 @@ pub struct Trainer {
     pub optimizer: StableAdamW,
     /// Iterations done.
     pub iteration: usize,
+    /// The other replicas of this run, each with a part of every batch; none where one device trains.
+    pub team: Option<Team>,
     device: Device,
     /// Learning rate, and loss and gradient norm where they lie, of each step that was not read.
     unread: Vec<(f64, Tensor)>,
@@ -90,17 +93,21 @@ impl Trainer {
     pub fn new(config: ModelConfig, settings: Settings, head: TrainableHead, device: Device) -> Result<Self> {
         let optimizer = optimizer::Settings { eps: settings.optimizer_eps, ..optimizer::Settings::default() };
         let optimizer = StableAdamW::new(head.variables.clone(), optimizer)?;
-        Ok(Self { config, settings, head, optimizer, iteration: 0, device, unread: Vec::new(), left_out: 0 })
+        let unread = Vec::new();
+        Ok(Self { config, settings, head, optimizer, iteration: 0, team: None, device, unread, left_out: 0 })
     }
 
-    /// One optimiser step on a batch, of which nothing is known before [`Trainer::read`].
+    /// One optimiser step on a batch, or this replica's part of it, of which nothing is known before [`Trainer::read`].
     ///
     /// # Errors
     /// If the device fails.
     pub fn advance(&mut self, features: &Features) -> Result<()> {
         let rate = self.settings.schedule.learning_rate(self.iteration);
-        let loss = self.loss(features)?;
-        let gradients = loss.backward()?;
+        let mut loss = self.loss(features)?;
+        let mut gradients = loss.backward()?;
+        if let Some(team) = self.team() {
+            (loss, gradients) = summed(team, &self.head.variables, &loss, gradients)?;
+        }
         let taken = self.optimizer.clipped_step(&loss, &gradients, rate, self.settings.gradient_clip)?;
         self.unread.push((rate, taken));
         self.iteration += 1;
@@ -150,14 +157,19 @@ impl Trainer {
         Ok(self.read()?.remove(0))
     }
 
-    /// The loss of this iteration on a batch, with its graph.
+    /// The loss of this iteration on a batch, with its graph; of several replicas each has its share in it.
     ///
     /// # Errors
     /// If the device fails.
     pub fn loss(&self, features: &Features) -> Result<Tensor> {
-        let noise = BottleneckNoise::new(&self.config, self.settings.seed, self.iteration);
+        let rank = self.team().map_or(0, Collective::rank);
+        let noise = BottleneckNoise::new(&self.config, self.settings.seed, self.iteration).of_part(rank);
         let [encoded, decoded] = self.groups(features, &|x, at| noise.apply(x, at))?;
-        Ok(hard_mining_loss(&encoded, &decoded, self.settings.schedule.mining(self.iteration))?)
+        Ok(loss_of_part(&encoded, &decoded, self.settings.schedule.mining(self.iteration), self.team())?)
+    }
+
+    fn team(&self) -> Option<&dyn Collective> {
+        self.team.as_deref().map(|team| team as &dyn Collective)
     }
 
     /// What the loss compares, with its graph: each group's patches as the encoder has them and as they are decoded with
@@ -192,6 +204,11 @@ impl Batches {
     /// Batches of `batch` out of `photos` photos; fewer photos than that make smaller batches.
     pub fn new(photos: usize, batch: usize, seed: u64) -> Self {
         Self { photos, batch: batch.min(photos), seed }
+    }
+
+    /// Photos in a batch.
+    pub fn size(&self) -> usize {
+        self.batch
     }
 
     /// Indices of the photos of an iteration.

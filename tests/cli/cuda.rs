@@ -31,6 +31,7 @@ fn cuda_is_refused_with_what_was_found_and_what_to_do() {
     shop.succeed(shop.command(trained));
     refused("detect @model @data/blister/test/good --device cuda");
     refused("evaluate @model @data --device cuda");
+    refused("calibrate @model @data --out @again --device cuda");
 
     let output = shop.command("detect @model @data/blister/test/good --device tpu").output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
@@ -67,8 +68,6 @@ fn what_only_a_gpu_can_do_is_refused_on_the_processor() {
     assert!(error.contains("--precision tf32 is for NVIDIA GPUs: the processor multiplies in f32"), "{error}");
     let error = refused("--cache-device 1GiB");
     assert!(error.contains("--cache-device is for NVIDIA GPUs: use --cache-memory"), "{error}");
-    let error = refused("--devices 1,2");
-    assert!(error.contains("several GPUs is not built into this program: use one, with --device cuda:1"), "{error}");
 }
 
 #[test]

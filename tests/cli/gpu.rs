@@ -24,6 +24,15 @@ fn photos_are_looked_at_on_a_gpu() {
     assert_eq!(found.len(), expected.len());
     assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-3), "{found:?}, expected {expected:?}");
 
+    let printed = shop.succeed(shop.command("calibrate @model @data --out @again --device gpu"));
+    assert!(printed.contains("calibrating on ") && !printed.contains("the processor"), "{printed}");
+    shop.succeed(shop.command("calibrate @model @data --out @same"));
+    let [found, expected] = ["again", "same"].map(|model| {
+        let text = std::fs::read(shop.path(model).join("calibration.json")).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&text).unwrap()["overall"]["threshold"].as_f64().unwrap()
+    });
+    assert!((found - expected).abs() < 1e-3, "{found}, expected {expected}");
+
     let printed = shop.succeed(shop.command("bench @model --device gpu"));
     assert!(printed.contains("ms a photo") && printed.contains("GFLOP/s"), "{printed}");
     assert!(printed.contains("layer_norm") || printed.contains("offers no timestamps"), "{printed}");

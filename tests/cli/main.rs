@@ -10,5 +10,6 @@ mod gpu;
 mod hub;
 mod path;
 mod quantize;
+mod replicas;
 mod resume;
 mod workshop;

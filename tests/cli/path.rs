@@ -87,7 +87,8 @@ fn the_whole_path_from_photos_to_results() {
 #[test]
 fn thresholds_are_set_again_from_other_good_photos() {
     let shop = Workshop::new();
-    shop.succeed(shop.train("model", "--iterations 2 --false-alarm-rate 0.2"));
+    let printed = shop.succeed(shop.train("model", "--iterations 2 --false-alarm-rate 0.2"));
+    assert!(printed.contains("calibrating on the processor with "), "{printed}");
     let inspected = shop.succeed(shop.command("inspect @model"));
     assert!(inspected.contains("call 20 % of good parts defective"), "{inspected}");
     let class = names(&shop.path("data"))[0].clone();

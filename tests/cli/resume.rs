@@ -22,7 +22,7 @@ pub fn start(mut command: Command) -> Child {
 }
 
 /// Every file of a model but its card and manifest, which hold its name.
-fn weights(model: &Path) -> Vec<(String, Vec<u8>)> {
+pub fn weights(model: &Path) -> Vec<(String, Vec<u8>)> {
     let shards = names(model).into_iter().filter(|name| name.ends_with(".safetensors"));
     shards.map(|name| (name.clone(), std::fs::read(model.join(&name)).unwrap())).collect()
 }

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use super::options::LayoutOption;
+use super::options::{LayoutOption, LookOption, Looking};
 use crate::calibrate::{FalseAlarms, calibrate};
 use crate::dataset::Dataset;
-use crate::detect::PhotoDetector;
 use crate::{model_dir, publish};
 
 /// Arguments of `dinomaly calibrate`.
@@ -27,6 +26,8 @@ pub struct Args {
     layout: LayoutOption,
     #[command(flatten)]
     false_alarms: FalseAlarms,
+    #[command(flatten)]
+    device: LookOption,
 }
 
 /// Scores the photos and writes the model with the thresholds that follow; they are then the model's only ones.
@@ -39,8 +40,12 @@ pub fn run(args: &Args) -> Result<()> {
     let dataset = Dataset::open_for_training(args.layout.layout, &args.data, &args.classes)?;
     let of_class = |class: crate::dataset::Class| class.train.into_iter().map(move |photo| (class.name.clone(), photo));
     let photos: Vec<(String, PathBuf)> = dataset.classes.into_iter().flat_map(of_class).collect();
-    let detector = PhotoDetector::new(&model)?;
-    model.calibration = calibrate(&detector, photos, args.false_alarms.rate, true)?;
+    let rate = args.false_alarms.rate;
+    model.calibration = match args.device.on(&model)? {
+        Looking::Processor(detector) => calibrate(&detector, photos, rate, true)?,
+        Looking::Gpu(detector) => calibrate(&detector, photos, rate, true)?,
+        Looking::Cuda(detector) => calibrate(&detector, photos, rate, true)?,
+    };
     model.name = args.out.file_name().context("--out names no folder")?.to_string_lossy().into_owned();
     model.card = publish::with_thresholds(&model.card, &model.calibration);
     model_dir::write(&args.out, &model)?;

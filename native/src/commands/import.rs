@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use candle_core::Device;
 use dinomaly_core::config::MapBorder;
 use dinomaly_core::preprocess::{Geometry, Preprocessor};
 
@@ -66,7 +67,8 @@ pub fn run(args: &Args) -> Result<()> {
     let geometry = Geometry { resize: args.resize, crop: args.crop };
     let preprocessor = Preprocessor { geometry, mean: imported.mean, std: imported.std };
     let photos = dataset.classes.iter().flat_map(|class| spread(class, args.photos as usize)).collect();
-    let good = Good { photos, held_out: args.held_out, false_alarm_rate: args.false_alarms.rate };
+    let (false_alarm_rate, device) = (args.false_alarms.rate, Device::Cpu);
+    let good = Good { photos, held_out: args.held_out, false_alarm_rate, device };
     let parts = Parts { config: &imported.config, preprocessor: &preprocessor, weights: imported.weights };
     publish::assemble(&args.out, parts, good, |model| {
         let classes = model.calibration.classes.keys().cloned().collect::<Vec<_>>().join(", ");

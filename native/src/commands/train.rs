@@ -6,7 +6,8 @@ use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use dinomaly_core::preprocess::{Geometry, Preprocessor};
 
-use super::options::{DeviceOption, LayoutOption, parse_bytes, parse_colours};
+use super::devices::{Devices, DevicesOption};
+use super::options::{LayoutOption, parse_bytes, parse_colours};
 use super::preset::PresetOption;
 use super::variant::VariantOptions;
 use crate::calibrate::FalseAlarms;
@@ -17,7 +18,8 @@ use crate::features::Limits;
 use crate::foundations;
 use crate::interrupt::Interrupt;
 use crate::precision::Precision;
-use crate::run::{Run, Split};
+use crate::replicas::Team;
+use crate::run::{Room, Run, Split};
 use crate::schedule::Schedule;
 use crate::train::Settings;
 use crate::{model_dir, publish};
@@ -98,10 +100,7 @@ pub struct Args {
     #[arg(long)]
     restart: bool,
     #[command(flatten)]
-    pub(super) device: DeviceOption,
-    /// Several NVIDIA GPUs at once: not built yet, and refused
-    #[arg(long, value_delimiter = ',', conflicts_with = "device", value_name = "NUMBER,…")]
-    devices: Vec<usize>,
+    devices: DevicesOption,
     #[command(flatten)]
     pub(super) variant: VariantOptions,
 }
@@ -134,15 +133,12 @@ pub fn train(args: &Args) -> Result<bool> {
     let dataset = Dataset::open_for_training(args.layout.layout, &args.data, &args.classes)?;
     args.preset.check(dataset.classes.len())?;
     print!("{}", args.preset);
-    if let [first, ..] = args.devices[..] {
-        bail!(
-            "--devices: training on several GPUs is not built into this program: use one, with --device cuda:{first}"
-        );
-    }
-    let device = args.device.open()?;
+    let devices = args.devices.open(args.batch as usize)?;
+    let device = devices.first().clone();
     let precision = args.precision.unwrap_or(Precision::usual(&device));
     precision.begin(&device)?;
-    let limits = Limits { device: on_device(args.cache_device.as_deref(), &device)?, memory };
+    // Before the first photo is read.
+    on_device(args.cache_device.as_deref(), &device)?;
     let (backbone, backbone_file) = foundations::read(&args.backbone, args.heads)?;
     let config = args.variant.model(backbone.config.clone())?;
     let geometry = Geometry { resize: args.resize, crop: args.crop };
@@ -174,17 +170,28 @@ pub fn train(args: &Args) -> Result<bool> {
         split.held_out.len(),
         config.encoder.name
     );
-    let encoder = PhotoEncoder::new(&backbone.weights, &config, &preprocessor, device.clone(), precision)?;
     let checkpoint = work.join("checkpoint.safetensors");
     if args.restart && checkpoint.exists() {
         std::fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
     }
     let data = split.fingerprint(&backbone_file, &preprocessor)?;
-    let mut run = Run::begin(config, settings, data, checkpoint, device)?;
-    if let Some(folder) = &args.tensorboard {
-        run.note_events(folder)?;
-    }
-    let finished = run.train(&encoder, &split, limits, &work, args.checkpoint_every as usize, &interrupt)?;
+    let replicas = devices.count() as u64;
+    let train_on = |device: Device, team: Option<Team>| -> Result<(Run, bool)> {
+        // Each device keeps the features of all photos: any may be in its part of a batch.
+        let limits = Limits { device: on_device(args.cache_device.as_deref(), &device)?, memory: memory / replicas };
+        let encoder = PhotoEncoder::new(&backbone.weights, &config, &preprocessor, device.clone(), precision)?;
+        let mut run = Run::begin(config.clone(), settings.clone(), data.clone(), checkpoint.clone(), device)?;
+        if let Some(folder) = args.tensorboard.as_ref().filter(|_| team.as_ref().is_none_or(|team| team.rank() == 0)) {
+            run.note_events(folder)?;
+        }
+        let room = Room { limits, folder: &work, checkpoint_every: args.checkpoint_every as usize };
+        let finished = run.train(&encoder, &split, room, &interrupt, team)?;
+        Ok((run, finished))
+    };
+    let (run, finished) = match devices {
+        Devices::One(device) => train_on(device, None)?,
+        Devices::Several(replicas) => replicas.each(|device, team| train_on(device, Some(team)))?,
+    };
     if !finished {
         // Without a checkpoint in it the folder says nothing.
         let _ = std::fs::remove_dir(&work);
@@ -199,6 +206,7 @@ pub fn train(args: &Args) -> Result<bool> {
         losses: run.losses(),
         settings: run.settings(),
         false_alarm_rate: args.false_alarms.rate,
+        device,
     };
     publish::publish(&args.out, trained, &dataset, &split)?;
     std::fs::remove_dir_all(&work).with_context(|| format!("{} cannot be removed", work.display()))?;

@@ -149,10 +149,11 @@ impl Ops for Candle<'_> {
 
     fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
-        if self.device.is_cuda() && hidden.is_none() {
-            if let Some(mixed) = attention::linear_attention(&self.factor(qkv)?, heads)? {
-                return Ok(mixed);
-            }
+        if self.device.is_cuda()
+            && hidden.is_none()
+            && let Some(mixed) = attention::linear_attention(&self.factor(qkv)?, heads)?
+        {
+            return Ok(mixed);
         }
         // All of it is sums over tokens or channels.
         let [q, k, v] = split_heads(&single(qkv)?, heads)?;

@@ -19,18 +19,19 @@ fn hard_mining_loss_and_its_gradient() {
         let points = Points { photos, patches, channels };
         let shape = [photos, patches, channels];
         let (encoded, decoded, factor) = (random(1, &shape), random(2, &shape), 0.1);
-        let losses = photo_losses(&encoded, &decoded, hard, factor).unwrap();
+        let losses = photo_losses(&encoded, &decoded, hard, factor, None).unwrap();
         let weights = random(3, &[photos]);
         let expected = gradients(&losses, &weights, &[&decoded]);
 
         let mut machine = Machine::default();
         let [encoded, decoded, grad] = [&encoded, &decoded, &weights].map(|t| machine.tensor(t));
-        let [stats, out, of_decoded] =
-            [points.stats(), photos, photos * patches * channels].map(|count| machine.room(DType::F32, count));
+        let [stats, out, of_decoded, kth] =
+            [points.stats(), photos, photos * patches * channels, 1].map(|count| machine.room(DType::F32, count));
         machine.launch(mining::stats([encoded, decoded, stats], points, hard));
         machine.launch([
             mining::losses([stats, out], points),
             mining::grad([encoded, decoded, stats, grad, of_decoded], points, factor),
+            mining::kth([stats, kth], 0, points.count(), hard),
         ]);
         machine.run();
         let name = |what: &str| format!("{what} of {points:?}, {hard} hard");
@@ -40,6 +41,8 @@ fn hard_mining_loss_and_its_gradient() {
         let mut distances: Vec<f32> = stats[..3 * points.count()].chunks(3).map(distance).collect();
         distances.sort_by(|a, b| b.total_cmp(a));
         assert_eq!(stats[stats.len() - 1], distances[hard - 1], "{}", name("threshold"));
+        // Of the sums alone, as replicas gather them.
+        assert_eq!(machine.read(kth, DType::F32, &[1]).to_vec1::<f32>().unwrap(), [distances[hard - 1]]);
     }
 }
 

@@ -14,16 +14,23 @@ fn the_same_values_are_dropped() {
     }
     for (count, (element, dtype)) in [1, 15, 16, 1000, 5000].into_iter().flat_map(|n| ELEMENTS.map(|e| (n, e))) {
         let x = random(1, &[count]).to_dtype(dtype).unwrap();
-        for (seed, iteration) in [(1, 0), (u64::MAX, 123_456)] {
+        // The last: behind values of other replicas, from within a block of words on, whose number needs more than 32 bits.
+        for (seed, iteration, first) in
+            [(1, 0, 0), (u64::MAX, 123_456, 0), (1, 1, 32), (1, 1, 9), (1, 1, (1 << 37) + 15)]
+        {
             let noise = Dropout::new(0.3, seed, iteration);
-            let mask = noise.next_mask();
+            let mask = dropout::Mask { first, ..noise.next_mask() };
             let expected = noise.with_mask(&x, mask).unwrap();
             let mut machine = Machine::default();
             let (from, out) = (machine.tensor(&x), machine.room(dtype, count));
             machine.launch([dropout::dropout(element, [from, out], count, &mask)]);
             machine.run();
             let values = |t: &candle_core::Tensor| t.to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap();
-            assert_eq!(values(&machine.read(out, dtype, &[count])), values(&expected), "{count} of {element:?}");
+            assert_eq!(
+                values(&machine.read(out, dtype, &[count])),
+                values(&expected),
+                "{count} of {element:?} from {first}"
+            );
         }
     }
 }

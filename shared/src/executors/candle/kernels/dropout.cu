@@ -30,24 +30,32 @@ __device__ void chacha8(Key key, unsigned long long block, unsigned long long st
     for (unsigned i = 0; i < 16; i++) out[i] += start[i];
 }
 
-// A thread 16 values: a word below `limit` drops its value, the others are multiplied by `kept`.
+// A thread the values of a block of 16 words, of which word `first` is the first value's: a word below `limit` drops its value,
+// the others are multiplied by `kept`.
 template <class T>
-__device__ void drop(const T *x, T *out, unsigned count, Key key, unsigned long long stream, unsigned limit, float kept) {
-    unsigned block = thread_number();
-    if ((unsigned long long)block * 16 >= count) return;
+__device__ void drop(const T *x, T *out, unsigned count, Key key, unsigned long long stream, unsigned long long first,
+                     unsigned limit, float kept) {
+    // How many words of the first block belong to values before.
+    unsigned skipped = first % 16;
+    unsigned long long begin = (unsigned long long)thread_number() * 16, end = (unsigned long long)count + skipped;
+    if (begin >= end) return;
     unsigned words[16];
-    chacha8(key, block, stream, words);
-    for (unsigned i = 0; i < 16 && block * 16 + i < count; i++) {
-        store(out + block * 16 + i, value(x[block * 16 + i]) * (words[i] < limit ? 0.0f : kept));
+    chacha8(key, first / 16 + begin / 16, stream, words);
+    for (unsigned i = 0; i < 16; i++) {
+        if (begin + i < skipped || begin + i >= end) continue;
+        size_t at = begin + i - skipped;
+        store(out + at, value(x[at]) * (words[i] < limit ? 0.0f : kept));
     }
 }
 
 KERNEL dropout_f32(const float *x, float *out, unsigned count, unsigned long long k0, unsigned long long k1,
-                   unsigned long long k2, unsigned long long k3, unsigned long long stream, unsigned limit, float kept) {
-    drop(x, out, count, {{k0, k1, k2, k3}}, stream, limit, kept);
+                   unsigned long long k2, unsigned long long k3, unsigned long long stream, unsigned long long first,
+                   unsigned limit, float kept) {
+    drop(x, out, count, {{k0, k1, k2, k3}}, stream, first, limit, kept);
 }
 
 KERNEL dropout_bf16(const bf16 *x, bf16 *out, unsigned count, unsigned long long k0, unsigned long long k1,
-                    unsigned long long k2, unsigned long long k3, unsigned long long stream, unsigned limit, float kept) {
-    drop(x, out, count, {{k0, k1, k2, k3}}, stream, limit, kept);
+                    unsigned long long k2, unsigned long long k3, unsigned long long stream, unsigned long long first,
+                    unsigned limit, float kept) {
+    drop(x, out, count, {{k0, k1, k2, k3}}, stream, first, limit, kept);
 }

@@ -53,17 +53,18 @@ __device__ inline float from_ordered(unsigned key) {
     return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
 }
 
-// One block: the k-th largest distance (k from 1), found eight bits at a time from the highest.
-KERNEL kth_distance(float *stats, unsigned photos, unsigned patches, unsigned k) {
+// One block: the k-th largest distance (k from 1) of points of these sums, found eight bits at a time from the highest; it goes
+// to `out[at]`.
+KERNEL kth_distance(const float *sums, float *out, unsigned at, unsigned points, unsigned k) {
     __shared__ unsigned counts[256];
     __shared__ unsigned chosen, remaining;
-    unsigned points = photos * patches, prefix = 0;
+    unsigned prefix = 0;
     if (threadIdx.x == 0) remaining = k;
     for (int shift = 24; shift >= 0; shift -= 8) {
         for (unsigned i = threadIdx.x; i < 256; i += blockDim.x) counts[i] = 0;
         __syncthreads();
         for (unsigned i = threadIdx.x; i < points; i += blockDim.x) {
-            unsigned key = ordered(1 - cosine(stats + (size_t)3 * i));
+            unsigned key = ordered(1 - cosine(sums + (size_t)3 * i));
             // Shifted twice: all 32 bits at once would be undefined.
             if ((key >> shift >> 8) == (prefix >> shift >> 8)) atomicAdd(&counts[key >> shift & 255], 1u);
         }
@@ -76,7 +77,7 @@ KERNEL kth_distance(float *stats, unsigned photos, unsigned patches, unsigned k)
         __syncthreads();
         prefix = chosen;
     }
-    if (threadIdx.x == 0) stats[(size_t)3 * (points + photos)] = from_ordered(prefix);
+    if (threadIdx.x == 0) out[at] = from_ordered(prefix);
 }
 
 // One minus the cosine of every photo.

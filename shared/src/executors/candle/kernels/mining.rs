@@ -38,8 +38,13 @@ pub fn stats<P: Copy>([encoded, decoded, stats]: [P; 3], points: Points, k: usiz
     [
         points.by_point("point_sums").pointers([encoded, decoded, stats]).numbers([points.count(), channels]),
         Launch::new("mining", "photo_sums", photos, BLOCK).pointers([stats]).numbers([photos, patches]),
-        Launch::new("mining", "kth_distance", 1, SEARCHERS).pointers([stats]).numbers([photos, patches, k]),
+        kth([stats, stats], points.stats() - 1, points.count(), k),
     ]
+}
+
+/// The sums of `points` points → the `k`-th largest of their distances (from 1), which becomes value `at` of the second.
+pub fn kth<P>(pointers: [P; 2], at: usize, points: usize, k: usize) -> Launch<P> {
+    Launch::new("mining", "kth_distance", 1, SEARCHERS).pointers(pointers).numbers([at, points, k])
 }
 
 /// `stats` → one minus the cosine of each photo.

@@ -1,0 +1,84 @@
+//! What `train` computes on: one device, or several that share every batch.
+
+use anyhow::{Result, bail};
+use candle_core::Device;
+
+use super::options::DeviceOption;
+use crate::device::Choice;
+use crate::replicas::Replicas;
+
+/// `--device`, or `--devices`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DevicesOption {
+    #[command(flatten)]
+    device: DeviceOption,
+    /// Several NVIDIA GPUs at once, by number: each trains on its part of every batch, and the result is that of one GPU (cpu,cpu tries
+    /// the same on the processor)
+    #[arg(long, value_delimiter = ',', conflicts_with = "device", value_parser = parse, value_name = "NUMBER,…")]
+    devices: Vec<Choice>,
+}
+
+/// What is open.
+pub enum Devices {
+    /// One.
+    One(Device),
+    /// Several.
+    Several(Replicas),
+}
+
+impl Devices {
+    /// The one, or the first: the one that speaks for all.
+    pub fn first(&self) -> &Device {
+        match self {
+            Self::One(device) => device,
+            Self::Several(replicas) => replicas.first(),
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Several(replicas) => replicas.count(),
+        }
+    }
+}
+
+fn parse(text: &str) -> Result<Choice> {
+    match (text, text.parse()) {
+        ("cpu", _) => Ok(Choice::Cpu),
+        (_, Ok(number)) => Ok(Choice::Cuda(number)),
+        _ => bail!("devices are numbers of NVIDIA GPUs, such as 0,1"),
+    }
+}
+
+impl DevicesOption {
+    /// Opens what is asked for, to train on batches of so many photos.
+    ///
+    /// # Errors
+    /// If a device is absent, not in this build or named twice, they are of two kinds, or they cannot share a batch.
+    pub fn open(&self, batch: usize) -> Result<Devices> {
+        let count = self.devices.len();
+        let gpu = |choice: &Choice| match choice {
+            Choice::Cuda(number) => Some(*number),
+            _ => None,
+        };
+        let gpus: Vec<usize> = self.devices.iter().filter_map(gpu).collect();
+        if count > 1 && !batch.is_multiple_of(count) {
+            bail!("--batch {batch} cannot be shared evenly by {count} devices: make it a multiple of {count}");
+        }
+        if let Some(number) =
+            gpus.iter().enumerate().find_map(|(i, number)| gpus[..i].contains(number).then_some(number))
+        {
+            bail!("--devices names GPU {number} twice: each trains on a part of the batch of its own");
+        }
+        Ok(match (self.devices.as_slice(), gpus.len()) {
+            ([], _) => Devices::One(self.device.open()?),
+            ([Choice::Cpu], _) => Devices::One(Device::Cpu),
+            ([_], _) => Devices::One(crate::device::open_cuda(gpus[0])?),
+            (_, 0) => Devices::Several(Replicas::on_processor(count)),
+            (_, gpus_named) if gpus_named == count => Devices::Several(Replicas::on_gpus(&gpus)?),
+            _ => bail!("--devices names the processor beside GPUs, which would wait for it: name GPUs only"),
+        })
+    }
+}

@@ -1,0 +1,101 @@
+//! Photos' features in memory: page-locked where a GPU trains, which then fetches them while the processor goes on.
+
+use candle_core::{DType, Device, Result, Tensor};
+
+/// A photo's values in memory.
+pub trait Held {
+    /// The values `[count]` on a device.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn fetch(&self, device: &Device) -> Result<Tensor>;
+}
+
+/// Values in ordinary memory, as they lie there.
+struct Ordinary {
+    bytes: Vec<u8>,
+    dtype: DType,
+}
+
+impl Held for Ordinary {
+    fn fetch(&self, device: &Device) -> Result<Tensor> {
+        let count = self.bytes.len() / self.dtype.size_in_bytes();
+        Tensor::from_raw_buffer(&self.bytes, self.dtype, &[count], device)
+    }
+}
+
+/// What keeps photos' values in memory.
+#[derive(Default)]
+pub struct Memory {
+    /// Whether page-locked memory was refused once.
+    refused: bool,
+}
+
+impl Memory {
+    /// Keeps the values of a photo, `[count]`: page-locked if they come from a GPU and as long as there is such memory.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn keep(&mut self, photo: &Tensor) -> Result<Box<dyn Held>> {
+        self.keep_with(photo, lock)
+    }
+
+    fn keep_with(
+        &mut self,
+        photo: &Tensor,
+        lock: impl FnOnce(&Tensor) -> Option<Result<Box<dyn Held>>>,
+    ) -> Result<Box<dyn Held>> {
+        let locked = if self.refused { None } else { lock(photo) };
+        match locked {
+            Some(Ok(locked)) => return Ok(locked),
+            Some(Err(error)) => {
+                let reason = error.to_string();
+                eprintln!(
+                    "dinomaly: further features lie in ordinary memory, which a GPU fetches from more slowly: there is no more page-locked memory ({})",
+                    reason.lines().next().unwrap_or_default()
+                );
+                self.refused = true;
+            }
+            None => {}
+        }
+        Ok(Box::new(Ordinary { bytes: super::bytes(photo)?, dtype: photo.dtype() }))
+    }
+}
+
+/// The values in memory that the photo's GPU fetches from by itself; `None` where the processor trains.
+fn lock(photo: &Tensor) -> Option<Result<Box<dyn Held>>> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = photo.device() {
+        return Some(super::locked::lock(photo, device));
+    }
+    debug_assert!(!photo.device().is_cuda());
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::bail;
+
+    use super::*;
+
+    /// Stands for page-locked memory, and is told from the photo by its value.
+    struct Locked;
+
+    impl Held for Locked {
+        fn fetch(&self, device: &Device) -> Result<Tensor> {
+            Tensor::new(&[7f32], device)
+        }
+    }
+
+    #[test]
+    fn once_refused_features_lie_in_ordinary_memory() {
+        let photo = Tensor::new(&[1f32, -2.5], &Device::Cpu).unwrap();
+        let fetched = |held: Box<dyn Held>| held.fetch(&Device::Cpu).unwrap().to_vec1::<f32>().unwrap();
+        let mut memory = Memory::default();
+        assert_eq!(fetched(memory.keep_with(&photo, |_| Some(Ok(Box::new(Locked)))).unwrap()), [7.0]);
+        let refusing = |_: &Tensor| -> Option<Result<Box<dyn Held>>> { Some((|| bail!("out of memory"))()) };
+        assert_eq!(fetched(memory.keep_with(&photo, refusing).unwrap()), [1.0, -2.5]);
+        assert_eq!(fetched(memory.keep_with(&photo, |_| panic!("asked for again")).unwrap()), [1.0, -2.5]);
+        assert_eq!(fetched(Memory::default().keep(&photo).unwrap()), [1.0, -2.5]);
+    }
+}
