@@ -6,6 +6,7 @@ import { Gallery } from './gallery.js';
 import { listen } from './intake.js';
 import { Pool } from './pool.js';
 import { profile } from './profile.js';
+import { fromCache, prepareNextVisit } from './visits.js';
 
 /** @import {Description, DeviceChoice, Index, ModelEntry, Progress, Sample} from './types.js' */
 
@@ -22,6 +23,8 @@ const gallery = new Gallery(ready);
 /** @type {Pool | undefined} */
 let detector;
 
+// An outdated page should be known early; on a first visit nothing should hold up the model.
+if (fromCache) prepareNextVisit();
 listen((files) => gallery.add(files));
 const query = new URLSearchParams(location.search);
 const asked = query.get('device');
@@ -73,6 +76,7 @@ async function run(index, model) {
   try {
     const description = await opened.open();
     ready(description);
+    prepareNextVisit();
     if (query.has('profile')) await profile(description, opened, byId('profile', HTMLParagraphElement));
     // Another model may have been chosen meanwhile.
     if (opened !== detector) return;

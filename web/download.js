@@ -119,14 +119,15 @@ export class Store {
   }
 
   /**
-   * Forgets what no model of the site needs any more; other sites of the same origin share the cache.
-   * @param {string} site address below which the site's files lie
+   * Forgets what no model of the site needs any more; other sites of the same origin share the cache, and may lie below this one.
+   * @param {string} site its address
    * @param {Set<string>} urls those to keep
    */
   async retain(site, urls) {
     try {
       const kept = (await this.cache?.keys()) ?? [];
-      const old = kept.filter(({ url }) => url.startsWith(site) && !urls.has(url));
+      const own = ['files/', 'wasm/'].map((folder) => `${site}${folder}`);
+      const old = kept.filter(({ url }) => own.some((folder) => url.startsWith(folder)) && !urls.has(url));
       await Promise.all(old.map((entry) => this.cache?.delete(entry)));
     } catch {
       // Nothing is lost but space.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! index.html style.css *.js      the page
+//! offline.js                     the service worker, with the hashes of all small files
 //! wasm/                          the detector
 //! models.json                    what there is to choose from
 //! files/<sha256>.<extension>     the models' files, each once however many models share it; cached for ever
@@ -13,8 +14,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use dinomaly_core::bundle::{MANIFEST, Manifest};
 use serde::Serialize;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::wasm_build::MODULES;
@@ -43,8 +47,15 @@ const PAGE: &[(&str, &[u8])] = &[
     ("profile.js", include_bytes!("../../web/profile.js")),
     ("style.css", include_bytes!("../../web/style.css")),
     ("types.js", include_bytes!("../../web/types.js")),
+    ("visits.js", include_bytes!("../../web/visits.js")),
     ("worker.js", include_bytes!("../../web/worker.js")),
 ];
+
+/// The service worker, which keeps the page for visits without a request.
+const OFFLINE: (&str, &str) = ("offline.js", include_str!("../../web/offline.js"));
+
+/// The line of it in whose place the site's own list comes.
+const NO_SITE: &str = "const SITE = { version: '', files: {} };";
 
 /// A photo to try.
 #[derive(Clone, Debug)]
@@ -131,21 +142,41 @@ fn fill(folder: &Path, models: &[PathBuf], samples: &[Sample], wasm: &Path) -> R
     for (name, bytes) in PAGE {
         atomic::write_new(folder, name, bytes)?;
     }
+    let mut small: Vec<String> = PAGE.iter().map(|(name, _)| (*name).to_owned()).collect();
     let modules = MODULES.map(|module| {
         let (glue, _) = add_half(folder, wasm, module.glue)?;
         let (wasm, bytes) = add_half(folder, wasm, module.wasm)?;
         Ok((module.name, IndexedModule { glue, wasm, bytes }))
     });
-    let modules = modules.into_iter().collect::<Result<_>>()?;
+    let modules = modules.into_iter().collect::<Result<BTreeMap<_, _>>>()?;
+    small.extend(modules.values().map(|module| module.glue.clone()));
     let models = models.iter().map(|model| add_model(folder, model)).collect::<Result<Vec<_>>>()?;
     let mut indexed = Vec::new();
     for (i, sample) in samples.iter().enumerate() {
         let path = format!("samples/{:03}.{}", i + 1, sample.extension);
         atomic::write_new(folder, &path, &sample.bytes)?;
+        small.push(path.clone());
         indexed.push(IndexedSample { name: &sample.name, class: sample.class.as_deref(), path });
     }
     let index = Index { version: INDEX_VERSION, modules, models, samples: indexed };
-    atomic::write_new(folder, INDEX, &serde_json::to_vec_pretty(&index)?)
+    atomic::write_new(folder, INDEX, &serde_json::to_vec_pretty(&index)?)?;
+    small.push(INDEX.to_owned());
+    atomic::write_new(folder, OFFLINE.0, service_worker(folder, &small)?.as_bytes())
+}
+
+/// The service worker of a site that is written already but for it: lists these files, as the page asks for them, with the
+/// hashes of their content as browsers check it. So it changes with any of them, which is how browsers notice a newer site.
+fn service_worker(folder: &Path, small: &[String]) -> Result<String> {
+    let mut files = BTreeMap::new();
+    for path in small {
+        let file = folder.join(path.split('?').next().unwrap_or(path));
+        let bytes = fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+        files.insert(path, format!("sha256-{}", BASE64_STANDARD.encode(Sha256::digest(&bytes))));
+    }
+    let version = &hash(&serde_json::to_vec(&files)?)[..16];
+    let site = serde_json::to_string_pretty(&json!({ "version": version, "files": files }))?;
+    let (before, after) = OFFLINE.1.split_once(NO_SITE).context("offline.js has no place for the list of files")?;
+    Ok(format!("{before}const SITE = {site};{after}"))
 }
 
 /// Copies one of a module's two halves: its path on the site and its size.
@@ -263,8 +294,31 @@ mod tests {
             .map(|path| file_name(path))
             .filter(|name| !["README.md", "screenshot.png"].contains(&name.as_str()))
             .collect();
-        let compiled_in: Vec<&str> = PAGE.iter().map(|(name, _)| *name).collect();
+        let mut compiled_in: Vec<&str> = PAGE.iter().map(|(name, _)| *name).chain([OFFLINE.0]).collect();
+        compiled_in.sort_unstable();
         assert_eq!(compiled_in, on_disk);
+    }
+
+    #[test]
+    fn the_service_worker_changes_with_each_small_file() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("wasm")).unwrap();
+        fs::write(folder.path().join("index.html"), "a").unwrap();
+        fs::write(folder.path().join("wasm/gpu.js"), "b").unwrap();
+        let small = ["index.html", "wasm/gpu.js?0123"].map(String::from);
+        let written = || service_worker(folder.path(), &small).unwrap();
+        let first = written();
+        let listed = "\"wasm/gpu.js?0123\": \"sha256-PiPoFgA5WUoziU9lZOGxNIu9egCI1CxKy3PurtWcAJ0=\"";
+        assert!(first.contains(listed) && !first.contains(NO_SITE), "{first}");
+        assert_eq!(written(), first);
+        for name in ["index.html", "wasm/gpu.js"] {
+            let before = written();
+            fs::write(folder.path().join(name), "c").unwrap();
+            assert_ne!(written(), before, "{name}");
+        }
+        fs::remove_file(folder.path().join("index.html")).unwrap();
+        let error = format!("{:#}", service_worker(folder.path(), &small).unwrap_err());
+        assert!(error.contains("index.html cannot be read"), "{error}");
     }
 
     #[test]

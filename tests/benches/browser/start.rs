@@ -21,10 +21,11 @@ pub fn run(folder: &Path, photo: &Path) -> Result<()> {
             let chrome = Chrome::launch();
             let page = chrome.open(&format!("{}?profile&device={device}", site.url));
             println!("start, {name}, {device}, first visit: {}", visit(&page, photo));
-            let before = chrome.requested().len();
+            page.wait_until_kept();
+            let before = chrome.requested_by_now(&page).len();
             page.reload();
             println!("start, {name}, {device}, second visit: {}", visit(&page, photo));
-            let files = chrome.requested().split_off(before);
+            let files = chrome.requested_by_now(&page).split_off(before);
             let large = files.iter().filter(|url| url.contains("/files/") || url.contains(".wasm")).count();
             println!("  {} requests, {large} of them for the model or the module", files.len());
         }

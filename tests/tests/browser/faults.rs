@@ -96,7 +96,7 @@ fn an_emulated_gpu_is_not_taken_and_the_page_says_why() {
     assert!(text.contains("Ready on the processor") && text.contains("the browser only emulates a GPU"), "{text}");
     let fetched = |chrome: &Chrome, part: &str| chrome.requested().iter().any(|url| url.contains(part));
     assert!(
-        fetched(&chrome, "/relaxed_bg.wasm") && !fetched(&chrome, "/gpu") && !fetched(&chrome, "/cpu"),
+        fetched(&chrome, "/relaxed_bg.wasm") && !fetched(&chrome, "/gpu_bg.wasm") && !fetched(&chrome, "/cpu_bg.wasm"),
         "a module for nothing"
     );
 
@@ -105,7 +105,7 @@ fn an_emulated_gpu_is_not_taken_and_the_page_says_why() {
     let chrome = Chrome::launch();
     let page = chrome.open(&site.url);
     page.wait_for_model();
-    assert!(fetched(&chrome, "/gpu_bg.wasm") && !fetched(&chrome, "/cpu"), "a module for nothing");
+    assert!(fetched(&chrome, "/gpu_bg.wasm") && !fetched(&chrome, "/cpu_bg.wasm"), "a module for nothing");
     assert_eq!(page.eval("document.documentElement.dataset.device"), "webgpu", "{}", page.text(".panel"));
 }
 
@@ -141,7 +141,11 @@ fn a_browser_without_relaxed_simd_gets_its_module_and_a_strict_self_test_single_
     }
     assert!(page.text(".panel").contains("self-test passed in f32, not in int8"), "{}", page.text(".panel"));
     let fetched = |part: &str| chrome.requested().iter().any(|url| url.contains(part));
-    assert!(fetched("/cpu_bg.wasm") && !fetched("/relaxed") && !fetched("/gpu"), "{:?}", chrome.requested());
+    assert!(
+        fetched("/cpu_bg.wasm") && !fetched("/relaxed_bg.wasm") && !fetched("/gpu_bg.wasm"),
+        "{:?}",
+        chrome.requested()
+    );
     assert_silent(&page);
 }
 

@@ -7,6 +7,7 @@
 #[path = "../executors/mod.rs"]
 mod executors;
 mod faults;
+mod offline;
 #[path = "../page/mod.rs"]
 mod page;
 mod photos;

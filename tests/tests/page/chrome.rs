@@ -103,6 +103,23 @@ impl Chrome {
             })
             .collect()
     }
+
+    /// [`Chrome::requested`] with nothing missing: the browser writes its log with a delay, until then one thing more is asked for.
+    pub fn requested_by_now(&self, page: &Page) -> Vec<String> {
+        let last = page.eval("new URL(`favicon.svg?${crypto.randomUUID()}`, document.baseURI).href");
+        let begun = Instant::now();
+        loop {
+            page.eval(&format!("fetch({last}, {{ cache: 'no-store' }}).then(({{ ok }}) => ok)"));
+            let mut requested = self.requested();
+            if let Some(end) = requested.iter().position(|url| *url == last) {
+                requested.truncate(end);
+                requested.retain(|url| !url.contains("/favicon.svg?"));
+                return requested;
+            }
+            assert!(begun.elapsed() < PATIENCE, "the browser's log has no {last}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
 }
 
 /// What a page said and asked for.
@@ -160,17 +177,21 @@ impl Found {
 impl Page {
     /// The value of a JavaScript expression, awaited if it is a promise.
     pub fn eval(&self, expression: &str) -> Value {
-        let wrapped = format!("(async () => JSON.stringify((await ({expression})) ?? null))()");
-        let shown: String = expression.chars().take(200).collect();
-        let result = self.tab.evaluate(&wrapped, true).unwrap_or_else(|e| panic!("{shown}: {e}"));
-        let text = result.value.unwrap_or_else(|| panic!("{shown}: {:?}", result.description));
-        serde_json::from_str(text.as_str().unwrap_or_else(|| panic!("{shown}: {text}"))).unwrap()
+        self.try_eval(expression).unwrap_or_else(|e| panic!("{}: {e}", shown(expression)))
     }
 
-    /// Waits until an expression is true.
+    /// [`Page::eval`], or why there is no page to ask, as in the middle of a reload.
+    fn try_eval(&self, expression: &str) -> anyhow::Result<Value> {
+        let wrapped = format!("(async () => JSON.stringify((await ({expression})) ?? null))()");
+        let result = self.tab.evaluate(&wrapped, true)?;
+        let text = result.value.unwrap_or_else(|| panic!("{}: {:?}", shown(expression), result.description));
+        Ok(serde_json::from_str(text.as_str().unwrap_or_else(|| panic!("{}: {text}", shown(expression)))).unwrap())
+    }
+
+    /// Waits until an expression is true, also over reloads.
     pub fn wait_for(&self, expression: &str) {
         let begun = Instant::now();
-        while self.eval(expression) != Value::Bool(true) {
+        while !self.try_eval(expression).is_ok_and(|value| value == Value::Bool(true)) {
             assert!(
                 begun.elapsed() < PATIENCE,
                 "waited in vain for {expression}; the page says {:?}, it complained {:?}",
@@ -185,6 +206,14 @@ impl Page {
     pub fn wait_for_model(&self) {
         // In the middle of a reload there is no element.
         self.wait_for("['ready', 'failed'].includes(document.documentElement?.dataset.state)");
+    }
+
+    /// Waits until the page is kept for the next visit.
+    pub fn wait_until_kept(&self) {
+        self.wait_for(
+            "navigator.serviceWorker.getRegistration().then((kept) =>
+                kept?.scope === new URL('.', document.baseURI).href && kept.active?.state === 'activated')",
+        );
     }
 
     /// Visible text below an element.
@@ -302,4 +331,9 @@ impl Page {
         fs::write(&path, png).unwrap();
         println!("screenshot: {}", path.display());
     }
+}
+
+/// The beginning of an expression.
+fn shown(expression: &str) -> String {
+    expression.chars().take(200).collect()
 }

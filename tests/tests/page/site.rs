@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use candle_core::Device;
 use dinomaly::serve::Server;
@@ -17,6 +17,7 @@ use dinomaly_core::photo::Photo;
 use dinomaly_core::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::quant::quantize;
 use dinomaly_tests::random;
+use futures_channel::oneshot;
 use pollster::block_on;
 use tempfile::TempDir;
 
@@ -29,6 +30,8 @@ pub struct Site {
     /// The server's root.
     root: TempDir,
     pub url: String,
+    /// Stops the server, which is gone with the site, too.
+    serving: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 impl Site {
@@ -53,15 +56,42 @@ impl Site {
         })
     }
 
+    /// The site of one of [`MODELS`].
+    pub fn with(name: &str) -> Self {
+        Self::filled(|folder| write(folder, name))
+    }
+
     fn filled(fill: impl FnOnce(&Path)) -> Self {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("index.html"), "not the page").unwrap();
         let folder = root.path().join("some/sub path");
         fill(&folder);
-        let server = Server::bind(root.path(), 0).unwrap();
-        let url = format!("{}some/sub%20path/", server.url());
-        thread::spawn(|| server.run_until(std::future::pending()));
-        Self { root, url }
+        let mut site = Self { root, url: String::new(), serving: None };
+        site.serve(0);
+        site
+    }
+
+    fn serve(&mut self, port: u16) {
+        let server = Server::bind(self.root.path(), port).unwrap();
+        self.url = format!("{}some/sub%20path/", server.url());
+        let (stop, stopped) = oneshot::channel();
+        let serving = thread::spawn(move || server.run_until(async { stopped.await.unwrap_or_default() }).unwrap());
+        self.serving = Some((stop, serving));
+    }
+
+    /// Stops the server.
+    pub fn stop(&mut self) {
+        let (stop, serving) = self.serving.take().unwrap();
+        stop.send(()).unwrap();
+        serving.join().unwrap();
+    }
+
+    /// Serves the site of another one of [`MODELS`] under the same address.
+    pub fn change(&mut self, name: &str) {
+        self.stop();
+        write(&self.folder(), name);
+        let port = self.url.split([':', '/']).find_map(|part| part.parse().ok()).unwrap();
+        self.serve(port);
     }
 
     /// Where its files are.
@@ -70,11 +100,21 @@ impl Site {
     }
 }
 
+/// Writes the site of one of [`MODELS`].
+pub fn write(folder: &Path, name: &str) {
+    let model = pristine().with_file_name(name);
+    site::write(folder, &[model], &[], module()).unwrap();
+}
+
 /// Lines put before the worker's own: how a test gets at what only the worker sees.
 pub fn before_worker(folder: &Path, lines: &str) {
-    let path = folder.join("worker.js");
-    let own = fs::read_to_string(&path).unwrap();
     // Imports are carried out first whatever the order, but nothing of the worker runs before its first message.
+    before(&folder.join("worker.js"), lines);
+}
+
+/// Lines put before those of a module of the page.
+pub fn before(path: &Path, lines: &str) {
+    let own = fs::read_to_string(path).unwrap();
     fs::write(path, format!("{lines}\n{own}")).unwrap();
 }
 
