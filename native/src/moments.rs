@@ -1,4 +1,4 @@
-//! Good photos → second moments of every linear layer's inputs: what rounding errors are weighed with.
+//! Good photos → mean and second moments of every linear layer's inputs: what rounding errors are weighed with.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -56,7 +56,7 @@ pub fn of_generated(model: &Model, count: usize) -> Result<Moments> {
     })
 }
 
-/// Rows that went into a layer, and the sum of `xᵀx` over them, by the weight's name.
+/// Rows that went into a layer, and the sum of `xᵀx` over them with a one after each, by the weight's name.
 type Sums = HashMap<String, (usize, Tensor)>;
 
 /// Runs `count` pictures through a model.
@@ -96,16 +96,18 @@ fn moments(model: &Model, count: usize, picture: impl Fn(usize) -> Result<Photo>
     progress.finish();
     let mean = |(name, (rows, sum)): (String, (usize, Tensor))| {
         let values = (sum / rows as f64)?.flatten_all()?.to_vec1()?;
-        let inputs = values.len().isqrt();
-        Ok((name, HostTensor::f32([inputs, inputs], values)?))
+        let side = values.len().isqrt();
+        Ok((name, HostTensor::f32([side, side], values)?))
     };
     sums.take().into_iter().map(mean).collect()
 }
 
-/// Adds the rows of `x [batch, tokens, in]`.
+/// Adds the rows of `x [batch, tokens, in]`, a one after each.
 fn add(sums: &mut Sums, name: &str, x: &Tensor) -> dinomaly_core::Result<()> {
     let rows = x.flatten_to(1)?;
-    let (mut count, mut sum) = (rows.dim(0)?, rows.t()?.matmul(&rows)?);
+    let mut count = rows.dim(0)?;
+    let rows = Tensor::cat(&[&rows, &Tensor::ones((count, 1), rows.dtype(), rows.device())?], 1)?;
+    let mut sum = rows.t()?.matmul(&rows)?;
     if let Some((earlier, sum_before)) = sums.get(name) {
         count += earlier;
         sum = (sum + sum_before)?;

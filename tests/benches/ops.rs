@@ -51,7 +51,7 @@ fn bench<O: Read>(criterion: &mut Criterion<Flops>, executor: &str, ops: &O, siz
             bias: Some(up(&weight.shape[..1])),
             weight: ops.upload_weight(&weight).unwrap(),
         };
-        let int8 = |weight: HostTensor| round_tensor("weight", &weight, Format::Int8, None).unwrap();
+        let int8 = |weight: HostTensor| round_tensor("weight", &weight, Format::Int8).unwrap();
         let (fc1, fc2) = (layer(waves(&[hidden, width])), layer(waves(&[width, hidden])));
         let fc1_int8 = layer(int8(waves(&[hidden, width])));
         let product = 2 * values * hidden;

@@ -63,7 +63,7 @@ fn executors_compute_with_int4_as_with_the_values_that_it_stands_for() {
         HostTensor::f32(shape, values).unwrap()
     };
     let (x, weight) = (waves(&[2, 3, 77], 0.37), waves(&[5, 77], 0.71));
-    let int4 = round_tensor("weight", &weight, Format::Int4, None).unwrap();
+    let int4 = round_tensor("weight", &weight, Format::Int4).unwrap();
     let widened = HostTensor::f32([5, 77], int4.to_f32().into_owned()).unwrap();
     fn product<O: Read>(ops: &O, x: &HostTensor, weight: &HostTensor) -> Vec<f32> {
         let layer = Linear { weight: ops.upload(weight).unwrap(), bias: None };

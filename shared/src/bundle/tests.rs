@@ -321,7 +321,7 @@ fn int8_and_int4_are_for_linear_weights_only() {
         let mut files = files(&quantized);
         change_tensors(&mut files, "encoder", |t| {
             let table = t.get_mut("encoder.pos_embed").unwrap();
-            *table = round_tensor("table", table, format, None).unwrap();
+            *table = round_tensor("table", table, format).unwrap();
         });
         assert!(refusal(&files).contains("tensor encoder.pos_embed: is int8 or int4"), "{}", refusal(&files));
     }

@@ -2,7 +2,8 @@
 //! inputs on good photos.
 //!
 //! A row `w` of a weight contributes `(w - ŵ) H (w - ŵ)ᵀ` to the squared error of the layer's output, `H` the mean of `xᵀx` over
-//! inputs `x`. Once a value is rounded, those that are not yet can be moved to where this is least.
+//! inputs `x`. Once a value is rounded, those that are not yet can be moved to where this is least. A bias is one more value, whose
+//! input is always one: it comes last and is never rounded, so that what is left of the mean error is gone.
 
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
@@ -10,37 +11,50 @@ use crate::{Error, Result};
 /// What is added to the diagonal of `H`, as a share of its mean: keeps directions that no input takes from being free.
 const DAMPING: f64 = 0.01;
 
-/// The upper triangular `U` of `H⁻¹ = UᵀU`.
+/// The upper triangular `U` of `H⁻¹ = UᵀU`, of a row's values in the order in which they are rounded.
 pub(super) struct Compensation {
-    size: usize,
+    /// Where the values stand in a row: those whose inputs vary most come first, while many are left to make up for them.
+    order: Vec<usize>,
     factor: Vec<f32>,
 }
 
 impl Compensation {
-    /// Of second moments `[in, in]`; `name` is for messages only.
+    /// Of second moments `[in + 1, in + 1]` of inputs and the one after them, for rows that end with a bias or do not; `name` is
+    /// for messages only.
     ///
     /// # Errors
     /// [`Error::Shape`] if they are not those of `inputs` channels, [`Error::Tensor`] if they are no second moments.
-    pub fn new(name: &str, moments: &HostTensor, inputs: usize) -> Result<Self> {
-        moments.expect_shape(&format!("second moments of the inputs of {name}"), &[inputs, inputs])?;
-        let mut h: Vec<f64> = moments.to_f32().iter().map(|&v| f64::from(v)).collect();
-        let mean = (0..inputs).map(|i| h[i * inputs + i]).sum::<f64>() / inputs as f64;
+    pub fn new(name: &str, moments: &HostTensor, inputs: usize, bias: bool) -> Result<Self> {
+        moments.expect_shape(&format!("second moments of the inputs of {name}"), &[inputs + 1, inputs + 1])?;
+        let moments = moments.to_f32();
+        let moment = |i: usize, j: usize| f64::from(moments[i * (inputs + 1) + j]);
+        let mean = (0..inputs).map(|i| moment(i, i)).sum::<f64>() / inputs as f64;
         // Inputs that are all zero leave nothing to make up for.
         let damping = if mean > 0.0 { DAMPING * mean } else { 1.0 };
-        (0..inputs).for_each(|i| h[i * inputs + i] += damping);
-        let factor = triangle(&mut h, inputs).ok_or_else(|| Error::Tensor {
+        let mut order: Vec<usize> = (0..inputs).collect();
+        order.sort_by(|&i, &j| moment(j, j).total_cmp(&moment(i, i)));
+        order.extend(bias.then_some(inputs));
+        let size = order.len();
+        let mut h: Vec<f64> = order.iter().flat_map(|&i| order.iter().map(move |&j| moment(i, j))).collect();
+        (0..inputs).for_each(|k| h[k * size + k] += damping);
+        let factor = triangle(&mut h, size).ok_or_else(|| Error::Tensor {
             name: name.into(),
             reason: "the second moments of its inputs are not positive: photos or weights are not what they should be"
                 .into(),
         })?;
-        Ok(Self { size: inputs, factor })
+        Ok(Self { order, factor })
     }
 
-    /// Lets the values after number `i` make up for its becoming `rounded`.
-    pub fn spread(&self, row: &mut [f32], i: usize, rounded: f32) {
-        let factor = &self.factor[i * self.size..][..self.size];
-        let error = (row[i] - rounded) / factor[i];
-        row[i + 1..].iter_mut().zip(&factor[i + 1..]).for_each(|(value, f)| *value -= error * f);
+    /// Where the values stand in a row, in the order in which they are rounded; a bias last.
+    pub fn order(&self) -> &[usize] {
+        &self.order
+    }
+
+    /// Lets the values after number `k` of the order make up for its becoming `rounded`.
+    pub fn spread(&self, row: &mut [f32], k: usize, rounded: f32) {
+        let factor = &self.factor[k * self.order.len()..][..self.order.len()];
+        let error = (row[k] - rounded) / factor[k];
+        row[k + 1..].iter_mut().zip(&factor[k + 1..]).for_each(|(value, f)| *value -= error * f);
     }
 }
 
@@ -98,9 +112,11 @@ mod tests {
 
     #[test]
     fn inputs_that_are_never_seen_leave_a_row_alone() {
-        let compensation = Compensation::new("w", &HostTensor::f32([2, 2], vec![0.0; 4]).unwrap(), 2).unwrap();
-        let mut row = [0.4, 0.7];
+        let mut moments = vec![0.0; 9];
+        moments[8] = 1.0;
+        let compensation = Compensation::new("w", &HostTensor::f32([3, 3], moments).unwrap(), 2, true).unwrap();
+        let mut row = [0.4, 0.7, 0.1];
         compensation.spread(&mut row, 0, 0.0);
-        assert_eq!(row, [0.4, 0.7]);
+        assert_eq!(row, [0.4, 0.7, 0.1]);
     }
 }

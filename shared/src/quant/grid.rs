@@ -15,6 +15,16 @@ pub(super) struct Grid {
     half: bool,
 }
 
+/// What a row becomes.
+pub(super) struct Row {
+    /// Multiples of the scales.
+    pub values: Vec<i8>,
+    /// One for each group.
+    pub scales: Vec<f32>,
+    /// The layer's bias for this row.
+    pub bias: Option<f32>,
+}
+
 /// How many scales are tried for a group, from the largest down to half of it.
 const SCALES: u32 = 41;
 
@@ -29,24 +39,26 @@ impl Grid {
         Self { range: (-8.0, 7.0), group, half: true }
     }
 
-    /// The multiples that a row becomes, and the scales of its groups.
+    /// Rounds a row.
     ///
-    /// With `compensation` each value's rounding error is made up for by the values after it, as far as inputs that occur allow.
-    pub fn round_row(&self, row: &mut [f32], compensation: Option<&Compensation>) -> (Vec<i8>, Vec<f32>) {
-        let (mut values, mut scales) = (Vec::with_capacity(row.len()), Vec::new());
-        for begin in (0..row.len()).step_by(self.group) {
-            let group = begin..row.len().min(begin + self.group);
-            let scale = self.best_scale(&row[group.clone()]);
-            for i in group {
-                let value = self.round(row[i], scale);
-                values.push(value as i8);
-                if let Some(compensation) = compensation {
-                    compensation.spread(row, i, value * scale);
-                }
-            }
-            scales.push(scale);
+    /// With `compensation` each value's rounding error is made up for by the values after it, as far as inputs that occur allow,
+    /// and by the layer's bias for this row, where it has one.
+    pub fn round_row(&self, row: &[f32], bias: Option<f32>, compensation: Option<&Compensation>) -> Row {
+        let scales: Vec<f32> = row.chunks(self.group).map(|group| self.best_scale(group)).collect();
+        let scale = |i: usize| scales[i / self.group];
+        let Some(compensation) = compensation else {
+            let values = row.iter().enumerate().map(|(i, &value)| self.round(value, scale(i)) as i8).collect();
+            return Row { values, scales, bias };
+        };
+        let all: Vec<f32> = row.iter().copied().chain(bias).collect();
+        let mut ordered: Vec<f32> = compensation.order().iter().map(|&i| all[i]).collect();
+        let mut values = vec![0; row.len()];
+        for (k, &i) in compensation.order()[..row.len()].iter().enumerate() {
+            let value = self.round(ordered[k], scale(i));
+            values[i] = value as i8;
+            compensation.spread(&mut ordered, k, value * scale(i));
         }
-        (values, scales)
+        Row { values, bias: ordered.get(row.len()).copied(), scales }
     }
 
     /// The scale of least squared error; 1 for zeros, or for values so small that their scale vanishes.

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 
 fn int8(name: &str, tensor: &HostTensor) -> Result<HostTensor> {
-    round_tensor(name, tensor, Format::Int8, None)
+    round_tensor(name, tensor, Format::Int8)
 }
 
 fn tensor(shape: &[usize], values: &[f32]) -> HostTensor {
@@ -82,7 +82,7 @@ fn what_cannot_be_quantized_is_named() {
 fn int4_groups_have_scales_of_their_own_in_half_precision() {
     // Two groups, the second a thousandth of the first and 3 values long.
     let row: Vec<f32> = (0..35).map(|i| (i % 16 - 8) as f32 * if i < 32 { 0.1 } else { 0.0001 }).collect();
-    let quantized = round_tensor("w", &tensor(&[1, 5, 7], &row), Format::Int4, None).unwrap();
+    let quantized = round_tensor("w", &tensor(&[1, 5, 7], &row), Format::Int4).unwrap();
     let Data::Int4 { values, scales, group } = &quantized.data else { panic!("not int4") };
     assert_eq!((quantized.shape.as_slice(), values.len(), *group), (&[1, 5, 7][..], 18, 32));
     assert_eq!(values[..4], [0x98, 0xba, 0xdc, 0xfe], "-8 is a value, too");
@@ -92,7 +92,7 @@ fn int4_groups_have_scales_of_their_own_in_half_precision() {
         let scale = if value.abs() > 0.001 { 0.1 } else { 0.0001 };
         assert!((rounded - value).abs() <= 0.51 * scale, "{value} became {rounded}");
     }
-    let huge = round_tensor("w", &tensor(&[1, 2], &[1e6, 0.0]), Format::Int4, None).unwrap_err().to_string();
+    let huge = round_tensor("w", &tensor(&[1, 2], &[1e6, 0.0]), Format::Int4).unwrap_err().to_string();
     assert!(huge.contains("tensor w: scale 0 is inf"), "{huge}");
 }
 
@@ -101,9 +101,9 @@ fn f16_rounds_halves_to_even_and_refuses_what_it_cannot_hold() {
     // Beside 1 the step is 2^-10.
     let step = 2f32.powi(-10);
     let source = tensor(&[1, 4], &[1.0 + 0.5 * step, 1.0 + 1.5 * step, 1.0 + 0.51 * step, 1e-9]);
-    let rounded = round_tensor("w", &source, Format::F16, None).unwrap();
+    let rounded = round_tensor("w", &source, Format::F16).unwrap();
     assert_eq!(*rounded.to_f32(), [1.0, 1.0 + 2.0 * step, 1.0 + step, 0.0]);
-    let error = round_tensor("w", &tensor(&[1, 2], &[65504.0, -65520.0]), Format::F16, None).unwrap_err().to_string();
+    let error = round_tensor("w", &tensor(&[1, 2], &[65504.0, -65520.0]), Format::F16).unwrap_err().to_string();
     assert!(error.contains("tensor w: the value at [0, 1] is -65520, more than the largest of f16, 65504"), "{error}");
 }
 
@@ -120,37 +120,93 @@ fn tables_become_f16_beside_int4_and_vectors_stay_as_they_are() {
     }
 }
 
-/// What comes out of a layer for inputs whose channels vary together, as activations do.
+fn noise(i: usize) -> f32 {
+    ((i as f32 * 12.9898).sin() * 43758.547).fract() - 0.5
+}
+
+/// Inputs whose channels vary together around means of their own, as activations do.
+fn inputs(channels: usize, rows: usize) -> Vec<f32> {
+    let value = |row: usize, channel: usize| {
+        let common = noise(7000 + row) + noise(9000 + row * 5 + channel % 5);
+        noise(500 + channel) + common + noise(row * channels + channel) * 0.3
+    };
+    (0..rows * channels).map(|i| value(i / channels, i % channels)).collect()
+}
+
+/// Second moments of inputs and the one after each.
+fn moments(x: &[f32], channels: usize) -> HostTensor {
+    let (side, rows) = (channels + 1, (x.len() / channels) as f32);
+    let mut second = vec![0.0; side * side];
+    for row in x.chunks(channels) {
+        let row = [row, &[1.0]].concat();
+        second.iter_mut().enumerate().for_each(|(at, sum)| *sum += row[at / side] * row[at % side] / rows);
+    }
+    tensor(&[side, side], &second)
+}
+
+/// By how much each output of a layer differs for each input.
+fn differences(x: &[f32], weight: [&HostTensor; 2], bias: [&HostTensor; 2]) -> Vec<f32> {
+    let [weight, bias] = [weight, bias].map(|[before, after]| -> Vec<f32> {
+        before.to_f32().iter().zip(after.to_f32().iter()).map(|(before, after)| after - before).collect()
+    });
+    let channels = weight.len() / bias.len();
+    let dot = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>();
+    x.chunks(channels).flat_map(|x| weight.chunks(channels).zip(&bias).map(move |(w, b)| dot(x, w) + b)).collect()
+}
+
 #[test]
 fn with_moments_the_outputs_are_nearer_though_the_weights_are_not() {
-    let (inputs, outputs, rows) = (48, 16, 400);
-    let noise = |i: usize| ((i as f32 * 12.9898).sin() * 43758.547).fract() - 0.5;
-    let x: Vec<f32> = (0..rows * inputs)
-        .map(|i| noise(i) * 0.3 + noise(7000 + i / inputs) + noise(9000 + i / inputs * 5 + i % inputs % 5))
-        .collect();
-    let weight = tensor(&[outputs, inputs], &(0..outputs * inputs).map(|i| noise(90_000 + i)).collect::<Vec<_>>());
-    let mut second = vec![0.0; inputs * inputs];
-    for row in x.chunks(inputs) {
-        for (i, j) in (0..inputs).flat_map(|i| (0..inputs).map(move |j| (i, j))) {
-            second[i * inputs + j] += row[i] * row[j] / rows as f32;
-        }
-    }
-    let moments = tensor(&[inputs, inputs], &second);
-    let of_outputs = |rounded: &HostTensor| -> f32 {
-        let difference: Vec<f32> = rounded.to_f32().iter().zip(weight.to_f32().iter()).map(|(r, w)| r - w).collect();
-        let dot = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>();
-        x.chunks(inputs).flat_map(|x| difference.chunks(inputs).map(move |w| dot(x, w).powi(2))).sum()
+    let (channels, outputs) = (48, 16);
+    let x = inputs(channels, 400);
+    let mut moments = moments(&x, channels);
+    let weight = tensor(&[outputs, channels], &(0..outputs * channels).map(|i| noise(90_000 + i)).collect::<Vec<_>>());
+    let bias = tensor(&[outputs], &(0..outputs).map(|i| noise(80_000 + i)).collect::<Vec<_>>());
+    let of_outputs = |rounded: &HostTensor, after: &HostTensor| -> f32 {
+        differences(&x, [&weight, rounded], [&bias, after]).iter().map(|d| d * d).sum()
     };
     for format in [Format::Int8, Format::Int4] {
-        let plain = round_tensor("w", &weight, format, None).unwrap();
-        let spared = round_tensor("w", &weight, format, Some(&moments)).unwrap();
-        let (before, after) = (of_outputs(&plain), of_outputs(&spared));
-        assert!(after < 0.4 * before, "{format:?}: {before} without, {after} with moments");
+        let plain = round_tensor("w", &weight, format).unwrap();
+        let (spared, none) = round_layer("w", &weight, None, format, Some(&moments)).unwrap();
+        assert_eq!(none, None);
+        let (with_bias, after) = round_layer("w", &weight, Some(&bias), format, Some(&moments)).unwrap();
+        let after = after.unwrap();
+        let [before, without, with] =
+            [of_outputs(&plain, &bias), of_outputs(&spared, &bias), of_outputs(&with_bias, &after)];
+        assert!(without < 0.4 * before, "{format:?}: {before} without, {without} with moments");
+        assert!(with < 0.95 * without, "{format:?}: {without} where the bias stays, {with} where it does not");
         assert!(compare("w", &weight, &spared).relative > compare("w", &weight, &plain).relative, "{format:?}");
+
+        // What the bias takes up is the mean error, all of it.
+        let errors = differences(&x, [&weight, &with_bias], [&bias, &after]);
+        for output in 0..outputs {
+            let of_one: Vec<f32> = errors.iter().skip(output).step_by(outputs).copied().collect();
+            let mean = of_one.iter().sum::<f32>() / of_one.len() as f32;
+            let size = (of_one.iter().map(|d| d * d).sum::<f32>() / of_one.len() as f32).sqrt();
+            assert!(mean.abs() < 1e-3 * size, "{format:?}, output {output}: errors of {size} have mean {mean}");
+        }
     }
-    let error = round_tensor("w", &weight, Format::Int4, Some(&tensor(&[2, 2], &[1.0; 4]))).unwrap_err().to_string();
-    assert!(error.contains("moments of the inputs of w: expected shape [48, 48], found [2, 2]"), "{error}");
+    let round = |moments: &HostTensor| round_layer("w", &weight, Some(&bias), Format::Int4, Some(moments)).unwrap_err();
+    let error = round(&tensor(&[2, 2], &[1.0; 4])).to_string();
+    assert!(error.contains("moments of the inputs of w: expected shape [49, 49], found [2, 2]"), "{error}");
+    let Data::F32(second) = &mut moments.data else { panic!("not f32") };
     second[0] = -100.0;
-    let error = round_tensor("w", &weight, Format::Int4, Some(&tensor(&[inputs, inputs], &second))).unwrap_err();
-    assert!(error.to_string().contains("tensor w: the second moments of its inputs"), "{error}");
+    assert!(round(&moments).to_string().contains("tensor w: the second moments of its inputs"), "{}", round(&moments));
+}
+
+/// The bias of a layer without moments stays, in its own type, too.
+#[test]
+fn biases_change_where_moments_are_known() {
+    let x = inputs(8, 50);
+    let weight = tensor(&[2, 8], &(0..16).map(noise).collect::<Vec<_>>());
+    let half = round_tensor("bias", &tensor(&[1, 2], &[0.3, 0.7]), Format::F16).unwrap();
+    let bias = HostTensor { shape: vec![2], ..half };
+    let layer = |name: &str| [(format!("{name}.weight"), weight.clone()), (format!("{name}.bias"), bias.clone())];
+    let weights = Weights([layer("a"), layer("b")].into_iter().flatten().collect());
+    let known = Moments::from([("a.weight".to_owned(), moments(&x, 8))]);
+    let (rounded, report) = quantize_to(&weights, Format::Int4, &known).unwrap();
+    assert_eq!(report.len(), 2);
+    assert_eq!(rounded.0["b.bias"], bias);
+    let (expected, after) = round_layer("a", &weight, Some(&bias), Format::Int4, Some(&known["a.weight"])).unwrap();
+    assert_eq!((&rounded.0["a.weight"], Some(&rounded.0["a.bias"])), (&expected, after.as_ref()));
+    assert!(matches!(rounded.0["a.bias"].data, Data::F32(_)) && rounded.0["a.bias"].to_f32() != bias.to_f32());
 }

@@ -47,7 +47,7 @@ impl Packed {
         }
         let quantized = match &tensor.data {
             Data::Int8 { .. } => tensor,
-            _ => &round_tensor("linear weight", tensor, Format::Int8, None)?,
+            _ => &round_tensor("linear weight", tensor, Format::Int8)?,
         };
         let Data::Int8 { values, scales } = &quantized.data else {
             return Err(Error::config("a quantized weight is not int8"));
