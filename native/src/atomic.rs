@@ -51,6 +51,18 @@ pub fn check_file(path: &Path) -> Result<()> {
     begin().with_context(|| format!("{} cannot be written", path.display()))
 }
 
+/// Checks that what is made of `source` would not be written over it, whatever the two are called.
+///
+/// # Errors
+/// Naming the place, if both are one.
+pub fn check_other(source: &Path, path: &Path) -> Result<()> {
+    let one = source.canonicalize().is_ok_and(|source| path.canonicalize().is_ok_and(|path| path == source));
+    if one {
+        bail!("{} would be written over {}, which it is made of: name another place", path.display(), source.display());
+    }
+    Ok(())
+}
+
 /// Fills a fresh folder and puts it in the place of `path`, whatever was there. On Linux and macOS the two are exchanged
 /// in one step, so that at every moment one whole folder stands there; elsewhere there is an instant without any.
 ///
@@ -169,6 +181,26 @@ mod tests {
         assert_eq!(names(&folder.path().join("new")), ["file"]);
         let error = format!("{:#}", write_file(&path.join("below"), b"x").unwrap_err());
         assert!(error.contains("file/below was not written"), "{error}");
+    }
+
+    #[test]
+    fn what_is_made_of_something_does_not_take_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let [model, other] = ["model", "other"].map(|name| folder.path().join(name));
+        fs::create_dir_all(&model).unwrap();
+        check_other(&model, &other).unwrap();
+        let mut names = vec![model.clone(), other.join("../model")];
+        fs::create_dir_all(&other).unwrap();
+        check_other(&model, &other).unwrap();
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(&model, folder.path().join("link")).unwrap();
+            names.push(folder.path().join("link"));
+        }
+        for name in names {
+            let error = check_other(&model, &name).unwrap_err().to_string();
+            assert!(error.contains("would be written over") && error.contains("name another place"), "{error}");
+        }
     }
 
     #[test]

@@ -55,6 +55,11 @@ fn each_format_is_smaller_scores_alike_and_says_so_in_its_card() {
     assert!(matches!(patches.data, Data::Int8 { .. }), "the patch projection keeps int8");
     let error = shop.refuse(shop.command("quantize @int4 --to int8 --out @again"));
     assert!(error.contains("int4 is quantized already"), "{error}");
+    for command in ["quantize @model --out @int8/../model", "calibrate @model @data --out @model"] {
+        let error = shop.refuse(shop.command(command));
+        assert!(error.contains("would be written over model, which it is made of"), "{error}");
+    }
+    assert_eq!(model_dir::read(&shop.path("model")).unwrap(), original);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use super::options::LayoutOption;
+use crate::atomic::check_other;
 use crate::calibrate::{FalseAlarms, calibrate};
 use crate::dataset::Dataset;
 use crate::detect::PhotoDetector;
@@ -34,6 +35,7 @@ pub struct Args {
 /// # Errors
 /// An unusable model, a class without good photos, a photo that cannot be read, or an unwritable folder.
 pub fn run(args: &Args) -> Result<()> {
+    check_other(&args.model, &args.out)?;
     model_dir::check_target(&args.out)?;
     let mut model = model_dir::read(&args.model)?;
     let dataset = Dataset::open_for_training(args.layout.layout, &args.data, &args.classes)?;

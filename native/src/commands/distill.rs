@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::options::DeviceOption;
-use crate::atomic::check_file;
+use crate::atomic::{check_file, check_other};
 use crate::distill::{Distiller, Settings};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
@@ -91,6 +91,9 @@ struct State {
 pub fn run(args: &Args) -> Result<()> {
     if args.batch == 0 || args.grid == 0 || args.patch == 0 || args.iterations == 0 {
         bail!("--batch, --grid, --patch and --iterations must be at least 1");
+    }
+    for source in std::iter::once(&args.teacher).chain(&args.from) {
+        check_other(source, &args.student)?;
     }
     check_file(&args.student)?;
     let device = args.device.open()?;

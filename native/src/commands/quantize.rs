@@ -11,6 +11,7 @@ use dinomaly_core::tensor::Data;
 use pollster::block_on;
 
 use super::options::LayoutOption;
+use crate::atomic::check_other;
 use crate::comparison::Comparison;
 use crate::dataset::Dataset;
 use crate::detect::PhotoDetector;
@@ -83,6 +84,7 @@ impl To {
 /// # Errors
 /// An unusable model, one that is quantized already, photos that cannot be read, or an unwritable folder.
 pub fn run(args: &Args) -> Result<()> {
+    check_other(&args.model, &args.out)?;
     model_dir::check_target(&args.out)?;
     let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("note {}", path.display()));
     let note = args.note.as_ref().map(read).transpose()?;
