@@ -1,6 +1,6 @@
 //! `dinomaly train`: photos of good parts → a model folder.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
@@ -20,6 +20,7 @@ use crate::precision::Precision;
 use crate::run::{Run, Split};
 use crate::schedule::Schedule;
 use crate::train::Settings;
+use crate::work::Work;
 use crate::{model_dir, publish};
 
 /// Arguments of `dinomaly train`.
@@ -151,7 +152,7 @@ pub fn train(args: &Args) -> Result<bool> {
         bail!("--std {std} cannot be divided by");
     }
     let preprocessor = Preprocessor { geometry, mean, std };
-    let work = work_folder(&args.out)?;
+    let work = Work::begin(&args.out)?;
     let interrupt = Interrupt::listen("finishing this step; what was trained is kept")?;
 
     let settings = Settings {
@@ -175,7 +176,7 @@ pub fn train(args: &Args) -> Result<bool> {
         config.encoder.name
     );
     let encoder = PhotoEncoder::new(&backbone.weights, &config, &preprocessor, device.clone(), precision)?;
-    let checkpoint = work.join("checkpoint.safetensors");
+    let checkpoint = work.checkpoint();
     if args.restart && checkpoint.exists() {
         std::fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
     }
@@ -184,10 +185,8 @@ pub fn train(args: &Args) -> Result<bool> {
     if let Some(folder) = &args.tensorboard {
         run.note_events(folder)?;
     }
-    let finished = run.train(&encoder, &split, limits, &work, args.checkpoint_every as usize, &interrupt)?;
+    let finished = run.train(&encoder, &split, limits, work.folder(), args.checkpoint_every as usize, &interrupt)?;
     if !finished {
-        // Without a checkpoint in it the folder says nothing.
-        let _ = std::fs::remove_dir(&work);
         println!("stopped after iteration {}; the same command goes on from there", run.iteration());
         return Ok(false);
     }
@@ -201,7 +200,7 @@ pub fn train(args: &Args) -> Result<bool> {
         false_alarm_rate: args.false_alarms.rate,
     };
     publish::publish(&args.out, trained, &dataset, &split)?;
-    std::fs::remove_dir_all(&work).with_context(|| format!("{} cannot be removed", work.display()))?;
+    work.finish()?;
     println!("model written to {}", args.out.display());
     Ok(true)
 }
@@ -218,14 +217,6 @@ fn on_device(size: Option<&str>, device: &Device) -> Result<u64> {
         (Some(size), Some(_)) => parse_bytes(size),
         (Some(_), None) => bail!("--cache-device is for NVIDIA GPUs: use --cache-memory with the processor"),
     }
-}
-
-/// `MODEL.training` beside the model: checkpoint and feature cache of an unfinished run.
-fn work_folder(out: &Path) -> Result<PathBuf> {
-    let name = out.file_name().with_context(|| format!("--out {} names no folder", out.display()))?;
-    let work = out.with_file_name(format!("{}.training", name.to_string_lossy()));
-    std::fs::create_dir_all(&work).with_context(|| format!("{} cannot be created", work.display()))?;
-    Ok(work)
 }
 
 #[cfg(test)]
