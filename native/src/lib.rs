@@ -6,7 +6,11 @@
 //! [`calibrate`] sets thresholds, [`publish`] writes the model through [`model_dir`]. Photos → results: [`detect`],
 //! [`evaluate`] and its [`report`], [`attention`]; variants → tables: [`ablation`]. Large encoder → small one: [`distill`] in a
 //! [`subspace`] with [`muon`] on pictures of [`synth`]; checkpoint of another project → model: [`import`]. The commands
-//! are in [`commands`], what they compute on in [`device`].
+//! are in [`commands`], what they compute on in [`device`]; they print through [`output`].
+
+// First: its macros are for all that follow.
+#[macro_use]
+pub mod output;
 
 pub mod ablation;
 pub mod allocator;

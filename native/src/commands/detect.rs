@@ -1,6 +1,5 @@
 //! `dinomaly detect`: a model and photos → scores, verdicts and heatmaps.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -15,7 +14,7 @@ use super::options::{LookOption, Looking};
 use crate::atomic::{check_file, write_file};
 use crate::dataset::photos;
 use crate::detect::PhotoDetector;
-use crate::model_dir;
+use crate::{model_dir, output};
 
 /// Arguments of `dinomaly detect`.
 #[derive(Clone, Debug, clap::Args)]
@@ -77,7 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn look<O: Read>(args: &Args, paths: &[PathBuf], model: &Model, detector: &PhotoDetector<O>) -> Result<()> {
     let calibration = model.calibration.of_class(args.class.as_deref());
     let threshold = calibration.threshold;
-    let mut csv = csv::Writer::from_writer(std::io::stdout());
+    let mut headed = true;
     let mut rows = Vec::new();
     let mut unreadable = 0;
     detector.detect(paths, |i, result| {
@@ -102,18 +101,25 @@ fn look<O: Read>(args: &Args, paths: &[PathBuf], model: &Model, detector: &Photo
         if args.json {
             rows.push(row);
         } else {
-            csv.serialize(row)?;
-            csv.flush()?;
+            print!("{}", csv_line(&row, std::mem::take(&mut headed))?);
+            output::check()?;
         }
         Ok(())
     })?;
     if args.json {
-        writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&rows)?)?;
+        println!("{}", serde_json::to_string_pretty(&rows)?);
     }
     if unreadable > 0 {
         bail!("{unreadable} of {} photos could not be read", paths.len());
     }
     Ok(())
+}
+
+/// A row, below the names of its columns where `headed`.
+fn csv_line(row: &Row, headed: bool) -> Result<String> {
+    let mut csv = csv::WriterBuilder::new().has_headers(headed).from_writer(Vec::new());
+    csv.serialize(row)?;
+    Ok(String::from_utf8(csv.into_inner()?)?)
 }
 
 /// The photos named, and those directly inside the folders named.
