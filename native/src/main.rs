@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use dinomaly::cli::Cli;
+use dinomaly::interrupt::{self, Stopped};
 use dinomaly::output::{self, Lost};
 
 fn main() -> ExitCode {
@@ -17,7 +18,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // The causes in one line, outermost first: "photo a.png cannot be read: No such file".
             let _ = writeln!(std::io::stderr(), "dinomaly: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<Stopped>() { ExitCode::from(interrupt::STATUS) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::options::DeviceOption;
 use crate::atomic::{check_file, check_other};
 use crate::distill::{Distiller, Settings};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Stopped};
 use crate::progress::Progress;
 use crate::run::recent_mean;
 use crate::schedule::Schedule;
@@ -167,8 +167,7 @@ pub fn run(args: &Args) -> Result<()> {
             checkpoint::save(&checkpoint, &distiller.optimizer.state, &state)?;
         }
         if interrupt.asked() {
-            println!("stopped after iteration {}; the same command goes on from there", losses.len());
-            return Ok(());
+            return Err(Stopped::after(losses.len()).into());
         }
     }
     progress.finish();

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::dataset::Dataset;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Stopped};
 use crate::progress::Progress;
 use crate::synth::dataset::Plan;
 use crate::synth::{Class, baseline};
@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> Result<()> {
     plan.write(&args.out, || {
         progress.advance(1, String::new);
         if interrupt.asked() {
-            bail!("stopped: nothing was written to {}", args.out.display());
+            return Err(Stopped(format!("stopped: nothing was written to {}", args.out.display())).into());
         }
         Ok(())
     })?;

@@ -15,7 +15,7 @@ use crate::device::free_memory;
 use crate::encode::PhotoEncoder;
 use crate::features::Limits;
 use crate::foundations;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Stopped};
 use crate::precision::Precision;
 use crate::run::{Run, Split};
 use crate::schedule::Schedule;
@@ -117,16 +117,8 @@ impl Args {
 /// Trains, going on with an unfinished run of the same command, and writes the model.
 ///
 /// # Errors
-/// One sentence naming what is wrong; everything up to the last checkpoint is kept.
+/// One sentence naming what is wrong, or [`Stopped`] if the user interrupted; everything up to the last checkpoint is kept.
 pub fn run(args: &Args) -> Result<()> {
-    train(args).map(drop)
-}
-
-/// [`run`], for commands of which training is a part; `false` if the user interrupted.
-///
-/// # Errors
-/// As there.
-pub fn train(args: &Args) -> Result<bool> {
     if !(0.0..1.0).contains(&args.holdout) {
         bail!("--holdout {} is outside 0..1", args.holdout);
     }
@@ -153,7 +145,7 @@ pub fn train(args: &Args) -> Result<bool> {
     }
     let preprocessor = Preprocessor { geometry, mean, std };
     let work = Work::begin(&args.out)?;
-    let interrupt = Interrupt::listen("finishing this step; what was trained is kept")?;
+    let interrupt = Interrupt::listen("finishing this step")?;
 
     let settings = Settings {
         batch: args.batch as usize,
@@ -187,8 +179,7 @@ pub fn train(args: &Args) -> Result<bool> {
     }
     let finished = run.train(&encoder, &split, limits, work.folder(), args.checkpoint_every as usize, &interrupt)?;
     if !finished {
-        println!("stopped after iteration {}; the same command goes on from there", run.iteration());
-        return Ok(false);
+        return Err(Stopped::after(run.iteration()).into());
     }
     let trained = publish::Trained {
         config: run.config(),
@@ -202,7 +193,7 @@ pub fn train(args: &Args) -> Result<bool> {
     publish::publish(&args.out, trained, &dataset, &split)?;
     work.finish()?;
     println!("model written to {}", args.out.display());
-    Ok(true)
+    Ok(())
 }
 
 /// Share of the free memory that cached features may take where nothing is said: the rest is for the largest batch of the
