@@ -2,7 +2,7 @@
 //!
 //! Good photos → model, in the order of the files: [`dataset`] lists photos and [`check`] looks at them, [`backbone`] reads a
 //! pretrained encoder, [`encode`] runs it once a photo into [`features`], [`head`] is what is trained, [`run`] steps [`train`] with [`loss`] ([`mining`]),
-//! [`noise`], [`schedule`] and [`optimizer`], [`checkpoint`] in [`work`] survives crashes, [`tensorboard`] shows how it goes,
+//! [`noise`], [`schedule`] and [`optimizer`], [`checkpoint`] in [`work`] survives crashes and knows its [`recipe`], [`tensorboard`] shows how it goes,
 //! [`calibrate`] sets thresholds, [`publish`] writes the model through [`model_dir`]. Photos → results: [`detect`],
 //! [`evaluate`] and its [`report`], [`attention`]; variants → tables: [`ablation`]. Large encoder → small one: [`distill`] in a
 //! [`subspace`] with [`muon`] on pictures of [`synth`]; checkpoint of another project → model: [`import`]. The commands
@@ -45,6 +45,7 @@ pub mod optimizer;
 pub mod precision;
 pub mod progress;
 pub mod publish;
+pub mod recipe;
 pub mod report;
 pub mod run;
 pub mod schedule;

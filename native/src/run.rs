@@ -23,6 +23,7 @@ use crate::features::{FeatureCache, Limits};
 use crate::head::TrainableHead;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
+use crate::recipe::Recipe;
 use crate::tensorboard::Events;
 use crate::train::{Batches, Settings, Step, Trainer};
 
@@ -80,10 +81,8 @@ impl Split {
 /// What a checkpoint says of its run. A run is resumed only by the same command on the same photos.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct State {
-    config: ModelConfig,
-    settings: Settings,
-    /// [`Split::fingerprint`].
-    data: String,
+    #[serde(flatten)]
+    recipe: Recipe,
     /// Loss of every iteration so far; JSON has null where it is not a number.
     #[serde(deserialize_with = "numbers")]
     losses: Vec<f64>,
@@ -97,7 +96,7 @@ fn numbers<'de, D: Deserializer<'de>>(values: D) -> Result<Vec<f64>, D::Error> {
 /// A run, new or resumed.
 pub struct Run {
     trainer: Trainer,
-    data: String,
+    recipe: Recipe,
     losses: Vec<f64>,
     checkpoint: PathBuf,
     device: Device,
@@ -108,28 +107,18 @@ impl Run {
     /// Begins a run, or goes on with the one in `checkpoint`.
     ///
     /// # Errors
-    /// If the checkpoint is damaged, or of a run with other settings, photos or backbone: the sentence names which.
-    pub fn begin(
-        config: ModelConfig,
-        settings: Settings,
-        data: String,
-        checkpoint: PathBuf,
-        device: Device,
-    ) -> Result<Self> {
+    /// If the checkpoint is damaged, or of a run with another recipe: the sentence names the options that differ.
+    pub fn begin(recipe: Recipe, checkpoint: PathBuf, device: Device) -> Result<Self> {
         let earlier: Option<State> = checkpoint::read(&checkpoint)?;
-        if let Some(earlier) = &earlier {
-            let differs = [
-                ("model config", earlier.config != config),
-                ("settings", earlier.settings != settings),
-                ("photos, backbone or geometry", earlier.data != data),
-            ];
-            if let Some((what, _)) = differs.iter().find(|(_, differs)| *differs) {
-                bail!(
-                    "an unfinished run with other {what} lies in {}: repeat its command to finish it, or discard it with --restart",
-                    checkpoint.display()
-                );
-            }
+        if let Some(difference) =
+            earlier.as_ref().map(|earlier| earlier.recipe.difference(&recipe)).transpose()?.flatten()
+        {
+            bail!(
+                "an unfinished run with other settings lies in {} ({difference}): repeat its command to finish it, or discard it with --restart",
+                checkpoint.display()
+            );
         }
+        let (config, settings) = (recipe.config.clone(), recipe.settings.clone());
         let head = TrainableHead::fresh(&config, settings.seed, &device)?;
         let mut trainer = Trainer::new(config, settings, head, device.clone())?;
         let mut losses = Vec::new();
@@ -139,7 +128,7 @@ impl Run {
             trainer.iteration = losses.len();
             println!("resuming after iteration {}", trainer.iteration);
         }
-        Ok(Self { trainer, data, losses, checkpoint, device, events: None })
+        Ok(Self { trainer, recipe, losses, checkpoint, device, events: None })
     }
 
     /// Has every further step noted in an event file of TensorBoard in this folder.
@@ -239,12 +228,7 @@ impl Run {
     }
 
     fn save(&self) -> Result<()> {
-        let state = State {
-            config: self.trainer.config.clone(),
-            settings: self.trainer.settings.clone(),
-            data: self.data.clone(),
-            losses: self.losses.clone(),
-        };
+        let state = State { recipe: self.recipe.clone(), losses: self.losses.clone() };
         checkpoint::save(&self.checkpoint, &self.trainer.optimizer, &state)
     }
 

@@ -17,6 +17,7 @@ use crate::features::Limits;
 use crate::foundations;
 use crate::interrupt::{Interrupt, Stopped};
 use crate::precision::Precision;
+use crate::recipe::Recipe;
 use crate::run::{Run, Split};
 use crate::schedule::Schedule;
 use crate::train::Settings;
@@ -95,7 +96,7 @@ pub struct Args {
     /// Write event files for TensorBoard to this folder, one for each start of the run
     #[arg(long, value_name = "DIR")]
     tensorboard: Option<PathBuf>,
-    /// Discard the checkpoint of an unfinished run instead of going on with it
+    /// Begin anew: discard the checkpoint of an unfinished run instead of going on with it, replace a model that stands at --out
     #[arg(long)]
     restart: bool,
     #[command(flatten)]
@@ -173,7 +174,12 @@ pub fn run(args: &Args) -> Result<()> {
         std::fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
     }
     let data = split.fingerprint(&backbone_file, &preprocessor)?;
-    let mut run = Run::begin(config, settings, data, checkpoint, device)?;
+    let recipe = Recipe { config, settings, data, preprocessor: Some(preprocessor.clone()) };
+    if !args.restart && !checkpoint.exists() && recipe.is_finished(&args.out, args.false_alarms.rate)? {
+        println!("{} is trained already, there is nothing to do: --restart trains it anew", args.out.display());
+        return Ok(());
+    }
+    let mut run = Run::begin(recipe.clone(), checkpoint, device)?;
     if let Some(folder) = &args.tensorboard {
         run.note_events(folder)?;
     }
@@ -191,6 +197,7 @@ pub fn run(args: &Args) -> Result<()> {
         false_alarm_rate: args.false_alarms.rate,
     };
     publish::publish(&args.out, trained, &dataset, &split)?;
+    recipe.note(&args.out)?;
     work.finish()?;
     println!("model written to {}", args.out.display());
     Ok(())
