@@ -41,15 +41,14 @@ pub struct Split {
 
 impl Split {
     /// Holds out a share of each class's good photos, chosen by the seed: unless the share is 0 at least [`HELD_OUT`], but never
-    /// more than half of a class that is too small for that.
+    /// more than half of them.
     pub fn new(dataset: &Dataset, share: f64, seed: u64) -> Self {
         let mut split = Self { train: Vec::new(), held_out: Vec::new() };
         for class in &dataset.classes {
             let mut photos = class.train.clone();
             photos.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
             let wanted = (share * photos.len() as f64).round() as usize;
-            let held_out =
-                if share == 0.0 { 0 } else { wanted.max(HELD_OUT.min(photos.len() / 2)).min(photos.len() - 1) };
+            let held_out = if share == 0.0 { 0 } else { wanted.max(HELD_OUT).min(photos.len() / 2) };
             let mut train = photos.split_off(held_out);
             train.sort();
             split.train.extend(train);
@@ -283,6 +282,6 @@ mod tests {
         };
         assert_eq!([1, 2, 3, 12, 50, 240].map(|photos| held_out(photos, 0.1)), [0, 1, 1, 5, 5, 24]);
         assert_eq!([1, 12, 240].map(|photos| held_out(photos, 0.0)), [0, 0, 0]);
-        assert_eq!(held_out(4, 0.99), 3);
+        assert_eq!([3, 12, 13].map(|photos| held_out(photos, 0.5)), [1, 6, 6]);
     }
 }

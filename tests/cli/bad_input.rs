@@ -25,7 +25,7 @@ fn training_names_what_is_wrong_with_its_input() {
     let error = shop.refuse(shop.train("model", "--classes bolt"));
     assert!(error.contains("class bolt is not in data"), "{error}");
     let error = shop.refuse(shop.train("model", "--crop 60"));
-    assert!(error.contains("60"), "{error}");
+    assert!(error.contains("--resize 72 --crop 60") && error.contains("such as 48 or 64"), "{error}");
     let error = shop.refuse(shop.train("model", "--cache-memory much"));
     assert!(error.contains("much is not a size"), "{error}");
 

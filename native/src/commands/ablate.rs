@@ -105,7 +105,10 @@ fn check_models(cells: &[Cell], trainings: &[train::Args]) -> Result<()> {
         }
         let encoder = encoders.iter().find(|(opened, _)| *opened == wanted).map(|(_, encoder)| encoder.clone());
         let encoder = encoder.context("every backbone was opened")?;
-        training.variant.model(encoder).with_context(|| format!("variant {}", cell.variant))?;
+        training
+            .variant
+            .model(encoder, training.geometry.into())
+            .with_context(|| format!("variant {}", cell.variant))?;
     }
     Ok(())
 }
@@ -162,9 +165,8 @@ mod tests {
                 let training =
                     training(&cell, Path::new("out")).unwrap_or_else(|e| panic!("{}: {e:#}", path.display()));
                 let foundation = foundations::find(training.backbone.to_str().unwrap()).unwrap();
-                let model = training.variant.model(foundation.shape());
+                let model = training.variant.model(foundation.shape(), training.geometry.into());
                 model.unwrap_or_else(|e| panic!("{}: {}: {e:#}", path.display(), cell.variant));
-                assert_eq!(training.crop % foundation.patch, 0, "{}: {}", path.display(), cell.variant);
                 assert!(training.preset.check(if cell.separate { 1 } else { 2 }).is_ok(), "{}", path.display());
             }
         }

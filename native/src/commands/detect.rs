@@ -10,7 +10,7 @@ use dinomaly_core::ops::Read;
 use dinomaly_core::photo::Photo;
 use serde::Serialize;
 
-use super::options::{LookOption, Looking};
+use super::options::{LookOption, Looking, within};
 use crate::atomic::{check_file, write_file};
 use crate::dataset::photos;
 use crate::detect::PhotoDetector;
@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     heatmaps: Option<PathBuf>,
     /// Opacity of the heatmap, 0..1
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.5, allow_negative_numbers = true, value_parser = within(0_f32, 1.0))]
     opacity: f32,
     /// Print JSON instead of CSV
     #[arg(long)]

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
-use dinomaly_core::preprocess::{Geometry, Preprocessor};
+use dinomaly_core::preprocess::Preprocessor;
 
-use super::options::{DeviceOption, LayoutOption, parse_bytes, parse_colours};
+use super::options::{DeviceOption, GeometryOption, LayoutOption, parse_bytes, parse_colours, within};
 use super::preset::PresetOption;
 use super::variant::VariantOptions;
 use crate::calibrate::FalseAlarms;
@@ -47,12 +47,8 @@ pub struct Args {
     /// Train on these classes only
     #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
     pub(super) classes: Vec<String>,
-    /// Side of the square that photos are resized to
-    #[arg(long, default_value_t = 448)]
-    resize: usize,
-    /// Side of the centre that is looked at
-    #[arg(long, default_value_t = 392)]
-    pub(super) crop: usize,
+    #[command(flatten)]
+    pub(super) geometry: GeometryOption,
     /// Mean of the pixels that the backbone was trained with, 0..1, one a colour; ImageNet's where its file does not say it
     /// (Google's and timm's augreg ViT, BEiT v1: 0.5,0.5,0.5; DINOv3 of satellite images: 0.430,0.411,0.296)
     #[arg(long, value_parser = parse_colours, value_name = "R,G,B")]
@@ -61,23 +57,29 @@ pub struct Args {
     #[arg(long, value_parser = parse_colours, value_name = "R,G,B")]
     std: Option<[f32; 3]>,
     /// Photos in a batch
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
-    batch: u32,
+    #[arg(long, default_value_t = 16, value_parser = within(1_usize, 4096))]
+    batch: usize,
     /// Optimiser steps
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     iterations: u32,
     /// Highest learning rate; the last is a tenth of it
-    #[arg(long, default_value_t = 2e-3)]
+    #[arg(long, default_value_t = 2e-3, allow_negative_numbers = true, value_parser = within(1e-10, 10.0))]
     lr: f64,
     /// Added to the optimiser's denominator: 1e-10 in the official multi-class scripts, 1e-8 in most one-class ones
-    #[arg(long, default_value_t = 1e-10, value_name = "EPS")]
+    #[arg(
+        long,
+        default_value_t = 1e-10,
+        allow_negative_numbers = true,
+        value_parser = within(1e-30, 1.0),
+        value_name = "EPS"
+    )]
     optimizer_eps: f64,
     /// Seed of initial values, order of photos, dropout and held-out photos
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Share of each class's good photos that is kept from training to set the threshold: at least five of them, but never more
-    /// than half
-    #[arg(long, default_value_t = 0.1)]
+    /// Share of each class's good photos that is kept from training to set the threshold, up to 0.5: at least five of them, but
+    /// never more than half
+    #[arg(long, default_value_t = 0.1, allow_negative_numbers = true, value_parser = within(0.0, 0.5))]
     holdout: f64,
     #[command(flatten)]
     false_alarms: FalseAlarms,
@@ -120,9 +122,6 @@ impl Args {
 /// # Errors
 /// One sentence naming what is wrong, or [`Stopped`] if the user interrupted; everything up to the last checkpoint is kept.
 pub fn run(args: &Args) -> Result<()> {
-    if !(0.0..1.0).contains(&args.holdout) {
-        bail!("--holdout {} is outside 0..1", args.holdout);
-    }
     let memory = parse_bytes(&args.cache_memory)?;
     model_dir::check_target(&args.out)?;
     let dataset = Dataset::open_for_training(args.layout.layout, &args.data, &args.classes)?;
@@ -138,8 +137,8 @@ pub fn run(args: &Args) -> Result<()> {
     precision.begin(&device)?;
     let limits = Limits { device: on_device(args.cache_device.as_deref(), &device)?, memory };
     let (backbone, backbone_file) = foundations::read(&args.backbone, args.heads)?;
-    let config = args.variant.model(backbone.config.clone())?;
-    let geometry = Geometry { resize: args.resize, crop: args.crop };
+    let geometry = args.geometry.into();
+    let config = args.variant.model(backbone.config.clone(), geometry)?;
     let (mean, std) = (args.mean.unwrap_or(backbone.mean), args.std.unwrap_or(backbone.std));
     if let Some(std) = std.iter().find(|std| !(**std > 0.0 && std.is_finite())) {
         bail!("--std {std} cannot be divided by");
@@ -149,7 +148,7 @@ pub fn run(args: &Args) -> Result<()> {
     let interrupt = Interrupt::listen("finishing this step")?;
 
     let settings = Settings {
-        batch: args.batch as usize,
+        batch: args.batch,
         seed: args.seed,
         schedule: args.variant.schedule(Schedule {
             peak: args.lr,
@@ -196,7 +195,12 @@ pub fn run(args: &Args) -> Result<()> {
         settings: run.settings(),
         false_alarm_rate: args.false_alarms.rate,
     };
-    publish::publish(&args.out, trained, &dataset, &split)?;
+    publish::publish(&args.out, trained, &dataset, &split).map_err(|error| match error.downcast_ref() {
+        Some(dinomaly_core::Error::Tensor { .. }) => {
+            error.context("what was trained computes no numbers: begin anew with --restart and a lower --lr")
+        }
+        _ => error,
+    })?;
     recipe.note(&args.out)?;
     work.finish()?;
     println!("model written to {}", args.out.display());
@@ -220,6 +224,7 @@ fn on_device(size: Option<&str>, device: &Device) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use clap::{Parser, ValueEnum};
+    use dinomaly_core::preprocess::Geometry;
 
     use super::super::preset::Preset;
     use super::*;
@@ -238,7 +243,8 @@ mod tests {
     #[test]
     fn a_preset_sets_defaults_and_what_is_given_wins() {
         let args = parse("--preset real-iad").unwrap();
-        assert_eq!((args.iterations, args.resize, args.crop, args.optimizer_eps), (50_000, 448, 392, 1e-10));
+        assert_eq!((args.iterations, args.optimizer_eps), (50_000, 1e-10));
+        assert_eq!(Geometry::from(args.geometry), Geometry { resize: 448, crop: 392 });
         assert!(format!("{:?}", args.variant).contains("dropout: 0.4"), "{:?}", args.variant);
         let args = parse("--iterations 10000 --dropout 0.3 --preset mvtec-separate --mining-warmup=500").unwrap();
         assert_eq!((args.iterations, args.optimizer_eps), (10_000, 1e-8));
@@ -256,6 +262,23 @@ mod tests {
         let args = parse("").unwrap();
         assert_eq!((args.iterations, args.preset.to_string().as_str()), (10_000, ""));
         assert!(parse("--preset coco").unwrap_err().to_string().contains("real-iad-separate"));
+    }
+
+    #[test]
+    fn absurd_numbers_are_refused_with_their_range() {
+        for options in [
+            "--lr -1",
+            "--lr nan",
+            "--lr 1e30",
+            "--optimizer-eps -1",
+            "--batch 1000000000",
+            "--holdout 0.9",
+            "--resize 1000000 --crop 1000000",
+        ] {
+            let error = parse(options).unwrap_err().to_string();
+            assert!(error.contains("it must be a number from"), "{options}: {error}");
+        }
+        assert!(parse("--mean nan,0,0").unwrap_err().to_string().contains("a number from 0 to 1 for red"));
     }
 
     #[test]
