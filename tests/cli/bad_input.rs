@@ -16,7 +16,7 @@ fn with_model() -> (Workshop, String) {
 fn training_names_what_is_wrong_with_its_input() {
     let shop = Workshop::new();
     let error = shop.refuse(shop.command("train @nowhere --backbone @encoder.safetensors --out @model"));
-    assert_eq!(error, "dinomaly: nowhere is not a folder: expected class folders that each hold train/good or test");
+    assert_eq!(error, "dinomaly: nowhere does not exist: expected class folders that each hold train/good or test");
     let error = shop.refuse(shop.command("train @data --backbone @none.pth --out @model"));
     assert!(error.contains("backbone none.pth cannot be used"), "{error}");
     fs::write(shop.path("text.safetensors"), "not a checkpoint").unwrap();
@@ -26,8 +26,6 @@ fn training_names_what_is_wrong_with_its_input() {
     assert!(error.contains("class bolt is not in data"), "{error}");
     let error = shop.refuse(shop.train("model", "--crop 60"));
     assert!(error.contains("--resize 72 --crop 60") && error.contains("such as 48 or 64"), "{error}");
-    let error = shop.refuse(shop.train("model", "--cache-memory much"));
-    assert!(error.contains("much is not a size"), "{error}");
 
     let class = names(&shop.path("data"))[1].clone();
     let photo = shop.path(&format!("data/{class}/train/good/003.png"));
@@ -121,6 +119,24 @@ fn detection_names_each_bad_photo_and_does_the_others() {
         assert!(err.contains(name), "{err}");
     }
     assert!(err.contains("20000x20000 pixels are 400 megapixels, the limit is 120"), "{err}");
+    let folder = shop.path("mixed");
+    fs::create_dir_all(folder.join("below")).unwrap();
+    for copy in ["mixed/1.png", "mixed/below/2.png"] {
+        fs::copy(shop.path(&format!("data/{class}/test/good/000.png")), shop.path(copy)).unwrap();
+    }
+    fs::write(folder.join("3.gif"), "").unwrap();
+    let output = shop.command("detect @model @mixed").output().unwrap();
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success() && out.lines().count() == 2, "{out}{err}");
+    assert!(err.contains("mixed: 1 in folders below, 1 of a format that is not read"), "{err}");
+    assert!(err.contains("without --class the threshold of all classes together decides"), "{err}");
+    image::RgbImage::new(1, 1).save(shop.path("dot.png")).unwrap();
+    image::DynamicImage::new_luma16(40, 40).save(shop.path("deep.png")).unwrap();
+    let output = shop.command("detect @model @dot.png @deep.png").output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert!(err.contains("tiny or very long: ") && err.contains("in 16-bit grey, whose values"), "{err}");
+    let output = shop.command(&format!("detect @model @mixed/1.png --class {class}")).output().unwrap();
+    assert!(output.stderr.is_empty(), "{output:?}");
     let error = shop.refuse(shop.command(&format!("detect @model {good} --class bolt")));
     assert!(error.contains("has no class bolt") && error.contains(&class), "{error}");
 }

@@ -104,8 +104,8 @@ fn what_makes_no_sense_is_refused_before_the_work() {
     shop.succeed(shop.train("model", "--iterations 2"));
     for (options, expected) in [
         ("--to f16 --photos @data", "--photos does nothing for f16"),
-        ("--photos @nowhere", "nowhere is not a folder"),
-        ("--report @nowhere", "nowhere is not a folder"),
+        ("--photos @nowhere", "nowhere does not exist"),
+        ("--report @nowhere", "nowhere does not exist"),
         ("--report @data --classes nut", "class nut is not in"),
     ] {
         let error = shop.refuse(shop.command(&format!("quantize @model --out @never {options}")));
