@@ -107,6 +107,18 @@ pub fn write_new(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     write().with_context(|| format!("{name} cannot be written"))
 }
 
+/// Checks that a folder may be replaced or filled: it does not exist, is empty, or holds `sign`, as what we write there does.
+///
+/// # Errors
+/// Naming the folder, if it holds other things.
+pub fn check_own(path: &Path, what: &str, sign: &str) -> Result<()> {
+    let taken = path.is_dir() && !path.join(sign).exists() && fs::read_dir(path)?.next().is_some();
+    if taken {
+        bail!("{} holds other things than {what} (it has no {sign}): name another place", path.display());
+    }
+    Ok(())
+}
+
 fn check_no_file(path: &Path) -> Result<()> {
     if path.is_file() {
         bail!("{} is a file, not a folder: name another place", path.display());
@@ -194,6 +206,18 @@ mod tests {
         assert_eq!(names(&folder.path().join("new")), ["file"]);
         let error = format!("{:#}", write_file(&path.join("below"), b"x").unwrap_err());
         assert!(error.contains("file/below was not written"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_of_other_things_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |path: &Path| check_own(path, "a site", "models.json").map_err(|error| error.to_string());
+        check(&folder.path().join("new")).unwrap();
+        check(folder.path()).unwrap();
+        fs::write(folder.path().join("thesis.tex"), "…").unwrap();
+        assert!(check(folder.path()).unwrap_err().contains("holds other things than a site (it has no models.json)"));
+        fs::write(folder.path().join("models.json"), "{}").unwrap();
+        check(folder.path()).unwrap();
     }
 
     #[test]

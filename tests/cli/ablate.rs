@@ -151,6 +151,10 @@ fn what_a_plan_cannot_say_is_named_before_any_training() {
     }
     let error = shop.refuse(shop.command("ablate @none.toml --out @out"));
     assert!(error.contains("plan none.toml cannot be read"), "{error}");
+    fs::create_dir_all(shop.path("full")).unwrap();
+    fs::write(shop.path("full/precious.txt"), "x").unwrap();
+    let error = shop.refuse(ablate(&shop, PLAN, "full"));
+    assert!(error.contains("full holds other things than an ablation"), "{error}");
     let few = PLAN.replace("iterations = 60", "iterations = 2");
     shop.succeed(ablate(&shop, &few, "out"));
     let error = shop.refuse(ablate(&shop, &few.replace("batch = 4", "batch = 5"), "out"));
