@@ -60,6 +60,13 @@ fn each_format_is_smaller_scores_alike_and_says_so_in_its_card() {
         assert!(error.contains("would be written over model, which it is made of"), "{error}");
     }
     assert_eq!(model_dir::read(&shop.path("model")).unwrap(), original);
+    let error = shop.refuse(shop.command("quantize @model --out @again --classes nope"));
+    assert!(error.contains("--classes chooses among those of --photos and --report"), "{error}");
+    let class = crate::workshop::names(&shop.path("data"))[0].clone();
+    fs::rename(shop.path(&format!("data/{class}/test")), shop.path("test")).unwrap();
+    let output = shop.command("quantize @model --out @again --report @data").output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("has no test photos") && output.stdout.is_empty(), "before the work: {error}");
 }
 
 #[test]

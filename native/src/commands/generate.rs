@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, counted};
 use crate::interrupt::{Interrupt, Stopped};
 use crate::progress::Progress;
 use crate::synth::dataset::Plan;
@@ -72,7 +72,8 @@ pub fn run(args: &Args) -> Result<()> {
         Ok(())
     })?;
     progress.finish();
-    println!("{} photos of {} classes in {}", plan.photos(), plan.classes.len(), args.out.display());
+    let classes = counted(plan.classes.len(), "class", "classes");
+    println!("{} of {classes} in {}", counted(plan.photos(), "photo", "photos"), args.out.display());
     if args.baseline {
         for class in Dataset::open(&args.out, &[])?.classes {
             println!("\n{:42} I-AUROC  P-AUROC", class.name);

@@ -10,7 +10,7 @@ use super::options::{DeviceOption, GeometryOption, LayoutOption, parse_bytes, pa
 use super::preset::PresetOption;
 use super::variant::VariantOptions;
 use crate::calibrate::FalseAlarms;
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, counted};
 use crate::device::free_memory;
 use crate::encode::PhotoEncoder;
 use crate::features::Limits;
@@ -84,11 +84,11 @@ pub struct Args {
     #[command(flatten)]
     false_alarms: FalseAlarms,
     /// GPU memory for cached features; 40 % of what is free without
-    #[arg(long, value_name = "SIZE")]
-    cache_device: Option<String>,
+    #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
+    cache_device: Option<u64>,
     /// Memory for cached features; what exceeds it goes to a file beside the model
-    #[arg(long, default_value = "4GiB", value_name = "SIZE")]
-    cache_memory: String,
+    #[arg(long, default_value = "4GiB", value_parser = parse_bytes, value_name = "SIZE")]
+    cache_memory: u64,
     /// What to multiply in: bf16 on NVIDIA GPUs and f32 on the processor without
     #[arg(long, value_enum)]
     precision: Option<Precision>,
@@ -122,7 +122,6 @@ impl Args {
 /// # Errors
 /// One sentence naming what is wrong, or [`Stopped`] if the user interrupted; everything up to the last checkpoint is kept.
 pub fn run(args: &Args) -> Result<()> {
-    let memory = parse_bytes(&args.cache_memory)?;
     model_dir::check_target(&args.out)?;
     let dataset = Dataset::open_for_training(args.layout.layout, &args.data, &args.classes)?;
     args.preset.check(dataset.classes.len())?;
@@ -135,7 +134,7 @@ pub fn run(args: &Args) -> Result<()> {
     let device = args.device.open()?;
     let precision = args.precision.unwrap_or(Precision::usual(&device));
     precision.begin(&device)?;
-    let limits = Limits { device: on_device(args.cache_device.as_deref(), &device)?, memory };
+    let limits = Limits { device: on_device(args.cache_device, &device)?, memory: args.cache_memory };
     let (backbone, backbone_file) = foundations::read(&args.backbone, args.heads)?;
     let geometry = args.geometry.into();
     let config = args.variant.model(backbone.config.clone(), geometry)?;
@@ -161,9 +160,9 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let split = Split::new(&dataset, args.holdout, args.seed);
     println!(
-        "{} classes, {} good photos to train on, {} held out; backbone {}, pixels normalised by mean {mean:?}, std {std:?}",
-        dataset.classes.len(),
-        split.train.len(),
+        "{}, {} to train on, {} held out; backbone {}, pixels normalised by mean {mean:?}, std {std:?}",
+        counted(dataset.classes.len(), "class", "classes"),
+        counted(split.train.len(), "good photo", "good photos"),
         split.held_out.len(),
         config.encoder.name
     );
@@ -212,11 +211,11 @@ pub fn run(args: &Args) -> Result<()> {
 const SHARE_OF_DEVICE: f64 = 0.4;
 
 /// Bytes for cached features on the device that trains.
-fn on_device(size: Option<&str>, device: &Device) -> Result<u64> {
+fn on_device(size: Option<u64>, device: &Device) -> Result<u64> {
     match (size, free_memory(device)?) {
         (None, None) => Ok(0),
         (None, Some(free)) => Ok((SHARE_OF_DEVICE * free as f64) as u64),
-        (Some(size), Some(_)) => parse_bytes(size),
+        (Some(size), Some(_)) => Ok(size),
         (Some(_), None) => bail!("--cache-device is for NVIDIA GPUs: use --cache-memory with the processor"),
     }
 }
@@ -278,6 +277,7 @@ mod tests {
             let error = parse(options).unwrap_err().to_string();
             assert!(error.contains("it must be a number from"), "{options}: {error}");
         }
+        assert!(parse("--cache-memory much").unwrap_err().to_string().contains("much is not a size such as 512MiB"));
         assert!(parse("--mean nan,0,0").unwrap_err().to_string().contains("a number from 0 to 1 for red"));
     }
 
