@@ -27,7 +27,8 @@ pub fn copy_file(from: &mut impl io::Read, path: &Path) -> Result<()> {
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let mut file = builder.prefix(".partial-").tempfile_in(parent)?;
-        io::copy(from, &mut file)?;
+        // The file itself, as the temporary one's errors name a path that nobody knows.
+        io::copy(from, file.as_file_mut())?;
         file.as_file().sync_all()?;
         file.persist(path)?;
         sync_folder(parent);
@@ -44,11 +45,29 @@ pub fn check_file(path: &Path) -> Result<()> {
     if path.is_dir() {
         bail!("{} is a folder, not a file: name another place", path.display());
     }
-    let begin = || -> io::Result<()> {
-        fs::create_dir_all(parent(path))?;
-        tempfile::tempfile_in(parent(path)).map(drop)
-    };
-    begin().with_context(|| format!("{} cannot be written", path.display()))
+    check_beside(path).with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// Checks that something can be written beside `path`, and makes no folder for it yet: the work may be refused for other reasons.
+fn check_beside(path: &Path) -> Result<()> {
+    let there = parent(path).ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    if !there.is_dir() {
+        bail!("{} cannot be written to: it is a file, not a folder, name another place", there.display());
+    }
+    tempfile::tempfile_in(there).with_context(|| format!("{} cannot be written to", there.display()))?;
+    Ok(())
+}
+
+/// Checks that what is made of `source` would not be written over it, whatever the two are called.
+///
+/// # Errors
+/// Naming the place, if both are one.
+pub fn check_other(source: &Path, path: &Path) -> Result<()> {
+    let one = source.canonicalize().is_ok_and(|source| path.canonicalize().is_ok_and(|path| path == source));
+    if one {
+        bail!("{} would be written over {}, which it is made of: name another place", path.display(), source.display());
+    }
+    Ok(())
 }
 
 /// Fills a fresh folder and puts it in the place of `path`, whatever was there. On Linux and macOS the two are exchanged
@@ -71,7 +90,8 @@ pub fn replace_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Re
 /// # Errors
 /// Naming the folder, if there is a file in its place or if its parent cannot be written to.
 pub fn check_folder(path: &Path) -> Result<()> {
-    fresh_folder(path).map(drop)
+    check_no_file(path)?;
+    check_beside(path)
 }
 
 /// Writes and flushes a file of a folder that is not in place yet.
@@ -87,11 +107,28 @@ pub fn write_new(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     write().with_context(|| format!("{name} cannot be written"))
 }
 
-/// An empty folder beside `path`, removed when it is dropped.
-fn fresh_folder(path: &Path) -> Result<TempDir> {
+/// Checks that a folder may be replaced or filled: it does not exist, is empty, or holds `sign`, as what we write there does.
+///
+/// # Errors
+/// Naming the folder, if it holds other things.
+pub fn check_own(path: &Path, what: &str, sign: &str) -> Result<()> {
+    let taken = path.is_dir() && !path.join(sign).exists() && fs::read_dir(path)?.next().is_some();
+    if taken {
+        bail!("{} holds other things than {what} (it has no {sign}): name another place", path.display());
+    }
+    Ok(())
+}
+
+fn check_no_file(path: &Path) -> Result<()> {
     if path.is_file() {
         bail!("{} is a file, not a folder: name another place", path.display());
     }
+    Ok(())
+}
+
+/// An empty folder beside `path`, removed when it is dropped.
+fn fresh_folder(path: &Path) -> Result<TempDir> {
+    check_no_file(path)?;
     let parent = parent(path);
     let create = || -> io::Result<TempDir> {
         fs::create_dir_all(parent)?;
@@ -172,6 +209,38 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_of_other_things_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |path: &Path| check_own(path, "a site", "models.json").map_err(|error| error.to_string());
+        check(&folder.path().join("new")).unwrap();
+        check(folder.path()).unwrap();
+        fs::write(folder.path().join("thesis.tex"), "…").unwrap();
+        assert!(check(folder.path()).unwrap_err().contains("holds other things than a site (it has no models.json)"));
+        fs::write(folder.path().join("models.json"), "{}").unwrap();
+        check(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn what_is_made_of_something_does_not_take_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let [model, other] = ["model", "other"].map(|name| folder.path().join(name));
+        fs::create_dir_all(&model).unwrap();
+        check_other(&model, &other).unwrap();
+        let mut names = vec![model.clone(), other.join("../model")];
+        fs::create_dir_all(&other).unwrap();
+        check_other(&model, &other).unwrap();
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(&model, folder.path().join("link")).unwrap();
+            names.push(folder.path().join("link"));
+        }
+        for name in names {
+            let error = check_other(&model, &name).unwrap_err().to_string();
+            assert!(error.contains("would be written over") && error.contains("name another place"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_folder_is_replaced_as_a_whole_and_others_can_read_it() {
         let folder = tempfile::tempdir().unwrap();
         for (exchange_by, target) in [(true, "a"), (false, "b")] {
@@ -223,7 +292,10 @@ mod tests {
         assert!(error.contains("file is a file"), "{error}");
         let error = format!("{:#}", check_folder(&file.join("model")).unwrap_err());
         assert!(error.contains("file cannot be written to: "), "{error}");
-        check_folder(&folder.path().join("model")).unwrap();
-        assert_eq!(names(folder.path()), ["file"]);
+        let error = format!("{:#}", check_file(&file.join("photo.png")).unwrap_err());
+        assert!(error.contains("photo.png cannot be written: ") && error.contains("name another place"), "{error}");
+        check_folder(&folder.path().join("new/model")).unwrap();
+        check_file(&folder.path().join("new/file")).unwrap();
+        assert_eq!(names(folder.path()), ["file"], "nothing is made yet");
     }
 }

@@ -20,6 +20,7 @@ use rayon::prelude::*;
 use crate::dataset::read_photo;
 use crate::device;
 use crate::precision as training;
+use crate::progress::Progress;
 
 /// Photos that go through the model at once.
 pub const BATCH: usize = 8;
@@ -48,13 +49,11 @@ impl PhotoDetector {
             Detector::of_parts(Processor::new(precision), &model.config, &model.preprocessor, &model.weights)?;
         if let Some(expected) = &model.self_test {
             let rounding = if precision == Precision::Int8 { SelfTest::ROUNDED } else { 0.0 };
-            let verified = block_on(detector.verify("processor", expected, rounding));
-            if precision == Precision::Int8 {
-                verified
-                    .with_context(|| format!("model {} cannot be computed in int8: leave --int8 out", model.name))?;
-            } else {
-                verified?;
-            }
+            block_on(detector.verify("processor", expected, rounding)).with_context(|| match precision {
+                // What the model was made with: nothing but the model can be wrong.
+                Precision::F32 => format!("model {} is damaged or was changed: publish or copy it again", model.name),
+                Precision::Int8 => format!("model {} cannot be computed in int8: leave --int8 out", model.name),
+            })?;
         }
         Ok(Self { detector, place: device::name(&Device::Cpu) })
     }
@@ -179,10 +178,29 @@ impl<O: Read> PhotoDetector<O> {
     /// As [`PhotoDetector::detect`], and for a photo that cannot be read.
     pub fn scores(&self, paths: &[PathBuf]) -> Result<Vec<f32>> {
         let mut scores = Vec::with_capacity(paths.len());
+        let progress = Progress::new("scoring", paths.len(), "photos");
         self.detect(paths, |_, result| {
             scores.push(result?.1.score);
+            progress.advance(1, String::new);
             Ok(())
         })?;
+        progress.finish();
         Ok(scores)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_model_that_scores_otherwise_on_the_processor_is_blamed_itself() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo-model");
+        let mut model = crate::model_dir::read(&folder).unwrap();
+        model.self_test.as_mut().unwrap().score += 0.1;
+        let error = PhotoDetector::new(&model).err().map(|error| format!("{error:#}")).unwrap_or_default();
+        assert!(error.contains(&format!("model {} is damaged or was changed", model.name)), "{error}");
     }
 }

@@ -85,13 +85,7 @@ pub fn evaluate_observed<O: Read>(
     dataset: &Dataset,
     look: &mut Look<'_>,
 ) -> Result<Evaluation> {
-    if let Some(class) = dataset.classes.iter().find(|class| class.test.is_empty()) {
-        bail!(
-            "class {} has no test photos: expected labelled ones, such as {0}/test/good and {0}/test/DEFECT",
-            class.name
-        );
-    }
-    dataset.classes.iter().try_for_each(check_files)?;
+    check_labelled(dataset)?;
     let total = dataset.classes.iter().map(|class| class.test.len()).sum();
     let progress = Progress::new("evaluating", total, "photos");
     let classes = dataset
@@ -101,6 +95,20 @@ pub fn evaluate_observed<O: Read>(
         .collect::<Result<Vec<_>>>()?;
     progress.finish();
     Ok(Evaluation::of(classes))
+}
+
+/// Checks that a data set can be evaluated on, before the work.
+///
+/// # Errors
+/// Naming a class without test photos, or a photo or mask that is missing.
+pub fn check_labelled(dataset: &Dataset) -> Result<()> {
+    if let Some(class) = dataset.classes.iter().find(|class| class.test.is_empty()) {
+        bail!(
+            "class {} has no test photos: expected labelled ones, such as {0}/test/good and {0}/test/DEFECT",
+            class.name
+        );
+    }
+    dataset.classes.iter().try_for_each(check_files)
 }
 
 fn evaluate_class<O: Read>(

@@ -5,6 +5,24 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 
+/// Exit status after Ctrl-C, as shells have it.
+pub const STATUS: u8 = 128 + 2;
+
+/// Why a command ended before its work was done: the user asked. The sentence says what is kept.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Stopped(pub String);
+
+impl Stopped {
+    /// A training that ended after so many iterations, of which the last is in a checkpoint.
+    pub fn after(iterations: usize) -> Self {
+        Self(match iterations {
+            0 => "stopped before the first iteration: nothing is kept, the same command begins anew".into(),
+            _ => format!("stopped after iteration {iterations}; the same command goes on from there"),
+        })
+    }
+}
+
 /// Whether the user has asked the program to stop.
 #[derive(Clone, Debug)]
 pub struct Interrupt(Arc<AtomicBool>);
@@ -23,7 +41,7 @@ impl Interrupt {
         let flag = asked.clone();
         ctrlc::set_handler(move || {
             if flag.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
+                std::process::exit(STATUS.into());
             }
             eprintln!("\nstopping: {promise} (Ctrl-C again stops at once)");
         })
@@ -34,5 +52,16 @@ impl Interrupt {
     /// Whether Ctrl-C was pressed.
     pub fn asked(&self) -> bool {
         self.0.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_says_what_is_kept() {
+        assert!(Stopped::after(0).to_string().contains("nothing is kept"));
+        assert!(Stopped::after(7).to_string().contains("after iteration 7; the same command goes on"));
     }
 }

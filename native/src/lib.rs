@@ -2,11 +2,16 @@
 //!
 //! Good photos → model, in the order of the files: [`dataset`] lists photos and [`check`] looks at them, [`backbone`] reads a
 //! pretrained encoder, [`encode`] runs it once a photo into [`features`], [`head`] is what is trained, [`run`] steps [`train`] with [`loss`] ([`mining`]),
-//! [`noise`], [`schedule`] and [`optimizer`], [`replicas`] share its batches, [`checkpoint`] survives crashes, [`tensorboard`] shows how it goes,
+//! [`noise`], [`schedule`] and [`optimizer`], [`replicas`] share its batches, [`checkpoint`] in [`work`] survives crashes and knows its
+//! [`recipe`], [`tensorboard`] shows how it goes,
 //! [`calibrate`] sets thresholds, [`publish`] writes the model through [`model_dir`]. Photos → results: [`detect`],
 //! [`evaluate`] and its [`report`], [`attention`]; variants → tables: [`ablation`]. Large encoder → small one: [`distill`] in a
 //! [`subspace`] with [`muon`] on pictures of [`synth`]; checkpoint of another project → model: [`import`]. The commands
-//! are in [`commands`], what they compute on in [`device`].
+//! are in [`commands`], what they compute on in [`device`]; they print through [`output`].
+
+// First: its macros are for all that follow.
+#[macro_use]
+pub mod output;
 
 pub mod ablation;
 pub mod allocator;
@@ -41,6 +46,7 @@ pub mod optimizer;
 pub mod precision;
 pub mod progress;
 pub mod publish;
+pub mod recipe;
 pub mod replicas;
 pub mod report;
 pub mod run;
@@ -52,4 +58,5 @@ pub mod synth;
 pub mod tensorboard;
 pub mod train;
 pub mod wasm_build;
+pub mod work;
 pub mod workers;

@@ -1,19 +1,24 @@
 //! The `dinomaly` program.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 use dinomaly::cli::Cli;
+use dinomaly::interrupt::{self, Stopped};
+use dinomaly::output::{self, Lost};
 
 fn main() -> ExitCode {
     dinomaly::allocator::keep_freed_memory();
     dinomaly::workers::keep_candle_from_spinning();
-    match Cli::parse().run() {
+    match Cli::parse().run().and_then(|()| Ok(output::check()?)) {
         Ok(()) => ExitCode::SUCCESS,
+        // Quietly, and as a shell counts a program that the signal for it ended.
+        Err(error) if error.downcast_ref().is_some_and(Lost::is_closed) => ExitCode::from(128 + 13),
         Err(error) => {
             // The causes in one line, outermost first: "photo a.png cannot be read: No such file".
-            eprintln!("dinomaly: {error:#}");
-            ExitCode::FAILURE
+            let _ = writeln!(std::io::stderr(), "dinomaly: {error:#}");
+            if error.is::<Stopped>() { ExitCode::from(interrupt::STATUS) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -41,7 +41,7 @@ pub fn read_manifest(folder: &Path) -> Result<Manifest> {
 /// cannot be written to or if the disk is full. What was there is unchanged then, and nothing half-written stays.
 pub fn write(folder: &Path, model: &Model) -> Result<()> {
     let write = || -> Result<()> {
-        check_replaceable(folder)?;
+        atomic::check_own(folder, "a model", MANIFEST)?;
         let files = model.to_files()?;
         atomic::replace_folder(folder, |fresh| {
             files.iter().try_for_each(|(name, bytes)| atomic::write_new(fresh, name, bytes))
@@ -55,20 +55,9 @@ pub fn write(folder: &Path, model: &Model) -> Result<()> {
 /// # Errors
 /// As [`write`].
 pub fn check_target(folder: &Path) -> Result<()> {
-    check_replaceable(folder)
+    atomic::check_own(folder, "a model", MANIFEST)
         .and_then(|()| atomic::check_folder(folder))
         .with_context(|| format!("no model can be written to {}", folder.display()))
-}
-
-/// Whether a folder is free to be replaced: it does not exist, is empty or is a model.
-fn check_replaceable(folder: &Path) -> Result<()> {
-    if !folder.is_dir() || folder.join(MANIFEST).is_file() {
-        return Ok(());
-    }
-    if fs::read_dir(folder)?.next().is_some() {
-        bail!("the folder holds other things than a model (it has no {MANIFEST}): name another place");
-    }
-    Ok(())
 }
 
 fn read_file(folder: &Path, name: &str) -> dinomaly_core::Result<Vec<u8>> {

@@ -24,6 +24,7 @@ use crate::features::{FeatureCache, Limits};
 use crate::head::TrainableHead;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
+use crate::recipe::Recipe;
 use crate::replicas::{Team, check_equal};
 use crate::tensorboard::Events;
 use crate::train::{Batches, Settings, Step, Trainer};
@@ -42,15 +43,14 @@ pub struct Split {
 
 impl Split {
     /// Holds out a share of each class's good photos, chosen by the seed: unless the share is 0 at least [`HELD_OUT`], but never
-    /// more than half of a class that is too small for that.
+    /// more than half of them.
     pub fn new(dataset: &Dataset, share: f64, seed: u64) -> Self {
         let mut split = Self { train: Vec::new(), held_out: Vec::new() };
         for class in &dataset.classes {
             let mut photos = class.train.clone();
             photos.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
             let wanted = (share * photos.len() as f64).round() as usize;
-            let held_out =
-                if share == 0.0 { 0 } else { wanted.max(HELD_OUT.min(photos.len() / 2)).min(photos.len() - 1) };
+            let held_out = if share == 0.0 { 0 } else { wanted.max(HELD_OUT).min(photos.len() / 2) };
             let mut train = photos.split_off(held_out);
             train.sort();
             split.train.extend(train);
@@ -82,10 +82,8 @@ impl Split {
 /// What a checkpoint says of its run. A run is resumed only by the same command on the same photos.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct State {
-    config: ModelConfig,
-    settings: Settings,
-    /// [`Split::fingerprint`].
-    data: String,
+    #[serde(flatten)]
+    recipe: Recipe,
     /// Loss of every iteration so far; JSON has null where it is not a number.
     #[serde(deserialize_with = "numbers")]
     losses: Vec<f64>,
@@ -110,7 +108,7 @@ pub struct Room<'a> {
 /// A run, new or resumed.
 pub struct Run {
     trainer: Trainer,
-    data: String,
+    recipe: Recipe,
     losses: Vec<f64>,
     checkpoint: PathBuf,
     device: Device,
@@ -121,28 +119,18 @@ impl Run {
     /// Begins a run, or goes on with the one in `checkpoint`.
     ///
     /// # Errors
-    /// If the checkpoint is damaged, or of a run with other settings, photos or backbone: the sentence names which.
-    pub fn begin(
-        config: ModelConfig,
-        settings: Settings,
-        data: String,
-        checkpoint: PathBuf,
-        device: Device,
-    ) -> Result<Self> {
+    /// If the checkpoint is damaged, or of a run with another recipe: the sentence names the options that differ.
+    pub fn begin(recipe: Recipe, checkpoint: PathBuf, device: Device) -> Result<Self> {
         let earlier: Option<State> = checkpoint::read(&checkpoint)?;
-        if let Some(earlier) = &earlier {
-            let differs = [
-                ("model config", earlier.config != config),
-                ("settings", earlier.settings != settings),
-                ("photos, backbone or geometry", earlier.data != data),
-            ];
-            if let Some((what, _)) = differs.iter().find(|(_, differs)| *differs) {
-                bail!(
-                    "an unfinished run with other {what} lies in {}: repeat its command to finish it, or discard it with --restart",
-                    checkpoint.display()
-                );
-            }
+        if let Some(difference) =
+            earlier.as_ref().map(|earlier| earlier.recipe.difference(&recipe)).transpose()?.flatten()
+        {
+            bail!(
+                "an unfinished run with other settings lies in {} ({difference}): repeat its command to finish it, or discard it with --restart",
+                checkpoint.display()
+            );
         }
+        let (config, settings) = (recipe.config.clone(), recipe.settings.clone());
         let head = TrainableHead::fresh(&config, settings.seed, &device)?;
         let mut trainer = Trainer::new(config, settings, head, device.clone())?;
         let mut losses = Vec::new();
@@ -151,7 +139,7 @@ impl Run {
             losses = earlier.losses;
             trainer.iteration = losses.len();
         }
-        Ok(Self { trainer, data, losses, checkpoint, device, events: None })
+        Ok(Self { trainer, recipe, losses, checkpoint, device, events: None })
     }
 
     /// Has every further step noted in an event file of TensorBoard in this folder.
@@ -297,12 +285,7 @@ impl Run {
         if !self.speaks() {
             return Ok(());
         }
-        let state = State {
-            config: self.trainer.config.clone(),
-            settings: self.trainer.settings.clone(),
-            data: self.data.clone(),
-            losses: self.losses.clone(),
-        };
+        let state = State { recipe: self.recipe.clone(), losses: self.losses.clone() };
         checkpoint::save(&self.checkpoint, &self.trainer.optimizer, &state)
     }
 
@@ -357,6 +340,6 @@ mod tests {
         };
         assert_eq!([1, 2, 3, 12, 50, 240].map(|photos| held_out(photos, 0.1)), [0, 1, 1, 5, 5, 24]);
         assert_eq!([1, 12, 240].map(|photos| held_out(photos, 0.0)), [0, 0, 0]);
-        assert_eq!(held_out(4, 0.99), 3);
+        assert_eq!([3, 12, 13].map(|photos| held_out(photos, 0.5)), [1, 6, 6]);
     }
 }

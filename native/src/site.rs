@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use dinomaly_core::bundle::{MANIFEST, Manifest};
+use dinomaly_core::photo::Photo;
 use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -126,13 +127,23 @@ pub struct Written {
 /// Naming the model or file that cannot be used; if something else than a site stands at `out`, or it cannot be written.
 /// What was there is unchanged then.
 pub fn write(out: &Path, models: &[PathBuf], samples: &[Sample], wasm: &Path) -> Result<Written> {
-    if models.is_empty() {
-        bail!("a site needs at least one model");
-    }
-    check_replaceable(out)?;
+    check(out, models)?;
     atomic::replace_folder(out, |folder| fill(folder, models, samples, wasm))
         .with_context(|| format!("the site {} was not written", out.display()))?;
     measure(out)
+}
+
+/// Checks that a site of these models can be written, before the page's modules are built for minutes.
+///
+/// # Errors
+/// As [`write`].
+pub fn check(out: &Path, models: &[PathBuf]) -> Result<()> {
+    if models.is_empty() {
+        bail!("a site needs at least one model");
+    }
+    models.iter().try_for_each(|model| model_dir::read(model).map(drop))?;
+    atomic::check_own(out, "a site", INDEX)?;
+    atomic::check_folder(out)
 }
 
 fn fill(folder: &Path, models: &[PathBuf], samples: &[Sample], wasm: &Path) -> Result<()> {
@@ -188,9 +199,8 @@ fn add_half(folder: &Path, wasm: &Path, name: &str) -> Result<(String, u64)> {
     Ok((format!("wasm/{name}?{}", &hash(&bytes)[..16]), bytes.len() as u64))
 }
 
-/// Copies a model's files to where their content belongs, after checking that the whole model can be used.
+/// Copies a model's files to where their content belongs.
 fn add_model(folder: &Path, model: &Path) -> Result<IndexedModel> {
-    model_dir::read(model)?;
     let manifest = model_dir::read_manifest(model)?;
     let mut files = BTreeMap::new();
     for name in manifest.files.iter().map(|file| file.name.as_str()) {
@@ -221,7 +231,7 @@ fn hash(bytes: &[u8]) -> String {
 /// Photos of a folder, in the order of their names; those in its folders are of the class that the folder is named after.
 ///
 /// # Errors
-/// If it cannot be read.
+/// If it cannot be read, or a file in it is no photo.
 pub fn read_samples(folder: &Path) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
     for entry in sorted(folder)? {
@@ -239,6 +249,7 @@ pub fn read_samples(folder: &Path) -> Result<Vec<Sample>> {
 
 fn read_sample(path: &Path, class: Option<String>) -> Result<Sample> {
     let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    Photo::decode(&path.display().to_string(), &bytes)?;
     let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
     Ok(Sample { name: part(path.file_stem()), class, bytes, extension: part(path.extension()).to_lowercase() })
 }
@@ -254,15 +265,6 @@ fn sorted(folder: &Path) -> Result<Vec<PathBuf>> {
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// Nothing is deleted but an earlier site.
-fn check_replaceable(out: &Path) -> Result<()> {
-    let taken = out.is_dir() && !out.join(INDEX).is_file() && fs::read_dir(out)?.next().is_some();
-    if taken {
-        bail!("{} holds other things than a site (it has no {INDEX}): name another folder with --out", out.display());
-    }
-    Ok(())
 }
 
 fn measure(folder: &Path) -> Result<Written> {
@@ -322,46 +324,34 @@ mod tests {
     }
 
     #[test]
-    fn only_a_site_is_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        check_replaceable(&folder.path().join("new")).unwrap();
-        check_replaceable(folder.path()).unwrap();
-        fs::write(folder.path().join("thesis.tex"), "…").unwrap();
-        let error = check_replaceable(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("holds other things than a site"), "{error}");
-        fs::write(folder.path().join(INDEX), "{}").unwrap();
-        check_replaceable(folder.path()).unwrap();
-    }
-
-    #[test]
     fn a_missing_model_or_module_is_named_and_nothing_stays() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("site");
         let missing = folder.path().join("no-model");
         let error = format!("{:#}", write(&out, &[], &[], folder.path()).unwrap_err());
         assert!(error.contains("at least one model"), "{error}");
-        let error = format!("{:#}", write(&out, std::slice::from_ref(&missing), &[], folder.path()).unwrap_err());
-        assert!(error.contains("gpu.js") && error.contains("--wasm"), "{error}");
-        for module in MODULES {
-            fs::write(folder.path().join(module.glue), "").unwrap();
-            fs::write(folder.path().join(module.wasm), "").unwrap();
-        }
         let error = format!("{:#}", write(&out, &[missing], &[], folder.path()).unwrap_err());
-        assert!(error.contains("no-model cannot be used"), "{error}");
-        assert!(!out.exists());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2 * MODULES.len(), "the modules' files alone");
+        assert!(error.contains("no-model cannot be used"), "before the modules are asked for: {error}");
+        let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo-model");
+        let error = format!("{:#}", write(&out, &[demo], &[], folder.path()).unwrap_err());
+        assert!(error.contains("gpu.js") && error.contains("--wasm"), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]
     fn samples_are_found_with_their_class() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("gear")).unwrap();
-        for name in ["b.PNG", "gear/broken tooth.png", ".hidden"] {
-            fs::write(folder.path().join(name), name).unwrap();
+        for name in ["b.PNG", "gear/broken tooth.png"] {
+            image::RgbImage::new(4, 4).save(folder.path().join(name)).unwrap();
         }
+        fs::write(folder.path().join(".hidden"), "").unwrap();
         let samples = read_samples(folder.path()).unwrap();
         let found: Vec<_> =
             samples.iter().map(|s| (s.name.as_str(), s.class.as_deref(), s.extension.as_str())).collect();
         assert_eq!(found, [("b", None, "png"), ("broken tooth", Some("gear"), "png")]);
+        fs::write(folder.path().join("gear/empty.jpg"), "").unwrap();
+        let error = read_samples(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("gear/empty.jpg"), "{error}");
     }
 }

@@ -252,15 +252,27 @@ impl ModelConfig {
     pub fn validate(&self) -> Result<()> {
         let refuse = |reason: String| Err(Error::Config(reason));
         let e = &self.encoder;
-        for (name, value) in [
-            ("encoder.hidden_size", e.hidden_size),
-            ("encoder.intermediate_size", e.intermediate_size),
-            ("encoder.patch_size", e.patch_size),
-            ("decoder.num_hidden_layers", self.decoder.num_hidden_layers),
-            ("decoder.intermediate_size", self.decoder.intermediate_size),
+        // Far beyond every published model: more is a damaged file, and would ask for memory that no machine has.
+        for (name, value, least, most) in [
+            ("encoder.hidden_size", e.hidden_size, 1, 1 << 16),
+            ("encoder.intermediate_size", e.intermediate_size, 1, 1 << 18),
+            ("encoder.patch_size", e.patch_size, 1, 1 << 10),
+            ("encoder.num_hidden_layers", e.num_hidden_layers, 1, 1 << 10),
+            ("encoder.num_register_tokens", e.num_register_tokens, 0, 1 << 10),
+            ("encoder.position_grid", e.position_grid, 0, 1 << 12),
+            ("decoder.num_hidden_layers", self.decoder.num_hidden_layers, 1, 1 << 10),
+            ("decoder.intermediate_size", self.decoder.intermediate_size, 1, 1 << 18),
+            ("decoder.neighbour_mask", self.decoder.neighbour_mask, 0, 1 << 12),
         ] {
-            if value == 0 {
-                return refuse(format!("{name} must be at least 1"));
+            if !(least..=most).contains(&value) {
+                return refuse(format!("{name} = {value} must be from {least} to {most}"));
+            }
+        }
+        for (name, eps) in
+            [("encoder.layer_norm_eps", e.layer_norm_eps), ("decoder.layer_norm_eps", self.decoder.layer_norm_eps)]
+        {
+            if !(0.0..1.0).contains(&eps) {
+                return refuse(format!("{name} = {eps} is outside 0..1"));
             }
         }
         for (name, heads) in [

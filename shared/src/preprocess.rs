@@ -39,8 +39,10 @@ impl Geometry {
     pub fn validate(&self, patch: usize) -> Result<()> {
         self.check_crop()?;
         if !self.crop.is_multiple_of(patch) {
+            let below = self.crop / patch * patch;
+            let nearest = if below > 0 { format!("{below} or {}", below + patch) } else { patch.to_string() };
             return Err(Error::config(format!(
-                "a crop of {} pixels cannot be divided into patches of {patch}: choose a multiple",
+                "a crop of {} pixels cannot be divided into patches of {patch}: choose a multiple, such as {nearest}",
                 self.crop
             )));
         }
@@ -279,7 +281,7 @@ mod tests {
         );
         assert_eq!(
             refusal(448, 390, 14),
-            "config: a crop of 390 pixels cannot be divided into patches of 14: choose a multiple"
+            "config: a crop of 390 pixels cannot be divided into patches of 14: choose a multiple, such as 378 or 392"
         );
         assert!(refusal(448, 0, 14).contains("a crop of 0 pixels"));
         assert!(refusal(448, 392, 0).contains("patches of 0"));

@@ -57,7 +57,7 @@ fn a_killed_and_an_interrupted_ablation_ends_in_the_same_table() {
         let mut child = begin();
         wait_for_checkpoint(&mut child, &checkpoint("default-seed-2"));
         assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-        assert!(child.wait().unwrap().success(), "Ctrl-C is a clean end");
+        assert_eq!(child.wait().unwrap().code(), Some(130), "Ctrl-C is no success");
         assert!(checkpoint("default-seed-2").exists());
         assert!(read(&shop.path("broken/table.md")).contains("| bare: no noise, softmax | 1 |"));
     }
@@ -151,6 +151,10 @@ fn what_a_plan_cannot_say_is_named_before_any_training() {
     }
     let error = shop.refuse(shop.command("ablate @none.toml --out @out"));
     assert!(error.contains("plan none.toml cannot be read"), "{error}");
+    fs::create_dir_all(shop.path("full")).unwrap();
+    fs::write(shop.path("full/precious.txt"), "x").unwrap();
+    let error = shop.refuse(ablate(&shop, PLAN, "full"));
+    assert!(error.contains("full holds other things than an ablation"), "{error}");
     let few = PLAN.replace("iterations = 60", "iterations = 2");
     shop.succeed(ablate(&shop, &few, "out"));
     let error = shop.refuse(ablate(&shop, &few.replace("batch = 4", "batch = 5"), "out"));

@@ -37,4 +37,6 @@ fn attention_is_drawn_for_decoders_that_have_it() {
     assert!(error.contains("the decoder of model conv is made of convolutions"), "{error}");
     let error = shop.refuse(shop.command("attention @linear @none.png --out @linear-out"));
     assert!(error.contains("photo none.png cannot be read"), "{error}");
+    let error = shop.refuse(shop.command("attention @conv @none.png --out @none-out"));
+    assert!(error.contains("photo none.png cannot be read") && !shop.path("none-out").exists(), "{error}");
 }

@@ -8,6 +8,7 @@ mod data;
 mod events;
 mod gpu;
 mod hub;
+mod output;
 mod path;
 mod quantize;
 mod replicas;

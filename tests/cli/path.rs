@@ -20,6 +20,7 @@ fn the_whole_path_from_photos_to_results() {
     for part in ["seconds left", "loss 0.", "lr 1.01e-4", "photos/s"] {
         assert!(last.contains(part), "no {part} in: {progress}");
     }
+    assert!(progress.contains("scoring 10/10 photos"), "{progress}");
     assert!(!shop.path("model.training").exists(), "the working folder goes with the end of the run");
 
     let text = shop.succeed(shop.command("evaluate @model @data --json @m.json --csv @m.csv"));
@@ -104,6 +105,15 @@ fn thresholds_are_set_again_from_other_good_photos() {
     assert_eq!(rows.iter().filter(|row| row["defective"] == true).count(), above - 1);
     let at_threshold = rows.iter().find(|row| of(row, "score") == of(row, "threshold")).unwrap();
     assert!((of(at_threshold, "normalised") - 1.0).abs() < 1e-6, "{at_threshold}");
+    let one = format!("calibrate @again @data --classes {class} --out @one");
+    let error = shop.refuse(shop.command(&one));
+    assert!(error.contains("which are for --false-alarm-rate 0.34"), "{error}");
+    shop.succeed(shop.command(&format!("{one} --false-alarm-rate 0.34")));
+    let [again, one] = ["again", "one"].map(|model| dinomaly::model_dir::read(&shop.path(model)).unwrap().calibration);
+    assert_eq!(again, one, "the same photos of one class, and what was known of the other");
+    let alone = format!("calibrate @again @data/{class} --out @alone");
+    let text = shop.succeed(shop.command(&alone));
+    assert!(text.contains("no longer classes of the model") && text.contains("count as held out"), "{text}");
     let cards = ["model", "again"].map(|model| fs::read_to_string(shop.path(model).join("README.md")).unwrap());
     let changed: Vec<_> = cards[0].lines().zip(cards[1].lines()).filter(|(before, after)| before != after).collect();
     let [(before, after)] = changed[..] else { panic!("{changed:?}") };

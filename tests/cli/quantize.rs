@@ -55,6 +55,18 @@ fn each_format_is_smaller_scores_alike_and_says_so_in_its_card() {
     assert!(matches!(patches.data, Data::Int8 { .. }), "the patch projection keeps int8");
     let error = shop.refuse(shop.command("quantize @int4 --to int8 --out @again"));
     assert!(error.contains("int4 is quantized already"), "{error}");
+    for command in ["quantize @model --out @int8/../model", "calibrate @model @data --out @model"] {
+        let error = shop.refuse(shop.command(command));
+        assert!(error.contains("would be written over model, which it is made of"), "{error}");
+    }
+    assert_eq!(model_dir::read(&shop.path("model")).unwrap(), original);
+    let error = shop.refuse(shop.command("quantize @model --out @again --classes nope"));
+    assert!(error.contains("--classes chooses among those of --photos and --report"), "{error}");
+    let class = crate::workshop::names(&shop.path("data"))[0].clone();
+    fs::rename(shop.path(&format!("data/{class}/test")), shop.path("test")).unwrap();
+    let output = shop.command("quantize @model --out @again --report @data").output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("has no test photos") && output.stdout.is_empty(), "before the work: {error}");
 }
 
 #[test]
@@ -99,8 +111,8 @@ fn what_makes_no_sense_is_refused_before_the_work() {
     shop.succeed(shop.train("model", "--iterations 2"));
     for (options, expected) in [
         ("--to f16 --photos @data", "--photos does nothing for f16"),
-        ("--photos @nowhere", "nowhere is not a folder"),
-        ("--report @nowhere", "nowhere is not a folder"),
+        ("--photos @nowhere", "nowhere does not exist"),
+        ("--report @nowhere", "nowhere does not exist"),
         ("--report @data --classes nut", "class nut is not in"),
     ] {
         let error = shop.refuse(shop.command(&format!("quantize @model --out @never {options}")));

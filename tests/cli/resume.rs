@@ -60,12 +60,38 @@ fn an_interrupted_run_stops_cleanly_and_other_settings_do_not_go_on_with_it() {
     let long = || shop.train("model", "--iterations 100000 --checkpoint-every 3");
     let mut child = start(long());
     wait_for_checkpoint(&mut child, &shop.path("model.training/checkpoint.safetensors"));
+    let error = shop.refuse(shop.train("model", "--iterations 3 --restart"));
+    assert!(error.contains("another run is training into model: wait for it"), "{error}");
     let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(status.success());
-    assert!(child.wait().unwrap().success(), "Ctrl-C is a clean end");
+    assert_eq!(child.wait().unwrap().code(), Some(130), "Ctrl-C is no success");
     assert_eq!(names(&shop.path("model.training")), ["checkpoint.safetensors"]);
 
     let error = shop.refuse(shop.train("model", "--iterations 100000 --checkpoint-every 3 --seed 9"));
     assert!(error.contains("an unfinished run with other settings lies in model.training"), "{error}");
+    assert!(error.contains("(--seed 1, now 9)"), "{error}");
     shop.succeed(shop.train("model", "--iterations 3 --restart"));
+}
+
+#[test]
+fn a_finished_model_is_not_replaced_unasked() {
+    let shop = Workshop::new();
+    shop.succeed(shop.train("model", "--iterations 3"));
+    let first = std::fs::read(shop.path("model/manifest.json")).unwrap();
+    let text = shop.succeed(shop.train("model", "--iterations 3"));
+    assert!(text.contains("model is trained already") && text.contains("--restart"), "{text}");
+    for (options, expected) in [
+        ("--iterations 3 --dropout 0", "other settings (--dropout 0.2, now 0.0)"),
+        ("--iterations 3 --false-alarm-rate 0.1", "`dinomaly calibrate` sets"),
+    ] {
+        let error = shop.refuse(shop.train("model", options));
+        assert!(error.contains(expected) && error.contains("replace it with --restart"), "{error}");
+    }
+    shop.succeed(shop.command("quantize @model --out @int8"));
+    let error = shop.refuse(shop.train("int8", "--iterations 3"));
+    assert!(error.contains("int8 is a model that was not trained there"), "{error}");
+    assert_eq!(std::fs::read(shop.path("model/manifest.json")).unwrap(), first);
+    assert!(!shop.path("model.training").exists());
+    shop.succeed(shop.train("model", "--iterations 3 --dropout 0 --restart"));
+    assert_ne!(std::fs::read(shop.path("model/manifest.json")).unwrap(), first);
 }

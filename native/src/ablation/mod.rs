@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::atomic::write_file;
 use crate::evaluate::Evaluation;
 
+/// The folder of cells in an ablation's, the first thing that is written there.
+pub const CELLS: &str = "cells";
+
 /// One training and its evaluation: a variant with a seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
@@ -42,7 +45,7 @@ impl Cell {
     }
 
     fn file(&self, folder: &Path) -> PathBuf {
-        folder.join("cells").join(self.file_name() + ".json")
+        folder.join(CELLS).join(self.file_name() + ".json")
     }
 
     /// Takes over what an earlier run of the same cell left in an ablation's folder.

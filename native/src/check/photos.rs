@@ -1,10 +1,10 @@
 //! Photos that cannot be read, are there twice, differ from the others, or are too few.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::{Colours, Files, Finding, Severity, Sizes, pictures};
-use crate::dataset::{Class, Layout};
+use crate::dataset::{Class, Layout, left_out};
 use crate::run::HELD_OUT;
 
 /// The share of photos of one size from which on another size looks like a mistake.
@@ -12,7 +12,25 @@ const NEARLY_ALL: f64 = 0.9;
 
 /// What is found in the photos of one class.
 pub(super) fn findings(layout: Layout, class: &Class, files: &Files) -> Vec<Finding> {
-    [counts(layout, class), unreadable(class, files), sizes(class, files), colours(class, files)].concat()
+    let found = [counts(layout, class), unreadable(class, files), not_listed(class, files)];
+    [found.concat(), sizes(class, files), colours(class, files)].concat()
+}
+
+/// Files beside the photos that are not looked at.
+fn not_listed(class: &Class, files: &Files) -> Vec<Finding> {
+    let photos = class.train.iter().chain(class.test.iter().map(|photo| &photo.path));
+    let folders: BTreeSet<_> = photos.filter_map(|path| path.parent()).collect();
+    let mut found: BTreeMap<_, Vec<PathBuf>> = BTreeMap::new();
+    for (why, paths) in folders.into_iter().filter_map(|folder| left_out(folder).ok()).flatten() {
+        // Folders below a plain one hold its other photos and masks.
+        let paths = paths.into_iter().filter(|path| !files.contains_key(path));
+        found.entry(why).or_default().extend(paths);
+    }
+    found.retain(|_, paths| !paths.is_empty());
+    let finding = |(why, paths): (&str, Vec<PathBuf>)| {
+        Finding::of(class, Severity::Warning, format!("not looked at: {} {why}", paths.len()), paths)
+    };
+    found.into_iter().map(finding).collect()
 }
 
 fn counts(layout: Layout, class: &Class) -> Vec<Finding> {
@@ -171,6 +189,24 @@ mod tests {
             "{findings:?}"
         );
         assert!(findings[1].contains("nut/test/good/0.png: not a PNG, JPEG"), "{findings:?}");
+    }
+
+    #[test]
+    fn what_is_not_looked_at_is_counted() {
+        let root = Root::new();
+        fs::write(root.path("nut/train/good/3.HEIC"), "").unwrap();
+        fs::write(root.path("nut/train/good/notes.txt"), "").unwrap();
+        root.photo("nut/train/good/more/9.png", 99);
+        let mut expected = vec![
+            "warning  nut: not looked at: 1 in folders below: nut/train/good/more/9.png",
+            "warning  nut: not looked at: 1 of a format that is not read: nut/train/good/3.HEIC",
+        ];
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("nowhere.png", root.path("nut/test/good/9.png")).unwrap();
+            expected.insert(1, "warning  nut: not looked at: 1 links to nothing: nut/test/good/9.png");
+        }
+        assert_eq!(root.findings(), expected);
     }
 
     #[test]

@@ -8,15 +8,15 @@ use clap::Parser;
 use clap::error::{ContextKind, ErrorKind};
 
 use super::train;
-use crate::ablation::Cell;
 use crate::ablation::plan::Plan;
 use crate::ablation::table::Table;
-use crate::atomic::{check_file, write_file};
+use crate::ablation::{CELLS, Cell};
+use crate::atomic::{check_file, check_own, write_file};
 use crate::dataset::Dataset;
 use crate::detect::PhotoDetector;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::foundations;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Stopped};
 use crate::model_dir;
 
 /// Arguments of `dinomaly ablate`.
@@ -46,7 +46,7 @@ struct Train {
 ///
 /// # Errors
 /// An unusable plan or option, before anything is trained; settings other than an earlier run's in the same folder; whatever
-/// training or evaluation refuses, naming the cell. What is finished is kept.
+/// training or evaluation refuses, naming the cell; [`Stopped`] if the user interrupted. What is finished is kept.
 pub fn run(args: &Args) -> Result<()> {
     let plan = Plan::read(&args.plan)?;
     let refused = || format!("plan {} cannot be used", args.plan.display());
@@ -54,8 +54,9 @@ pub fn run(args: &Args) -> Result<()> {
     let trainings =
         cells.iter().map(|cell| training(cell, &args.out)).collect::<Result<Vec<_>>>().with_context(refused)?;
     check_models(&cells, &trainings).with_context(refused)?;
+    check_own(&args.out, "an ablation", CELLS)?;
     check_file(&args.out.join("table.md"))?;
-    let interrupt = Interrupt::listen("finishing this step; finished cells and what was trained are kept")?;
+    let interrupt = Interrupt::listen("finishing this step")?;
     for cell in &mut cells {
         cell.take_over(&args.out)?;
     }
@@ -66,10 +67,10 @@ pub fn run(args: &Args) -> Result<()> {
         }
         let name = format!("cell {} of {count}: {} seed {}", i + 1, cells[i].variant, cells[i].seed);
         println!("{name}");
-        if interrupt.asked() || !finish(&mut cells[i], training, &args.out).context(name.clone())? {
-            println!("stopped in {name}; the same command goes on from there");
-            break;
+        if interrupt.asked() {
+            return Err(Stopped("stopped; the same command goes on from there".into())).context(name);
         }
+        finish(&mut cells[i], training, &args.out).with_context(|| name.clone())?;
         write_tables(&Table::new(&cells), &args.out)?;
     }
     print!("{}", Table::new(&cells).text());
@@ -105,19 +106,22 @@ fn check_models(cells: &[Cell], trainings: &[train::Args]) -> Result<()> {
         }
         let encoder = encoders.iter().find(|(opened, _)| *opened == wanted).map(|(_, encoder)| encoder.clone());
         let encoder = encoder.context("every backbone was opened")?;
-        training.variant.model(encoder).with_context(|| format!("variant {}", cell.variant))?;
+        training
+            .variant
+            .model(encoder, training.geometry.into())
+            .with_context(|| format!("variant {}", cell.variant))?;
     }
     Ok(())
 }
 
-/// Trains what is not trained yet, and evaluates; `false` if the user interrupted the training.
-fn finish(cell: &mut Cell, training: &train::Args, out: &Path) -> Result<bool> {
+/// Trains what is not trained yet, and evaluates.
+fn finish(cell: &mut Cell, training: &train::Args, out: &Path) -> Result<()> {
     cell.save(out)?;
     let trainings = if cell.separate { by_class(training)? } else { vec![training.clone()] };
     let mut classes = Vec::new();
     for training in &trainings {
-        if !training.out.is_dir() && !train::train(training)? {
-            return Ok(false);
+        if !training.out.is_dir() {
+            train::run(training)?;
         }
         let model = model_dir::read(&training.out)?;
         let detector = PhotoDetector::new(&model)?;
@@ -125,8 +129,7 @@ fn finish(cell: &mut Cell, training: &train::Args, out: &Path) -> Result<bool> {
         classes.extend(evaluate(&detector, model.preprocessor.geometry, &dataset)?.classes);
     }
     cell.evaluation = Some(Evaluation::of(classes));
-    cell.save(out)?;
-    Ok(true)
+    cell.save(out)
 }
 
 /// A training for each class, whose model lies in a folder of the class's name.
@@ -163,9 +166,8 @@ mod tests {
                 let training =
                     training(&cell, Path::new("out")).unwrap_or_else(|e| panic!("{}: {e:#}", path.display()));
                 let foundation = foundations::find(training.backbone.to_str().unwrap()).unwrap();
-                let model = training.variant.model(foundation.shape());
+                let model = training.variant.model(foundation.shape(), training.geometry.into());
                 model.unwrap_or_else(|e| panic!("{}: {}: {e:#}", path.display(), cell.variant));
-                assert_eq!(training.crop % foundation.patch, 0, "{}: {}", path.display(), cell.variant);
                 assert!(training.preset.check(if cell.separate { 1 } else { 2 }).is_ok(), "{}", path.display());
             }
         }

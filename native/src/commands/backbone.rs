@@ -44,8 +44,8 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn list() {
-    let mut rows =
-        vec![["name", "what", "paper", "licence", "parameters", "patch", "from"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["name", "what", "paper", "licence", "parameters", "patch"].map(str::to_owned).to_vec()];
+    let mut places = vec!["where it is published".to_owned()];
     for f in foundations::all() {
         let from = match (f.repo.is_empty(), f.gated) {
             (true, _) => format!("{} ({})", f.page, f.file),
@@ -53,17 +53,13 @@ fn list() {
             (false, false) => f.repo.clone(),
         };
         let size = format!("{}M", f.millions);
-        rows.push(vec![
-            f.name.clone(),
-            f.what.clone(),
-            f.paper.clone(),
-            f.licence.clone(),
-            size,
-            f.patch.to_string(),
-            from,
-        ]);
+        rows.push(vec![f.name.clone(), f.what.clone(), f.paper.clone(), f.licence.clone(), size, f.patch.to_string()]);
+        places.push(from);
     }
-    print!("{}", align(&rows));
+    // Addresses are long: below what they belong to, so that a terminal shows both.
+    for (row, place) in align(&rows).lines().zip(places) {
+        println!("{row}\n    {place}");
+    }
 }
 
 fn fetch(name: &str, out: Option<&Path>) -> Result<()> {

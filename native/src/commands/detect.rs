@@ -1,6 +1,6 @@
 //! `dinomaly detect`: a model and photos → scores, verdicts and heatmaps.
 
-use std::io::Write;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -11,11 +11,12 @@ use dinomaly_core::ops::Read;
 use dinomaly_core::photo::Photo;
 use serde::Serialize;
 
-use super::options::{LookOption, Looking};
+use super::options::{LookOption, Looking, within};
 use crate::atomic::{check_file, write_file};
-use crate::dataset::photos;
+use crate::check::Colours;
+use crate::dataset::{PHOTO_ENDINGS, few, left_out, photos};
 use crate::detect::PhotoDetector;
-use crate::model_dir;
+use crate::{model_dir, output};
 
 /// Arguments of `dinomaly detect`.
 #[derive(Clone, Debug, clap::Args)]
@@ -32,7 +33,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     heatmaps: Option<PathBuf>,
     /// Opacity of the heatmap, 0..1
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.5, allow_negative_numbers = true, value_parser = within(0_f32, 1.0))]
     opacity: f32,
     /// Print JSON instead of CSV
     #[arg(long)]
@@ -67,6 +68,10 @@ pub fn run(args: &Args) -> Result<()> {
         let known: Vec<_> = model.calibration.classes.keys().cloned().collect();
         bail!("model {} has no class {class}: it knows {}", args.model.display(), known.join(", "));
     }
+    if args.class.is_none() && model.calibration.classes.len() > 1 {
+        let known: Vec<_> = model.calibration.classes.keys().cloned().collect();
+        eprintln!("dinomaly: without --class the threshold of all classes together decides: name {}", few(&known));
+    }
     match args.device.on(&model)? {
         Looking::Processor(detector) => look(args, &paths, &model, &detector),
         Looking::Gpu(detector) => look(args, &paths, &model, &detector),
@@ -77,9 +82,10 @@ pub fn run(args: &Args) -> Result<()> {
 fn look<O: Read>(args: &Args, paths: &[PathBuf], model: &Model, detector: &PhotoDetector<O>) -> Result<()> {
     let calibration = model.calibration.of_class(args.class.as_deref());
     let threshold = calibration.threshold;
-    let mut csv = csv::Writer::from_writer(std::io::stdout());
+    let mut headed = true;
     let mut rows = Vec::new();
     let mut unreadable = 0;
+    let mut doubtful: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     detector.detect(paths, |i, result| {
         let (photo, detection) = match result {
             Ok(found) => found,
@@ -89,6 +95,9 @@ fn look<O: Read>(args: &Args, paths: &[PathBuf], model: &Model, detector: &Photo
                 return Ok(());
             }
         };
+        if let Some(doubt) = doubt(&paths[i], &photo) {
+            doubtful.entry(doubt).or_default().push(paths[i].display().to_string());
+        }
         if let Some(folder) = &args.heatmaps {
             write_heatmap(folder, i, &paths[i], &photo, &detection, threshold, args.opacity)?;
         }
@@ -102,18 +111,42 @@ fn look<O: Read>(args: &Args, paths: &[PathBuf], model: &Model, detector: &Photo
         if args.json {
             rows.push(row);
         } else {
-            csv.serialize(row)?;
-            csv.flush()?;
+            print!("{}", csv_line(&row, std::mem::take(&mut headed))?);
+            output::check()?;
         }
         Ok(())
     })?;
     if args.json {
-        writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&rows)?)?;
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+    }
+    for (doubt, photos) in doubtful {
+        eprintln!("dinomaly: little can be said of photos {doubt}: {}", few(&photos));
     }
     if unreadable > 0 {
         bail!("{unreadable} of {} photos could not be read", paths.len());
     }
     Ok(())
+}
+
+/// Sides below and beyond which a photo that is squashed to a square shows nothing any more, in pixels and as a ratio.
+const SMALLEST_SIDE: u32 = 16;
+const LONGEST_SIDES: u32 = 10;
+
+/// Why a verdict on a photo means little although it can be read.
+fn doubt(path: &Path, photo: &Photo) -> Option<&'static str> {
+    let (short, long) = (photo.width.min(photo.height), photo.width.max(photo.height));
+    if short < SMALLEST_SIDE || long / short > LONGEST_SIDES {
+        return Some("that are tiny or very long");
+    }
+    let colours = Colours::of(&std::fs::read(path).ok()?)?.1;
+    (colours == Colours::Grey16).then_some("in 16-bit grey, whose values above 255 are clipped")
+}
+
+/// A row, below the names of its columns where `headed`.
+fn csv_line(row: &Row, headed: bool) -> Result<String> {
+    let mut csv = csv::WriterBuilder::new().has_headers(headed).from_writer(Vec::new());
+    csv.serialize(row)?;
+    Ok(String::from_utf8(csv.into_inner()?)?)
 }
 
 /// The photos named, and those directly inside the folders named.
@@ -122,8 +155,14 @@ fn list(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
     for path in arguments {
         if path.is_dir() {
             let found = photos(path)?;
+            let left_out = left_out(path)?;
+            if !left_out.is_empty() {
+                let counts: Vec<String> =
+                    left_out.iter().map(|(why, files)| format!("{} {why}", files.len())).collect();
+                eprintln!("dinomaly: left out of {}: {}", path.display(), counts.join(", "));
+            }
             if found.is_empty() {
-                bail!("folder {} holds no photos", path.display());
+                bail!("folder {} holds no photos ({})", path.display(), PHOTO_ENDINGS.join(", "));
             }
             paths.extend(found);
         } else {

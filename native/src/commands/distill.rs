@@ -9,10 +9,10 @@ use dinomaly_core::config::EncoderConfig;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::options::DeviceOption;
-use crate::atomic::check_file;
+use super::options::{DeviceOption, within};
+use crate::atomic::{check_file, check_other};
 use crate::distill::{Distiller, Settings};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Stopped};
 use crate::progress::Progress;
 use crate::run::recent_mean;
 use crate::schedule::Schedule;
@@ -37,31 +37,31 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     /// Channels of the student
-    #[arg(long, default_value_t = 144)]
+    #[arg(long, default_value_t = 144, value_parser = within(1_usize, 8192))]
     width: usize,
     /// Attention heads of the student; as many as the teacher has without
     #[arg(long)]
     heads: Option<usize>,
     /// Blocks of the student
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 12, value_parser = within(1_usize, 100))]
     depth: usize,
     /// Side of the student's patches, in pixels
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = within(1_usize, 64))]
     patch: usize,
     /// Side of the training pictures, in patches
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = within(1_usize, 256))]
     grid: usize,
     /// Pictures in a batch
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = within(1_usize, 4096))]
     batch: usize,
     /// Optimiser steps
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000, value_parser = within(1_usize, 100_000_000))]
     iterations: usize,
     /// Optimiser steps in which each block is taught alone, before all run as a whole; half of them without, none with --from
     #[arg(long, conflicts_with = "from")]
     alone: Option<usize>,
     /// Highest learning rate; the last is a hundredth of it
-    #[arg(long, default_value_t = 2e-3)]
+    #[arg(long, default_value_t = 2e-3, allow_negative_numbers = true, value_parser = within(1e-10, 10.0))]
     lr: f64,
     /// Seed of initial values and pictures
     #[arg(long, default_value_t = 1)]
@@ -89,8 +89,8 @@ struct State {
 /// # Errors
 /// One sentence naming what is wrong; everything up to the last checkpoint is kept.
 pub fn run(args: &Args) -> Result<()> {
-    if args.batch == 0 || args.grid == 0 || args.patch == 0 || args.iterations == 0 {
-        bail!("--batch, --grid, --patch and --iterations must be at least 1");
+    for source in std::iter::once(&args.teacher).chain(&args.from) {
+        check_other(source, &args.student)?;
     }
     check_file(&args.student)?;
     let device = args.device.open()?;
@@ -164,8 +164,7 @@ pub fn run(args: &Args) -> Result<()> {
             checkpoint::save(&checkpoint, &distiller.optimizer.state, &state)?;
         }
         if interrupt.asked() {
-            println!("stopped after iteration {}; the same command goes on from there", losses.len());
-            return Ok(());
+            return Err(Stopped::after(losses.len()).into());
         }
     }
     progress.finish();

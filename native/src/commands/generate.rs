@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-use crate::dataset::Dataset;
-use crate::interrupt::Interrupt;
+use crate::dataset::{Dataset, counted};
+use crate::interrupt::{Interrupt, Stopped};
 use crate::progress::Progress;
 use crate::synth::dataset::Plan;
 use crate::synth::{Class, baseline};
@@ -67,12 +67,13 @@ pub fn run(args: &Args) -> Result<()> {
     plan.write(&args.out, || {
         progress.advance(1, String::new);
         if interrupt.asked() {
-            bail!("stopped: nothing was written to {}", args.out.display());
+            return Err(Stopped(format!("stopped: nothing was written to {}", args.out.display())).into());
         }
         Ok(())
     })?;
     progress.finish();
-    println!("{} photos of {} classes in {}", plan.photos(), plan.classes.len(), args.out.display());
+    let classes = counted(plan.classes.len(), "class", "classes");
+    println!("{} of {classes} in {}", counted(plan.photos(), "photo", "photos"), args.out.display());
     if args.baseline {
         for class in Dataset::open(&args.out, &[])?.classes {
             println!("\n{:42} I-AUROC  P-AUROC", class.name);

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use candle_core::Device;
 use dinomaly_core::config::MapBorder;
-use dinomaly_core::preprocess::{Geometry, Preprocessor};
+use dinomaly_core::preprocess::Preprocessor;
 
-use super::options::LayoutOption;
+use super::options::{GeometryOption, LayoutOption};
 use super::variant::VariantOptions;
 use crate::calibrate::FalseAlarms;
 use crate::dataset::{Class, Dataset};
@@ -34,12 +34,8 @@ pub struct Args {
     /// The model was not trained on these photos
     #[arg(long)]
     held_out: bool,
-    /// Side of the square that photos are resized to
-    #[arg(long, default_value_t = 448)]
-    resize: usize,
-    /// Side of the centre that is looked at
-    #[arg(long, default_value_t = 392)]
-    crop: usize,
+    #[command(flatten)]
+    geometry: GeometryOption,
     /// Attention heads of the encoder, where they are not width / 64
     #[arg(long)]
     heads: Option<usize>,
@@ -58,13 +54,13 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     model_dir::check_target(&args.out)?;
     let dataset = Dataset::open_for_training(args.layout.layout, &args.data, &args.classes)?;
-    let imported = import::read(&args.checkpoint, args.heads, |encoder| args.variant.model(encoder))?;
+    let geometry = args.geometry.into();
+    let imported = import::read(&args.checkpoint, args.heads, |encoder| args.variant.model(encoder, geometry))?;
     let source = match imported.config.map_border {
         MapBorder::Zero => "the official implementation",
         MapBorder::Reflect => "anomalib (MLPs without biases, maps mirrored at the border)",
     };
     println!("{} tensors of {source}, encoder {}", imported.weights.0.len(), imported.config.encoder.name);
-    let geometry = Geometry { resize: args.resize, crop: args.crop };
     let preprocessor = Preprocessor { geometry, mean: imported.mean, std: imported.std };
     let photos = dataset.classes.iter().flat_map(|class| spread(class, args.photos as usize)).collect();
     let (false_alarm_rate, device) = (args.false_alarms.rate, Device::Cpu);

@@ -1,11 +1,15 @@
 //! Options that several commands share.
 
+use std::fmt::Debug;
+use std::str::FromStr;
+
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use dinomaly_core::bundle::Model;
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::processor::Precision;
 use dinomaly_core::executors::webgpu::WebGpu;
+use dinomaly_core::preprocess::Geometry;
 
 use crate::dataset::Layout;
 use crate::detect::PhotoDetector;
@@ -22,6 +26,26 @@ pub struct LayoutOption {
         value_name = "visa|real-iad|mvtec-loco|btad|mpdd|uni-medical|mvtec|folder"
     )]
     pub layout: Option<Layout>,
+}
+
+/// Which part of a photo is looked at.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct GeometryOption {
+    /// Side of the square that photos are resized to
+    #[arg(long, default_value_t = 448, value_parser = within(1, SIDE))]
+    resize: usize,
+    /// Side of the centre that is looked at
+    #[arg(long, default_value_t = 392, value_parser = within(1, SIDE))]
+    crop: usize,
+}
+
+/// Pixels a side beyond which no machine has the memory.
+const SIDE: usize = 4096;
+
+impl From<GeometryOption> for Geometry {
+    fn from(GeometryOption { resize, crop }: GeometryOption) -> Self {
+        Self { resize, crop }
+    }
 }
 
 /// Where tensors live.
@@ -98,6 +122,18 @@ impl LookOption {
     }
 }
 
+/// Reads a number that lies between two, which both may be.
+pub fn within<T>(low: T, high: T) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: FromStr + PartialOrd + Debug + Copy + Send + Sync + 'static,
+{
+    // No NaN is in a range.
+    move |text| match text.parse() {
+        Ok(number) if (low..=high).contains(&number) => Ok(number),
+        _ => Err(format!("it must be a number from {low:?} to {high:?}")),
+    }
+}
+
 /// A size in bytes such as `512MiB`, `4GiB` or a plain number.
 ///
 /// # Errors
@@ -124,8 +160,11 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
 /// If the text is not three numbers.
 pub fn parse_colours(text: &str) -> Result<[f32; 3]> {
     let values = text.split(',').map(|value| value.trim().parse()).collect::<Result<Vec<f32>, _>>();
-    let three = values.ok().and_then(|values| <[f32; 3]>::try_from(values).ok());
-    three.with_context(|| format!("{text} is not a number for red, green and blue each, such as 0.5,0.5,0.5"))
+    let values = values.ok().filter(|values| values.iter().all(|value| (0.0..=1.0).contains(value)));
+    let three = values.and_then(|values| <[f32; 3]>::try_from(values).ok());
+    three.with_context(|| {
+        format!("{text} is not a number from 0 to 1 for red, green and blue each, such as 0.5,0.5,0.5")
+    })
 }
 
 #[cfg(test)]
@@ -136,7 +175,19 @@ mod tests {
     fn colours_are_three_numbers() {
         assert_eq!(parse_colours("0.5, 0.25,1").unwrap(), [0.5, 0.25, 1.0]);
         assert!(parse_colours("0.5,0.5").unwrap_err().to_string().contains("red, green and blue"));
-        assert!(parse_colours("a,b,c").is_err());
+        for wrong in ["a,b,c", "nan,0,0", "124,116,104", "0,0,-0.1"] {
+            assert!(parse_colours(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn numbers_stay_in_their_range() {
+        let rate = within(0.0, 0.5);
+        assert_eq!([rate("0"), rate("0.5")], [Ok(0.0), Ok(0.5)]);
+        for wrong in ["-1", "0.51", "nan", "1e30", "inf", "x", ""] {
+            assert_eq!(rate(wrong), Err("it must be a number from 0.0 to 0.5".into()), "{wrong}");
+        }
+        assert!(within(1, SIDE)("1000000").is_err());
     }
 
     #[test]

@@ -11,10 +11,11 @@ use dinomaly_core::tensor::Data;
 use pollster::block_on;
 
 use super::options::LayoutOption;
+use crate::atomic::check_other;
 use crate::comparison::Comparison;
 use crate::dataset::Dataset;
 use crate::detect::PhotoDetector;
-use crate::evaluate::{Evaluation, evaluate};
+use crate::evaluate::{Evaluation, check_labelled, evaluate};
 use crate::publish::SELF_TEST_TOLERANCE;
 use crate::{model_dir, moments};
 
@@ -84,6 +85,7 @@ impl To {
 /// # Errors
 /// An unusable model, one that is quantized already, photos that cannot be read, or an unwritable folder.
 pub fn run(args: &Args) -> Result<()> {
+    check_other(&args.model, &args.out)?;
     model_dir::check_target(&args.out)?;
     let read = |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("note {}", path.display()));
     let note = args.note.as_ref().map(read).transpose()?;
@@ -91,8 +93,12 @@ pub fn run(args: &Args) -> Result<()> {
     if original.weights.0.values().any(|tensor| matches!(tensor.data, Data::Int8 { .. } | Data::Int4 { .. })) {
         bail!("model {} is quantized already: quantize the original", args.model.display());
     }
+    if !args.classes.is_empty() && args.photos.is_none() && args.report.is_none() {
+        bail!("--classes chooses among those of --photos and --report: give one of them");
+    }
     let labelled = |data: &PathBuf| Dataset::open_as(args.layout.layout, data, &args.classes);
     let labelled = args.report.as_ref().map(labelled).transpose()?;
+    labelled.iter().try_for_each(check_labelled)?;
     let (moments, seen) = match &args.photos {
         Some(_) if args.to == To::F16 => bail!("--photos does nothing for f16: leave it out"),
         None if args.to == To::F16 => (Moments::new(), String::new()),

@@ -29,6 +29,7 @@ pub struct Args {
 /// # Errors
 /// One sentence naming what is wrong; an earlier site is unchanged then.
 pub fn run(args: &Args) -> Result<()> {
+    site::check(&args.out, &args.models)?;
     let samples = args.samples.as_deref().map(site::read_samples).transpose()?.unwrap_or_default();
     let wasm = args.wasm.clone().map_or_else(wasm_build::build, Ok)?;
     write(&args.out, &args.models, &samples, &wasm)?;

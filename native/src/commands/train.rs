@@ -1,27 +1,29 @@
 //! `dinomaly train`: photos of good parts → a model folder.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
-use dinomaly_core::preprocess::{Geometry, Preprocessor};
+use dinomaly_core::preprocess::Preprocessor;
 
 use super::devices::{Devices, DevicesOption};
-use super::options::{LayoutOption, parse_bytes, parse_colours};
+use super::options::{GeometryOption, LayoutOption, parse_bytes, parse_colours, within};
 use super::preset::PresetOption;
 use super::variant::VariantOptions;
 use crate::calibrate::FalseAlarms;
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, counted};
 use crate::device::free_memory;
 use crate::encode::PhotoEncoder;
 use crate::features::Limits;
 use crate::foundations;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Stopped};
 use crate::precision::Precision;
+use crate::recipe::Recipe;
 use crate::replicas::Team;
 use crate::run::{Room, Run, Split};
 use crate::schedule::Schedule;
 use crate::train::Settings;
+use crate::work::Work;
 use crate::{model_dir, publish};
 
 /// Arguments of `dinomaly train`.
@@ -47,12 +49,8 @@ pub struct Args {
     /// Train on these classes only
     #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
     pub(super) classes: Vec<String>,
-    /// Side of the square that photos are resized to
-    #[arg(long, default_value_t = 448)]
-    resize: usize,
-    /// Side of the centre that is looked at
-    #[arg(long, default_value_t = 392)]
-    pub(super) crop: usize,
+    #[command(flatten)]
+    pub(super) geometry: GeometryOption,
     /// Mean of the pixels that the backbone was trained with, 0..1, one a colour; ImageNet's where its file does not say it
     /// (Google's and timm's augreg ViT, BEiT v1: 0.5,0.5,0.5; DINOv3 of satellite images: 0.430,0.411,0.296)
     #[arg(long, value_parser = parse_colours, value_name = "R,G,B")]
@@ -61,32 +59,38 @@ pub struct Args {
     #[arg(long, value_parser = parse_colours, value_name = "R,G,B")]
     std: Option<[f32; 3]>,
     /// Photos in a batch
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
-    batch: u32,
+    #[arg(long, default_value_t = 16, value_parser = within(1_usize, 4096))]
+    batch: usize,
     /// Optimiser steps
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     iterations: u32,
     /// Highest learning rate; the last is a tenth of it
-    #[arg(long, default_value_t = 2e-3)]
+    #[arg(long, default_value_t = 2e-3, allow_negative_numbers = true, value_parser = within(1e-10, 10.0))]
     lr: f64,
     /// Added to the optimiser's denominator: 1e-10 in the official multi-class scripts, 1e-8 in most one-class ones
-    #[arg(long, default_value_t = 1e-10, value_name = "EPS")]
+    #[arg(
+        long,
+        default_value_t = 1e-10,
+        allow_negative_numbers = true,
+        value_parser = within(1e-30, 1.0),
+        value_name = "EPS"
+    )]
     optimizer_eps: f64,
     /// Seed of initial values, order of photos, dropout and held-out photos
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Share of each class's good photos that is kept from training to set the threshold: at least five of them, but never more
-    /// than half
-    #[arg(long, default_value_t = 0.1)]
+    /// Share of each class's good photos that is kept from training to set the threshold, up to 0.5: at least five of them, but
+    /// never more than half
+    #[arg(long, default_value_t = 0.1, allow_negative_numbers = true, value_parser = within(0.0, 0.5))]
     holdout: f64,
     #[command(flatten)]
     false_alarms: FalseAlarms,
     /// GPU memory for cached features; 40 % of what is free without
-    #[arg(long, value_name = "SIZE")]
-    cache_device: Option<String>,
+    #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
+    cache_device: Option<u64>,
     /// Memory for cached features; what exceeds it goes to a file beside the model
-    #[arg(long, default_value = "4GiB", value_name = "SIZE")]
-    cache_memory: String,
+    #[arg(long, default_value = "4GiB", value_parser = parse_bytes, value_name = "SIZE")]
+    cache_memory: u64,
     /// What to multiply in: bf16 on NVIDIA GPUs and f32 on the processor without
     #[arg(long, value_enum)]
     precision: Option<Precision>,
@@ -96,7 +100,7 @@ pub struct Args {
     /// Write event files for TensorBoard to this folder, one for each start of the run
     #[arg(long, value_name = "DIR")]
     tensorboard: Option<PathBuf>,
-    /// Discard the checkpoint of an unfinished run instead of going on with it
+    /// Begin anew: discard the checkpoint of an unfinished run instead of going on with it, replace a model that stands at --out
     #[arg(long)]
     restart: bool,
     #[command(flatten)]
@@ -115,20 +119,8 @@ impl Args {
 /// Trains, going on with an unfinished run of the same command, and writes the model.
 ///
 /// # Errors
-/// One sentence naming what is wrong; everything up to the last checkpoint is kept.
+/// One sentence naming what is wrong, or [`Stopped`] if the user interrupted; everything up to the last checkpoint is kept.
 pub fn run(args: &Args) -> Result<()> {
-    train(args).map(drop)
-}
-
-/// [`run`], for commands of which training is a part; `false` if the user interrupted.
-///
-/// # Errors
-/// As there.
-pub fn train(args: &Args) -> Result<bool> {
-    if !(0.0..1.0).contains(&args.holdout) {
-        bail!("--holdout {} is outside 0..1", args.holdout);
-    }
-    let memory = parse_bytes(&args.cache_memory)?;
     model_dir::check_target(&args.out)?;
     let dataset = Dataset::open_for_training(args.layout.layout, &args.data, &args.classes)?;
     args.preset.check(dataset.classes.len())?;
@@ -138,20 +130,20 @@ pub fn train(args: &Args) -> Result<bool> {
     let precision = args.precision.unwrap_or(Precision::usual(&device));
     precision.begin(&device)?;
     // Before the first photo is read.
-    on_device(args.cache_device.as_deref(), &device)?;
+    on_device(args.cache_device, &device)?;
     let (backbone, backbone_file) = foundations::read(&args.backbone, args.heads)?;
-    let config = args.variant.model(backbone.config.clone())?;
-    let geometry = Geometry { resize: args.resize, crop: args.crop };
+    let geometry = args.geometry.into();
+    let config = args.variant.model(backbone.config.clone(), geometry)?;
     let (mean, std) = (args.mean.unwrap_or(backbone.mean), args.std.unwrap_or(backbone.std));
     if let Some(std) = std.iter().find(|std| !(**std > 0.0 && std.is_finite())) {
         bail!("--std {std} cannot be divided by");
     }
     let preprocessor = Preprocessor { geometry, mean, std };
-    let work = work_folder(&args.out)?;
-    let interrupt = Interrupt::listen("finishing this step; what was trained is kept")?;
+    let work = Work::begin(&args.out)?;
+    let interrupt = Interrupt::listen("finishing this step")?;
 
     let settings = Settings {
-        batch: args.batch as usize,
+        batch: args.batch,
         seed: args.seed,
         schedule: args.variant.schedule(Schedule {
             peak: args.lr,
@@ -164,27 +156,32 @@ pub fn train(args: &Args) -> Result<bool> {
     };
     let split = Split::new(&dataset, args.holdout, args.seed);
     println!(
-        "{} classes, {} good photos to train on, {} held out; backbone {}, pixels normalised by mean {mean:?}, std {std:?}",
-        dataset.classes.len(),
-        split.train.len(),
+        "{}, {} to train on, {} held out; backbone {}, pixels normalised by mean {mean:?}, std {std:?}",
+        counted(dataset.classes.len(), "class", "classes"),
+        counted(split.train.len(), "good photo", "good photos"),
         split.held_out.len(),
         config.encoder.name
     );
-    let checkpoint = work.join("checkpoint.safetensors");
+    let checkpoint = work.checkpoint();
     if args.restart && checkpoint.exists() {
         std::fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
     }
     let data = split.fingerprint(&backbone_file, &preprocessor)?;
+    let recipe = Recipe { config, settings, data, preprocessor: Some(preprocessor.clone()) };
+    if !args.restart && !checkpoint.exists() && recipe.is_finished(&args.out, args.false_alarms.rate)? {
+        println!("{} is trained already, there is nothing to do: --restart trains it anew", args.out.display());
+        return Ok(());
+    }
     let replicas = devices.count() as u64;
     let train_on = |device: Device, team: Option<Team>| -> Result<(Run, bool)> {
         // Each device keeps the features of all photos: any may be in its part of a batch.
-        let limits = Limits { device: on_device(args.cache_device.as_deref(), &device)?, memory: memory / replicas };
-        let encoder = PhotoEncoder::new(&backbone.weights, &config, &preprocessor, device.clone(), precision)?;
-        let mut run = Run::begin(config.clone(), settings.clone(), data.clone(), checkpoint.clone(), device)?;
+        let limits = Limits { device: on_device(args.cache_device, &device)?, memory: args.cache_memory / replicas };
+        let encoder = PhotoEncoder::new(&backbone.weights, &recipe.config, &preprocessor, device.clone(), precision)?;
+        let mut run = Run::begin(recipe.clone(), checkpoint.clone(), device)?;
         if let Some(folder) = args.tensorboard.as_ref().filter(|_| team.as_ref().is_none_or(|team| team.rank() == 0)) {
             run.note_events(folder)?;
         }
-        let room = Room { limits, folder: &work, checkpoint_every: args.checkpoint_every as usize };
+        let room = Room { limits, folder: work.folder(), checkpoint_every: args.checkpoint_every as usize };
         let finished = run.train(&encoder, &split, room, &interrupt, team)?;
         Ok((run, finished))
     };
@@ -193,10 +190,7 @@ pub fn train(args: &Args) -> Result<bool> {
         Devices::Several(replicas) => replicas.each(|device, team| train_on(device, Some(team)))?,
     };
     if !finished {
-        // Without a checkpoint in it the folder says nothing.
-        let _ = std::fs::remove_dir(&work);
-        println!("stopped after iteration {}; the same command goes on from there", run.iteration());
-        return Ok(false);
+        return Err(Stopped::after(run.iteration()).into());
     }
     let trained = publish::Trained {
         config: run.config(),
@@ -208,10 +202,16 @@ pub fn train(args: &Args) -> Result<bool> {
         false_alarm_rate: args.false_alarms.rate,
         device,
     };
-    publish::publish(&args.out, trained, &dataset, &split)?;
-    std::fs::remove_dir_all(&work).with_context(|| format!("{} cannot be removed", work.display()))?;
+    publish::publish(&args.out, trained, &dataset, &split).map_err(|error| match error.downcast_ref() {
+        Some(dinomaly_core::Error::Tensor { .. }) => {
+            error.context("what was trained computes no numbers: begin anew with --restart and a lower --lr")
+        }
+        _ => error,
+    })?;
+    recipe.note(&args.out)?;
+    work.finish()?;
     println!("model written to {}", args.out.display());
-    Ok(true)
+    Ok(())
 }
 
 /// Share of the free memory that cached features may take where nothing is said: the rest is for the largest batch of the
@@ -219,26 +219,19 @@ pub fn train(args: &Args) -> Result<bool> {
 const SHARE_OF_DEVICE: f64 = 0.4;
 
 /// Bytes for cached features on the device that trains.
-fn on_device(size: Option<&str>, device: &Device) -> Result<u64> {
+fn on_device(size: Option<u64>, device: &Device) -> Result<u64> {
     match (size, free_memory(device)?) {
         (None, None) => Ok(0),
         (None, Some(free)) => Ok((SHARE_OF_DEVICE * free as f64) as u64),
-        (Some(size), Some(_)) => parse_bytes(size),
+        (Some(size), Some(_)) => Ok(size),
         (Some(_), None) => bail!("--cache-device is for NVIDIA GPUs: use --cache-memory with the processor"),
     }
-}
-
-/// `MODEL.training` beside the model: checkpoint and feature cache of an unfinished run.
-fn work_folder(out: &Path) -> Result<PathBuf> {
-    let name = out.file_name().with_context(|| format!("--out {} names no folder", out.display()))?;
-    let work = out.with_file_name(format!("{}.training", name.to_string_lossy()));
-    std::fs::create_dir_all(&work).with_context(|| format!("{} cannot be created", work.display()))?;
-    Ok(work)
 }
 
 #[cfg(test)]
 mod tests {
     use clap::{Parser, ValueEnum};
+    use dinomaly_core::preprocess::Geometry;
 
     use super::super::preset::Preset;
     use super::*;
@@ -257,7 +250,8 @@ mod tests {
     #[test]
     fn a_preset_sets_defaults_and_what_is_given_wins() {
         let args = parse("--preset real-iad").unwrap();
-        assert_eq!((args.iterations, args.resize, args.crop, args.optimizer_eps), (50_000, 448, 392, 1e-10));
+        assert_eq!((args.iterations, args.optimizer_eps), (50_000, 1e-10));
+        assert_eq!(Geometry::from(args.geometry), Geometry { resize: 448, crop: 392 });
         assert!(format!("{:?}", args.variant).contains("dropout: 0.4"), "{:?}", args.variant);
         let args = parse("--iterations 10000 --dropout 0.3 --preset mvtec-separate --mining-warmup=500").unwrap();
         assert_eq!((args.iterations, args.optimizer_eps), (10_000, 1e-8));
@@ -275,6 +269,24 @@ mod tests {
         let args = parse("").unwrap();
         assert_eq!((args.iterations, args.preset.to_string().as_str()), (10_000, ""));
         assert!(parse("--preset coco").unwrap_err().to_string().contains("real-iad-separate"));
+    }
+
+    #[test]
+    fn absurd_numbers_are_refused_with_their_range() {
+        for options in [
+            "--lr -1",
+            "--lr nan",
+            "--lr 1e30",
+            "--optimizer-eps -1",
+            "--batch 1000000000",
+            "--holdout 0.9",
+            "--resize 1000000 --crop 1000000",
+        ] {
+            let error = parse(options).unwrap_err().to_string();
+            assert!(error.contains("it must be a number from"), "{options}: {error}");
+        }
+        assert!(parse("--cache-memory much").unwrap_err().to_string().contains("much is not a size such as 512MiB"));
+        assert!(parse("--mean nan,0,0").unwrap_err().to_string().contains("a number from 0 to 1 for red"));
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::str::FromStr;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use dinomaly_core::config::{BottleneckInput, Comparison, DecoderConfig, EncoderConfig, Mixer, ModelConfig};
+use dinomaly_core::preprocess::Geometry;
 
 use crate::schedule::Schedule;
 
@@ -58,11 +59,20 @@ pub struct VariantOptions {
 }
 
 impl VariantOptions {
-    /// The model on this encoder.
+    /// The model on this encoder, for photos of this geometry.
     ///
     /// # Errors
-    /// Options that contradict each other or the encoder, by name.
-    pub fn model(&self, encoder: EncoderConfig) -> Result<ModelConfig> {
+    /// Options that contradict each other, the encoder or the geometry, by name.
+    pub fn model(&self, encoder: EncoderConfig, geometry: Geometry) -> Result<ModelConfig> {
+        let Geometry { resize, crop } = geometry;
+        geometry.validate(encoder.patch_size).with_context(|| format!("--resize {resize} --crop {crop}"))?;
+        let grid = geometry.grid(encoder.patch_size);
+        if self.neighbour_mask > grid {
+            bail!(
+                "--neighbour-mask {}: the crop has {grid} patches a side, nothing would be left",
+                self.neighbour_mask
+            );
+        }
         let mut config = if self.layers.is_empty() {
             ModelConfig::published(encoder)?
         } else {
@@ -125,9 +135,15 @@ impl FromStr for Groups {
             _ => {}
         }
         let group = |part: &str| part.split(',').map(str::parse).collect::<Result<Vec<usize>, _>>();
-        text.split('/').map(group).collect::<Result<_, _>>().map(Self::Listed).map_err(|_| {
-            "expected a number of groups, dense, every2, every4, concatenated, or groups such as 0,1,2,3/4,5,6,7".into()
-        })
+        let groups = text.split('/').map(group).collect::<Result<Vec<_>, _>>().map_err(|_| {
+            "expected a number of groups, dense, every2, every4, concatenated, or groups such as 0,1,2,3/4,5,6,7"
+                .to_owned()
+        })?;
+        let places = groups.concat();
+        match places.iter().enumerate().find(|(i, place)| places[..*i].contains(place)) {
+            Some((_, place)) => Err(format!("{place} stands there twice")),
+            None => Ok(Self::Listed(groups)),
+        }
     }
 }
 
@@ -202,7 +218,7 @@ mod tests {
 
     fn model(layers: usize, options: &str) -> Result<ModelConfig> {
         let variant = Command::try_parse_from(std::iter::once("train").chain(options.split_whitespace()))?.variant;
-        variant.model(encoder(layers))
+        variant.model(encoder(layers), Geometry { resize: 32, crop: 32 })
     }
 
     #[test]
@@ -252,6 +268,8 @@ mod tests {
             (12, "--decoder conv4", "odd side"),
             (12, "--decoder mean", "expected linear, softmax"),
             (12, "--decoder conv3 --neighbour-mask 3", "no neighbour_mask"),
+            (12, "--groups 0/0", "0 stands there twice"),
+            (12, "--neighbour-mask 17", "the crop has 16 patches a side"),
             (12, "--dropout 1", "bottleneck_dropout"),
             (12, "--jitter nan", "feature_jitter"),
             (12, "--patch-masking 1", "patch_masking"),

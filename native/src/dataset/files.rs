@@ -1,5 +1,6 @@
 //! What lies in a folder: photos, subfolders, names.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -7,6 +8,12 @@ use anyhow::{Context, Result};
 
 /// File name endings that count as photos and masks.
 pub const PHOTO_ENDINGS: [&str; 7] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp"];
+
+/// Endings of pictures and camera files that are not read.
+const OTHER_ENDINGS: [&str; 18] = [
+    "gif", "avif", "heic", "heif", "jp2", "jxl", "tga", "pbm", "pgm", "ppm", "psd", "svg", "raw", "dng", "nef", "cr2",
+    "cr3", "arw",
+];
 
 /// How many names a message lists before it counts the rest.
 const LISTED: usize = 6;
@@ -16,11 +23,29 @@ const LISTED: usize = 6;
 /// # Errors
 /// If the folder cannot be listed.
 pub fn photos(folder: &Path) -> Result<Vec<PathBuf>> {
-    let is_photo = |path: &Path| {
-        let ending = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-        PHOTO_ENDINGS.contains(&ending.as_str()) && path.is_file()
-    };
+    let is_photo = |path: &Path| has_ending(path, &PHOTO_ENDINGS) && path.is_file();
     Ok(entries(folder)?.into_iter().filter(|path| is_photo(path)).collect())
+}
+
+/// What [`photos`] leaves out of a folder although somebody may miss it, by the reason.
+///
+/// # Errors
+/// If the folder cannot be listed.
+pub fn left_out(folder: &Path) -> Result<BTreeMap<&'static str, Vec<PathBuf>>> {
+    let mut found: BTreeMap<_, Vec<PathBuf>> = BTreeMap::new();
+    for path in entries(folder)? {
+        if path.is_dir() {
+            let below = photos(&path).unwrap_or_default();
+            if !below.is_empty() {
+                found.entry("in folders below").or_default().extend(below);
+            }
+        } else if has_ending(&path, &PHOTO_ENDINGS) && !path.is_file() {
+            found.entry("links to nothing").or_default().push(path);
+        } else if has_ending(&path, &OTHER_ENDINGS) {
+            found.entry("of a format that is not read").or_default().push(path);
+        }
+    }
+    Ok(found)
 }
 
 /// [`photos`]; none where there is no such folder.
@@ -45,6 +70,11 @@ pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+fn has_ending(path: &Path, endings: &[&str]) -> bool {
+    let ending = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    endings.contains(&ending.as_str())
+}
+
 /// The last part of a path.
 pub(super) fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
@@ -62,6 +92,11 @@ pub(super) fn holds(folder: &Path) -> String {
         Ok(entries) => format!("it holds {}", few(&entries.iter().map(|path| name(path)).collect::<Vec<_>>())),
         Err(_) => "it cannot be listed".into(),
     }
+}
+
+/// A number with its noun: `1 class`, `2 classes`.
+pub fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// The first of many names: `a, b and 3 more`.

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use dinomaly_core::photo::Photo;
 
-pub use files::{PHOTO_ENDINGS, few, photos};
+pub use files::{PHOTO_ENDINGS, counted, few, left_out, photos};
 pub use layout::Layout;
 
 /// One or many product classes.
@@ -91,7 +91,8 @@ impl Dataset {
     /// As there.
     pub fn list(layout: Option<Layout>, root: &Path, only: &[String]) -> Result<(Layout, Self)> {
         if !root.is_dir() {
-            bail!("{} is not a folder: expected class folders that each hold train/good or test", root.display());
+            let what = if root.exists() { "is not a folder" } else { "does not exist" };
+            bail!("{} {what}: expected class folders that each hold train/good or test", root.display());
         }
         // A class is called as its folder is, and `.` or `a/..` do not say how.
         let named = root.canonicalize().with_context(|| format!("folder {} cannot be listed", root.display()))?;

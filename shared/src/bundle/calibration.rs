@@ -57,6 +57,10 @@ pub struct Quantile {
 /// Cosine distances carry about this much rounding: photos that all score the same do not differ by less.
 const SMALLEST_UNIT: f64 = 1e-6;
 
+/// How far above the median the threshold is taken to lie, as a share of it, where one photo or equal scores say nothing of that:
+/// less than in classes of several photos.
+const USUAL_SPREAD: f64 = 0.05;
+
 /// The levels that are kept.
 const LEVELS: [f64; 9] = [0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0];
 
@@ -95,7 +99,8 @@ impl ClassCalibration {
     /// A score that can be compared between classes and models: 0 for a usual good photo (the median), 1 at the threshold.
     pub fn normalised(&self, score: f32) -> f32 {
         let usual = self.good_scores.median();
-        let unit = (f64::from(self.threshold) - usual).max(SMALLEST_UNIT);
+        let above = f64::from(self.threshold) - usual;
+        let unit = if above > SMALLEST_UNIT { above } else { SMALLEST_UNIT.max(USUAL_SPREAD * usual) };
         ((f64::from(score) - usual) / unit) as f32
     }
 }
@@ -189,7 +194,9 @@ mod tests {
             assert!((class.normalised(score) - expected).abs() < 1e-6, "{score}: {}", class.normalised(score));
         }
         let same = ClassCalibration { threshold: 0.2, good_scores: ScoreStatistics::of(&[0.2]).unwrap() };
-        assert!(same.normalised(0.3).is_finite());
+        assert!((same.normalised(0.3) - 10.0).abs() < 1e-3, "{}", same.normalised(0.3));
+        let zero = ClassCalibration { threshold: 0.0, good_scores: ScoreStatistics::of(&[0.0]).unwrap() };
+        assert!(zero.normalised(0.3).is_finite());
     }
 
     #[test]

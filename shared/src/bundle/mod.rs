@@ -173,7 +173,8 @@ impl Model {
 
 /// Parses a JSON file of the model folder.
 fn from_json<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|e| Error::Model { file: file.into(), reason: e.to_string() })
+    let damaged = |e| format!("is not what a model has there ({e}): publish or copy the model again");
+    serde_json::from_slice(bytes).map_err(|e| Error::Model { file: file.into(), reason: damaged(e) })
 }
 
 /// Writes a JSON file of the model folder, for people too.

@@ -331,7 +331,15 @@ fn int8_and_int4_are_for_linear_weights_only() {
 fn files_that_are_intact_but_contradict_each_other_are_named() {
     let whole = files(&model());
     for (file, from, to, expected) in [
-        ("config.json", "\"patch_size\": 2", "\"patch_size\": 0", "patch_size must be at least 1"),
+        ("config.json", "\"patch_size\": 2", "\"patch_size\": 0", "patch_size = 0 must be from 1"),
+        ("config.json", "\"layer_norm_eps\": 1e-6", "\"layer_norm_eps\": -1", "layer_norm_eps = -1 is outside"),
+        (
+            "config.json",
+            "\"position_grid\": 3",
+            "\"position_grid\": 4294967296",
+            "position_grid = 4294967296 must be from",
+        ),
+        ("config.json", "{", "", "publish or copy the model again"),
         ("config.json", "\"mixer\": \"linear\"", "\"mixer\": \"spatial\"", "unknown variant `spatial`"),
         ("config.json", "\"patch_size\": 2", "\"patch_size\": 2, \"extra\": 1", "unknown field `extra`"),
         ("preprocessor_config.json", "\"height\": 6", "\"height\": 5", "not square"),

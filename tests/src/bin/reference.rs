@@ -42,7 +42,8 @@ fn main() -> Result<()> {
     let (model, int8) = (path("model"), path("model-int8"));
     let geometry = ["--resize", "256", "--crop", "224", "--batch", "16", "--holdout", "0"];
     let train = ["train", &data, "--classes", &classes, "--backbone", &backbone_text, "--out", &model];
-    let schedule = ["--iterations", &iterations.to_string(), "--seed", &seed];
+    // An earlier run's model says nothing about this program.
+    let schedule = ["--iterations", &iterations.to_string(), "--seed", &seed, "--restart"];
     dinomaly(&[&train[..], &geometry, &schedule].concat())?;
     dinomaly(&["quantize", &model, "--out", &int8])?;
     let evaluate = |model: &str, json: &str| -> Result<BTreeMap<String, Value>> {

@@ -1,0 +1,213 @@
+//! What decides what is trained: the same recipe on the same machine gives the same bits. An unfinished run has it in its
+//! checkpoint, a finished model in `training.json`.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use dinomaly_core::bundle::MANIFEST;
+use dinomaly_core::config::ModelConfig;
+use dinomaly_core::preprocess::Preprocessor;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::atomic::write_file;
+use crate::model_dir;
+use crate::train::Settings;
+
+/// The file beside a model's own; who publishes or changes the model leaves it out.
+const FILE: &str = "training.json";
+
+/// Options, photos and backbone of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Recipe {
+    /// Shape of the model.
+    pub config: ModelConfig,
+    /// Rates, batch and seed.
+    pub settings: Settings,
+    /// Hash of photos, backbone and preprocessing: [`crate::run::Split::fingerprint`].
+    pub data: String,
+    /// The preprocessing, to say what of it differs; absent in older checkpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preprocessor: Option<Preprocessor>,
+}
+
+impl Recipe {
+    /// What another recipe has otherwise, as options of `train`: `--seed 1, now 2`. `None` if nothing.
+    ///
+    /// # Errors
+    /// None that is known: recipes can be written as JSON.
+    pub fn difference(&self, now: &Self) -> Result<Option<String>> {
+        if self.config == now.config && self.settings == now.settings && self.data == now.data {
+            return Ok(None);
+        }
+        let mut found = Vec::new();
+        if self.config.encoder == now.config.encoder {
+            collect("config", &serde_json::to_value(&self.config)?, &serde_json::to_value(&now.config)?, &mut found);
+        }
+        collect("settings", &serde_json::to_value(&self.settings)?, &serde_json::to_value(&now.settings)?, &mut found);
+        if let (Some(was), Some(is)) = (&self.preprocessor, &now.preprocessor) {
+            collect("preprocessor", &shown(was), &shown(is), &mut found);
+        }
+        if self.config.encoder != now.config.encoder {
+            found.push(format!("backbone {}, now {}", self.config.encoder.name, now.config.encoder.name));
+        }
+        if found.is_empty() {
+            found.push("other photos or another backbone".into());
+        }
+        Ok(Some(found.join("; ")))
+    }
+
+    /// Notes in a model's folder what it was trained with.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn note(&self, model: &Path) -> Result<()> {
+        write_file(&model.join(FILE), &serde_json::to_vec_pretty(self)?)
+    }
+
+    /// Whether the model that stands at `out` is what this recipe makes; `false` if none stands there.
+    ///
+    /// # Errors
+    /// If another model stands there, saying what differs, or one that was not trained there or cannot be used: what is there
+    /// is not replaced unasked.
+    pub fn is_finished(&self, out: &Path, false_alarm_rate: f64) -> Result<bool> {
+        if !out.join(MANIFEST).is_file() {
+            return Ok(false);
+        }
+        let refuse = |found: String| -> Result<bool> {
+            bail!("{} {found}: name another --out, or replace it with --restart", out.display())
+        };
+        let file = out.join(FILE);
+        if !file.exists() {
+            return refuse("is a model that was not trained there".into());
+        }
+        let read = || -> Result<Self> { Ok(serde_json::from_slice(&fs::read(&file)?)?) };
+        let damaged = || format!("{} is damaged: name another --out, or begin anew with --restart", file.display());
+        if let Some(difference) = read().with_context(damaged)?.difference(self)? {
+            return refuse(format!("is a model that was trained with other settings ({difference})"));
+        }
+        let rate = model_dir::read(out).context("begin anew with --restart")?.calibration.false_alarm_rate;
+        if rate != false_alarm_rate {
+            return refuse(format!(
+                "is this model with --false-alarm-rate {rate}, now {false_alarm_rate}, which `dinomaly calibrate` sets"
+            ));
+        }
+        Ok(true)
+    }
+}
+
+/// A preprocessor by the options that set it.
+fn shown(preprocessor: &Preprocessor) -> Value {
+    let Preprocessor { geometry, mean, std } = preprocessor;
+    let colours = |values: &[f32; 3]| values.map(|value| value.to_string()).join(",");
+    json!({ "resize": geometry.resize, "crop": geometry.crop, "mean": colours(mean), "std": colours(std) })
+}
+
+/// Where two values differ, by option.
+fn collect(name: &str, was: &Value, is: &Value, found: &mut Vec<String>) {
+    if let (Value::Object(was), Value::Object(is)) = (was, is) {
+        let keys: std::collections::BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+        for key in keys {
+            let of = |value: &serde_json::Map<String, Value>| value.get(key).cloned().unwrap_or_default();
+            collect(key, &of(was), &of(is), found);
+        }
+    } else if was != is
+        && let Some(option) = option(name)
+    {
+        let shown = |value: &Value| match value {
+            Value::Null => "its default".to_owned(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        found.push(format!("--{option} {}, now {}", shown(was), shown(is)));
+    }
+}
+
+/// The option that sets a value; `None` if it follows from another one.
+fn option(name: &str) -> Option<String> {
+    Some(match name {
+        "peak" => "lr".into(),
+        "bottleneck_dropout" => "dropout".into(),
+        "feature_jitter" => "jitter".into(),
+        "target_layers" => "layers".into(),
+        "mixer" => "decoder".into(),
+        "num_hidden_layers" => "decoder-blocks".into(),
+        "last" | "comparison" => return None,
+        other => other.replace('_', "-"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use dinomaly_core::preprocess::Geometry;
+
+    use super::*;
+    use crate::precision::Precision;
+    use crate::schedule::Schedule;
+
+    fn recipe() -> Recipe {
+        let encoder = serde_json::from_value(serde_json::json!({
+            "name": "test", "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 12, "intermediate_size": 8,
+            "patch_size": 2, "num_register_tokens": 0, "position_grid": 2, "layer_norm_eps": 1e-6
+        }));
+        let schedule = Schedule::official(10);
+        let settings = Settings {
+            batch: 2,
+            seed: 1,
+            schedule,
+            gradient_clip: 0.1,
+            optimizer_eps: 1e-10,
+            precision: Precision::F32,
+        };
+        let config = ModelConfig::published(encoder.unwrap()).unwrap();
+        let geometry = Geometry { resize: 8, crop: 8 };
+        let preprocessor = Preprocessor { geometry, mean: [0.5; 3], std: [0.5; 3] };
+        Recipe { config, settings, data: "00".into(), preprocessor: Some(preprocessor) }
+    }
+
+    #[test]
+    fn what_differs_is_named_by_its_option() {
+        let was = recipe();
+        type Change = fn(&mut Recipe);
+        let changes: [(&str, Change); 9] = [
+            ("--seed 1, now 9", |r| r.settings.seed = 9),
+            ("--lr 0.002, now 0.01", |r| (r.settings.schedule.peak, r.settings.schedule.last) = (0.01, 0.001)),
+            ("--dropout 0.2, now 0.0; --batch 2, now 3", |r| {
+                (r.config.bottleneck_dropout, r.settings.batch) = (0.0, 3)
+            }),
+            ("--patch-masking its default, now 0.5", |r| r.config.patch_masking = 0.5),
+            ("--decoder linear, now softmax", |r| r.config.decoder.mixer = dinomaly_core::config::Mixer::Softmax),
+            ("backbone test, now other", |r| r.config.encoder.name = "other".into()),
+            ("--crop 8, now 4; --mean 0.5,0.5,0.5, now 0.4,0.5,0.5", |r| {
+                let preprocessor = r.preprocessor.as_mut().unwrap();
+                (r.data, preprocessor.geometry.crop, preprocessor.mean[0]) = ("01".into(), 4, 0.4);
+            }),
+            ("other photos or another backbone", |r| r.data = "01".into()),
+            ("other photos or another backbone", |r| (r.data, r.preprocessor) = ("01".into(), None)),
+        ];
+        for (expected, change) in changes {
+            let mut now = was.clone();
+            assert_eq!(was.difference(&now).unwrap(), None);
+            change(&mut now);
+            assert_eq!(was.difference(&now).unwrap().as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn only_the_model_of_this_recipe_is_finished() {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = recipe();
+        assert!(!recipe.is_finished(folder.path(), 0.01).unwrap());
+        fs::write(folder.path().join(MANIFEST), "{}").unwrap();
+        let refused = |recipe: &Recipe| format!("{:#}", recipe.is_finished(folder.path(), 0.01).unwrap_err());
+        assert!(refused(&recipe).contains("was not trained there: name another --out, or replace it with --restart"));
+        recipe.note(folder.path()).unwrap();
+        let mut other = recipe.clone();
+        other.settings.seed = 2;
+        assert!(refused(&other).contains("(--seed 1, now 2)"), "{}", refused(&other));
+        assert!(refused(&recipe).contains("manifest.json"), "{}", refused(&recipe));
+        fs::write(folder.path().join(FILE), "{").unwrap();
+        assert!(refused(&recipe).contains("training.json is damaged"));
+    }
+}

@@ -1,0 +1,95 @@
+//! The working folder of an unfinished training, `MODEL.training` beside the model: checkpoint and feature cache, for one run at
+//! a time.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// The file that a run holds locked. The system lets go of it however the run ends.
+const LOCK: &str = "lock";
+
+/// A working folder that belongs to this run.
+#[derive(Debug)]
+pub struct Work {
+    folder: PathBuf,
+    lock: File,
+}
+
+impl Work {
+    /// Makes or takes over the working folder of the model `out`.
+    ///
+    /// # Errors
+    /// If another run is at work there, or the folder cannot be made.
+    pub fn begin(out: &Path) -> Result<Self> {
+        let name = out.file_name().with_context(|| format!("--out {} names no folder", out.display()))?;
+        let folder = out.with_file_name(format!("{}.training", name.to_string_lossy()));
+        let cannot = || format!("{} cannot be written to", folder.display());
+        fs::create_dir_all(&folder).with_context(cannot)?;
+        let path = folder.join(LOCK);
+        let lock = File::create(&path).with_context(cannot)?;
+        match lock.try_lock() {
+            // A run that ended in this instant took the file with it.
+            Ok(()) if path.exists() => Ok(Self { folder, lock }),
+            Ok(()) | Err(TryLockError::WouldBlock) => {
+                bail!("another run is training into {}: wait for it, or name another --out", out.display())
+            }
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("{} cannot be locked", path.display()))
+            }
+        }
+    }
+
+    /// The checkpoint.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.folder.join("checkpoint.safetensors")
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Removes the folder with all that is in it: the model is written.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn finish(self) -> Result<()> {
+        fs::remove_dir_all(&self.folder).with_context(|| format!("{} cannot be removed", self.folder.display()))
+    }
+}
+
+impl Drop for Work {
+    /// Leaves a folder only where there is a checkpoint in it.
+    fn drop(&mut self) {
+        let _ = fs::remove_file(self.folder.join(LOCK));
+        let _ = fs::remove_dir(&self.folder);
+        let _ = self.lock.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_run_at_a_time_works_in_a_folder_and_only_a_checkpoint_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (out, work) = (folder.path().join("model"), folder.path().join("model.training"));
+        let first = Work::begin(&out).unwrap();
+        let error = Work::begin(&out).unwrap_err().to_string();
+        assert!(error.contains("another run is training into") && error.contains("another --out"), "{error}");
+        Work::begin(&folder.path().join("other")).unwrap();
+        drop(first);
+        assert!(!work.exists(), "nothing was trained");
+
+        let second = Work::begin(&out).unwrap();
+        fs::write(second.checkpoint(), "").unwrap();
+        drop(second);
+        assert_eq!(fs::read_dir(&work).unwrap().count(), 1, "the checkpoint");
+        // As after a crash: the file is there and nobody holds it.
+        fs::write(work.join(LOCK), "").unwrap();
+        Work::begin(&out).unwrap().finish().unwrap();
+        assert!(!work.exists());
+    }
+}
