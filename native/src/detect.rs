@@ -51,7 +51,10 @@ impl PhotoDetector {
             let rounding = if precision == Precision::Int8 { SelfTest::ROUNDED } else { 0.0 };
             block_on(detector.verify("processor", expected, rounding)).with_context(|| match precision {
                 // What the model was made with: nothing but the model can be wrong.
-                Precision::F32 => format!("model {} is damaged or was changed: publish or copy it again", model.name),
+                Precision::F32 => format!(
+                    "model {} is damaged or was changed: publish or copy it again, any device finds the same",
+                    model.name
+                ),
                 Precision::Int8 => format!("model {} cannot be computed in int8: leave --int8 out", model.name),
             })?;
         }

@@ -44,8 +44,8 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn list() {
-    let mut rows = vec![["name", "what", "paper", "licence", "parameters", "patch"].map(str::to_owned).to_vec()];
-    let mut places = vec!["where it is published".to_owned()];
+    let mut rows = vec![["name", "paper", "licence", "parameters", "patch"].map(str::to_owned).to_vec()];
+    let mut places = vec!["what it is, and where it is published".to_owned()];
     for f in foundations::all() {
         let from = match (f.repo.is_empty(), f.gated) {
             (true, _) => format!("{} ({})", f.page, f.file),
@@ -53,10 +53,10 @@ fn list() {
             (false, false) => f.repo.clone(),
         };
         let size = format!("{}M", f.millions);
-        rows.push(vec![f.name.clone(), f.what.clone(), f.paper.clone(), f.licence.clone(), size, f.patch.to_string()]);
-        places.push(from);
+        rows.push(vec![f.name.clone(), f.paper.clone(), f.licence.clone(), size, f.patch.to_string()]);
+        places.push(format!("{}, {from}", f.what));
     }
-    // Addresses are long: below what they belong to, so that a terminal shows both.
+    // The long ones below what they belong to, so that a terminal shows all.
     for (row, place) in align(&rows).lines().zip(places) {
         println!("{row}\n    {place}");
     }
