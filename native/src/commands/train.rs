@@ -125,7 +125,7 @@ pub fn run(args: &Args) -> Result<()> {
     let dataset = Dataset::open_for_training(args.layout.layout, &args.data, &args.classes)?;
     args.preset.check(dataset.classes.len())?;
     print!("{}", args.preset);
-    let devices = args.devices.open(args.batch as usize)?;
+    let devices = args.devices.open(args.batch)?;
     let device = devices.first().clone();
     let precision = args.precision.unwrap_or(Precision::usual(&device));
     precision.begin(&device)?;

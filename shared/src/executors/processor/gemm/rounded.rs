@@ -34,7 +34,7 @@ impl Rounded {
     /// Rounds and packs a matrix `[depth, columns]`.
     pub fn new(right: View<'_>) -> Self {
         let levels = levels(right.rows).sqrt().floor().min(f32::from(i16::MAX));
-        Self::rounded(right, levels, levels)
+        Self::with_levels(right, levels, levels)
     }
 
     /// The same where rows of the left-hand side are weights: none below zero, their sum at most one. Most may be far smaller than the
@@ -42,11 +42,11 @@ impl Rounded {
     pub fn mixed(right: View<'_>) -> Self {
         // Each weight is at most a half more when it is rounded.
         let sum = levels(MIXED_LEVELS as usize) - 0.5 * right.rows as f32;
-        Self { sum, ..Self::rounded(right, MIXED_LEVELS, f32::from(i16::MAX)) }
+        Self { sum, ..Self::with_levels(right, MIXED_LEVELS, f32::from(i16::MAX)) }
     }
 
     /// With whole numbers of at most `levels` on this side, `left_levels` on the other.
-    fn rounded(right: View<'_>, levels: f32, left_levels: f32) -> Self {
+    fn with_levels(right: View<'_>, levels: f32, left_levels: f32) -> Self {
         let (depth, columns) = (right.rows, right.columns);
         let (right, pairs) = (right.transposed(), depth.div_ceil(2));
         let mut groups = [vec![[[0; 2]; ROWS]; pairs], vec![[[0; 2]; ROWS]; pairs]];
