@@ -39,7 +39,7 @@ impl Geometry {
     pub fn validate(&self, patch: usize) -> Result<()> {
         self.check_crop()?;
         if !self.crop.is_multiple_of(patch) {
-            let below = self.crop / patch * patch;
+            let below = self.crop.checked_div(patch).unwrap_or(0) * patch;
             let nearest = if below > 0 { format!("{below} or {}", below + patch) } else { patch.to_string() };
             return Err(Error::config(format!(
                 "a crop of {} pixels cannot be divided into patches of {patch}: choose a multiple, such as {nearest}",
