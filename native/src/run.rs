@@ -59,7 +59,7 @@ impl Split {
         split
     }
 
-    /// Hash of what the features depend on: the photos' and the backbone's bytes, and the geometry.
+    /// Hash of what features and thresholds depend on: the photos' and the backbone's bytes, and the geometry.
     ///
     /// # Errors
     /// If a file cannot be read.
@@ -72,7 +72,8 @@ impl Split {
             let bytes = fs::read(photo).with_context(|| format!("photo {} cannot be read", photo.display()))?;
             Ok(Sha256::digest(&bytes))
         };
-        for photo in self.train.par_iter().map(digest).collect::<Vec<_>>() {
+        let photos: Vec<&PathBuf> = self.train.iter().chain(self.held_out.iter().map(|(_, photo)| photo)).collect();
+        for photo in photos.into_par_iter().map(digest).collect::<Vec<_>>() {
             hash.update(photo?);
         }
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
@@ -341,5 +342,22 @@ mod tests {
         assert_eq!([1, 2, 3, 12, 50, 240].map(|photos| held_out(photos, 0.1)), [0, 1, 1, 5, 5, 24]);
         assert_eq!([1, 12, 240].map(|photos| held_out(photos, 0.0)), [0, 0, 0]);
         assert_eq!([3, 12, 13].map(|photos| held_out(photos, 0.5)), [1, 6, 6]);
+    }
+
+    #[test]
+    fn the_fingerprint_changes_with_every_photo() {
+        let folder = tempfile::tempdir().unwrap();
+        let [backbone, trained, held_out] = ["backbone", "a.png", "b.png"].map(|name| folder.path().join(name));
+        let split = Split { train: vec![trained.clone()], held_out: vec![("nut".into(), held_out.clone())] };
+        let geometry = dinomaly_core::preprocess::Geometry { resize: 8, crop: 8 };
+        let preprocessor = Preprocessor { geometry, mean: [0.5; 3], std: [0.5; 3] };
+        [&backbone, &trained, &held_out].map(|path| fs::write(path, "before").unwrap());
+        let mut earlier = split.fingerprint(&backbone, &preprocessor).unwrap();
+        for path in [&backbone, &trained, &held_out] {
+            fs::write(path, "after").unwrap();
+            let now = split.fingerprint(&backbone, &preprocessor).unwrap();
+            assert_ne!(now, earlier, "{}", path.display());
+            earlier = now;
+        }
     }
 }
