@@ -13,7 +13,7 @@ const DAMPING: f64 = 0.01;
 
 /// The upper triangular `U` of `H⁻¹ = UᵀU`, of a row's values in the order in which they are rounded.
 pub(super) struct Compensation {
-    /// Where the values stand in a row: those whose inputs vary most come first, while many are left to make up for them.
+    /// Where the values stand in a row: those of the loudest inputs come first, while many are left to make up for them.
     order: Vec<usize>,
     factor: Vec<f32>,
 }
@@ -108,6 +108,15 @@ mod tests {
             assert!((product - f64::from(u8::from(i == j))).abs() < 1e-4, "{product} at {i}, {j}");
         }
         assert!(triangle(&mut [1.0, 2.0, 2.0, 1.0], 2).is_none(), "not positive definite");
+    }
+
+    #[test]
+    fn the_loudest_input_comes_first_and_the_bias_last() {
+        let mut moments = vec![0.0; 16];
+        [(0, 1.0), (5, 9.0), (10, 4.0), (15, 1.0)].map(|(at, value)| moments[at] = value);
+        let moments = HostTensor::f32([4, 4], moments).unwrap();
+        let order = |bias| Compensation::new("w", &moments, 3, bias).unwrap().order().to_vec();
+        assert_eq!((order(true), order(false)), (vec![1, 2, 0, 3], vec![1, 2, 0]));
     }
 
     #[test]
