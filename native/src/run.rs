@@ -351,7 +351,9 @@ mod tests {
         let split = Split { train: vec![trained.clone()], held_out: vec![("nut".into(), held_out.clone())] };
         let geometry = dinomaly_core::preprocess::Geometry { resize: 8, crop: 8 };
         let preprocessor = Preprocessor { geometry, mean: [0.5; 3], std: [0.5; 3] };
-        [&backbone, &trained, &held_out].map(|path| fs::write(path, "before").unwrap());
+        for path in [&backbone, &trained, &held_out] {
+            fs::write(path, "before").unwrap();
+        }
         let mut earlier = split.fingerprint(&backbone, &preprocessor).unwrap();
         for path in [&backbone, &trained, &held_out] {
             fs::write(path, "after").unwrap();

@@ -113,7 +113,9 @@ mod tests {
     #[test]
     fn the_loudest_input_comes_first_and_the_bias_last() {
         let mut moments = vec![0.0; 16];
-        [(0, 1.0), (5, 9.0), (10, 4.0), (15, 1.0)].map(|(at, value)| moments[at] = value);
+        for (at, value) in [(0, 1.0), (5, 9.0), (10, 4.0), (15, 1.0)] {
+            moments[at] = value;
+        }
         let moments = HostTensor::f32([4, 4], moments).unwrap();
         let order = |bias| Compensation::new("w", &moments, 3, bias).unwrap().order().to_vec();
         assert_eq!((order(true), order(false)), (vec![1, 2, 0, 3], vec![1, 2, 0]));
