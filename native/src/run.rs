@@ -59,7 +59,7 @@ impl Split {
         split
     }
 
-    /// Hash of what features and thresholds depend on: the photos' and the backbone's bytes, and the geometry.
+    /// Hash of what features and thresholds depend on: the photos' and the backbone's bytes, and the preprocessing.
     ///
     /// # Errors
     /// If a file cannot be read.

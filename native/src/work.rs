@@ -13,7 +13,7 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub struct Work {
     folder: PathBuf,
-    lock: File,
+    lock: Option<File>,
 }
 
 impl Work {
@@ -30,7 +30,7 @@ impl Work {
         let lock = File::create(&path).with_context(cannot)?;
         match lock.try_lock() {
             // A run that ended in this instant took the file with it.
-            Ok(()) if path.exists() => Ok(Self { folder, lock }),
+            Ok(()) if path.exists() => Ok(Self { folder, lock: Some(lock) }),
             Ok(()) | Err(TryLockError::WouldBlock) => {
                 bail!("another run is training into {}: wait for it, or name another --out", out.display())
             }
@@ -50,12 +50,16 @@ impl Work {
         &self.folder
     }
 
-    /// Removes the folder with all that is in it: the model is written.
+    /// Removes the checkpoint, and with it the folder: the model is written.
     ///
     /// # Errors
-    /// If it cannot be removed.
+    /// If the checkpoint cannot be removed.
     pub fn finish(self) -> Result<()> {
-        fs::remove_dir_all(&self.folder).with_context(|| format!("{} cannot be removed", self.folder.display()))
+        let checkpoint = self.checkpoint();
+        if checkpoint.exists() {
+            fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
+        }
+        Ok(())
     }
 }
 
@@ -63,8 +67,9 @@ impl Drop for Work {
     /// Leaves a folder only where there is a checkpoint in it.
     fn drop(&mut self) {
         let _ = fs::remove_file(self.folder.join(LOCK));
+        // Closed first: network file systems keep a file that is open, and its folder with it.
+        self.lock = None;
         let _ = fs::remove_dir(&self.folder);
-        let _ = self.lock.unlock();
     }
 }
 

@@ -163,14 +163,14 @@ pub fn run(args: &Args) -> Result<()> {
         config.encoder.name
     );
     let checkpoint = work.checkpoint();
-    if args.restart && checkpoint.exists() {
-        std::fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
-    }
     let data = split.fingerprint(&backbone_file, &preprocessor)?;
     let recipe = Recipe { config, settings, data, preprocessor: Some(preprocessor.clone()) };
     if !args.restart && !checkpoint.exists() && recipe.is_finished(&args.out, args.false_alarms.rate)? {
         println!("{} is trained already, there is nothing to do: --restart trains it anew", args.out.display());
         return Ok(());
+    }
+    if args.restart && checkpoint.exists() {
+        std::fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
     }
     let replicas = devices.count() as u64;
     let train_on = |device: Device, team: Option<Team>| -> Result<(Run, bool)> {

@@ -118,7 +118,8 @@ fn round_rows(x: View<'_>, first: usize, levels: impl Fn(f32) -> f32, packed: &m
         from_fn(|i| if first + i < x.rows { x.row(first + i) } else { Cow::Owned(vec![0.0; x.columns]) });
     let steps = from_fn(|i| {
         let largest = largest(&rows[i]);
-        largest / levels(largest)
+        // No weight at all has no levels either.
+        if largest == 0.0 { 0.0 } else { largest / levels(largest) }
     });
     let factors = steps.map(|step| Lanes::splat(if step > f32::MIN_POSITIVE { 1.0 / step } else { 0.0 }));
     let whole = |values: [[f32; 4]; ROWS]| Lanes::pairs(from_fn(|i| Lanes::new(values[i]).times(factors[i])));
@@ -185,15 +186,16 @@ mod tests {
         assert!((out[3] - 5.0).abs() < 1e-3, "{out:?}");
     }
 
-    /// Weights of which one is large, that are all the same, and that hide a key; values as large as they may be.
+    /// Weights of which one is large, that are all the same, that are all hidden, and that hide some; values as large as they may be.
     #[test]
     fn mixtures_are_off_by_their_rounding() {
         for [rows, depth, columns] in EXTENTS {
             let weights: Vec<f32> = (0..rows * depth)
-                .map(|i| match (i / depth % 3, i % depth) {
+                .map(|i| match (i / depth % 4, i % depth) {
                     (0, 0) => 0.5,
                     (0, _) => 0.5 / depth as f32,
                     (1, _) => 1.0 / depth as f32,
+                    (2, _) => 0.0,
                     (_, k) => ((k % 3) as f32) / (3 * depth) as f32,
                 })
                 .collect();
@@ -209,7 +211,7 @@ mod tests {
             );
             // Half a step of each factor: of a value at most 3, whose weights sum up to one, and of each weight.
             let of_value = 0.5 * 3.0 / MIXED_LEVELS;
-            let of_weight = |largest: f32| 0.5 * largest / f32::from(i16::MAX).min(5e5 * largest);
+            let of_weight = |largest: f32| 0.5 * (largest / f32::from(i16::MAX)).max(1.0 / 5e5);
             for (i, &found) in out.iter().enumerate() {
                 let (row, column) = (i / columns, i % columns);
                 let weights = &weights[row * depth..][..depth];
