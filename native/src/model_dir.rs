@@ -40,11 +40,21 @@ pub fn read_manifest(folder: &Path) -> Result<Manifest> {
 /// Naming the folder, if the model contradicts itself, if something else than a model is in its place, if the place
 /// cannot be written to or if the disk is full. What was there is unchanged then, and nothing half-written stays.
 pub fn write(folder: &Path, model: &Model) -> Result<()> {
+    write_with(folder, model, None)
+}
+
+/// [`write`], with a further file beside the model's own.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_with(folder: &Path, model: &Model, file: Option<(&str, Vec<u8>)>) -> Result<()> {
     let write = || -> Result<()> {
         atomic::check_own(folder, "a model", MANIFEST)?;
         let files = model.to_files()?;
         atomic::replace_folder(folder, |fresh| {
-            files.iter().try_for_each(|(name, bytes)| atomic::write_new(fresh, name, bytes))
+            let own = files.iter().map(|(name, bytes)| (name.as_str(), bytes));
+            let further = file.iter().map(|(name, bytes)| (*name, bytes));
+            own.chain(further).try_for_each(|(name, bytes)| atomic::write_new(fresh, name, bytes))
         })
     };
     write().with_context(|| format!("model {} was not written, nothing was changed", folder.display()))

@@ -15,6 +15,7 @@ use crate::calibrate::calibrate;
 use crate::dataset::Dataset;
 use crate::detect::PhotoDetector;
 use crate::model_dir;
+use crate::recipe::Recipe;
 use crate::run::{Split, recent_mean};
 use crate::train::Settings;
 
@@ -24,8 +25,8 @@ pub const SELF_TEST_TOLERANCE: f32 = 1e-3;
 
 /// The parts of a finished run.
 pub struct Trained<'a> {
-    /// Shape of the model.
-    pub config: &'a ModelConfig,
+    /// What it was trained with.
+    pub recipe: &'a Recipe,
     /// Geometry and normalisation.
     pub preprocessor: &'a Preprocessor,
     /// The backbone's tensors.
@@ -34,8 +35,6 @@ pub struct Trained<'a> {
     pub head: Weights,
     /// Loss of every iteration.
     pub losses: &'a [f64],
-    /// Rates, batch and seed.
-    pub settings: &'a Settings,
     /// Share of good photos that the thresholds may call defective.
     pub false_alarm_rate: f64,
     /// Where it was trained, and where good photos are looked at.
@@ -47,13 +46,14 @@ pub struct Trained<'a> {
 /// # Errors
 /// A photo that cannot be read, or a folder that cannot be written.
 pub fn publish(out: &Path, trained: Trained<'_>, dataset: &Dataset, split: &Split) -> Result<()> {
-    let Trained { config, preprocessor, encoder, head, losses, settings, false_alarm_rate, device } = trained;
+    let Trained { recipe, preprocessor, encoder, head, losses, false_alarm_rate, device } = trained;
     let mut weights = encoder.clone();
     weights.0.extend(head.0);
-    let parts = Parts { config, preprocessor, weights };
+    let parts = Parts { config: &recipe.config, preprocessor, weights };
     let photos = good_photos(dataset, split);
     let calibration = Good { photos, held_out: !split.held_out.is_empty(), false_alarm_rate, device };
-    assemble(out, parts, calibration, |model| card(model, split, settings, losses))
+    let model = assemble(out, parts, calibration, |model| card(model, split, &recipe.settings, losses))?;
+    model_dir::write_with(out, &model, Some(recipe.file()?))
 }
 
 /// A model before it is calibrated.
@@ -78,12 +78,11 @@ pub struct Good {
     pub device: Device,
 }
 
-/// Assembles, calibrates and writes a model, with the card that `card` writes for it.
+/// Assembles and calibrates the model that is to lie at `out`, with the card that `card` writes for it.
 ///
 /// # Errors
-/// Parts that do not fit together, a device that computes something else than the processor, a photo that cannot be read, or a
-/// folder that cannot be written.
-pub fn assemble(out: &Path, parts: Parts<'_>, good: Good, card: impl FnOnce(&Model) -> String) -> Result<()> {
+/// Parts that do not fit together, a device that computes something else than the processor, or a photo that cannot be read.
+pub fn assemble(out: &Path, parts: Parts<'_>, good: Good, card: impl FnOnce(&Model) -> String) -> Result<Model> {
     let Parts { config, preprocessor, mut weights } = parts;
     let name = out.file_name().context("a model folder has a name")?.to_string_lossy().into_owned();
     weights.prune(config);
@@ -107,7 +106,7 @@ pub fn assemble(out: &Path, parts: Parts<'_>, good: Good, card: impl FnOnce(&Mod
         card: String::new(),
     };
     model.card = card(&model);
-    model_dir::write(out, &model)
+    Ok(model)
 }
 
 /// Photos to learn from what good parts score: the held-out ones, and the training photos of a class where none were held out.

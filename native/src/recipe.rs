@@ -11,7 +11,6 @@ use dinomaly_core::preprocess::Preprocessor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::atomic::write_file;
 use crate::model_dir;
 use crate::train::Settings;
 
@@ -30,6 +29,18 @@ pub struct Recipe {
     /// The preprocessing, to say what of it differs; absent in older checkpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocessor: Option<Preprocessor>,
+    /// What is taken of the photos; absent in older checkpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<Selection>,
+}
+
+/// Which of a data set's photos are trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Selection {
+    /// Names of the classes, to which thresholds belong.
+    pub classes: Vec<String>,
+    /// Share of each class's photos that is held out.
+    pub holdout: f64,
 }
 
 impl Recipe {
@@ -38,19 +49,26 @@ impl Recipe {
     /// # Errors
     /// None that is known: recipes can be written as JSON.
     pub fn difference(&self, now: &Self) -> Result<Option<String>> {
-        if self.config == now.config && self.settings == now.settings && self.data == now.data {
+        let selections = self.selection.as_ref().zip(now.selection.as_ref());
+        let same_data = self.data == now.data && selections.is_none_or(|(was, is)| was == is);
+        if self.config == now.config && self.settings == now.settings && same_data {
             return Ok(None);
         }
         let mut found = Vec::new();
-        if self.config.encoder == now.config.encoder {
+        let (was, is) = (&self.config.encoder, &now.config.encoder);
+        let mut with_these_heads = was.clone();
+        with_these_heads.num_attention_heads = is.num_attention_heads;
+        if with_these_heads == *is {
             collect("config", &serde_json::to_value(&self.config)?, &serde_json::to_value(&now.config)?, &mut found);
+        } else if was.name != is.name {
+            found.push(format!("backbone {}, now {}", was.name, is.name));
         }
         collect("settings", &serde_json::to_value(&self.settings)?, &serde_json::to_value(&now.settings)?, &mut found);
         if let (Some(was), Some(is)) = (&self.preprocessor, &now.preprocessor) {
             collect("preprocessor", &shown(was), &shown(is), &mut found);
         }
-        if self.config.encoder != now.config.encoder {
-            found.push(format!("backbone {}, now {}", self.config.encoder.name, now.config.encoder.name));
+        if let Some((was, is)) = selections {
+            collect("selection", &serde_json::to_value(was)?, &serde_json::to_value(is)?, &mut found);
         }
         if found.is_empty() {
             found.push("other photos or another backbone".into());
@@ -58,12 +76,12 @@ impl Recipe {
         Ok(Some(found.join("; ")))
     }
 
-    /// Notes in a model's folder what it was trained with.
+    /// Name and content of the file that says in a model's folder what it was trained with.
     ///
     /// # Errors
-    /// If the file cannot be written.
-    pub fn note(&self, model: &Path) -> Result<()> {
-        write_file(&model.join(FILE), &serde_json::to_vec_pretty(self)?)
+    /// None that is known, as above.
+    pub fn file(&self) -> Result<(&'static str, Vec<u8>)> {
+        Ok((FILE, serde_json::to_vec_pretty(self)?))
     }
 
     /// Whether the model that stands at `out` is what this recipe makes; `false` if none stands there.
@@ -115,12 +133,20 @@ fn collect(name: &str, was: &Value, is: &Value, found: &mut Vec<String>) {
     } else if was != is
         && let Some(option) = option(name)
     {
-        let shown = |value: &Value| match value {
-            Value::Null => "its default".to_owned(),
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        found.push(format!("--{option} {}, now {}", shown(was), shown(is)));
+        found.push(format!("--{option} {}, now {}", typed(was), typed(is)));
+    }
+}
+
+/// A value as it is typed after its option: `0,1/2,3`.
+fn typed(value: &Value) -> String {
+    match value {
+        Value::Null => "its default".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => {
+            let between = if values.iter().any(Value::is_array) { "/" } else { "," };
+            values.iter().map(typed).collect::<Vec<_>>().join(between)
+        }
+        other => other.to_string(),
     }
 }
 
@@ -132,6 +158,7 @@ fn option(name: &str) -> Option<String> {
         "feature_jitter" => "jitter".into(),
         "target_layers" => "layers".into(),
         "mixer" => "decoder".into(),
+        "num_attention_heads" => "heads".into(),
         "num_hidden_layers" => "decoder-blocks".into(),
         "last" | "comparison" => return None,
         other => other.replace('_', "-"),
@@ -163,14 +190,15 @@ mod tests {
         let config = ModelConfig::published(encoder.unwrap()).unwrap();
         let geometry = Geometry { resize: 8, crop: 8 };
         let preprocessor = Preprocessor { geometry, mean: [0.5; 3], std: [0.5; 3] };
-        Recipe { config, settings, data: "00".into(), preprocessor: Some(preprocessor) }
+        let selection = Some(Selection { classes: vec!["nut".into(), "screw".into()], holdout: 0.1 });
+        Recipe { config, settings, data: "00".into(), preprocessor: Some(preprocessor), selection }
     }
 
     #[test]
     fn what_differs_is_named_by_its_option() {
         let was = recipe();
         type Change = fn(&mut Recipe);
-        let changes: [(&str, Change); 9] = [
+        let changes: [(&str, Change); 13] = [
             ("--seed 1, now 9", |r| r.settings.seed = 9),
             ("--lr 0.002, now 0.01", |r| (r.settings.schedule.peak, r.settings.schedule.last) = (0.01, 0.001)),
             ("--dropout 0.2, now 0.0; --batch 2, now 3", |r| {
@@ -179,12 +207,20 @@ mod tests {
             ("--patch-masking its default, now 0.5", |r| r.config.patch_masking = 0.5),
             ("--decoder linear, now softmax", |r| r.config.decoder.mixer = dinomaly_core::config::Mixer::Softmax),
             ("backbone test, now other", |r| r.config.encoder.name = "other".into()),
+            ("--heads 2, now 4", |r| r.config.encoder.num_attention_heads = 4),
+            ("--groups 0,1,2,3/4,5,6,7, now 0/1", |r| r.config.groups = vec![vec![0], vec![1]]),
+            ("--holdout 0.1, now 0.0", |r| {
+                (r.data, r.selection.as_mut().unwrap().holdout) = ("01".into(), 0.0);
+            }),
+            ("--classes nut,screw, now nut", |r| r.selection.as_mut().unwrap().classes.truncate(1)),
             ("--crop 8, now 4; --mean 0.5,0.5,0.5, now 0.4,0.5,0.5", |r| {
                 let preprocessor = r.preprocessor.as_mut().unwrap();
                 (r.data, preprocessor.geometry.crop, preprocessor.mean[0]) = ("01".into(), 4, 0.4);
             }),
             ("other photos or another backbone", |r| r.data = "01".into()),
-            ("other photos or another backbone", |r| (r.data, r.preprocessor) = ("01".into(), None)),
+            ("other photos or another backbone", |r| {
+                (r.data, r.preprocessor, r.selection) = ("01".into(), None, None);
+            }),
         ];
         for (expected, change) in changes {
             let mut now = was.clone();
@@ -202,7 +238,8 @@ mod tests {
         fs::write(folder.path().join(MANIFEST), "{}").unwrap();
         let refused = |recipe: &Recipe| format!("{:#}", recipe.is_finished(folder.path(), 0.01).unwrap_err());
         assert!(refused(&recipe).contains("was not trained there: name another --out, or replace it with --restart"));
-        recipe.note(folder.path()).unwrap();
+        let (file, content) = recipe.file().unwrap();
+        fs::write(folder.path().join(file), content).unwrap();
         let mut other = recipe.clone();
         other.settings.seed = 2;
         assert!(refused(&other).contains("(--seed 1, now 2)"), "{}", refused(&other));

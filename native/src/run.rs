@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
-use dinomaly_core::config::ModelConfig;
 use dinomaly_core::preprocess::Preprocessor;
 use dinomaly_core::weights::Weights;
 use rand::SeedableRng;
@@ -27,7 +26,7 @@ use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::replicas::{Team, check_equal};
 use crate::tensorboard::Events;
-use crate::train::{Batches, Settings, Step, Trainer};
+use crate::train::{Batches, Step, Trainer};
 
 /// From how many photos on the scores of a class have a spread of their own.
 pub const HELD_OUT: usize = 5;
@@ -298,16 +297,6 @@ impl Run {
     /// Loss of every iteration.
     pub fn losses(&self) -> &[f64] {
         &self.losses
-    }
-
-    /// The model's shape.
-    pub fn config(&self) -> &ModelConfig {
-        &self.trainer.config
-    }
-
-    /// Rates, batch and seed.
-    pub fn settings(&self) -> &Settings {
-        &self.trainer.settings
     }
 
     /// What was trained.

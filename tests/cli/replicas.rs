@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::resume::{start, wait_for_checkpoint, weights};
+use crate::resume::{kill_and_go_on, start, wait_for_checkpoint};
 use crate::workshop::{Workshop, names};
 
 #[test]
@@ -54,17 +54,7 @@ fn gpus_train_as_one_does() {
 
 #[test]
 fn a_killed_run_of_two_devices_goes_on_and_ends_in_the_same_bits() {
-    let shop = Workshop::new();
-    shop.succeed(shop.train("unbroken", "--iterations 60 --devices cpu,cpu"));
-    let broken = || shop.train("broken", "--iterations 60 --checkpoint-every 7 --devices cpu,cpu");
-    let mut child = start(broken());
-    wait_for_checkpoint(&mut child, &shop.path("broken.training/checkpoint.safetensors"));
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(!shop.path("broken").exists());
-    let text = shop.succeed(broken());
-    assert_eq!(text.matches("resuming after iteration").count(), 1, "{text}");
-    assert_eq!(weights(&shop.path("unbroken")), weights(&shop.path("broken")));
+    kill_and_go_on(&Workshop::new(), "--iterations 60 --devices cpu,cpu");
 }
 
 #[cfg(unix)]

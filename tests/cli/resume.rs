@@ -27,20 +27,24 @@ pub fn weights(model: &Path) -> Vec<(String, Vec<u8>)> {
     shards.map(|name| (name.clone(), std::fs::read(model.join(&name)).unwrap())).collect()
 }
 
-#[test]
-fn a_killed_run_goes_on_and_ends_in_the_same_bits() {
-    let shop = Workshop::new();
-    shop.succeed(shop.train("unbroken", "--iterations 60"));
-    let broken = || shop.train("broken", "--iterations 60 --checkpoint-every 7");
+/// Trains once unbroken and once with a kill in between, and compares.
+pub fn kill_and_go_on(shop: &Workshop, options: &str) {
+    shop.succeed(shop.train("unbroken", options));
+    let broken = || shop.train("broken", &format!("{options} --checkpoint-every 7"));
     let mut child = start(broken());
     wait_for_checkpoint(&mut child, &shop.path("broken.training/checkpoint.safetensors"));
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(!shop.path("broken").exists());
     let text = shop.succeed(broken());
-    assert!(text.contains("resuming after iteration"), "{text}");
+    assert_eq!(text.matches("resuming after iteration").count(), 1, "{text}");
     assert_eq!(weights(&shop.path("unbroken")), weights(&shop.path("broken")));
+}
 
+#[test]
+fn a_killed_run_goes_on_and_ends_in_the_same_bits() {
+    let shop = Workshop::new();
+    kill_and_go_on(&shop, "--iterations 60");
     shop.succeed(shop.train("other", "--iterations 60 --seed 2"));
     assert_ne!(weights(&shop.path("unbroken")), weights(&shop.path("other")), "the seed makes a difference");
 }
@@ -67,9 +71,9 @@ fn an_interrupted_run_stops_cleanly_and_other_settings_do_not_go_on_with_it() {
     assert_eq!(child.wait().unwrap().code(), Some(130), "Ctrl-C is no success");
     assert_eq!(names(&shop.path("model.training")), ["checkpoint.safetensors"]);
 
-    let error = shop.refuse(shop.train("model", "--iterations 100000 --checkpoint-every 3 --seed 9"));
+    let error = shop.refuse(shop.train("model", "--iterations 100000 --checkpoint-every 3 --holdout 0.4 --seed 9"));
     assert!(error.contains("an unfinished run with other settings lies in model.training"), "{error}");
-    assert!(error.contains("(--seed 1, now 9)"), "{error}");
+    assert!(error.contains("(--seed 1, now 9; --holdout 0.2, now 0.4)"), "{error}");
     shop.succeed(shop.train("model", "--iterations 3 --restart"));
 }
 

@@ -66,7 +66,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (false_alarm_rate, device) = (args.false_alarms.rate, Device::Cpu);
     let good = Good { photos, held_out: args.held_out, false_alarm_rate, device };
     let parts = Parts { config: &imported.config, preprocessor: &preprocessor, weights: imported.weights };
-    publish::assemble(&args.out, parts, good, |model| {
+    let model = publish::assemble(&args.out, parts, good, |model| {
         let classes = model.calibration.classes.keys().cloned().collect::<Vec<_>>().join(", ");
         format!(
             "# {name}\n\n\
@@ -82,6 +82,7 @@ pub fn run(args: &Args) -> Result<()> {
             thresholds = publish::thresholds(&model.calibration),
         )
     })?;
+    model_dir::write(&args.out, &model)?;
     println!("model written to {}", args.out.display());
     Ok(())
 }

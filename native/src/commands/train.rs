@@ -18,7 +18,7 @@ use crate::features::Limits;
 use crate::foundations;
 use crate::interrupt::{Interrupt, Stopped};
 use crate::precision::Precision;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Selection};
 use crate::replicas::Team;
 use crate::run::{Room, Run, Split};
 use crate::schedule::Schedule;
@@ -104,7 +104,7 @@ pub struct Args {
     #[arg(long)]
     restart: bool,
     #[command(flatten)]
-    devices: DevicesOption,
+    pub(super) devices: DevicesOption,
     #[command(flatten)]
     pub(super) variant: VariantOptions,
 }
@@ -164,7 +164,9 @@ pub fn run(args: &Args) -> Result<()> {
     );
     let checkpoint = work.checkpoint();
     let data = split.fingerprint(&backbone_file, &preprocessor)?;
-    let recipe = Recipe { config, settings, data, preprocessor: Some(preprocessor.clone()) };
+    let classes = dataset.classes.iter().map(|class| class.name.clone()).collect();
+    let selection = Some(Selection { classes, holdout: args.holdout });
+    let recipe = Recipe { config, settings, data, preprocessor: Some(preprocessor.clone()), selection };
     if !args.restart && !checkpoint.exists() && recipe.is_finished(&args.out, args.false_alarms.rate)? {
         println!("{} is trained already, there is nothing to do: --restart trains it anew", args.out.display());
         return Ok(());
@@ -193,12 +195,11 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Stopped::after(run.iteration()).into());
     }
     let trained = publish::Trained {
-        config: run.config(),
+        recipe: &recipe,
         preprocessor: &preprocessor,
         encoder: &backbone.weights,
         head: run.head_weights()?,
         losses: run.losses(),
-        settings: run.settings(),
         false_alarm_rate: args.false_alarms.rate,
         device,
     };
@@ -208,7 +209,6 @@ pub fn run(args: &Args) -> Result<()> {
         }
         _ => error,
     })?;
-    recipe.note(&args.out)?;
     work.finish()?;
     println!("model written to {}", args.out.display());
     Ok(())
