@@ -7,13 +7,13 @@ use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use clap::error::{ContextKind, ErrorKind};
 
+use super::options::Looking;
 use super::train;
 use crate::ablation::plan::Plan;
 use crate::ablation::table::Table;
 use crate::ablation::{CELLS, Cell};
 use crate::atomic::{check_file, check_own, write_file};
 use crate::dataset::Dataset;
-use crate::detect::PhotoDetector;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::foundations;
 use crate::interrupt::{Interrupt, Stopped};
@@ -124,9 +124,14 @@ fn finish(cell: &mut Cell, training: &train::Args, out: &Path) -> Result<()> {
             train::run(training)?;
         }
         let model = model_dir::read(&training.out)?;
-        let detector = PhotoDetector::new(&model)?;
         let dataset = Dataset::open_as(training.layout.layout, &training.data, &training.classes)?;
-        classes.extend(evaluate(&detector, model.preprocessor.geometry, &dataset)?.classes);
+        let geometry = model.preprocessor.geometry;
+        let evaluation = match Looking::on(&model, training.devices.open_first()?)? {
+            Looking::Processor(detector) => evaluate(&detector, geometry, &dataset)?,
+            Looking::Gpu(detector) => evaluate(&detector, geometry, &dataset)?,
+            Looking::Cuda(detector) => evaluate(&detector, geometry, &dataset)?,
+        };
+        classes.extend(evaluation.classes);
     }
     cell.evaluation = Some(Evaluation::of(classes));
     cell.save(out)

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use candle_core::Device;
 
 use super::options::DeviceOption;
-use crate::device::Choice;
+use crate::device::{Choice, open_cuda};
 use crate::replicas::Replicas;
 
 /// `--device`, or `--devices`.
@@ -53,6 +53,18 @@ fn parse(text: &str) -> Result<Choice> {
 }
 
 impl DevicesOption {
+    /// Opens the first of them alone, to look at photos.
+    ///
+    /// # Errors
+    /// If it is absent or not in this build.
+    pub fn open_first(&self) -> Result<Device> {
+        match self.devices.first() {
+            None => self.device.open(),
+            Some(Choice::Cuda(number)) => open_cuda(*number),
+            Some(_) => Ok(Device::Cpu),
+        }
+    }
+
     /// Opens what is asked for, to train on batches of so many photos.
     ///
     /// # Errors
@@ -75,7 +87,7 @@ impl DevicesOption {
         Ok(match (self.devices.as_slice(), gpus.len()) {
             ([], _) => Devices::One(self.device.open()?),
             ([Choice::Cpu], _) => Devices::One(Device::Cpu),
-            ([_], _) => Devices::One(crate::device::open_cuda(gpus[0])?),
+            ([_], _) => Devices::One(open_cuda(gpus[0])?),
             (_, 0) => Devices::Several(Replicas::on_processor(count)),
             (_, gpus_named) if gpus_named == count => Devices::Several(Replicas::on_gpus(&gpus)?),
             _ => bail!("--devices names the processor beside GPUs, which would wait for it: name GPUs only"),

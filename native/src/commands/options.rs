@@ -94,6 +94,20 @@ pub enum Looking {
     Cuda(Box<PhotoDetector<Candle<'static>>>),
 }
 
+impl Looking {
+    /// The model in single precision on a device that trains.
+    ///
+    /// # Errors
+    /// If the model's self-test refuses the device.
+    pub fn on(model: &Model, device: Device) -> Result<Self> {
+        Ok(if device.is_cpu() {
+            Self::Processor(Box::new(PhotoDetector::new(model)?))
+        } else {
+            Self::Cuda(Box::new(PhotoDetector::on_cuda(model, device)?))
+        })
+    }
+}
+
 impl LookOption {
     /// The model on the device: a GPU of any maker takes the fastest precision that the model's self-test accepts.
     ///
@@ -106,12 +120,11 @@ impl LookOption {
             return Ok(Looking::Gpu(Box::new(PhotoDetector::on_gpu(model)?)));
         }
         let device = self.device.open()?;
-        if device.is_cpu() {
-            let precision = if self.int8 { Precision::Int8 } else { Precision::F32 };
-            return Ok(Looking::Processor(Box::new(PhotoDetector::in_precision(model, precision)?)));
+        if device.is_cpu() && self.int8 {
+            return Ok(Looking::Processor(Box::new(PhotoDetector::in_precision(model, Precision::Int8)?)));
         }
         self.refuse_int8("CUDA computes in single precision")?;
-        Ok(Looking::Cuda(Box::new(PhotoDetector::on_cuda(model, device)?)))
+        Looking::on(model, device)
     }
 
     fn refuse_int8(&self, instead: &str) -> Result<()> {
