@@ -33,7 +33,13 @@ worker.addEventListener('fetch', (event) => {
 async function keep() {
   const fetched = await Promise.all([...listed].map(async ([url, hash]) => ({ url, response: await obtain(url, hash) })));
   const cache = await caches.open(CACHE);
-  await Promise.all(fetched.map(({ url, response }) => cache.put(url, response)));
+  try {
+    await Promise.all(fetched.map(({ url, response }) => cache.put(url, response)));
+  } catch (reason) {
+    // No room for all of it.
+    await caches.delete(CACHE);
+    throw reason;
+  }
 }
 
 /**

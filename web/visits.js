@@ -65,7 +65,17 @@ async function leave(registration) {
   // Without a connection, before somebody's login, or while the server fails, the cache has the better page.
   if (!answer || answer.redirected || !(answer.ok || [404, 410].includes(answer.status))) return;
   await registration.unregister();
-  whenFree(reload);
+  // Until then the worker still gives this page its files.
+  whenFree(() => forget(registration.scope).then(reload, reload));
+}
+
+/**
+ * Removes what the service worker kept, which nobody would ask for again. offline.js names the caches.
+ * @param {string} scope
+ */
+async function forget(scope) {
+  const kept = (await caches.keys()).filter((name) => name.startsWith(`dinomaly-page ${scope} `));
+  await Promise.all(kept.map((name) => caches.delete(name)));
 }
 
 /**

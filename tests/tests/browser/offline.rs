@@ -203,6 +203,7 @@ fn another_page_under_the_same_address_is_not_hidden() {
     page.reload();
     page.wait_for("document.title === 'another program'");
     assert_eq!(page.eval("navigator.serviceWorker.getRegistrations().then(({ length }) => length)"), 0);
+    assert_eq!(kept(&page), Vec::<String>::new());
 }
 
 /// One below the other, so that the scope of one holds the other.
