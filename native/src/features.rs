@@ -170,7 +170,8 @@ impl FeatureCache {
         let rows = parts.iter().map(|part| part.flatten_from(1)).collect::<candle_core::Result<Vec<_>>>()?;
         let rows = Tensor::cat(&rows, 1)?.to_dtype(self.dtype)?;
         for photo in 0..rows.dim(0)? {
-            let place = self.place(&rows.get(photo)?)?;
+            // A view would keep, and on its way to the host copy, the whole batch.
+            let place = self.place(&rows.get(photo)?.force_contiguous()?)?;
             let kind = match place {
                 Place::Device(_) => 0,
                 Place::Memory(_) => 1,
@@ -185,8 +186,7 @@ impl FeatureCache {
     fn place(&mut self, photo: &Tensor) -> Result<Place> {
         let (size, [on_device, in_memory, in_file]) = (self.photo_bytes(), self.places.map(|count| count as u64));
         if (on_device + 1) * size <= self.limits.device {
-            // A view would keep the whole batch.
-            return Ok(Place::Device(photo.copy()?));
+            return Ok(Place::Device(photo.clone()));
         }
         if (in_memory + 1) * size <= self.limits.memory {
             return Ok(Place::Memory(self.memory.keep(photo)?));
@@ -245,6 +245,8 @@ fn bytes(photo: &Tensor) -> candle_core::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::{CpuStorage, Storage};
+
     use super::*;
 
     fn config(groups: Vec<Vec<usize>>) -> ModelConfig {
@@ -286,6 +288,28 @@ mod tests {
             let stored = features.groups[1].to_dtype(element.dtype()).unwrap().to_dtype(DType::F32).unwrap();
             let expected = stored.to_vec3::<f32>().unwrap();
             assert_eq!(disk.1, [expected[2].concat(), expected[0].concat(), expected[1].concat()].concat());
+        }
+    }
+
+    #[test]
+    fn a_photo_on_the_device_takes_no_more_than_its_own_values() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(vec![vec![0, 1, 2, 3], vec![4, 5, 6, 7]]);
+        let limits = Limits { device: 1 << 20, memory: 0 };
+        for element in [Element::F32, Element::Bf16] {
+            let mut cache = FeatureCache::new(&config, 5, element, limits, folder.path()).unwrap();
+            let batch = Tensor::ones((3, 5, 4), DType::F32, &Device::Cpu).unwrap();
+            cache.push(&Features { groups: vec![batch.clone(), batch.clone()], fused: batch }).unwrap();
+            for photo in &cache.photos {
+                let Place::Device(photo) = photo else { panic!("there is room for it") };
+                let (storage, _) = photo.storage_and_layout();
+                let held = match &*storage {
+                    Storage::Cpu(CpuStorage::F32(values)) => values.len(),
+                    Storage::Cpu(CpuStorage::BF16(values)) => values.len(),
+                    _ => panic!("features are f32 or bf16"),
+                };
+                assert_eq!(held, 2 * 5 * 4);
+            }
         }
     }
 
