@@ -98,25 +98,41 @@ fn opened(_number: usize) -> Result<Device, String> {
 /// The GPU, or what was found and what to do.
 #[cfg(feature = "cuda")]
 fn opened(number: usize) -> Result<Device, String> {
-    caught(|| Device::new_cuda(number).map_err(|error| refused(&error.to_string())))
+    use std::collections::BTreeMap;
+    use std::sync::{Mutex, PoisonError};
+
+    // Open until the program ends: closing a GPU that has failed panics, and its reason would be lost.
+    static OPEN: Mutex<BTreeMap<usize, Device>> = Mutex::new(BTreeMap::new());
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(device) = open.get(&number) {
+        return Ok(device.clone());
+    }
+    let device = caught(|| with_one_queue(number).map_err(|error| refused(&error.to_string())))?;
+    open.insert(number, device.clone());
+    Ok(device)
 }
 
-/// Opens an NVIDIA GPU for one of several replicas: all that it does is in one queue, whichever thread asks for it.
-///
-/// # Errors
-/// As [`open_cuda`].
+/// A GPU with all of its work in one queue, whichever thread asks for it.
 #[cfg(feature = "cuda")]
-pub fn open_replica(number: usize) -> Result<Device> {
-    let open = || -> candle_core::Result<Device> {
-        let device = Device::new_cuda_with_stream(number)?;
-        // SAFETY: cudarc has streams wait for each other by events; here all work is in this device's only stream.
-        #[allow(unsafe_code)]
-        unsafe {
-            device.as_cuda_device()?.disable_event_tracking();
-        }
-        Ok(device)
-    };
-    in_words(number, caught(|| open().map_err(|error| refused(&error.to_string()))))
+fn with_one_queue(number: usize) -> candle_core::Result<Device> {
+    use candle_core::cuda_backend::cudarc::driver::result::{device::get_default_mem_pool, mem_pool};
+    use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+
+    let device = Device::new_cuda_with_stream(number)?;
+    let cuda = device.as_cuda_device()?;
+    // What is freed stays at hand for the next step; by itself the pool gives it back at each wait for the GPU.
+    let mut threshold = u64::MAX;
+    // SAFETY: cudarc has streams wait for each other by events, of which it makes two for each tensor; here all work is in one
+    // stream. The device is open, and the pool's threshold is read from a number of 64 bits.
+    #[allow(unsafe_code)]
+    unsafe {
+        cuda.disable_event_tracking();
+        // Without a pool it is slower and nothing else.
+        let _ = get_default_mem_pool(cuda.cuda_stream().context().cu_device()).and_then(|pool| {
+            mem_pool::set_attribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, (&raw mut threshold).cast())
+        });
+    }
+    Ok(device)
 }
 
 /// What comes of a first call into NVIDIA's libraries. Where one is missing, what opens it panics: that is an answer like any other

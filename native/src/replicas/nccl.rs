@@ -42,7 +42,7 @@ unsafe impl Send for Connection {}
 
 /// See [`Replicas::on_gpus`].
 pub fn replicas(numbers: &[usize]) -> anyhow::Result<Replicas> {
-    let devices = numbers.iter().map(|&number| device::open_replica(number)).collect::<anyhow::Result<Vec<_>>>()?;
+    let devices = numbers.iter().map(|&number| device::open_cuda(number)).collect::<anyhow::Result<Vec<_>>>()?;
     let streams =
         devices.iter().map(|device| Ok(device.as_cuda_device()?.cuda_stream())).collect::<Result<Vec<_>>>()?;
     let connect = || Comm::from_devices(streams).map_err(|error| format!("NCCL answers {:?}", error.0));
