@@ -17,12 +17,20 @@ pub struct HardMining {
     pub factor: f64,
 }
 
-/// Mean loss over groups, in f32. `encoded[j]` and `decoded[j]` are a group's patch features `[batch, patches, channels]`
-/// (class and register tokens already dropped); gradients flow into `decoded` only.
+/// A loss, and how it changes with the decoder's features.
+pub struct Loss {
+    /// Mean over groups, one number in f32.
+    pub value: Tensor,
+    /// Of each group, f32 `[batch, patches, channels]`.
+    pub gradients: Vec<Tensor>,
+}
+
+/// The loss of groups' patch features `encoded[j]` and `decoded[j]`, each `[batch, patches, channels]` (class and register tokens
+/// already dropped).
 ///
 /// # Errors
 /// If shapes differ, or if `rate` leaves no hard point (the official code raises there, too).
-pub fn hard_mining_loss(encoded: &[Tensor], decoded: &[Tensor], mining: HardMining) -> Result<Tensor> {
+pub fn hard_mining_loss(encoded: &[Tensor], decoded: &[Tensor], mining: HardMining) -> Result<Loss> {
     loss_of_part(encoded, decoded, mining, None)
 }
 
@@ -35,12 +43,13 @@ pub fn loss_of_part(
     decoded: &[Tensor],
     mining: HardMining,
     team: Option<&dyn Collective>,
-) -> Result<Tensor> {
+) -> Result<Loss> {
     let replicas = team.map_or(1, Collective::replicas);
     if encoded.len() != decoded.len() || encoded.is_empty() {
         bail!("{} encoder groups cannot be compared with {} decoder groups", encoded.len(), decoded.len());
     }
-    let mut total: Option<Tensor> = None;
+    let (mut values, mut gradients) = (Vec::new(), Vec::new());
+    let groups = encoded.len();
     for (encoded, decoded) in encoded.iter().zip(decoded) {
         let (photos, patches, _) = decoded.dims3()?;
         let points = replicas * photos * patches;
@@ -49,14 +58,14 @@ pub fn loss_of_part(
             bail!("hard mining at rate {} leaves none of {points} points", mining.rate);
         }
         let single = |x: &Tensor| x.to_dtype(DType::F32)?.contiguous();
-        let losses = photo_losses(&single(&encoded.detach())?, &single(decoded)?, hard, mining.factor as f32, team)?;
-        let loss = losses.mean_all()?;
-        total = Some(match total {
-            Some(total) => (total + loss)?,
-            None => loss,
-        });
+        let share = 1.0 / (photos * groups * replicas) as f64;
+        let weights = Tensor::full(share as f32, photos, decoded.device())?;
+        let (encoded, decoded) = (single(encoded)?, single(decoded)?);
+        let (losses, gradient) = photo_losses(&encoded, &decoded, &weights, hard, mining.factor as f32, team)?;
+        values.push((losses * weights)?);
+        gradients.push(gradient);
     }
-    total.expect("at least one group") / (encoded.len() * replicas) as f64
+    Ok(Loss { value: Tensor::cat(&values, 0)?.sum_all()?, gradients })
 }
 
 /// How many points of `points` are hard at a rate: `int(points * (1 - rate))` in float64, as the official code has it
@@ -106,17 +115,13 @@ mod tests {
         let random = || Var::randn(0f32, 1f32, (3, 7, 5), &Device::Cpu).unwrap();
         for rate in [0.0, 0.5, 0.9] {
             let (encoded, decoded, mining) = (random(), random(), HardMining { rate, factor: 0.1 });
-            let fused =
-                hard_mining_loss(&[encoded.as_tensor().clone()], &[decoded.as_tensor().clone()], mining).unwrap();
+            let fused = hard_mining_loss(&[encoded.detach()], &[decoded.detach()], mining).unwrap();
             let composed = composed(&encoded.detach(), &decoded, mining);
             let scalar = |t: &Tensor| t.to_scalar::<f32>().unwrap();
-            assert!((scalar(&fused) - scalar(&composed)).abs() < 1e-6);
-            let gradient = |loss: &Tensor| {
-                let gradients = loss.backward().unwrap();
-                assert!(gradients.get(&encoded).is_none());
-                gradients.get(&decoded).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
-            };
-            let (found, expected) = (gradient(&fused), gradient(&composed));
+            assert!((scalar(&fused.value) - scalar(&composed)).abs() < 1e-6);
+            let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let found = flat(&fused.gradients[0]);
+            let expected = flat(composed.backward().unwrap().get(&decoded).unwrap());
             let largest = expected.iter().fold(0f32, |largest, v| largest.max(v.abs()));
             for (found, expected) in found.iter().zip(&expected) {
                 assert!((found - expected).abs() <= 2e-6 * largest, "{found:e}, expected {expected:e}");
@@ -124,7 +129,7 @@ mod tests {
         }
         let (a, b) = (random(), random());
         let mining = HardMining { rate: 0.99, factor: 0.1 };
-        let error = hard_mining_loss(&[a.as_tensor().clone()], &[b.as_tensor().clone()], mining).unwrap_err();
+        let Err(error) = hard_mining_loss(&[a.detach()], &[b.detach()], mining) else { panic!("no hard point") };
         assert!(error.to_string().contains("leaves none of 21 points"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! The loss of one group as three passes over memory, with its gradient: the k-th distance is found where the features are.
+//! The loss of one group and its gradient as three passes over memory: the k-th distance is found where the features are.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 #[cfg(feature = "cuda")]
@@ -11,19 +11,20 @@ use rayon::prelude::*;
 
 use crate::replicas::Collective;
 
-/// One minus the cosine of each photo's features, `[photos]`, of contiguous f32 `[photos, patches, channels]`. The gradient
-/// of points whose distance is below the `hard`-th largest is multiplied by `factor`; none flows into `encoded`. With a `team` that
-/// distance is of the photos of all its replicas.
+/// One minus the cosine of each photo's features, `[photos]`, of contiguous f32 `[photos, patches, channels]`, and the gradient of
+/// `decoded` in the sum of these by `weights [photos]`: that of points whose distance is below the `hard`-th largest is multiplied by
+/// `factor`. With a `team` that distance is of the photos of all its replicas.
 ///
 /// # Errors
 /// If shapes differ, or another replica has ended.
 pub fn photo_losses(
     encoded: &Tensor,
     decoded: &Tensor,
+    weights: &Tensor,
     hard: usize,
     factor: f32,
     team: Option<&dyn Collective>,
-) -> Result<Tensor> {
+) -> Result<(Tensor, Tensor)> {
     if encoded.dims() != decoded.dims() {
         bail!("features of shapes {:?} and {:?} cannot be compared", encoded.dims(), decoded.dims());
     }
@@ -31,16 +32,20 @@ pub fn photo_losses(
         None => stats(encoded, decoded, hard)?,
         Some(team) => stats_of_part(encoded, decoded, hard, team)?,
     };
-    encoded.apply_op3(decoded, &stats, Losses { points: points(decoded)?, factor })
+    let points = points(decoded)?;
+    let losses = stats.apply_op1_no_bwd(&Losses { points })?;
+    // An operation takes three tensors at most.
+    let stats = Tensor::cat(&[&stats, weights], 0)?;
+    Ok((losses, encoded.apply_op3_no_bwd(decoded, &stats, &LossesGrad { points, factor })?))
 }
 
-/// What the loss and its gradient need of contiguous f32 `[photos, patches, channels]` (see [`Points::stats`]), without a gradient;
+/// What the loss and its gradient need of contiguous f32 `[photos, patches, channels]` (see [`Points::stats`]);
 /// [`distance`] makes points' distances of it.
 ///
 /// # Errors
 /// If the device fails.
 pub fn stats(encoded: &Tensor, decoded: &Tensor, hard: usize) -> Result<Tensor> {
-    encoded.apply_op2_no_bwd(&decoded.detach(), &Stats { points: points(decoded)?, hard })
+    encoded.apply_op2_no_bwd(decoded, &Stats { points: points(decoded)?, hard })
 }
 
 /// [`stats`] of the photos of one replica, whose last value is the `hard`-th largest distance of all replicas'.
@@ -154,62 +159,31 @@ fn kth_largest(mut values: Vec<f32>, k: usize) -> f32 {
 
 struct Losses {
     points: Points,
-    factor: f32,
 }
 
-impl CustomOp3 for Losses {
+impl CustomOp1 for Losses {
     fn name(&self) -> &'static str {
         "mining-losses"
     }
 
-    fn cpu_fwd(
-        &self,
-        _encoded: &CpuStorage,
-        _encoded_layout: &Layout,
-        _decoded: &CpuStorage,
-        _decoded_layout: &Layout,
-        stats: &CpuStorage,
-        stats_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let stats = values(stats, stats_layout)?;
+    fn cpu_fwd(&self, stats: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let stats = values(stats, layout)?;
         let photos = &stats[3 * self.points.count()..stats.len() - 1];
         let losses = photos.chunks(3).map(distance).collect();
         Ok((CpuStorage::F32(losses), Shape::from(self.points.photos)))
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        _encoded: &CudaStorage,
-        _encoded_layout: &Layout,
-        _decoded: &CudaStorage,
-        _decoded_layout: &Layout,
-        stats: &CudaStorage,
-        stats_layout: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
+    fn cuda_fwd(&self, stats: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
         let count = self.points.photos;
-        let out = compute([(stats, stats_layout)], [], DType::F32, count, |[stats], [], out| {
+        let out = compute([(stats, layout)], [], DType::F32, count, |[stats], [], out| {
             [kernels::losses([stats, out], self.points)]
         })?;
         Ok((out, Shape::from(count)))
     }
-
-    fn bwd(
-        &self,
-        encoded: &Tensor,
-        decoded: &Tensor,
-        stats: &Tensor,
-        _res: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        // An operation takes three tensors at most.
-        let stats = Tensor::cat(&[stats, grad], 0)?;
-        let op = LossesGrad { points: self.points, factor: self.factor };
-        Ok((None, Some(encoded.apply_op3_no_bwd(decoded, &stats, &op)?), None))
-    }
 }
 
-/// The gradient of the decoded features; behind the stats lies the gradient of each photo's loss.
+/// The gradient of the decoded features; behind the stats lies the weight of each photo's loss.
 struct LossesGrad {
     points: Points,
     factor: f32,

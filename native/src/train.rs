@@ -1,10 +1,12 @@
 //! Training: batches of cached features → bottleneck and decoder → loss → one optimiser step.
 
+use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 use dinomaly_core::Result;
 use dinomaly_core::config::ModelConfig;
 use dinomaly_core::dinomaly::decoded;
-use dinomaly_core::executors::candle::{Candle, Noise};
+use dinomaly_core::executors::candle::{Candle, Noise, Taped};
+use dinomaly_core::ops::Ops;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -12,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::features::Features;
 use crate::head::TrainableHead;
-use crate::loss::loss_of_part;
+use crate::loss::{Loss, loss_of_part};
 use crate::noise::BottleneckNoise;
 use crate::optimizer::{self, StableAdamW};
 use crate::precision::Precision;
@@ -103,8 +105,7 @@ impl Trainer {
     /// If the device fails.
     pub fn advance(&mut self, features: &Features) -> Result<()> {
         let rate = self.settings.schedule.learning_rate(self.iteration);
-        let mut loss = self.loss(features)?;
-        let mut gradients = loss.backward()?;
+        let (mut loss, mut gradients) = self.loss(features)?;
         if let Some(team) = self.team() {
             (loss, gradients) = summed(team, &self.head.variables, &loss, gradients)?;
         }
@@ -157,31 +158,52 @@ impl Trainer {
         Ok(self.read()?.remove(0))
     }
 
-    /// The loss of this iteration on a batch, with its graph; of several replicas each has its share in it.
+    /// The loss of this iteration on a batch, and its gradients; of several replicas each has its share in them.
     ///
     /// # Errors
     /// If the device fails.
-    pub fn loss(&self, features: &Features) -> Result<Tensor> {
+    pub fn loss(&self, features: &Features) -> Result<(Tensor, GradStore)> {
         let rank = self.team().map_or(0, Collective::rank);
         let noise = BottleneckNoise::new(&self.config, self.settings.seed, self.iteration).of_part(rank);
-        let [encoded, decoded] = self.groups(features, &|x, at| noise.apply(x, at))?;
-        Ok(loss_of_part(&encoded, &decoded, self.settings.schedule.mining(self.iteration), self.team())?)
+        self.loss_with(features, &|x, at| noise.apply(x, at))
+    }
+
+    /// [`Trainer::loss`] with `noise` in the bottleneck, of the kind that [`Taped`] allows.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn loss_with(&self, features: &Features, noise: &Noise<'_>) -> Result<(Tensor, GradStore)> {
+        let ops = Taped::new(self.ops(noise));
+        let decoded = self.decoded(&ops, features)?;
+        let [of_encoder, of_decoder] = [&features.groups, &decoded].map(|groups| self.patches(groups));
+        let mining = self.settings.schedule.mining(self.iteration);
+        let Loss { value, gradients } = loss_of_part(&of_encoder?, &of_decoder?, mining, self.team())?;
+        let prefix = self.config.kept_prefix_tokens();
+        let of_tokens = gradients.into_iter().map(|gradient| gradient.pad_with_zeros(1, prefix, 0));
+        let of_tokens = of_tokens.collect::<candle_core::Result<Vec<_>>>()?;
+        Ok((value, ops.backward(decoded.into_iter().zip(of_tokens))?))
     }
 
     fn team(&self) -> Option<&dyn Collective> {
         self.team.as_deref().map(|team| team as &dyn Collective)
     }
 
-    /// What the loss compares, with its graph: each group's patches as the encoder has them and as they are decoded with
-    /// `noise` in the bottleneck, each `[batch, patches, channels]`.
+    /// What the loss compares: each group's patches as the encoder has them and as they are decoded with `noise` in the
+    /// bottleneck, each `[batch, patches, channels]`.
     ///
     /// # Errors
     /// If the device fails.
     pub fn groups(&self, features: &Features, noise: &Noise<'_>) -> Result<[Vec<Tensor>; 2]> {
-        let ops = Candle::train(self.device.clone(), noise).storing(self.settings.precision.element());
-        let outputs = self.head.head.forward(&ops, &features.fused, &mut |_, _| {})?;
-        let decoded = decoded(&ops, outputs, &self.config)?;
-        Ok([self.patches(&features.groups)?, self.patches(&decoded)?])
+        Ok([self.patches(&features.groups)?, self.patches(&self.decoded(&self.ops(noise), features)?)?])
+    }
+
+    fn ops<'a>(&self, noise: &'a Noise<'a>) -> Candle<'a> {
+        Candle::train(self.device.clone(), noise).storing(self.settings.precision.element())
+    }
+
+    /// Each group as it is decoded `[batch, tokens, channels]`.
+    fn decoded(&self, ops: &impl Ops<Tensor = Tensor>, features: &Features) -> Result<Vec<Tensor>> {
+        decoded(ops, self.head.head.forward(ops, &features.fused, &mut |_, _| {})?, &self.config)
     }
 
     /// Drops class and register tokens: the loss sees patches only.

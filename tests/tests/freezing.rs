@@ -62,7 +62,7 @@ fn gradients_reach_all_that_is_trained_and_nothing_that_is_frozen() {
             precision,
         };
         let trainer = Trainer::new(config.clone(), settings, head, Device::Cpu).unwrap();
-        let gradients = trainer.loss(&features).unwrap().backward().unwrap();
+        let (_, gradients) = trainer.loss(&features).unwrap();
 
         let trained = &trainer.head.variables;
         assert_eq!(trained.len(), head_shapes(&config).unwrap().len());

@@ -8,6 +8,7 @@ mod attention;
 mod depthwise;
 pub mod fused;
 pub mod kernels;
+mod taped;
 
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::{softmax, softmax_last_dim};
@@ -16,6 +17,7 @@ use crate::ops::{Linear, Neighbours, NoiseAt, Norm, Ops, Read, RelativeBias, The
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 use kernels::Element;
+pub use taped::Taped;
 
 /// Adds noise to the bottleneck's activations while training; called for input, hidden layer and output in turn.
 pub type Noise<'a> = dyn Fn(&Tensor, NoiseAt) -> candle_core::Result<Tensor> + Sync + 'a;
@@ -103,19 +105,7 @@ impl Ops for Candle<'_> {
         let outputs = layer.weight.dim(0)?;
         // One large product: a batched one would multiply photo by photo.
         let product = self.factor(x)?.reshape((batch * tokens, inputs))?.matmul(&self.factor(&layer.weight)?.t()?)?;
-        let product = product.reshape((batch, tokens, outputs))?;
-        let Some(bias) = &layer.bias else {
-            return Ok(match then {
-                Then::Gelu => self.factor(&single(&product)?.gelu_erf()?)?,
-                Then::Store => product,
-                Then::Add(residual) => (single(&product)? + single(residual)?)?,
-            });
-        };
-        Ok(match then {
-            Then::Gelu => fused::add_bias_gelu(&product, bias)?,
-            Then::Store => fused::add_bias(&product, bias)?,
-            Then::Add(residual) => (fused::add_bias(&single(&product)?, bias)? + single(residual)?)?,
-        })
+        self.finish(&product.reshape((batch, tokens, outputs))?, layer.bias.as_ref(), then)
     }
 
     fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
@@ -248,6 +238,22 @@ impl Ops for Candle<'_> {
 }
 
 impl Candle<'_> {
+    /// What a linear layer does with its product.
+    fn finish(&self, product: &Tensor, bias: Option<&Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
+        let Some(bias) = bias else {
+            return Ok(match then {
+                Then::Gelu => self.factor(&single(product)?.gelu_erf()?)?,
+                Then::Store => product.clone(),
+                Then::Add(residual) => (single(product)? + single(residual)?)?,
+            });
+        };
+        Ok(match then {
+            Then::Gelu => fused::add_bias_gelu(product, bias)?,
+            Then::Store => fused::add_bias(product, bias)?,
+            Then::Add(residual) => (fused::add_bias(&single(product)?, bias)? + single(residual)?)?,
+        })
+    }
+
     /// A relative position bias `[heads, entries]` for every pair of tokens: `[1, heads, tokens, tokens]`.
     fn spread(&self, bias: &Tensor, tokens: usize) -> Result<Tensor> {
         let heads = bias.dim(0)?;

@@ -1,8 +1,9 @@
 //! Dropout: the same values are dropped as on the processor.
 
 use candle_core::DType;
-use dinomaly::noise::Dropout;
+use dinomaly::noise::{Dropout, with_mask};
 use dinomaly_core::executors::candle::kernels::dropout;
+use dinomaly_core::ops::NoiseAt;
 
 use crate::machine::{Machine, is_there};
 use crate::{ELEMENTS, random};
@@ -19,8 +20,8 @@ fn the_same_values_are_dropped() {
             [(1, 0, 0), (u64::MAX, 123_456, 0), (1, 1, 32), (1, 1, 9), (1, 1, (1 << 37) + 15)]
         {
             let noise = Dropout::new(0.3, seed, iteration);
-            let mask = dropout::Mask { first, ..noise.next_mask() };
-            let expected = noise.with_mask(&x, mask).unwrap();
+            let mask = dropout::Mask { first, ..noise.mask(NoiseAt::Hidden) };
+            let expected = with_mask(&x, mask).unwrap();
             let mut machine = Machine::default();
             let (from, out) = (machine.tensor(&x), machine.room(dtype, count));
             machine.launch([dropout::dropout(element, [from, out], count, &mask)]);

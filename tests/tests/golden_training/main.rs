@@ -6,10 +6,9 @@ mod golden_case;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use candle_core::Tensor;
 use candle_core::backprop::GradStore;
-use candle_core::{Tensor, Var};
 use dinomaly::features::{FeatureCache, Features, Limits, encode};
 use dinomaly::head::TrainableHead;
 use dinomaly::loss::{HardMining, hard_mining_loss, hard_points};
@@ -66,9 +65,8 @@ fn gradients(
     let features = features(case, input);
     let [encoded, decoded] = trainer.groups(&features, &no_noise).unwrap();
 
-    let loss = trainer.loss(&features).unwrap();
+    let (loss, gradients) = trainer.loss(&features).unwrap();
     compare_loss(tally, &label("loss"), &loss, expected);
-    let gradients = loss.backward().unwrap();
     compare_gradients(tally, case, rate, &trainer, &gradients, &expected["grad_stats"], stored);
     let norm = gradient_norm(trainer.head.variables.iter().map(|(_, var)| var), &gradients).unwrap();
     let [single, double] = ["f32", "f64"].map(|p| expected[format!("grad_norm_total_{p}")].as_f64().unwrap());
@@ -83,22 +81,20 @@ fn gradients(
     }
 
     // What reaches the decoder's features, and what would without hard mining.
-    let leaves: Vec<Var> = decoded.iter().map(|d| Var::from_tensor(&d.detach()).unwrap()).collect();
-    let features: Vec<Tensor> = leaves.iter().map(|leaf| leaf.as_tensor().clone()).collect();
-    let gradient =
-        |rate| hard_mining_loss(&encoded, &features, HardMining { rate, ..mining }).unwrap().backward().unwrap();
-    let (before, after) = (gradient(0.0), gradient(mining.rate));
-    for (j, (encoded, leaf)) in encoded.iter().zip(&leaves).enumerate() {
-        let distance = distances(encoded, leaf.as_tensor());
-        let of_gradient = gradient_noise(case, j, leaf, leaves.len());
+    let decoded: Vec<Tensor> = decoded.iter().map(Tensor::detach).collect();
+    let gradients = |rate| hard_mining_loss(&encoded, &decoded, HardMining { rate, ..mining }).unwrap().gradients;
+    let (before, after) = (gradients(0.0), gradients(mining.rate));
+    for (j, (encoded, features)) in encoded.iter().zip(&decoded).enumerate() {
+        let distance = distances(encoded, features);
+        let of_gradient = gradient_noise(case, j, features, decoded.len());
         let tensors = [
             (
                 "point_dist",
                 &distance.unsqueeze(2).unwrap(),
                 recorded(&case.meta["forward_stats"][format!("amap_group.{j}")]),
             ),
-            ("grad_de_before_hook", before.get(leaf).unwrap(), of_gradient),
-            ("grad_de_after_hook", after.get(leaf).unwrap(), of_gradient),
+            ("grad_de_before_hook", &before[j], of_gradient),
+            ("grad_de_after_hook", &after[j], of_gradient),
         ];
         for (stem, found, noise) in tensors {
             let Some(expected) = stored.get(&format!("{rate}/{stem}.{j}")) else { continue };
@@ -124,9 +120,9 @@ fn distances(encoded: &Tensor, decoded: &Tensor) -> Tensor {
 
 /// Noise of the gradient of a group's decoded features `d`, from the one recorded for the features: the gradient is
 /// `(e/|e| - cosine · d/|d|) / |d|`, shared among photos and groups, and nearly cancels where the decoder is good.
-fn gradient_noise(case: &Case, group: usize, decoded: &Var, groups: usize) -> Option<f32> {
+fn gradient_noise(case: &Case, group: usize, decoded: &Tensor, groups: usize) -> Option<f32> {
     let noise = recorded(&case.meta["forward_stats"][format!("de.{group}")])?;
-    let squares = decoded.as_tensor().detach().sqr().unwrap().flatten_from(1).unwrap().sum(1).unwrap();
+    let squares = decoded.sqr().unwrap().flatten_from(1).unwrap().sum(1).unwrap();
     let smallest = values(&squares).into_iter().fold(f32::INFINITY, f32::min);
     Some(noise / (smallest * (groups * squares.elem_count()) as f32))
 }
@@ -175,9 +171,7 @@ fn dropout() {
             let mask = &stored[name];
             (Tensor::from_slice(&mask.values, mask.shape.as_slice(), &device()).unwrap() * keep).unwrap()
         });
-        let calls = AtomicUsize::new(0);
-        // One mask after the other, and again from the first in the next pass.
-        let noise = |x: &Tensor, _: NoiseAt| x * &masks[calls.fetch_add(1, Ordering::Relaxed) % masks.len()];
+        let noise = |x: &Tensor, at: NoiseAt| x * &masks[at as usize];
 
         let mut tally = Tally::default();
         let label = |what: &str| format!("{}: {what}", case.name);
@@ -193,10 +187,8 @@ fn dropout() {
         let noise_recorded = recorded(&case.meta["bottleneck_out_stats"]).unwrap();
         tally.compare(&label("bottleneck_out"), &bottleneck, &stored["bottleneck_out"].values, noise_recorded);
 
-        let [encoded, decoded] = trainer.groups(&features, &noise).unwrap();
-        let loss = hard_mining_loss(&encoded, &decoded, trainer.settings.schedule.mining(0)).unwrap();
+        let (loss, gradients) = trainer.loss_with(&features, &noise).unwrap();
         compare_loss(&mut tally, &label("loss"), &loss, &case.meta);
-        let gradients = loss.backward().unwrap();
         compare_gradients(&mut tally, &case, "p0.9", &trainer, &gradients, &case.meta["grad_stats"], &stored);
         tally.print(&format!("{}/train_dropout", case.name));
         total.add(tally);
@@ -241,13 +233,11 @@ fn feature_jitter() {
         let distances: Vec<Tensor> = encoded.iter().zip(&decoded).map(|(e, d)| distances(e, d)).collect();
         compare("eval/amap_mean", &Candle::infer(device()).mean(&distances).unwrap());
 
-        let [encoded, decoded] = trainer.groups(&features, &noise).unwrap();
-        let loss = hard_mining_loss(&encoded, &decoded, trainer.settings.schedule.mining(0)).unwrap();
+        let (loss, gradients) = trainer.loss_with(&features, &noise).unwrap();
         let expected = case.meta["loss_f32"].as_f64().unwrap();
         let found = f64::from(loss.to_scalar::<f32>().unwrap());
         compare_number(&mut tally, &format!("{}: loss", case.name), found, expected, COSINE_NOISE);
         // The official bottleneck is the second part of a sequence here.
-        let gradients = loss.backward().unwrap();
         for (name, var) in &trainer.head.variables {
             let official = name.replace("bottleneck.0.", "bottleneck.0.1.");
             let Some(expected) = stored.get(&format!("p0.9/grad/{official}")) else { continue };
@@ -337,7 +327,7 @@ fn trajectory(case: &Case, input: &Golden, name: &str, run: &Value, tally: &mut 
     }
     let [single, double] = ["f32", "f64"].map(|p| run[format!("final_plain_global_cosine_loss_{p}")].as_f64());
     if let (Some(single), Some(double)) = (single, double) {
-        let loss = f64::from(trainer.loss(&features).unwrap().to_scalar::<f32>().unwrap());
+        let loss = f64::from(trainer.loss(&features).unwrap().0.to_scalar::<f32>().unwrap());
         let noise = loss_noise.max((single - double).abs());
         compare_number(tally, &label("loss after the last step".into()), loss, double, noise);
     }

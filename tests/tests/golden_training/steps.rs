@@ -26,24 +26,21 @@ fn loss_alone() {
             Tensor::from_vec(channels_last(golden), (batch, height * width, channels), &device()).unwrap()
         };
         let encoded: Vec<Tensor> = (0..).map_while(|j| group("en", j)).map(tensor).collect();
-        let leaves: Vec<Var> =
-            (0..).map_while(|j| group("de", j)).map(|g| Var::from_tensor(&tensor(g)).unwrap()).collect();
-        if leaves.is_empty() {
+        let decoded: Vec<Tensor> = (0..).map_while(|j| group("de", j)).map(tensor).collect();
+        if decoded.is_empty() {
             println!("not run: loss of {size} (its features are not there)");
             continue;
         }
-        let decoded: Vec<Tensor> = leaves.iter().map(|leaf| leaf.as_tensor().clone()).collect();
         let mining = HardMining { rate: rate.strip_prefix('p').map_or(0.0, |p| p.parse().unwrap()), factor: 0.1 };
         if let (Some(k), Some(points)) = (expected["k"].as_u64(), expected["numel"].as_u64()) {
             tally.check(&format!("{name}: k = {k}"), hard_points(points as usize, mining.rate) as u64 == k);
         }
         let loss = hard_mining_loss(&encoded, &decoded, mining).unwrap();
         let value = number(&expected["loss"]);
-        compare_number(&mut tally, &format!("{name}: loss"), scalar(&loss), value, COSINE_NOISE);
-        let gradients = loss.backward().unwrap();
-        for (j, leaf) in leaves.iter().enumerate() {
+        compare_number(&mut tally, &format!("{name}: loss"), scalar(&loss.value), value, COSINE_NOISE);
+        for (j, gradient) in loss.gradients.iter().enumerate() {
             let Some(expected) = stored.get(&format!("{name}/grad_de.{j}")) else { continue };
-            let (found, expected) = (values(gradients.get(leaf).unwrap()), channels_last(expected));
+            let (found, expected) = (values(gradient), channels_last(expected));
             tally.compare(&format!("{name}: gradient {j}"), &found, &expected, relative_noise(&expected));
         }
     }

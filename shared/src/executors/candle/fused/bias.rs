@@ -27,6 +27,14 @@ pub fn add_bias_gelu(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
     x.contiguous()?.apply_op2(bias, AddBiasGelu)
 }
 
+/// The gradient of `x` from the result's in [`add_bias_gelu`], stored as `x` is; that of the bias is its [`column_sum`].
+///
+/// # Errors
+/// If the operands do not fit together.
+pub fn add_bias_gelu_grad(x: &Tensor, bias: &Tensor, gradient_of_result: &Tensor) -> Result<Tensor> {
+    x.contiguous()?.apply_op3_no_bwd(bias, &gradient(gradient_of_result, x)?, &AddBiasGeluGrad)
+}
+
 /// The distribution function of the normal distribution.
 fn normal_cdf(x: f32) -> f32 {
     0.5 + 0.5 * erf(x * std::f32::consts::FRAC_1_SQRT_2)
@@ -112,8 +120,8 @@ impl CustomOp2 for AddBiasGelu {
         Ok((out, x_layout.shape().clone()))
     }
 
-    fn bwd(&self, x: &Tensor, bias: &Tensor, res: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let grad = x.contiguous()?.apply_op3_no_bwd(bias, &gradient(grad, res)?, &AddBiasGeluGrad)?;
+    fn bwd(&self, x: &Tensor, bias: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let grad = add_bias_gelu_grad(x, bias, grad)?;
         let of_bias = column_sum(&grad)?;
         Ok((Some(grad), Some(of_bias)))
     }
@@ -194,7 +202,10 @@ fn map_with_bias(
 }
 
 /// Sum over all dimensions but the last, in f32.
-fn column_sum(x: &Tensor) -> Result<Tensor> {
+///
+/// # Errors
+/// If the device fails.
+pub fn column_sum(x: &Tensor) -> Result<Tensor> {
     x.contiguous()?.apply_op1_no_bwd(&ColumnSum)
 }
 

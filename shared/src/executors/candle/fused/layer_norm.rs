@@ -20,6 +20,17 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, out: DTy
     x.contiguous()?.apply_op3(weight, bias, LayerNorm { eps: eps as f32, out })
 }
 
+/// The gradients of `x`, weight and bias from the result's in [`layer_norm`], in f32.
+///
+/// # Errors
+/// If the operands do not fit together.
+pub fn layer_norm_grad(x: &Tensor, weight: &Tensor, of_result: &Tensor, eps: f64) -> Result<[Tensor; 3]> {
+    let (x, of_result, eps) = (x.contiguous()?, of_result.contiguous()?, eps as f32);
+    let of_x = x.apply_op3_no_bwd(weight, &of_result, &LayerNormGradX { eps })?;
+    let of_rest = x.apply_op2_no_bwd(&of_result, &LayerNormGradWeight { eps })?;
+    Ok([of_x, of_rest.get(0)?, of_rest.get(1)?])
+}
+
 /// Mean and `1 / sqrt(variance + eps)` of a row.
 fn moments(row: &[f32], eps: f32) -> (f32, f32) {
     let mean = sum(row.iter().copied()) / row.len() as f32;
@@ -86,10 +97,8 @@ impl CustomOp3 for LayerNorm {
         res: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (x, grad) = (x.contiguous()?, gradient(grad, res)?);
-        let of_x = x.apply_op3_no_bwd(weight, &grad, &LayerNormGradX { eps: self.eps })?;
-        let of_rest = x.apply_op2_no_bwd(&grad, &LayerNormGradWeight { eps: self.eps })?;
-        Ok((Some(of_x), Some(of_rest.get(0)?), Some(of_rest.get(1)?)))
+        let [of_x, of_weight, of_bias] = layer_norm_grad(x, weight, &gradient(grad, res)?, self.eps.into())?;
+        Ok((Some(of_x), Some(of_weight), Some(of_bias)))
     }
 }
 

@@ -12,8 +12,8 @@ use candle_core::{CpuStorage, DType, Layout, Result, Tensor, bail};
 use half::bf16;
 use rayon::prelude::*;
 
-pub use bias::{add_bias, add_bias_gelu};
-pub use layer_norm::layer_norm;
+pub use bias::{add_bias, add_bias_gelu, add_bias_gelu_grad, column_sum};
+pub use layer_norm::{layer_norm, layer_norm_grad};
 
 /// Rows that one task takes: enough to hide its cost, few enough to share among cores. Column sums are added within
 /// these blocks first, which keeps their rounding low.

@@ -1,0 +1,336 @@
+//! The training pass of the head: what it computes is noted, and walked back through for the gradients.
+//!
+//! candle's own tape knows products, reshapes and casts, and begins the gradient of each with zeros that it then adds to: in a step
+//! on a GPU more memory traffic than all products. Here a layer is one step back, and a gradient that comes alone is not added up.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Tensor, TensorId, Var};
+
+use super::{Candle, Mode, fused, single};
+use crate::Result;
+use crate::ops::{Linear, Neighbours, NoiseAt, Norm, Ops, Then};
+use crate::tensor::HostTensor;
+
+/// An executor of the head that can walk back. Its tensors carry no graph of candle's; variables among them are parameters.
+///
+/// Noise at the bottleneck's hidden layer and output must multiply each value by one that does not depend on it, as dropout does: its
+/// gradient is the same noise on the gradient.
+pub struct Taped<'a> {
+    ops: Candle<'a>,
+    steps: RefCell<Vec<Step<'a>>>,
+    /// What parameters flow into.
+    results: RefCell<HashSet<TensorId>>,
+}
+
+/// From the gradient of an operation's result to those of what went in.
+struct Step<'a> {
+    result: TensorId,
+    back: Box<Back<'a>>,
+}
+
+type Back<'a> = dyn FnOnce(&Tensor, &mut Gradients) -> Result<()> + 'a;
+
+/// Gradients of parameters and, until their step is taken, of results.
+struct Gradients {
+    found: HashMap<TensorId, Tensor>,
+    results: HashSet<TensorId>,
+}
+
+impl Gradients {
+    /// Adds to the gradient of what went into an operation, if one is wanted.
+    fn add(&mut self, of: &Tensor, gradient: Tensor) -> Result<()> {
+        if of.is_variable() || self.results.contains(&of.id()) {
+            let sum = match self.found.remove(&of.id()) {
+                Some(other) if other.dtype() == gradient.dtype() => (other + gradient)?,
+                // Of a product and of a residual.
+                Some(other) => (single(&other)? + single(&gradient)?)?,
+                None => gradient,
+            };
+            self.found.insert(of.id(), sum);
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Taped<'a> {
+    /// Notes what this executor computes, which is one that trains.
+    pub fn new(ops: Candle<'a>) -> Self {
+        Self { ops, steps: RefCell::default(), results: RefCell::default() }
+    }
+
+    /// The gradients of all parameters, from those of some results.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn backward(self, of_results: impl IntoIterator<Item = (Tensor, Tensor)>) -> Result<GradStore> {
+        let mut gradients = Gradients { found: HashMap::new(), results: self.results.into_inner() };
+        for (result, gradient) in of_results {
+            gradients.add(&result, gradient)?;
+        }
+        for Step { result, back } in self.steps.into_inner().into_iter().rev() {
+            if let Some(gradient) = gradients.found.remove(&result) {
+                back(&gradient, &mut gradients)?;
+            }
+        }
+        let mut store = GradStore::default();
+        for (id, gradient) in gradients.found {
+            store.insert_id(id, gradient);
+        }
+        Ok(store)
+    }
+
+    /// Whether a gradient is wanted.
+    fn follows(&self, x: &Tensor) -> bool {
+        x.is_variable() || self.results.borrow().contains(&x.id())
+    }
+
+    /// Notes how to go back, if parameters flow into the result.
+    fn note(
+        &self,
+        inputs: &[&Tensor],
+        result: Tensor,
+        back: impl FnOnce(&Tensor, &mut Gradients) -> Result<()> + 'a,
+    ) -> Tensor {
+        if inputs.iter().any(|x| self.follows(x)) {
+            self.results.borrow_mut().insert(result.id());
+            self.steps.borrow_mut().push(Step { result: result.id(), back: Box::new(back) });
+        }
+        result
+    }
+
+    /// An operation of variants of the model, back through which candle goes by itself.
+    fn by_candle(
+        &self,
+        inputs: &[&Tensor],
+        operation: impl FnOnce(&Candle<'a>, &[Tensor]) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let leaf = |&x: &&Tensor| -> Result<Tensor> {
+            Ok(if self.follows(x) { Var::from_tensor(x)?.into_inner() } else { x.clone() })
+        };
+        let leaves = inputs.iter().map(leaf).collect::<Result<Vec<_>>>()?;
+        let result = operation(&self.ops, &leaves)?;
+        let owned: Vec<Tensor> = inputs.iter().map(|&x| x.clone()).collect();
+        Ok(self.note(inputs, result.detach(), move |gradient, out| {
+            let mut found = (&result * gradient.to_dtype(result.dtype())?)?.sum_all()?.backward()?;
+            owned.iter().zip(&leaves).try_for_each(|(x, leaf)| match found.remove(leaf) {
+                Some(gradient) => out.add(x, gradient.detach()),
+                None => Ok(()),
+            })
+        }))
+    }
+}
+
+impl Ops for Taped<'_> {
+    type Tensor = Tensor;
+
+    fn upload(&self, tensor: &HostTensor) -> Result<Tensor> {
+        self.ops.upload(tensor)
+    }
+
+    fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
+        let weight = self.ops.factor(&layer.weight.detach())?;
+        let rows = self.ops.factor(x)?.flatten_to(1)?;
+        let product = rows.matmul(&weight.t()?)?.reshape((x.dim(0)?, x.dim(1)?, weight.dim(0)?))?;
+        let bias = layer.bias.as_ref().map(Tensor::detach);
+        let (mut residual, mut curved) = (None, None);
+        match then {
+            Then::Store => {}
+            Then::Add(x) => residual = Some(x.clone()),
+            Then::Gelu => {
+                let none = || Tensor::zeros(weight.dim(0)?, DType::F32, x.device());
+                curved = Some((product.clone(), bias.clone().map_or_else(none, Ok)?));
+            }
+        }
+        let result = self.ops.finish(&product, bias.as_ref(), then)?;
+
+        let inputs: Vec<Tensor> = [x.clone(), layer.weight.clone()].into_iter().chain(residual.clone()).collect();
+        let (stored, wanted, layer, x) = (self.ops.stored, self.follows(x), layer.clone(), x.clone());
+        Ok(self.note(&inputs.iter().collect::<Vec<_>>(), result, move |gradient, out| {
+            if let Some(residual) = &residual {
+                out.add(residual, gradient.clone())?;
+            }
+            let gradient = match &curved {
+                Some((product, bias)) => fused::add_bias_gelu_grad(product, bias, gradient)?,
+                None => gradient.clone(),
+            };
+            if let Some(bias) = &layer.bias {
+                out.add(bias, fused::column_sum(&gradient)?)?;
+            }
+            let gradient = gradient.to_dtype(stored)?.flatten_to(1)?;
+            out.add(&layer.weight, single(&gradient.t()?.matmul(&rows)?)?)?;
+            if wanted {
+                out.add(&x, gradient.matmul(&weight)?.reshape(x.dims())?)?;
+            }
+            Ok(())
+        }))
+    }
+
+    fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
+        let Norm { weight, bias, eps } = norm.clone();
+        let (x, values) = (x.clone(), single(x)?);
+        let result = fused::layer_norm(&values, &weight.detach(), &bias.detach(), eps, self.ops.stored)?;
+        let inputs = [x.clone(), weight.clone(), bias.clone()];
+        Ok(self.note(&inputs.each_ref(), result, move |gradient, out| {
+            let [of_x, of_weight, of_bias] = fused::layer_norm_grad(&values, &weight.detach(), gradient, eps)?;
+            out.add(&x, of_x)?;
+            out.add(&weight, of_weight)?;
+            out.add(&bias, of_bias)
+        }))
+    }
+
+    fn attention(
+        &self,
+        qkv: &Tensor,
+        heads: usize,
+        hidden: Option<Neighbours>,
+        bias: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let inputs: Vec<&Tensor> = [qkv].into_iter().chain(bias).collect();
+        self.by_candle(&inputs, |ops, leaves| ops.attention(&leaves[0], heads, hidden, leaves.get(1)))
+    }
+
+    fn rotate(&self, qkv: &Tensor, heads: usize, rotation: &Tensor) -> Result<Tensor> {
+        self.by_candle(&[qkv], |ops, leaves| ops.rotate(&leaves[0], heads, rotation))
+    }
+
+    fn swiglu(&self, x: &Tensor) -> Result<Tensor> {
+        self.by_candle(&[x], |ops, leaves| ops.swiglu(&leaves[0]))
+    }
+
+    fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
+        self.by_candle(&[qkv], |ops, leaves| ops.linear_attention(&leaves[0], heads, hidden))
+    }
+
+    fn depthwise_conv(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        self.by_candle(&[x, weight], |ops, leaves| ops.depthwise_conv(&leaves[0], &leaves[1]))
+    }
+
+    fn embed(&self, patches: &Tensor, prefix: &Tensor, positions: &Tensor) -> Result<Tensor> {
+        self.by_candle(&[patches, prefix, positions], |ops, leaves| ops.embed(&leaves[0], &leaves[1], &leaves[2]))
+    }
+
+    fn drop_tokens(&self, x: &Tensor, first: usize) -> Result<Tensor> {
+        self.by_candle(&[x], |ops, leaves| ops.drop_tokens(&leaves[0], first))
+    }
+
+    fn concatenate(&self, xs: &[Tensor]) -> Result<Tensor> {
+        self.by_candle(&xs.iter().collect::<Vec<_>>(), |ops, leaves| ops.concatenate(leaves))
+    }
+
+    fn mean(&self, xs: &[Tensor]) -> Result<Tensor> {
+        let of_each = xs.to_vec();
+        Ok(self.note(&xs.iter().collect::<Vec<_>>(), self.ops.mean(xs)?, move |gradient, out| {
+            let share = (gradient / of_each.len() as f64)?;
+            of_each.iter().try_for_each(|x| out.add(x, share.clone()))
+        }))
+    }
+
+    fn cosine_distance(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        self.by_candle(&[a, b], |ops, leaves| ops.cosine_distance(&leaves[0], &leaves[1]))
+    }
+
+    fn bottleneck_noise(&self, x: &Tensor, at: NoiseAt) -> Result<Tensor> {
+        let Mode::Train(noise) = self.ops.mode else { return Ok(x.clone()) };
+        if at == NoiseAt::Input {
+            return self.by_candle(&[x], |ops, leaves| ops.bottleneck_noise(&leaves[0], at));
+        }
+        let from = x.clone();
+        Ok(self.note(&[x], noise(x, at)?, move |gradient, out| out.add(&from, noise(gradient, at)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::super::kernels::Element;
+    use super::*;
+    use crate::config::{Comparison, Mixer, ModelConfig};
+    use crate::dinomaly::{Head, decoded};
+
+    /// Values between -0.5 and 0.5.
+    fn random(seed: u32, shape: &[usize]) -> Tensor {
+        let mut state = seed.wrapping_mul(0x9E37_79B9) | 1;
+        let mut next = || {
+            state = (state ^ state << 13) ^ (state ^ state << 13) >> 17;
+            state ^= state << 5;
+            state as f32 / u32::MAX as f32 - 0.5
+        };
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| next()).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    /// Compares the gradient of every parameter with that of candle's tape, relative to its largest value.
+    fn compare(config: &ModelConfig, element: Element, tolerance: f32) {
+        let mut parameters = Vec::new();
+        let head = Head::load(config, &mut |name, shape| {
+            let var = Var::from_tensor(&random(parameters.len() as u32, shape))?;
+            parameters.push((name.to_owned(), var.clone()));
+            Ok(var.into_inner())
+        })
+        .unwrap();
+        let tokens = 9 + config.kept_prefix_tokens();
+        let fused = random(1000, &[2, tokens, config.encoder.hidden_size]);
+        let noise = |x: &Tensor, at: NoiseAt| {
+            let mask = random(2000 + at as u32, x.dims()).ge(-0.2)?.to_dtype(x.dtype())?;
+            x * mask
+        };
+        let ops = || Candle::train(Device::Cpu, &noise).storing(element);
+
+        let candle = ops();
+        let by_candle = decoded(&candle, head.forward(&candle, &fused, &mut |_, _| {}).unwrap(), config).unwrap();
+        let weights: Vec<Tensor> =
+            by_candle.iter().zip(3000..).map(|(group, seed)| random(seed, group.dims())).collect();
+        let sum = |(group, weights): (&Tensor, &Tensor)| (single(group).unwrap() * weights).unwrap().sum_all().unwrap();
+        let sums = by_candle.iter().zip(&weights).map(sum);
+        let expected = sums.reduce(|a, b| (a + b).unwrap()).unwrap().backward().unwrap();
+
+        let taped = Taped::new(ops());
+        let groups = decoded(&taped, head.forward(&taped, &fused, &mut |_, _| {}).unwrap(), config).unwrap();
+        let flat = |t: &Tensor| t.flatten_all().unwrap().to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap();
+        for (group, expected) in groups.iter().zip(&by_candle) {
+            assert_eq!(flat(group), flat(expected));
+        }
+        let found = taped.backward(groups.into_iter().zip(weights)).unwrap();
+        for (name, var) in &parameters {
+            let (found, expected) = (flat(found.get(var).unwrap()), flat(expected.get(var).unwrap()));
+            let largest = expected.iter().fold(0f32, |largest, v| largest.max(v.abs()));
+            assert!(largest > 0.0 && found.len() == expected.len(), "{name}");
+            let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst <= tolerance * largest, "{name}: {worst:e} of {largest:e}");
+        }
+    }
+
+    fn published() -> ModelConfig {
+        let encoder = serde_json::from_value(serde_json::json!({
+            "name": "test", "hidden_size": 12, "num_attention_heads": 2, "num_hidden_layers": 12, "intermediate_size": 20,
+            "patch_size": 2, "num_register_tokens": 1, "position_grid": 3, "layer_norm_eps": 1e-6
+        }));
+        ModelConfig::published(encoder.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn gradients_are_those_of_candles_tape() {
+        type Variant = fn(&mut ModelConfig);
+        let variants: [Variant; 6] = [
+            |_| {},
+            |config| config.groups = (0..8).map(|layer| vec![layer]).collect(),
+            |config| config.decoder.mixer = Mixer::Softmax,
+            |config| {
+                (config.decoder.mixer, config.remove_class_token) = (Mixer::Convolution { kernel: 3 }, true);
+            },
+            |config| config.decoder.neighbour_mask = 3,
+            |config| (config.comparison, config.groups) = (Comparison::Concatenated, vec![(0..8).collect()]),
+        ];
+        for variant in variants {
+            let mut config = published();
+            variant(&mut config);
+            compare(&config, Element::F32, 3e-6);
+            // Gradients are rounded in other places.
+            compare(&config, Element::Bf16, 1.0 / 64.0);
+        }
+    }
+}
