@@ -3,8 +3,6 @@
 //! candle's fused layer norm and softmax drop gradients silently: its softmax is used only where nothing is trained, and layer
 //! norm, bias and GELU are our own fused forms, which are differentiable.
 
-#[cfg(feature = "cuda")]
-mod attention;
 mod depthwise;
 pub mod fused;
 pub mod kernels;
@@ -138,12 +136,12 @@ impl Ops for Candle<'_> {
     }
 
     fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
-        #[cfg(feature = "cuda")]
-        if self.device.is_cuda()
+        let qkv = &self.factor(qkv)?;
+        if matches!(self.mode, Mode::Infer)
             && hidden.is_none()
-            && let Some(mixed) = attention::linear_attention(&self.factor(qkv)?, heads)?
+            && let Some(heads) = fused::heads_of(qkv, heads)?
         {
-            return Ok(mixed);
+            return Ok(fused::linear_attention(qkv, heads)?.tokens);
         }
         // All of it is sums over tokens or channels.
         let [q, k, v] = split_heads(&single(qkv)?, heads)?;

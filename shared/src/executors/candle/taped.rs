@@ -201,7 +201,15 @@ impl Ops for Taped<'_> {
     }
 
     fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
-        self.by_candle(&[qkv], |ops, leaves| ops.linear_attention(&leaves[0], heads, hidden))
+        let factor = self.ops.factor(qkv)?;
+        let (None, Some(heads)) = (hidden, fused::heads_of(&factor, heads)?) else {
+            return self.by_candle(&[qkv], |ops, leaves| ops.linear_attention(&leaves[0], heads, hidden));
+        };
+        let fused::Mixed { tokens, sums } = fused::linear_attention(&factor, heads)?;
+        let qkv = qkv.clone();
+        Ok(self.note(&[&qkv.clone()], tokens, move |gradient, out| {
+            out.add(&qkv, fused::linear_attention_grad(&factor, &sums, gradient, heads)?)
+        }))
     }
 
     fn depthwise_conv(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
@@ -291,16 +299,17 @@ mod tests {
         let taped = Taped::new(ops());
         let groups = decoded(&taped, head.forward(&taped, &fused, &mut |_, _| {}).unwrap(), config).unwrap();
         let flat = |t: &Tensor| t.flatten_all().unwrap().to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap();
-        for (group, expected) in groups.iter().zip(&by_candle) {
-            assert_eq!(flat(group), flat(expected));
-        }
-        let found = taped.backward(groups.into_iter().zip(weights)).unwrap();
-        for (name, var) in &parameters {
-            let (found, expected) = (flat(found.get(var).unwrap()), flat(expected.get(var).unwrap()));
+        let close = |name: &str, found: &Tensor, expected: &Tensor| {
+            let (found, expected) = (flat(found), flat(expected));
             let largest = expected.iter().fold(0f32, |largest, v| largest.max(v.abs()));
             assert!(largest > 0.0 && found.len() == expected.len(), "{name}");
             let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(worst <= tolerance * largest, "{name}: {worst:e} of {largest:e}");
+        };
+        groups.iter().zip(&by_candle).for_each(|(group, expected)| close("group", group, expected));
+        let found = taped.backward(groups.into_iter().zip(weights)).unwrap();
+        for (name, var) in &parameters {
+            close(name, found.get(var).unwrap(), expected.get(var).unwrap());
         }
     }
 

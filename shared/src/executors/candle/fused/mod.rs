@@ -1,10 +1,11 @@
-//! Layer norm, bias and GELU as one pass over memory each, with their gradients: loops on the processor, our own kernels on CUDA.
+//! Layer norm, bias, GELU and linear attention as few passes over memory, with their gradients: loops on the processor, our own kernels on CUDA.
 //!
 //! Composed of candle's own operations they take some ten passes, most of them over broadcast operands, which its CPU
 //! backend walks element by element. Parameters and their gradients are f32; activations may be bf16, and are computed in f32.
 
 mod bias;
 mod layer_norm;
+mod linear_attention;
 
 use std::borrow::Cow;
 
@@ -14,6 +15,7 @@ use rayon::prelude::*;
 
 pub use bias::{add_bias, add_bias_gelu, add_bias_gelu_grad, column_sum};
 pub use layer_norm::{layer_norm, layer_norm_grad};
+pub use linear_attention::{Mixed, heads_of, linear_attention, linear_attention_grad};
 
 /// Rows that one task takes: enough to hide its cost, few enough to share among cores. Column sums are added within
 /// these blocks first, which keeps their rounding low.
