@@ -248,7 +248,7 @@ impl Candle<'_> {
         Ok(match then {
             Then::Gelu => fused::add_bias_gelu(product, bias)?,
             Then::Store => fused::add_bias(product, bias)?,
-            Then::Add(residual) => (fused::add_bias(&single(product)?, bias)? + single(residual)?)?,
+            Then::Add(residual) => fused::add_bias_residual(product, bias, &single(residual)?)?,
         })
     }
 

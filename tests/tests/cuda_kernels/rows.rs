@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor, Var};
 use dinomaly_core::executors::candle::fused;
-use dinomaly_core::executors::candle::kernels::{Rows, bias, layer_norm};
+use dinomaly_core::executors::candle::kernels::{Rows, bias, layer_norm, residual};
 
 use crate::machine::{Machine, is_there};
 use crate::{ELEMENTS, compare, gradients, random, tolerance};
@@ -59,17 +59,21 @@ fn bias_and_gelu_and_their_gradients() {
         let grad = random(3, &[count, width]).to_dtype(dtype).unwrap();
         let plain = fused::add_bias(&x, &shift).unwrap();
         let gelu = fused::add_bias_gelu(&x, &shift).unwrap();
+        let beside = random(4, &[count, width]);
+        let summed = fused::add_bias_residual(&x, &shift, &beside).unwrap();
         let of_plain = gradients(&plain, &grad, &[&shift]);
         let of_gelu = gradients(&gelu, &grad, &[&x, &shift]);
 
         let mut machine = Machine::default();
-        let [x, shift, grad]: [usize; 3] = [x.as_tensor(), &shift, &grad].map(|t: &Tensor| machine.tensor(t));
+        let [x, shift, grad, beside] = [x.as_tensor(), &shift, &grad, &beside].map(|t: &Tensor| machine.tensor(t));
+        let sum = machine.room(DType::F32, count * width);
         let [added, curved, of_x] = [(); 3].map(|()| machine.room(dtype, count * width));
         let [chunks, first, second] = [rows.chunks() * width, width, width].map(|n| machine.room(DType::F32, n));
         machine.launch([
             bias::add_bias(element, [x, shift, added], rows),
             bias::add_bias_gelu(element, [x, shift, curved], rows),
             bias::add_bias_gelu_grad(element, [x, shift, grad, of_x], rows),
+            residual::add_bias_residual(element, [x, shift, beside, sum], rows),
         ]);
         machine.launch(bias::column_sum(element, [grad, chunks, first], rows));
         machine.launch(bias::column_sum(element, [of_x, chunks, second], rows));
@@ -78,6 +82,7 @@ fn bias_and_gelu_and_their_gradients() {
         let shape = [count, width];
         compare(&name("bias"), &machine.read(added, dtype, &shape), &plain, tolerance(element));
         compare(&name("GELU"), &machine.read(curved, dtype, &shape), &gelu, tolerance(element));
+        compare(&name("bias and residual"), &machine.read(sum, DType::F32, &shape), &summed, 3e-6);
         compare(&name("GELU's gradient"), &machine.read(of_x, dtype, &shape), &of_gelu[0], tolerance(element));
         compare(&name("gradient of the bias"), &machine.read(first, DType::F32, &[width]), &of_plain[0], 3e-6);
         let found = machine.read(second, DType::F32, &[width]);

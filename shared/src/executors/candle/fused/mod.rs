@@ -6,6 +6,7 @@
 mod bias;
 mod layer_norm;
 mod linear_attention;
+mod residual;
 
 use std::borrow::Cow;
 
@@ -16,6 +17,7 @@ use rayon::prelude::*;
 pub use bias::{add_bias, add_bias_gelu, add_bias_gelu_grad, column_sum};
 pub use layer_norm::{layer_norm, layer_norm_grad};
 pub use linear_attention::{Mixed, heads_of, linear_attention, linear_attention_grad};
+pub use residual::add_bias_residual;
 
 /// Rows that one task takes: enough to hide its cost, few enough to share among cores. Column sums are added within
 /// these blocks first, which keeps their rounding low.
@@ -137,6 +139,8 @@ pub(super) mod tests {
         compare(norm, |v| layer_norm_slow(&v[0], &v[1], &v[2], 1e-8), &SHAPES);
         compare(|v| add_bias(&v[0], &v[1]), |v| v[0].broadcast_add(&v[1]), &SHAPES[..2]);
         compare(|v| add_bias_gelu(&v[0], &v[1]), |v| v[0].broadcast_add(&v[1])?.gelu_erf(), &SHAPES[..2]);
+        let shapes = [SHAPES[0], SHAPES[1], SHAPES[0]];
+        compare(|v| add_bias_residual(&v[0], &v[1], &v[2]), |v| v[0].broadcast_add(&v[1])? + &*v[2], &shapes);
     }
 
     #[test]

@@ -18,7 +18,7 @@ fn ptx(module: &str) -> Result<&'static str> {
             }
         };
     }
-    Ok(compiled!("adamw", "add_rows", "bias", "dropout", "layer_norm", "linear_attention", "mining"))
+    Ok(compiled!("adamw", "add_rows", "bias", "dropout", "layer_norm", "linear_attention", "mining", "residual"))
 }
 
 /// Puts kernels into the device's queue, one after the other.

@@ -11,6 +11,7 @@ pub mod dropout;
 pub mod layer_norm;
 pub mod linear_attention;
 pub mod mining;
+pub mod residual;
 
 use candle_core::{DType, Layout, Result, bail};
 
