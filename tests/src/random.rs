@@ -2,13 +2,14 @@
 
 use anyhow::Result;
 use candle_core::Device;
+use dinomaly::backbone::Backbone;
 use dinomaly_core::bundle::{Calibration, ClassCalibration, Model, ScoreStatistics};
 use dinomaly_core::config::{EncoderConfig, ModelConfig};
 use dinomaly_core::detector::{Detector, SELF_TEST_SEED};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::tensor::HostTensor;
-use dinomaly_core::weights::{Weights, model_shapes};
+use dinomaly_core::weights::{Shapes, Weights, encoder_shapes, model_shapes};
 use pollster::block_on;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -70,8 +71,22 @@ pub fn encoder(width: usize, heads: usize, patch: usize, registers: usize, posit
 /// # Errors
 /// If the configuration contradicts itself.
 pub fn weights(config: &ModelConfig, encoder: u64, head: u64) -> Result<Weights> {
+    of_shapes(model_shapes(config)?, encoder, head)
+}
+
+/// An encoder to train on, as a checkpoint would be read.
+///
+/// # Errors
+/// If the configuration contradicts itself.
+pub fn backbone(config: &EncoderConfig, preprocessor: &Preprocessor) -> Result<Backbone> {
+    let weights = of_shapes(encoder_shapes(config, config.num_hidden_layers)?, 7, 7)?;
+    let Preprocessor { mean, std, .. } = *preprocessor;
+    Ok(Backbone { config: config.clone(), weights, mean, std })
+}
+
+fn of_shapes(shapes: Shapes, encoder: u64, head: u64) -> Result<Weights> {
     let mut tensors = Weights::default();
-    for (tensor, shape) in model_shapes(config)? {
+    for (tensor, shape) in shapes {
         let seed = if tensor.starts_with("encoder.") { encoder } else { head };
         let mut random = ChaCha8Rng::seed_from_u64(seed ^ tensor.bytes().fold(0, |h, b| h * 31 + u64::from(b)));
         let inputs: usize = shape[1..].iter().product();

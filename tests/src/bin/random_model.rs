@@ -1,6 +1,7 @@
 //! Writes a model of a published size with random weights, the same ones each time: speed does not depend on their values.
 //!
-//! `cargo run --release -p dinomaly-tests --bin random_model -- --shape vit-s14 --out DIR [--precision int8]`
+//! `cargo run --release -p dinomaly-tests --bin random_model -- --shape vit-s14 --out DIR [--precision int8]`; with `--backbone`
+//! only its encoder, as a file to train on.
 
 use std::path::PathBuf;
 
@@ -21,6 +22,9 @@ struct Options {
     /// Of the weights.
     #[arg(long, default_value = "f32")]
     precision: Precision,
+    /// Write an encoder to train on instead: a file.
+    #[arg(long, conflicts_with = "precision")]
+    backbone: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -30,8 +34,11 @@ enum Precision {
 }
 
 fn main() -> Result<()> {
-    let Options { shape, out, precision } = Options::parse();
+    let Options { shape, out, precision, backbone } = Options::parse();
     let (config, preprocessor) = shape.config()?;
+    if backbone {
+        return dinomaly::backbone::write(&out, &random::backbone(&config.encoder, &preprocessor)?);
+    }
     let mut weights = random::weights(&config, 7, 7)?;
     if let Precision::Int8 = precision {
         weights = quantize(&weights)?.0;
