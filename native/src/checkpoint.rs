@@ -3,6 +3,8 @@
 //! One safetensors file: `parameter/NAME`, `mean/NAME`, `square/NAME`, `largest/NAME`, and what the run says of itself as
 //! JSON in the metadata.
 
+mod interval;
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -12,6 +14,7 @@ use candle_core::{Device, Tensor};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use self::interval::Interval;
 use crate::atomic::write_file;
 use crate::optimizer::StableAdamW;
 
@@ -27,24 +30,53 @@ struct Header<T> {
     run: T,
 }
 
-/// Writes the state of a run, so that a crash leaves the last good checkpoint.
+/// Parameters and moments as they are at one moment, in memory of their own: the run may go on while they are written.
+pub struct Snapshot {
+    tensors: Vec<(String, Tensor)>,
+    /// Updates of each tensor.
+    steps: Vec<usize>,
+}
+
+impl Snapshot {
+    /// A copy of an optimiser's state; waits for the device.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn of(optimizer: &StableAdamW) -> Result<Self> {
+        let mut tensors: Vec<(String, Tensor)> = Vec::new();
+        for (name, var, moments) in &optimizer.parameters {
+            let (mean, square, largest) = (&moments.mean, &moments.square, &moments.largest);
+            for (part, tensor) in
+                [("parameter", var.as_tensor()), ("mean", mean), ("square", square), ("largest", largest)]
+            {
+                let tensor = tensor.detach();
+                // On the processor, moving a tensor there leaves it where it is.
+                let copy = if tensor.device().is_cpu() { tensor.copy()? } else { tensor.to_device(&Device::Cpu)? };
+                tensors.push((format!("{part}/{name}"), copy.contiguous()?));
+            }
+        }
+        let steps = optimizer.parameters.iter().map(|(_, _, moments)| moments.steps).collect();
+        Ok(Self { tensors, steps })
+    }
+
+    /// Writes it as the checkpoint of a run, so that a crash leaves the last good one.
+    ///
+    /// # Errors
+    /// One sentence naming the file, if it cannot be written.
+    pub fn write(self, path: &Path, run: &impl Serialize) -> Result<()> {
+        let header = Header { format_version: FORMAT_VERSION, steps: self.steps, run };
+        let metadata = HashMap::from([("progress".to_owned(), serde_json::to_string(&header)?)]);
+        let refs = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        write_file(path, &safetensors::serialize(refs, Some(metadata))?)
+    }
+}
+
+/// Writes the state of a run and waits for it.
 ///
 /// # Errors
-/// One sentence naming the file, if it cannot be written.
+/// As [`Snapshot::of`] and [`Snapshot::write`].
 pub fn save(path: &Path, optimizer: &StableAdamW, run: &impl Serialize) -> Result<()> {
-    let mut tensors: Vec<(String, Tensor)> = Vec::new();
-    for (name, var, moments) in &optimizer.parameters {
-        let (mean, square, largest) = (&moments.mean, &moments.square, &moments.largest);
-        for (part, tensor) in [("parameter", var.as_tensor()), ("mean", mean), ("square", square), ("largest", largest)]
-        {
-            tensors.push((format!("{part}/{name}"), tensor.to_device(&Device::Cpu)?.contiguous()?));
-        }
-    }
-    let steps = optimizer.parameters.iter().map(|(_, _, moments)| moments.steps).collect();
-    let header = Header { format_version: FORMAT_VERSION, steps, run };
-    let metadata = HashMap::from([("progress".to_owned(), serde_json::to_string(&header)?)]);
-    let refs = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    write_file(path, &safetensors::serialize(refs, Some(metadata))?)
+    Snapshot::of(optimizer)?.write(path, run)
 }
 
 /// What the run of a checkpoint says of itself, or `None` if there is no such file.
@@ -81,7 +113,8 @@ pub fn restore(path: &Path, optimizer: &mut StableAdamW, iterations: usize) -> R
         bail!("checkpoint {} contradicts itself: begin anew with --restart", path.display());
     }
     let device = optimizer.parameters.first().map_or(Device::Cpu, |(_, var, _)| var.device().clone());
-    let mut tensors = candle_core::safetensors::load(path, &device)
+    // Looked at on the processor: a GPU sums a tensor with a thousand of its threads.
+    let mut tensors = candle_core::safetensors::load(path, &Device::Cpu)
         .with_context(|| format!("checkpoint {} cannot be read", path.display()))?;
     let mut take = |name: String, shape: &[usize]| {
         let tensor =
@@ -89,14 +122,13 @@ pub fn restore(path: &Path, optimizer: &mut StableAdamW, iterations: usize) -> R
         if tensor.dims() != shape {
             bail!("checkpoint {}: {name} has shape {:?}, expected {shape:?}", path.display(), tensor.dims());
         }
-        // A sum is a number only if all of its terms are.
-        if !tensor.sum_all()?.to_scalar::<f32>()?.is_finite() {
+        if !tensor.flatten_all()?.to_vec1::<f32>()?.iter().all(|value| value.is_finite()) {
             bail!(
                 "checkpoint {}: {name} holds a value that is not a number: begin anew with --restart",
                 path.display()
             );
         }
-        Ok(tensor)
+        Ok(tensor.to_device(&device)?)
     };
     for ((name, var, moments), steps) in optimizer.parameters.iter_mut().zip(steps) {
         let shape = var.dims().to_vec();
@@ -122,6 +154,19 @@ mod tests {
     fn optimizer(names: &[&str], length: usize, value: f32) -> StableAdamW {
         let var = |name: &&str| ((*name).to_owned(), Var::from_vec(vec![value; length], length, &Device::Cpu).unwrap());
         StableAdamW::new(names.iter().map(var).collect(), Settings::default()).unwrap()
+    }
+
+    #[test]
+    fn a_snapshot_is_of_its_moment_whatever_the_run_does_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        let optimizer_then = optimizer(&["a"], 2, 1.0);
+        let snapshot = Snapshot::of(&optimizer_then).unwrap();
+        optimizer_then.parameters[0].1.set(&Tensor::new(&[5f32, 5.0], &Device::Cpu).unwrap()).unwrap();
+        snapshot.write(&path, &()).unwrap();
+        let mut restored = optimizer(&["a"], 2, 9.0);
+        restore(&path, &mut restored, 0).unwrap();
+        assert_eq!(restored.parameters[0].1.to_vec1::<f32>().unwrap(), [1.0; 2]);
     }
 
     #[test]

@@ -16,7 +16,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint;
+use crate::background::Background;
+use crate::checkpoint::{self, Interval};
 use crate::dataset::Dataset;
 use crate::encode::PhotoEncoder;
 use crate::features::{FeatureCache, Limits};
@@ -101,8 +102,8 @@ pub struct Room<'a> {
     pub limits: Limits,
     /// Where features lie that exceed them.
     pub folder: &'a Path,
-    /// Iterations between two checkpoints.
-    pub checkpoint_every: usize,
+    /// What lies between two checkpoints.
+    pub checkpoints: Interval,
 }
 
 /// A run, new or resumed.
@@ -111,6 +112,10 @@ pub struct Run {
     recipe: Recipe,
     losses: Vec<f64>,
     checkpoint: PathBuf,
+    /// The last checkpoint, while it is written.
+    writing: Background,
+    /// When it was begun, or the run was.
+    saved: Instant,
     device: Device,
     events: Option<Events>,
 }
@@ -139,7 +144,8 @@ impl Run {
             losses = earlier.losses;
             trainer.iteration = losses.len();
         }
-        Ok(Self { trainer, recipe, losses, checkpoint, device, events: None })
+        let (writing, saved) = (Background::default(), Instant::now());
+        Ok(Self { trainer, recipe, losses, checkpoint, writing, saved, device, events: None })
     }
 
     /// Has every further step noted in an event file of TensorBoard in this folder.
@@ -169,11 +175,15 @@ impl Run {
         }
         let outcome = self.steps(encoder, split, room, interrupt);
         self.trainer.team = None;
-        outcome
+        let written = self.writing.wait();
+        if let (Err(_), Err(also)) = (&outcome, &written) {
+            eprintln!("dinomaly: {also:#}");
+        }
+        outcome.and_then(|finished| written.map(|()| finished))
     }
 
     fn steps(&mut self, encoder: &PhotoEncoder, split: &Split, room: Room<'_>, interrupt: &Interrupt) -> Result<bool> {
-        let Room { limits, folder, checkpoint_every } = room;
+        let Room { limits, folder, checkpoints } = room;
         let total = self.trainer.settings.schedule.iterations;
         if self.trainer.iteration >= total {
             return Ok(true);
@@ -192,13 +202,15 @@ impl Run {
         let progress = Progress::resumed("training", self.trainer.iteration, total, "iterations").shown(self.speaks());
         let (begun, first) = (Instant::now(), self.trainer.iteration);
         let mut since = Instant::now();
+        self.saved = since;
         while self.trainer.iteration < total {
             let indices = batches.indices(self.trainer.iteration);
             self.trainer.advance(&cache.batch(&indices[part.clone()], &self.device)?)?;
             let done = self.trainer.iteration;
             let asked = self.any(interrupt.asked())?;
-            let saves = done == total || done.is_multiple_of(checkpoint_every) || asked;
-            if saves || done.is_multiple_of(self.read_every()) {
+            let reads = done.is_multiple_of(self.read_every());
+            let saves = done == total || asked || self.is_due(checkpoints, reads)?;
+            if saves || reads {
                 let steps = self.trainer.read()?;
                 let (read, seconds) = (steps.len(), since.elapsed().as_secs_f64());
                 since = Instant::now();
@@ -251,6 +263,17 @@ impl Run {
         if self.device.is_cpu() { 1 } else { 50 }
     }
 
+    /// Whether a checkpoint is to be written, which all replicas do at the same iteration. The clock is the first one's, and looked
+    /// at where an iteration is read, which waits anyway: it costs the others of them nothing.
+    fn is_due(&self, interval: Interval, reads: bool) -> Result<bool> {
+        let over = || interval.is_over(self.trainer.iteration, self.saved.elapsed());
+        match interval {
+            Interval::Iterations(_) => Ok(over()),
+            Interval::Time(_) if reads => self.any(self.speaks() && !self.writing.is_busy() && over()),
+            Interval::Time(_) => Ok(false),
+        }
+    }
+
     /// Keeps the losses of the last steps, and has them in the event file.
     fn note(&mut self, steps: &[Step], photos_per_second: f64) -> Result<()> {
         for step in steps {
@@ -277,16 +300,20 @@ impl Run {
         Ok(())
     }
 
-    /// Writes a checkpoint, unless another replica does.
-    fn save(&self) -> Result<()> {
+    /// Begins to write a checkpoint, unless another replica does.
+    fn save(&mut self) -> Result<()> {
+        self.saved = Instant::now();
         if let Some(team) = &self.trainer.team {
             check_equal(team.as_ref(), &self.trainer.head.variables)?;
         }
         if !self.speaks() {
             return Ok(());
         }
+        // One of them at a time: it is as large as the model and its moments.
+        self.writing.wait()?;
         let state = State { recipe: self.recipe.clone(), losses: self.losses.clone() };
-        checkpoint::save(&self.checkpoint, &self.trainer.optimizer, &state)
+        let (path, snapshot) = (self.checkpoint.clone(), checkpoint::Snapshot::of(&self.trainer.optimizer)?);
+        self.writing.begin(move || snapshot.write(&path, &state))
     }
 
     /// Iterations done.

@@ -50,6 +50,29 @@ fn a_killed_run_goes_on_and_ends_in_the_same_bits() {
 }
 
 #[test]
+fn a_checkpoint_that_cannot_be_written_ends_the_run_and_the_one_before_stays() {
+    let shop = Workshop::new();
+    shop.succeed(shop.train("unbroken", "--iterations 60"));
+    let broken = || shop.train("broken", "--iterations 60 --checkpoint-every 7");
+    let (work, aside) = (shop.path("broken.training"), shop.path("aside"));
+    let mut command = broken();
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for_checkpoint(&mut child, &work.join("checkpoint.safetensors"));
+    std::fs::rename(&work, &aside).unwrap();
+    std::fs::write(&work, "no folder").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("broken.training/checkpoint.safetensors was not written, nothing is left of it"), "{error}");
+    assert!(!shop.path("broken").exists());
+    std::fs::remove_file(&work).unwrap();
+    std::fs::rename(&aside, &work).unwrap();
+    let text = shop.succeed(broken());
+    assert_eq!(text.matches("resuming after iteration").count(), 1, "{text}");
+    assert_eq!(weights(&shop.path("unbroken")), weights(&shop.path("broken")));
+}
+
+#[test]
 fn features_on_disk_give_the_same_bits_as_in_memory() {
     let shop = Workshop::new();
     shop.succeed(shop.train("memory", "--iterations 5"));

@@ -11,6 +11,7 @@ use super::options::{GeometryOption, LayoutOption, parse_bytes, parse_colours, w
 use super::preset::PresetOption;
 use super::variant::VariantOptions;
 use crate::calibrate::FalseAlarms;
+use crate::checkpoint::Interval;
 use crate::dataset::{Dataset, counted};
 use crate::device::free_memory;
 use crate::encode::PhotoEncoder;
@@ -94,9 +95,9 @@ pub struct Args {
     /// What to multiply in: bf16 on NVIDIA GPUs and f32 on the processor without
     #[arg(long, value_enum)]
     precision: Option<Precision>,
-    /// Iterations between checkpoints
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
-    checkpoint_every: u32,
+    /// Iterations between checkpoints; one a minute without. There is always one at the end and where Ctrl-C stops the run
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "ITERATIONS")]
+    checkpoint_every: Option<u32>,
     /// Write event files for TensorBoard to this folder, one for each start of the run
     #[arg(long, value_name = "DIR")]
     tensorboard: Option<PathBuf>,
@@ -183,7 +184,8 @@ pub fn run(args: &Args) -> Result<()> {
         if let Some(folder) = args.tensorboard.as_ref().filter(|_| team.as_ref().is_none_or(|team| team.rank() == 0)) {
             run.note_events(folder)?;
         }
-        let room = Room { limits, folder: work.folder(), checkpoint_every: args.checkpoint_every as usize };
+        let checkpoints = args.checkpoint_every.map_or_else(Interval::default, |n| Interval::Iterations(n as usize));
+        let room = Room { limits, folder: work.folder(), checkpoints };
         let finished = run.train(&encoder, &split, room, &interrupt, team)?;
         Ok((run, finished))
     };
