@@ -31,6 +31,7 @@ pub mod detect;
 pub mod device;
 pub mod distill;
 pub mod encode;
+pub mod environment;
 pub mod evaluate;
 pub mod features;
 pub mod foundations;

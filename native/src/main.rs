@@ -10,7 +10,7 @@ use dinomaly::output::{self, Lost};
 
 fn main() -> ExitCode {
     dinomaly::allocator::keep_freed_memory();
-    dinomaly::workers::keep_candle_from_spinning();
+    dinomaly::environment::set_defaults();
     match Cli::parse().run().and_then(|()| Ok(output::check()?)) {
         Ok(()) => ExitCode::SUCCESS,
         // Quietly, and as a shell counts a program that the signal for it ended.

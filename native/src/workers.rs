@@ -8,19 +8,6 @@ use std::thread;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// Turns off candle's own pool for element-wise operations, unless the user has set its size: its threads wait by spinning
-/// and take from the products more time than they save (distilling on two cores: 12 pictures/s with it, 26 without).
-pub fn keep_candle_from_spinning() {
-    const VARIABLE: &str = "CANDLE_NUM_THREADS";
-    if std::env::var_os(VARIABLE).is_none() {
-        // SAFETY: main calls it before other threads exist.
-        #[allow(unsafe_code)]
-        unsafe {
-            std::env::set_var(VARIABLE, "1");
-        }
-    }
-}
-
 /// The threads.
 pub struct Workers {
     /// Pools of one thread: what asks for a parallel product inside one gets a plain product.
