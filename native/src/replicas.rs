@@ -4,6 +4,8 @@
 //! batch, and gradients are summed. Then every replica takes the same step with the same bits. A replica that fails, or is
 //! done, ends the run of all: nobody waits for one who will not come.
 
+#[cfg(any(feature = "cuda", test))]
+mod connection;
 mod meeting;
 #[cfg(feature = "cuda")]
 pub mod nccl;
@@ -45,6 +47,13 @@ pub trait Collective {
     /// # Errors
     /// As [`Collective::sum`].
     fn any(&self, asked: bool) -> candle_core::Result<bool>;
+
+    /// Leaves when all is done, which others may wait for. A replica that is dropped without has failed: whatever the others still
+    /// wait for is broken off.
+    ///
+    /// # Errors
+    /// If the device fails at what is under way.
+    fn close(&self) -> candle_core::Result<()>;
 }
 
 /// A replica's way to speak to the others.
@@ -152,6 +161,11 @@ impl Collective for Threads {
     fn any(&self, asked: bool) -> candle_core::Result<bool> {
         Ok(self.0.meet(asked)?.contains(&true))
     }
+
+    fn close(&self) -> candle_core::Result<()> {
+        // Nothing is under way on the processor.
+        Ok(())
+    }
 }
 
 /// Loss and gradients of a whole batch, of each replica's share in both.
@@ -188,6 +202,8 @@ pub fn check_equal(team: &dyn Collective, variables: &[(String, Var)]) -> Result
     let sums = Tensor::stack(&sums, 0)?;
     let bits = |sums: &[f32]| sums.iter().map(|sum| sum.to_bits()).collect::<Vec<_>>();
     let of_all = team.gather(&sums)?.to_vec1::<f32>()?;
+    // Had one failed meanwhile, what was read would be of an operation that was broken off.
+    team.any(false)?;
     let mut replicas = of_all.chunks(variables.len()).map(bits);
     let first = replicas.next();
     if let Some(other) = replicas.position(|other| Some(other) != first) {
@@ -327,6 +343,42 @@ mod tests {
             });
             outcome.unwrap();
         }
+    }
+
+    /// Of a replica on a GPU whose connection another one broke off: what it gathers stays as it was.
+    struct BrokenOff;
+
+    impl Collective for BrokenOff {
+        fn rank(&self) -> usize {
+            0
+        }
+
+        fn replicas(&self) -> usize {
+            2
+        }
+
+        fn sum(&self, values: &Tensor) -> candle_core::Result<Tensor> {
+            values.zeros_like()
+        }
+
+        fn gather(&self, values: &Tensor) -> candle_core::Result<Tensor> {
+            Tensor::zeros(2 * values.elem_count(), DType::F32, values.device())
+        }
+
+        fn any(&self, _asked: bool) -> candle_core::Result<bool> {
+            candle_core::bail!("another replica of this run has ended")
+        }
+
+        fn close(&self) -> candle_core::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_was_broken_off_passes_for_no_equality() {
+        let var = ("a".to_owned(), Var::new(&[1f32, 2.0], &Device::Cpu).unwrap());
+        let error = check_equal(&BrokenOff, &[var]).unwrap_err().to_string();
+        assert!(error.contains("another replica of this run has ended"), "{error}");
     }
 
     #[test]

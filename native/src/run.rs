@@ -173,7 +173,11 @@ impl Run {
         if self.speaks() && self.trainer.iteration > 0 {
             println!("resuming after iteration {}", self.trainer.iteration);
         }
-        let outcome = self.steps(encoder, split, room, interrupt);
+        let outcome = self.steps(encoder, split, room, interrupt).and_then(|finished| {
+            self.trainer.team.as_ref().map_or(Ok(()), |team| team.close())?;
+            Ok(finished)
+        });
+        // Dropped unclosed after a failure, which frees the others.
         self.trainer.team = None;
         let written = self.writing.wait();
         if let (Err(_), Err(also)) = (&outcome, &written) {

@@ -110,7 +110,8 @@ impl Member {
         }
     }
 
-    fn leave(&self) {
+    /// Leaves: nobody can meet any more.
+    pub fn leave(&self) {
         let mut state = self.meeting.state();
         if !state.left.contains(&self.rank) {
             state.left.push(self.rank);

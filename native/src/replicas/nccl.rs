@@ -1,73 +1,85 @@
 //! Replicas on NVIDIA GPUs, which NCCL connects.
 //!
 //! An operation of NCCL ends on no GPU before it has begun on all. So that no GPU waits in vain, replicas meet before they put one
-//! into their queues, and after it: either all have it there, or all end. Their threads wait for each other, not for their GPUs.
+//! into their queues, and after it: either all have it there, or all end. How those are freed who wait for a GPU that fails later is
+//! said in [`super::connection`]; that needs no more of NCCL than one thread at a time for each GPU's end of it.
 
-use std::cell::Cell;
+use std::ffi::c_void;
+use std::ptr::null_mut;
+use std::sync::Arc;
 
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView};
-use candle_core::cuda_backend::cudarc::nccl::{Comm, ReduceOp, result::NcclError};
+use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::driver::{CudaStream, DevicePtr, DevicePtrMut};
+use candle_core::cuda_backend::cudarc::nccl::result::{NcclError, NcclStatus, all_gather, all_reduce};
+use candle_core::cuda_backend::cudarc::nccl::result::{comm_abort, comm_init_all};
+use candle_core::cuda_backend::cudarc::nccl::sys::{ncclComm_t, ncclDataType_t, ncclRedOp_t};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaStorage, Result, Storage, Tensor, bail};
 
-use super::meeting::{Meeting, Member};
+use super::connection::Connection;
 use super::{Collective, Replicas, Team};
 use crate::device;
 
-/// A replica's connection to the others.
+/// A replica's GPU and what connects it to the others.
 struct Gpu {
-    connection: Connection,
-    member: Member,
-    /// Whether operations were queued, all of them on all GPUs: then they end by themselves.
-    under_way: Cell<bool>,
+    connection: Connection<Communicator>,
+    stream: Arc<CudaStream>,
 }
 
-impl Drop for Gpu {
-    /// Closing a connection breaks off what is under way: it waits until that has ended on all GPUs.
-    fn drop(&mut self) {
-        // Replicas that never began are dropped by one thread, one after the other: none of them may wait.
-        if self.under_way.get() {
-            // A GPU that failed has nothing under way.
-            let _ = self.connection.0.stream().synchronize();
-            self.member.close();
+/// A GPU's end of the connection, as NCCL has it. cudarc's own panics where it is dropped after its GPU has failed.
+struct Communicator(ncclComm_t);
+
+// SAFETY: a communicator is a pointer to what NCCL lets any thread use, one at a time; it lies behind a lock.
+#[allow(unsafe_code)]
+unsafe impl Send for Communicator {}
+
+impl Communicator {
+    /// One for each of these GPUs, all connected.
+    fn connect(numbers: &[usize]) -> std::result::Result<Vec<Self>, NcclError> {
+        let ordinals: Vec<i32> = numbers.iter().map(|&number| number as i32).collect();
+        let mut all = vec![null_mut(); ordinals.len()];
+        // SAFETY: both are as long as is said, and the first is written where it succeeds.
+        #[allow(unsafe_code)]
+        unsafe {
+            comm_init_all(all.as_mut_ptr(), ordinals.len() as i32, ordinals.as_ptr())?;
         }
+        Ok(all.into_iter().map(Self).collect())
+    }
+
+    /// Ends whatever is under way on this GPU, and the connection with it.
+    fn abort(self) {
+        // SAFETY: NCCL made it, and nobody else has it any more.
+        #[allow(unsafe_code)]
+        // What the GPU failed with is the reason that counts; NCCL's answer only follows from it.
+        let _ = unsafe { comm_abort(self.0) };
     }
 }
-
-struct Connection(Comm);
-
-// SAFETY: a communicator is a pointer to what NCCL lets any thread use, one at a time: it is moved to its replica's thread once.
-#[allow(unsafe_code)]
-unsafe impl Send for Connection {}
 
 /// See [`Replicas::on_gpus`].
 pub fn replicas(numbers: &[usize]) -> anyhow::Result<Replicas> {
     let devices = numbers.iter().map(|&number| device::open_cuda(number)).collect::<anyhow::Result<Vec<_>>>()?;
     let streams =
         devices.iter().map(|device| Ok(device.as_cuda_device()?.cuda_stream())).collect::<Result<Vec<_>>>()?;
-    let connect = || Comm::from_devices(streams).map_err(|error| format!("NCCL answers {:?}", error.0));
-    let connections = match device::caught(connect) {
-        Ok(connections) => connections,
+    let connect = || Communicator::connect(numbers).map_err(|error| format!("NCCL answers {:?}", error.0));
+    let communicators = match device::caught(connect) {
+        Ok(communicators) => communicators,
         Err(reason) => {
             anyhow::bail!("--devices: the GPUs cannot be connected: {reason}, or use one with --device cuda")
         }
     };
-    let (meeting, members) = Meeting::of(numbers.len());
-    let teams = connections.into_iter().zip(members);
-    let teams = teams.map(|(comm, member)| {
-        Box::new(Gpu { connection: Connection(comm), member, under_way: Cell::new(false) }) as Team
-    });
-    Ok(Replicas { meeting, places: devices.into_iter().zip(teams).collect() })
+    let (meeting, connections) = Connection::of(communicators, Communicator::abort);
+    let gpus = connections.into_iter().zip(streams).map(|(connection, stream)| Gpu { connection, stream });
+    let places = devices.into_iter().zip(gpus.map(|gpu| Box::new(gpu) as Team)).collect();
+    Ok(Replicas { meeting, places })
 }
+
+/// An operation of NCCL from an address on the GPU to another, of a communicator in a queue.
+type Operation<'a> =
+    &'a dyn Fn(*const c_void, *mut c_void, &Communicator, &CudaStream) -> std::result::Result<NcclStatus, NcclError>;
 
 impl Gpu {
     /// Queues an operation from `values` to a new tensor of `count` of them.
-    fn together(
-        &self,
-        values: &Tensor,
-        count: usize,
-        queue: impl FnOnce(&Comm, &CudaView<'_, f32>, &mut CudaSlice<f32>) -> std::result::Result<(), NcclError>,
-    ) -> Result<Tensor> {
+    fn together(&self, values: &Tensor, count: usize, operation: Operation<'_>) -> Result<Tensor> {
         let device = values.device().as_cuda_device()?;
         let values = values.detach().contiguous()?;
         let (storage, layout) = values.storage_and_layout();
@@ -75,14 +87,12 @@ impl Gpu {
         let Some((start, end)) = layout.contiguous_offsets() else { bail!("NCCL takes contiguous tensors") };
         let from = storage.as_cuda_slice::<f32>()?.slice(start..end);
         let mut to = device.alloc_zeros::<f32>(count)?;
-        self.member.meet(())?;
-        self.under_way.set(true);
-        let failed = queue(&self.connection.0, &from, &mut to).err().map(|error| format!("{:?}", error.0));
-        if let Some(answer) = self.member.meet(failed)?.into_iter().flatten().next() {
-            // One GPU lacks it, for which the others would wait.
-            self.under_way.set(false);
-            bail!("NCCL answers {answer}: set NCCL_DEBUG=INFO for its reasons");
-        }
+        self.connection.together(|communicator| {
+            let (from, _read) = from.device_ptr(&self.stream);
+            let (to, _written) = to.device_ptr_mut(&self.stream);
+            let answer = operation(from as *const c_void, to as *mut c_void, communicator, &self.stream).err()?;
+            Some(format!("NCCL answers {:?}: set NCCL_DEBUG=INFO for its reasons", answer.0))
+        })?;
         let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(to, device.clone()));
         Ok(Tensor::from_storage(storage, count, BackpropOp::none(), false))
     }
@@ -90,27 +100,42 @@ impl Gpu {
 
 impl Collective for Gpu {
     fn rank(&self) -> usize {
-        self.member.rank()
+        self.connection.member().rank()
     }
 
     fn replicas(&self) -> usize {
-        self.member.replicas()
+        self.connection.member().replicas()
     }
 
     fn sum(&self, values: &Tensor) -> Result<Tensor> {
-        let sum = |comm: &Comm, from: &CudaView<'_, f32>, to: &mut CudaSlice<f32>| {
-            comm.all_reduce(from, to, &ReduceOp::Sum).map(drop)
+        let count = values.elem_count();
+        // SAFETY: `together` gives room for as many values as there are, which stay until the queue is done with them.
+        #[allow(unsafe_code)]
+        let sum = |from, to, Communicator(all): &Communicator, stream: &CudaStream| unsafe {
+            let (kind, operation) = (ncclDataType_t::ncclFloat32, ncclRedOp_t::ncclSum);
+            all_reduce(from, to, count, kind, operation, *all, stream.cu_stream().cast())
         };
-        self.together(values, values.elem_count(), sum)?.reshape(values.dims())
+        self.together(values, count, &sum)?.reshape(values.dims())
     }
 
     fn gather(&self, values: &Tensor) -> Result<Tensor> {
-        self.together(values, values.elem_count() * self.replicas(), |comm, from, to| {
-            comm.all_gather(from, to).map(drop)
-        })
+        let count = values.elem_count();
+        // SAFETY: as in `sum`, with room for the values of all.
+        #[allow(unsafe_code)]
+        let gather = |from, to, Communicator(all): &Communicator, stream: &CudaStream| unsafe {
+            all_gather(from, to, count, ncclDataType_t::ncclFloat32, *all, stream.cu_stream().cast())
+        };
+        self.together(values, count * self.replicas(), &gather)
     }
 
     fn any(&self, asked: bool) -> Result<bool> {
-        Ok(self.member.meet(asked)?.contains(&true))
+        Ok(self.connection.member().meet(asked)?.contains(&true))
+    }
+
+    fn close(&self) -> Result<()> {
+        // What is under way ends first: closing breaks it off.
+        self.stream.synchronize().w()?;
+        self.connection.close();
+        Ok(())
     }
 }
