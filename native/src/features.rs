@@ -235,6 +235,17 @@ impl FeatureCache {
     }
 }
 
+impl Drop for FeatureCache {
+    /// A GPU may be behind: what it still fetches is freed only then.
+    fn drop(&mut self) {
+        for photo in &self.photos {
+            if let Place::Memory(held) = photo {
+                held.wait();
+            }
+        }
+    }
+}
+
 /// A photo's values as they lie in memory.
 fn bytes(photo: &Tensor) -> candle_core::Result<Vec<u8>> {
     Ok(match photo.dtype() {
@@ -245,6 +256,8 @@ fn bytes(photo: &Tensor) -> candle_core::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use candle_core::{CpuStorage, Storage};
 
     use super::*;
@@ -311,6 +324,33 @@ mod tests {
                 assert_eq!(held, 2 * 5 * 4);
             }
         }
+    }
+
+    #[test]
+    fn memory_is_freed_only_when_nothing_fetches_from_it() {
+        static WAITED: AtomicUsize = AtomicUsize::new(0);
+        static FREED_AFTER: AtomicUsize = AtomicUsize::new(0);
+        struct Fetched;
+        impl memory::Held for Fetched {
+            fn fetch(&self, device: &Device) -> candle_core::Result<Tensor> {
+                Tensor::new(&[0f32], device)
+            }
+
+            fn wait(&self) {
+                WAITED.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        impl Drop for Fetched {
+            fn drop(&mut self) {
+                FREED_AFTER.fetch_add(WAITED.load(Ordering::SeqCst), Ordering::SeqCst);
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (config, limits) = (config(vec![vec![0, 1, 2, 3], vec![4, 5, 6, 7]]), Limits { device: 0, memory: 0 });
+        let mut cache = FeatureCache::new(&config, 5, Element::F32, limits, folder.path()).unwrap();
+        cache.photos.extend([(); 2].map(|()| Place::Memory(Box::new(Fetched))));
+        drop(cache);
+        assert_eq!(FREED_AFTER.load(Ordering::SeqCst), 4, "both are waited for before each is freed");
     }
 
     #[test]

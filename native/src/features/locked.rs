@@ -1,6 +1,8 @@
 //! Page-locked memory: a GPU fetches from it by itself, where ordinary memory is copied by the driver first.
 
-use candle_core::cuda_backend::cudarc::driver::{DeviceRepr, PinnedHostSlice, ValidAsZeroBits};
+use std::sync::Arc;
+
+use candle_core::cuda_backend::cudarc::driver::{CudaStream, DeviceRepr, PinnedHostSlice, ValidAsZeroBits};
 use candle_core::cuda_backend::{CudaDType, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Device, Result, Storage, Tensor, bail};
@@ -21,6 +23,7 @@ pub fn lock(photo: &Tensor, device: &CudaDevice) -> Result<Box<dyn Held>> {
 
 struct Locked<T> {
     values: PinnedHostSlice<T>,
+    stream: Arc<CudaStream>,
 }
 
 impl<T: Copy + DeviceRepr + ValidAsZeroBits> Locked<T> {
@@ -30,16 +33,22 @@ impl<T: Copy + DeviceRepr + ValidAsZeroBits> Locked<T> {
         #[allow(unsafe_code)]
         let mut locked = unsafe { stream.context().alloc_pinned::<T>(values.len()) }.w()?;
         locked.as_mut_slice().w()?.copy_from_slice(values);
-        Ok(Self { values: locked })
+        Ok(Self { values: locked, stream })
     }
 }
 
 impl<T: CudaDType + DeviceRepr + 'static> Held for Locked<T> {
     fn fetch(&self, device: &Device) -> Result<Tensor> {
         let Device::Cuda(device) = device else { bail!("page-locked features are fetched by a GPU") };
-        // Queued: the memory waits for it before it is freed.
+        // Queued: the memory must stay until it is done.
         let slice = device.clone_htod(&self.values)?;
         let storage = CudaStorage::wrap_cuda_slice(slice, device.clone());
         Ok(Tensor::from_storage(Storage::Cuda(storage), self.values.len(), BackpropOp::none(), false))
+    }
+
+    /// Freeing it waits for an event of cudarc, which is not recorded where all work is in one queue (see [`crate::device`]).
+    fn wait(&self) {
+        // A GPU that has failed fetches nothing any more.
+        let _ = self.stream.synchronize();
     }
 }

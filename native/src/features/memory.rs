@@ -9,6 +9,9 @@ pub trait Held {
     /// # Errors
     /// If the device fails.
     fn fetch(&self, device: &Device) -> Result<Tensor>;
+
+    /// Waits until no device fetches from this memory any more: before that it must not be dropped.
+    fn wait(&self) {}
 }
 
 /// Values in ordinary memory, as they lie there.
