@@ -17,18 +17,17 @@ use dinomaly_core::weights::Weights;
 use pollster::block_on;
 use rayon::prelude::*;
 
+use crate::batch::{self, BATCH};
 use crate::dataset::read_photo;
 use crate::device;
 use crate::precision as training;
 use crate::progress::Progress;
 
-/// Photos that go through the model at once.
-pub const BATCH: usize = 8;
-
 /// A model on an executor: the processor's unless it is on a GPU.
 pub struct PhotoDetector<O: Read = Processor> {
     detector: Detector<O>,
     place: String,
+    batch: usize,
 }
 
 impl PhotoDetector {
@@ -58,7 +57,7 @@ impl PhotoDetector {
                 Precision::Int8 => format!("model {} cannot be computed in int8: leave --int8 out", model.name),
             })?;
         }
-        Ok(Self { detector, place: device::name(&Device::Cpu) })
+        Ok(Self { detector, place: device::name(&Device::Cpu), batch: BATCH })
     }
 
     /// A detector of what a model is made of, before it is calibrated and published.
@@ -68,7 +67,7 @@ impl PhotoDetector {
     pub fn of_parts(config: &ModelConfig, preprocessor: &Preprocessor, weights: &Weights) -> Result<Self> {
         let processor = Processor::new(Precision::F32);
         let detector = Detector::of_parts(processor, config, preprocessor, weights)?;
-        Ok(Self { detector, place: device::name(&Device::Cpu) })
+        Ok(Self { detector, place: device::name(&Device::Cpu), batch: BATCH })
     }
 }
 
@@ -87,7 +86,7 @@ impl PhotoDetector<WebGpu> {
             eprintln!("dinomaly: not in {}: {reason}", precision.name());
         }
         let place = gpu.adapter().name.clone();
-        Ok(Self { detector, place })
+        Ok(Self { detector, place, batch: BATCH })
     }
 }
 
@@ -95,7 +94,7 @@ impl PhotoDetector<Candle<'static>> {
     /// Takes a model to an NVIDIA GPU, in single precision.
     ///
     /// # Errors
-    /// If the device has no room, or computes the model's self-test wrongly.
+    /// If the device has no room even for one photo, or computes the model's self-test wrongly.
     pub fn on_cuda(model: &Model, device: Device) -> Result<Self> {
         let Model { config, preprocessor, weights, self_test, .. } = model;
         Self::of_parts_on_cuda(config, preprocessor, weights, self_test.as_ref(), device)
@@ -114,12 +113,12 @@ impl PhotoDetector<Candle<'static>> {
     ) -> Result<Self> {
         // Training may have left the device to round the factors of products.
         training::Precision::F32.begin(&device)?;
-        let place = device::name(&device);
+        let (place, batch) = (device::name(&device), batch::of_candle(&device, config, preprocessor.geometry)?);
         let detector = Detector::of_parts(Candle::infer(device), config, preprocessor, weights)?;
         if let Some(expected) = self_test {
             block_on(detector.verify("CUDA", expected, 0.0))?;
         }
-        Ok(Self { detector, place })
+        Ok(Self { detector, place, batch })
     }
 }
 
@@ -134,6 +133,11 @@ impl<O: Read> PhotoDetector<O> {
         &self.place
     }
 
+    /// Photos that go through it at once.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
     /// Hands the result for every photo to `each`, in order: the photo with what was detected, or why it cannot be read.
     ///
     /// # Errors
@@ -143,7 +147,7 @@ impl<O: Read> PhotoDetector<O> {
         paths: &[PathBuf],
         mut each: impl FnMut(usize, Result<(Photo, Detection)>) -> Result<()>,
     ) -> Result<()> {
-        for (number, batch) in paths.chunks(BATCH).enumerate() {
+        for (number, batch) in paths.chunks(self.batch).enumerate() {
             let (detector, preparation) = (&self.detector, self.detector.preparation());
             let photos: Vec<Result<(Photo, Vec<u8>)>> = batch
                 .par_iter()
@@ -169,7 +173,7 @@ impl<O: Read> PhotoDetector<O> {
                     let detection = detector.detection(&photo, map);
                     (photo, detection)
                 });
-                each(number * BATCH + i, result)?;
+                each(number * self.batch + i, result)?;
             }
         }
         Ok(())

@@ -11,14 +11,12 @@ use dinomaly_core::preprocess::Preprocessor;
 use dinomaly_core::weights::Weights;
 use rayon::prelude::*;
 
+use crate::batch;
 use crate::dataset::read_photo;
 use crate::features::{FeatureCache, encode};
 use crate::interrupt::Interrupt;
 use crate::precision::Precision;
 use crate::progress::Progress;
-
-/// Photos that go through the encoder at once.
-const BATCH: usize = 8;
 
 /// The frozen encoder with its preprocessing.
 pub struct PhotoEncoder {
@@ -26,13 +24,15 @@ pub struct PhotoEncoder {
     preprocessor: Preprocessor,
     encoder: Encoder<Tensor>,
     ops: Candle<'static>,
+    /// Photos that go through it at once.
+    batch: usize,
 }
 
 impl PhotoEncoder {
     /// An encoder of these weights for photos of the preprocessor's geometry.
     ///
     /// # Errors
-    /// A geometry that does not fit the patches, a missing or misshapen tensor.
+    /// A geometry that does not fit the patches or is too large for the device, a missing or misshapen tensor.
     pub fn new(
         weights: &Weights,
         config: &ModelConfig,
@@ -42,9 +42,10 @@ impl PhotoEncoder {
     ) -> Result<Self> {
         let patch = config.encoder.patch_size;
         preprocessor.geometry.validate(patch)?;
+        let batch = batch::of_candle(&device, config, preprocessor.geometry)?;
         let ops = Candle::infer(device).storing(precision.element());
         let encoder = weights.encoder(&ops, config, preprocessor.geometry.grid(patch))?;
-        Ok(Self { config: config.clone(), preprocessor: preprocessor.clone(), encoder, ops })
+        Ok(Self { config: config.clone(), preprocessor: preprocessor.clone(), encoder, ops, batch })
     }
 
     /// Tokens of a photo that bottleneck and decoder see.
@@ -83,7 +84,7 @@ impl PhotoEncoder {
         shown: bool,
     ) -> Result<bool> {
         let progress = Progress::new("encoding photos", photos.len(), "photos").shown(shown);
-        for batch in photos.chunks(BATCH) {
+        for batch in photos.chunks(self.batch) {
             if interrupt.asked() {
                 return Ok(false);
             }

@@ -19,6 +19,7 @@ pub mod atomic;
 pub mod attention;
 pub mod backbone;
 pub mod background;
+pub mod batch;
 pub mod calibrate;
 pub mod check;
 pub mod checkpoint;

@@ -11,7 +11,7 @@ use pollster::block_on;
 
 use super::options::{LookOption, Looking};
 use crate::costs::{parameters_left_out, parts};
-use crate::detect::{BATCH, PhotoDetector};
+use crate::detect::PhotoDetector;
 use crate::evaluate::align;
 use crate::model_dir;
 
@@ -111,7 +111,7 @@ const MEASURED: f64 = 3.0;
 /// Batches of the self-test's picture: what a photo costs does not depend on what is on it.
 fn measure_speed<O: Read>(detector: &PhotoDetector<O>) -> Result<()> {
     let picture = detector.detector().prepare(&SelfTest::picture_of(SELF_TEST_SEED));
-    let batch = vec![picture; BATCH];
+    let batch = vec![picture; detector.batch()];
     let run = || block_on(detector.detector().maps(&batch));
     run()?;
     let (begun, mut photos) = (Instant::now(), 0);
@@ -120,9 +120,10 @@ fn measure_speed<O: Read>(detector: &PhotoDetector<O>) -> Result<()> {
     }
     let seconds = begun.elapsed().as_secs_f64();
     println!(
-        "\n{:.2} photos/s, {:.0} ms each, in batches of {BATCH} on {} threads",
+        "\n{:.2} photos/s, {:.0} ms each, in batches of {} on {} threads",
         photos as f64 / seconds,
         1000.0 * seconds / photos as f64,
+        detector.batch(),
         rayon::current_num_threads()
     );
     Ok(())

@@ -1,0 +1,62 @@
+//! How many photos go through a model at once.
+
+use anyhow::{Result, bail};
+use candle_core::Device;
+use dinomaly_core::config::ModelConfig;
+use dinomaly_core::preprocess::Geometry;
+
+/// Where nothing speaks against it.
+pub const BATCH: usize = 8;
+
+/// So many weights of attention are too many for one call: candle's softmax counts them in signed numbers of 32 bits on CUDA.
+const TOO_MANY: u64 = 1 << 31;
+
+/// Photos that go through a model at once where candle runs it on this device.
+///
+/// # Errors
+/// If a GPU cannot even take one.
+pub fn of_candle(device: &Device, config: &ModelConfig, geometry: Geometry) -> Result<usize> {
+    if device.is_cuda() { countable(config, geometry) } else { Ok(BATCH) }
+}
+
+fn countable(config: &ModelConfig, geometry: Geometry) -> Result<usize> {
+    let tokens = geometry.grid(config.encoder.patch_size).pow(2) + config.encoder.prefix_tokens();
+    let heads = config.encoder.num_attention_heads.max(config.decoder.num_attention_heads);
+    let of_photo = heads as u64 * (tokens as u64).pow(2);
+    let mut batch = BATCH;
+    while batch as u64 * of_photo >= TOO_MANY {
+        batch /= 2;
+    }
+    if batch == 0 {
+        bail!(
+            "a photo of --crop {} has {of_photo} weights in an attention of {}, and CUDA's kernels count fewer than {TOO_MANY}: use a smaller --crop, or --device cpu",
+            geometry.crop,
+            config.encoder.name
+        );
+    }
+    Ok(batch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_weights_of_a_batch_can_be_counted() {
+        let batch = |heads: usize, crop: usize| {
+            let encoder = serde_json::from_value(serde_json::json!({
+                "name": "vit", "hidden_size": 64 * heads, "num_attention_heads": heads, "num_hidden_layers": 12,
+                "intermediate_size": 8, "patch_size": 14, "num_register_tokens": 4, "position_grid": 2,
+                "layer_norm_eps": 1e-6
+            }));
+            let config = ModelConfig::published(encoder.unwrap()).unwrap();
+            countable(&config, Geometry { resize: crop, crop })
+        };
+        // 64² + 5 tokens and 16 heads: 8 photos have 2,152,729,728 weights, 2³¹ are 2,147,483,648.
+        let found = [(12, 392), (16, 882), (16, 896), (12, 952), (12, 966), (12, 1148), (16, 1400)]
+            .map(|(heads, crop)| batch(heads, crop).unwrap());
+        assert_eq!(found, [8, 8, 4, 8, 4, 2, 1]);
+        let error = batch(16, 1512).unwrap_err().to_string();
+        assert!(error.contains("--crop 1512 has 2178648976 weights in an attention of vit"), "{error}");
+    }
+}
