@@ -8,7 +8,7 @@ use dinomaly_core::preprocess::Geometry;
 /// Where nothing speaks against it.
 pub const BATCH: usize = 8;
 
-/// So many weights of attention are too many for one call: candle's softmax counts them in signed numbers of 32 bits on CUDA.
+/// So many weights of attention are too many for one call: candle's kernels count in 32 bits on CUDA, some of them signed.
 const TOO_MANY: u64 = 1 << 31;
 
 /// Photos that go through a model at once where candle runs it on this device.

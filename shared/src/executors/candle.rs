@@ -1,7 +1,7 @@
 //! candle: training with autograd on CPU and CUDA, and inference on CUDA and natively on the CPU.
 //!
-//! candle's fused layer norm and softmax drop gradients silently: its softmax is used only where nothing is trained, and layer
-//! norm, bias and GELU are our own fused forms, which are differentiable.
+//! candle's fused layer norm and softmax drop gradients silently: layer norm, bias and GELU are our own fused forms, which are
+//! differentiable; our softmax is not, and used only where nothing is trained.
 
 mod depthwise;
 pub mod fused;
@@ -9,7 +9,7 @@ pub mod kernels;
 mod taped;
 
 use candle_core::{D, DType, Device, Tensor};
-use candle_nn::ops::{softmax, softmax_last_dim};
+use candle_nn::ops::softmax;
 
 use crate::ops::{Linear, Neighbours, NoiseAt, Norm, Ops, Read, RelativeBias, Then, conv_extents, rotation_prefix};
 use crate::tensor::HostTensor;
@@ -120,16 +120,21 @@ impl Ops for Candle<'_> {
     ) -> Result<Tensor> {
         let [q, k, v] = split_heads(&self.factor(qkv)?, heads)?;
         let scale = (q.dim(D::Minus1)? as f64).powf(-0.5);
-        let mut logits = single(&(q * scale)?.matmul(&k.t()?)?)?;
-        if let Some(bias) = bias {
-            logits = logits.broadcast_add(&self.spread(bias, qkv.dim(1)?)?)?;
-        }
-        let weights = match self.mode {
-            Mode::Infer => softmax_last_dim(&logits)?,
-            Mode::Train(_) => softmax(&logits, D::Minus1)?,
+        let product = q.matmul(&k.t()?)?;
+        let logits = || -> Result<Tensor> {
+            let logits = (single(&product)? * scale)?;
+            Ok(match bias {
+                Some(bias) => logits.broadcast_add(&self.spread(bias, qkv.dim(1)?)?)?,
+                None => logits,
+            })
+        };
+        let weights = match (&self.mode, bias) {
+            (Mode::Infer, None) => fused::softmax(&product, scale)?,
+            (Mode::Infer, Some(_)) => fused::softmax(&logits()?, 1.0)?,
+            (Mode::Train(_), _) => softmax(&logits()?, D::Minus1)?,
         };
         let weights = match hidden {
-            Some(hidden) => weights.broadcast_mul(&self.visible(hidden, qkv.dim(1)?)?)?,
+            Some(hidden) => single(&weights)?.broadcast_mul(&self.visible(hidden, qkv.dim(1)?)?)?,
             None => weights,
         };
         join_heads(&self.factor(&weights)?.matmul(&v)?)

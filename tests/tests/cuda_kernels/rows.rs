@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor, Var};
 use dinomaly_core::executors::candle::fused;
-use dinomaly_core::executors::candle::kernels::{Rows, bias, layer_norm, residual};
+use dinomaly_core::executors::candle::kernels::{Rows, bias, layer_norm, residual, softmax};
 
 use crate::machine::{Machine, is_there};
 use crate::{ELEMENTS, compare, gradients, random, tolerance};
@@ -44,6 +44,25 @@ fn layer_norm_and_its_gradients() {
         compare(&name("gradient of x"), &machine.read(of_x, DType::F32, &[count, width]), &expected[0], noise);
         compare(&name("gradient of the weight"), &found.get(0).unwrap(), &expected[1], noise);
         compare(&name("gradient of the bias"), &found.get(1).unwrap(), &expected[2], noise);
+    }
+}
+
+#[test]
+fn softmax_of_scaled_rows() {
+    if !is_there() {
+        return;
+    }
+    for ((count, width), (element, dtype)) in SIZES.into_iter().flat_map(|size| ELEMENTS.map(|e| (size, e))) {
+        let (rows, scale) = (Rows { count, width }, 1.7);
+        // Up to 60 after scaling: without the largest taken off, exponentials would be infinite.
+        let x = (random(1, &[count, width]).as_tensor() * 18.0).unwrap().to_dtype(dtype).unwrap();
+        let expected = fused::softmax(&x, scale.into()).unwrap();
+        let mut machine = Machine::default();
+        let (from, out) = (machine.tensor(&x), machine.room(dtype, count * width));
+        machine.launch([softmax::softmax(element, [from, out], rows, scale)]);
+        machine.run();
+        let name = format!("softmax of {count} x {width}, {element:?}");
+        compare(&name, &machine.read(out, dtype, &[count, width]), &expected, tolerance(element));
     }
 }
 

@@ -7,6 +7,7 @@ mod bias;
 mod layer_norm;
 mod linear_attention;
 mod residual;
+mod softmax;
 
 use std::borrow::Cow;
 
@@ -18,6 +19,7 @@ pub use bias::{add_bias, add_bias_gelu, add_bias_gelu_grad, column_sum};
 pub use layer_norm::{layer_norm, layer_norm_grad};
 pub use linear_attention::{Mixed, heads_of, linear_attention, linear_attention_grad};
 pub use residual::add_bias_residual;
+pub use softmax::softmax;
 
 /// Rows that one task takes: enough to hide its cost, few enough to share among cores. Column sums are added within
 /// these blocks first, which keeps their rounding low.
@@ -139,6 +141,9 @@ pub(super) mod tests {
         compare(norm, |v| layer_norm_slow(&v[0], &v[1], &v[2], 1e-8), &SHAPES);
         compare(|v| add_bias(&v[0], &v[1]), |v| v[0].broadcast_add(&v[1]), &SHAPES[..2]);
         compare(|v| add_bias_gelu(&v[0], &v[1]), |v| v[0].broadcast_add(&v[1])?.gelu_erf(), &SHAPES[..2]);
+        let x = Tensor::randn(0f32, 3f32, (2, 67, 13), &Device::Cpu).unwrap();
+        let expected = candle_nn::ops::softmax(&(&x * 0.7).unwrap(), 2).unwrap();
+        assert!(largest(&(softmax(&x, 0.7).unwrap() - expected).unwrap()) <= 5e-7);
         let shapes = [SHAPES[0], SHAPES[1], SHAPES[0]];
         compare(|v| add_bias_residual(&v[0], &v[1], &v[2]), |v| v[0].broadcast_add(&v[1])? + &*v[2], &shapes);
     }

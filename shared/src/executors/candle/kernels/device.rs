@@ -18,7 +18,17 @@ fn ptx(module: &str) -> Result<&'static str> {
             }
         };
     }
-    Ok(compiled!("adamw", "add_rows", "bias", "dropout", "layer_norm", "linear_attention", "mining", "residual"))
+    Ok(compiled!(
+        "adamw",
+        "add_rows",
+        "bias",
+        "dropout",
+        "layer_norm",
+        "linear_attention",
+        "mining",
+        "residual",
+        "softmax"
+    ))
 }
 
 /// Puts kernels into the device's queue, one after the other.

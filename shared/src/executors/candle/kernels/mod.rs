@@ -12,6 +12,7 @@ pub mod layer_norm;
 pub mod linear_attention;
 pub mod mining;
 pub mod residual;
+pub mod softmax;
 
 use candle_core::{DType, Layout, Result, bail};
 

@@ -1,0 +1,53 @@
+//! Softmax of scaled rows.
+
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::{blocks, blocks_mut, last_dim, stored, sum, values};
+#[cfg(feature = "cuda")]
+use crate::executors::candle::kernels::{Element, Rows, device::compute, softmax as kernels};
+
+/// The softmax of `x` times a positive `scale` over the last dimension, stored as `x` is; without a gradient.
+///
+/// # Errors
+/// If the device fails.
+pub fn softmax(x: &Tensor, scale: f64) -> Result<Tensor> {
+    x.contiguous()?.apply_op1_no_bwd(&Softmax { scale: scale as f32 })
+}
+
+struct Softmax {
+    scale: f32,
+}
+
+impl CustomOp1 for Softmax {
+    fn name(&self) -> &'static str {
+        "softmax"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (dtype, width) = (x.dtype(), last_dim(layout));
+        let x = values(x, layout)?;
+        let mut out = vec![0f32; x.len()];
+        blocks_mut(&mut out, width).zip(blocks(&x, width)).for_each(|(out, x)| {
+            for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                let most = x.iter().fold(f32::NEG_INFINITY, |most, x| most.max(*x));
+                out.iter_mut().zip(x).for_each(|(out, x)| *out = (self.scale * (x - most)).exp());
+                let factor = 1.0 / sum(out.iter().copied());
+                out.iter_mut().for_each(|out| *out *= factor);
+            }
+        });
+        Ok((stored(out, dtype)?, layout.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        let (rows, element) = (Rows::of(layout), Element::of(x.dtype())?);
+        let out = compute([(x, layout)], [], x.dtype(), layout.shape().elem_count(), |[x], [], out| {
+            [kernels::softmax(element, [x, out], rows, self.scale)]
+        })?;
+        Ok((out, layout.shape().clone()))
+    }
+}
