@@ -13,8 +13,14 @@ fn linear_attention_and_its_gradient() {
     if !is_there() {
         return;
     }
-    let sizes = [(1, 1, 1, 1), (2, 67, 3, 20), (1, 130, 2, 64), (3, 64, 1, 33)];
-    for ((batch, tokens, heads, size), (element, dtype)) in sizes.into_iter().flat_map(|s| ELEMENTS.map(|e| (s, e))) {
+    // One token, whole and broken tiles of 64, whole and broken chunks of 256. Heads of 64 are read in packs where those lie at
+    // aligned addresses, all others value by value.
+    let sizes = [(1, 1, 1, 1), (2, 67, 3, 20), (3, 64, 1, 33), (1, 300, 2, 12), (1, 512, 1, 64), (2, 333, 2, 64)];
+    let unaligned = [(1, 300, 2, 64)];
+    let cases = sizes.map(|size| (size, false)).into_iter().chain(unaligned.map(|size| (size, true)));
+    for (((batch, tokens, heads, size), unaligned), (element, dtype)) in
+        cases.flat_map(|case| ELEMENTS.map(|element| (case, element)))
+    {
         let extents = Heads { batch, tokens, heads, size };
         let width = heads * size;
         // What is stored, in f32: the products' own rounding is not the question.
@@ -25,16 +31,20 @@ fn linear_attention_and_its_gradient() {
         let y = ops.linear_attention(&qkv, heads, None).unwrap();
         let expected = gradients(&y, &weights.to_dtype(DType::F32).unwrap(), &[&qkv]);
 
-        let mut machine = Machine::default();
+        let mut machine = if unaligned { Machine::unaligned() } else { Machine::default() };
         let (qkv, grad) = (machine.tensor(&input), machine.tensor(&weights));
         let [out, of_qkv] = [width, 3 * width].map(|last| machine.room(dtype, batch * tokens * last));
-        let counts = [extents.sums(), extents.totals(), batch * tokens * width, batch * heads * tokens];
-        let [sums, totals, divided, of_normaliser] = counts.map(|count| machine.room(DType::F32, count));
-        machine.launch(linear_attention::forward(element, [qkv, sums, totals, out], extents));
-        let buffers = Grad { qkv, grad, sums, totals, divided, of_normaliser, out: of_qkv };
+        let [sums, of_sums] = [(); 2].map(|()| machine.room(DType::F32, extents.sums()));
+        let [totals, of_totals] = [(); 2].map(|()| machine.room(DType::F32, extents.totals()));
+        let [inverses, slopes] = [(); 2].map(|()| machine.room(DType::F32, extents.rows()));
+        machine.launch([
+            linear_attention::key_value_sums(element, [qkv, sums, totals], extents),
+            linear_attention::attend(element, [qkv, sums, totals, out], extents),
+        ]);
+        let buffers = Grad { qkv, grad, sums, totals, inverses, slopes, of_sums, of_totals, out: of_qkv };
         machine.launch(linear_attention::grad(element, &buffers, extents));
         machine.run();
-        let name = |what: &str| format!("{what}, {extents:?}, {element:?}");
+        let name = |what: &str| format!("{what}, {extents:?}, {element:?}, unaligned: {unaligned}");
         let tolerance = crate::tolerance(element);
         compare(&name("attention"), &machine.read(out, dtype, &[batch, tokens, width]), &y, tolerance);
         // Of a sole token the gradients of query and key are nothing but rounding.

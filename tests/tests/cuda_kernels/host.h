@@ -25,6 +25,7 @@
 #define __global__
 #define __device__
 #define __shared__ static
+#define __launch_bounds__(...)
 
 using std::isfinite;
 using std::min;
@@ -46,6 +47,16 @@ inline void store(bf16 *to, float x) {
     memcpy(&bits, &x, 4);
     to->bits = (x != x) ? 0x7fff : (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
+
+// What packs of values are moved as.
+struct __attribute__((may_alias, aligned(8))) uint2 {
+    unsigned x, y;
+};
+struct __attribute__((may_alias, aligned(16))) uint4 {
+    unsigned x, y, z, w;
+};
+
+template <class T> void __stwb(T *to, T x) { *to = x; }
 
 struct Extent {
     unsigned x;
@@ -176,28 +187,29 @@ inline uint64_t read_word() {
 
 struct Buffer {
     std::vector<unsigned char> bytes;
-    size_t size;
+    size_t start, size;
 };
 
-// Buffers and launches from standard input, the buffers after them to standard output.
+// How far buffers lie from an aligned address, buffers and launches from standard input, the buffers after them to standard output.
 inline int serve(const std::map<std::string, Kernel> &kernels) {
-    const size_t GUARD = 4096;
+    const size_t GUARD = 4096, shift = read_word();
     std::vector<Buffer> buffers(read_word());
     std::vector<bool> tables;
     for (Buffer &buffer : buffers) {
         tables.push_back(read_word());
+        buffer.start = GUARD + (tables.back() ? 0 : shift);
         buffer.size = read_word();
-        buffer.bytes.assign(buffer.size + 2 * GUARD, 0xff);
-        if (fread(buffer.bytes.data() + GUARD, 1, buffer.size, stdin) != buffer.size) fail("a buffer ends early");
+        buffer.bytes.assign(buffer.start + buffer.size + GUARD, 0xff);
+        if (fread(buffer.bytes.data() + buffer.start, 1, buffer.size, stdin) != buffer.size) fail("a buffer ends early");
     }
-    auto address = [&](uint64_t number) { return (uint64_t)(buffers.at(number).bytes.data() + GUARD); };
+    auto address = [&](uint64_t number) { return (uint64_t)(buffers.at(number).bytes.data() + buffers[number].start); };
     // In a table, words with the highest bit set are numbers of buffers.
     for (size_t i = 0; i < buffers.size(); i++) {
         for (size_t at = 0; tables[i] && at < buffers[i].size; at += 8) {
             uint64_t word;
-            memcpy(&word, buffers[i].bytes.data() + GUARD + at, 8);
+            memcpy(&word, buffers[i].bytes.data() + buffers[i].start + at, 8);
             if (word >> 63) word = address(word & ~(1ull << 63));
-            memcpy(buffers[i].bytes.data() + GUARD + at, &word, 8);
+            memcpy(buffers[i].bytes.data() + buffers[i].start + at, &word, 8);
         }
     }
     for (uint64_t launches = read_word(); launches > 0; launches--) {
@@ -216,9 +228,9 @@ inline int serve(const std::map<std::string, Kernel> &kernels) {
         for (blockIdx.x = 0; blockIdx.x < gridDim.x; blockIdx.x++) run_block();
         for (Buffer &buffer : buffers)
             for (size_t i = 0; i < GUARD; i++)
-                if (buffer.bytes[i] != 0xff || buffer.bytes[GUARD + buffer.size + i] != 0xff)
+                if (buffer.bytes[i] != 0xff || buffer.bytes[buffer.start + buffer.size + i] != 0xff)
                     fail((name + " writes beyond a buffer").c_str());
     }
-    for (Buffer &buffer : buffers) fwrite(buffer.bytes.data() + GUARD, 1, buffer.size, stdout);
+    for (Buffer &buffer : buffers) fwrite(buffer.bytes.data() + buffer.start, 1, buffer.size, stdout);
     return 0;
 }

@@ -36,6 +36,8 @@ static PROGRAM: LazyLock<Option<(TempDir, PathBuf)>> = LazyLock::new(|| {
     let mut command = Command::new(compiler);
     // Without contraction to multiply-add, which a GPU has too, but a test should not depend on.
     command.args(["-std=c++17", "-O2", "-ffp-contract=off", "-w", "-I"]).arg(here).arg("-I").arg(kernels());
+    // A pack of values at an address that is not aligned ends the program, as it does on a GPU.
+    command.args(["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]);
     let status = command.arg("-o").args([&program, &source]).status().unwrap();
     assert!(status.success(), "{compiler} does not compile the kernels");
     Some((folder, program))
@@ -66,9 +68,13 @@ fn main_file() -> String {
     text + "int main() { return serve({\n" + &table + "}); }\n"
 }
 
-/// Kernels of a file: `KERNEL name(`, or `KERNEL name_##NAME(` for every type.
+/// Kernels of a file: `KERNEL name(`, `KERNEL __launch_bounds__(...) name(`, or `KERNEL name_##NAME(` for every type.
 fn names(source: &str) -> Vec<String> {
-    let declared = source.lines().filter_map(|line| line.trim().strip_prefix("KERNEL ")?.split('(').next());
+    let declared = source.lines().filter_map(|line| {
+        let name = line.trim().strip_prefix("KERNEL ")?;
+        let name = if name.starts_with("__launch_bounds__(") { name.split_once(") ")?.1 } else { name };
+        name.split('(').next()
+    });
     declared
         .flat_map(|name| match name.strip_suffix("##NAME") {
             Some(stem) => vec![format!("{stem}f32"), format!("{stem}bf16")],
@@ -80,11 +86,18 @@ fn names(source: &str) -> Vec<String> {
 /// Buffers, and what is done with them. A pointer is a buffer's number.
 #[derive(Default)]
 pub struct Machine {
+    /// Bytes from an aligned address to where each buffer begins.
+    shift: u64,
     buffers: Vec<(bool, Vec<u8>)>,
     launches: Vec<Launch<usize>>,
 }
 
 impl Machine {
+    /// One whose buffers begin where packs of values cannot.
+    pub fn unaligned() -> Self {
+        Self { shift: 4, ..Self::default() }
+    }
+
     fn add(&mut self, table: bool, bytes: Vec<u8>) -> usize {
         self.buffers.push((table, bytes));
         self.buffers.len() - 1
@@ -126,6 +139,7 @@ impl Machine {
     pub fn run(&mut self) {
         let mut request: Vec<u8> = Vec::new();
         let word = |request: &mut Vec<u8>, word: u64| request.extend(word.to_le_bytes());
+        word(&mut request, self.shift);
         word(&mut request, self.buffers.len() as u64);
         for (table, bytes) in &self.buffers {
             word(&mut request, u64::from(*table));

@@ -15,7 +15,8 @@ use crate::executors::candle::kernels::{Element, device::compute, linear_attenti
 pub struct Mixed {
     /// `[batch, tokens, channels]`, stored as the packed queries, keys and values are.
     pub tokens: Tensor,
-    /// Of each head the sum of `φ(k) vᵀ` over tokens, and behind those of all heads the sums of `φ(k)`, in f32.
+    /// Of each head the sum of `φ(k) vᵀ` over tokens, and behind those of all heads the sums of `φ(k)`, in f32; on a GPU of each
+    /// chunk of a head's tokens.
     pub sums: Tensor,
 }
 
@@ -84,8 +85,8 @@ impl<'a> Head<'a> {
 
     /// This head's matrix and vector of sums.
     fn sums<'b>(&self, sums: &'b [f32]) -> (&'b [f32], &'b [f32]) {
-        let Heads { heads, size, .. } = self.heads;
-        let (matrices, vectors) = sums.split_at(self.heads.sums());
+        let Heads { batch, heads, size, .. } = self.heads;
+        let (matrices, vectors) = sums.split_at(batch * heads * size * size);
         let i = self.batch * heads + self.head;
         (&matrices[i * size * size..][..size * size], &vectors[i * size..][..size])
     }
@@ -153,8 +154,7 @@ impl CustomOp1 for Sums {
         let (heads, element) = (self.heads, Element::of(qkv.dtype())?);
         let count = heads.sums() + heads.totals();
         let out = compute([(qkv, layout)], [], DType::F32, count, |[qkv], [], sums| {
-            let [of_heads, _] = kernels::forward(element, [qkv, sums, totals(sums, heads), 0], heads);
-            [of_heads]
+            [kernels::key_value_sums(element, [qkv, sums, totals(sums, heads)], heads)]
         })?;
         Ok((out, Shape::from(count)))
     }
@@ -211,8 +211,7 @@ impl CustomOp2 for Attend {
         let (heads, element, shape) = (self.heads, Element::of(qkv.dtype())?, mixed_shape(self.heads));
         let inputs = [(qkv, layout), (sums, sums_layout)];
         let out = compute(inputs, [], qkv.dtype(), shape.elem_count(), |[qkv, sums], [], out| {
-            let [_, attend] = kernels::forward(element, [qkv, sums, totals(sums, heads), out], heads);
-            [attend]
+            [kernels::attend(element, [qkv, sums, totals(sums, heads), out], heads)]
         })?;
         Ok((out, shape))
     }
@@ -299,21 +298,20 @@ impl CustomOp3 for Grad {
         &self,
         qkv: &CudaStorage,
         layout: &Layout,
-        _sums: &CudaStorage,
-        _sums_layout: &Layout,
+        sums: &CudaStorage,
+        sums_layout: &Layout,
         of_result: &CudaStorage,
         of_result_layout: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
         let (heads, element) = (self.heads, Element::of(qkv.dtype())?);
-        let rows = heads.batch * heads.tokens;
-        let scratch = [heads.sums(), heads.totals(), rows * heads.heads * heads.size, rows * heads.heads];
+        let scratch = [heads.rows(), heads.rows(), heads.sums(), heads.totals()];
         let count = layout.shape().elem_count();
-        let inputs = [(qkv, layout), (of_result, of_result_layout)];
-        let out =
-            compute(inputs, scratch, qkv.dtype(), count, |[qkv, of_result], [sums, totals, divided, slopes], out| {
-                let buffers = kernels::Grad { qkv, grad: of_result, sums, totals, divided, of_normaliser: slopes, out };
-                kernels::grad(element, &buffers, heads)
-            })?;
+        let inputs = [(qkv, layout), (sums, sums_layout), (of_result, of_result_layout)];
+        let out = compute(inputs, scratch, qkv.dtype(), count, |[qkv, sums, grad], scratch, out| {
+            let ([inverses, slopes, of_sums, of_totals], totals) = (scratch, totals(sums, heads));
+            let buffers = kernels::Grad { qkv, grad, sums, totals, inverses, slopes, of_sums, of_totals, out };
+            kernels::grad(element, &buffers, heads)
+        })?;
         Ok((out, layout.shape().clone()))
     }
 }

@@ -11,6 +11,49 @@ __device__ inline void store(bf16 *to, float x) { *to = __float2bfloat16(x); }
 __device__ inline float value(float x) { return x; }
 __device__ inline void store(float *to, float x) { *to = x; }
 
+// N values that are read and written at once: 16 bytes where N is not given. They lie at a multiple of their size.
+template <class T, unsigned N = 16 / sizeof(T)> struct alignas(N * sizeof(T)) Pack {
+    static const unsigned COUNT = N;
+    T at[N];
+};
+
+typedef Pack<float> Quad;
+
+// What a pack is moved as.
+template <unsigned BYTES> struct Word;
+template <> struct Word<8> {
+    typedef uint2 Type;
+};
+template <> struct Word<16> {
+    typedef uint4 Type;
+};
+
+template <class P, class T> __device__ inline P read(const T *from) {
+    auto word = *(const typename Word<sizeof(P)>::Type *)from;
+    P pack;
+    memcpy(&pack, &word, sizeof pack);
+    return pack;
+}
+
+// To global memory, by an instruction that the compiler cannot take apart, as it does with assignments behind variable strides.
+template <class T, unsigned N> __device__ inline void write(T *to, const Pack<T, N> &pack) {
+    typename Word<sizeof pack>::Type word;
+    memcpy(&word, &pack, sizeof pack);
+    __stwb((decltype(word) *)to, word);
+}
+
+// To shared memory.
+__device__ inline void place(float *to, const Quad &quad) {
+    uint4 word;
+    memcpy(&word, &quad, sizeof word);
+    *(uint4 *)to = word;
+}
+
+// Whether all these pointers may be read and written in packs.
+template <class... T> __device__ inline bool aligned(const T *...pointers) {
+    return ((size_t)0 | ... | (size_t)pointers) % 16 == 0;
+}
+
 #define KERNEL extern "C" __global__ void
 
 const unsigned WARP = 32;

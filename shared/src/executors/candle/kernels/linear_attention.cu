@@ -1,211 +1,379 @@
 // Linear attention with ELU + 1 (paper, section 3.3), its gradients, and no matrix of tokens by tokens.
 //
-// qkv is packed [batch, tokens, 3, heads, size], size at most 64. A block takes one head of one photo, and of the second kind of
-// kernel 64 of its tokens. Blocks have 256 threads; each has 4 x 4 values of a 64 x 64 matrix in its registers.
+// qkv is packed [batch, tokens, 3, heads, size], size at most 64. A block takes a chunk of the tokens of one head of one photo, 64
+// at a time. It has 128 threads; each has 8 x 4 values of a 64 x 64 matrix in its registers: twelve values from shared memory
+// are then enough for 32 products.
+//
+// Sums over all tokens are left as one sum of each chunk, which whoever reads them adds up in their order.
 #include "common.cuh"
 
-const unsigned SIDE = 64, TILE = 4;
+const unsigned SIDE = 64, THREADS = 128, HIGH = 8, LONG = 4;
+// Blocks at once on a multiprocessor: 128 registers are left to a thread.
+const unsigned BLOCKS = 4;
+// Values from one row of a tile to the next: a multiple of four, as packs have to lie, and not one of 32, so that the same column
+// of neighbouring rows lies in different banks.
+const unsigned PITCH = SIDE + 4;
 
-struct Shape {
-    unsigned tokens, heads, size;
+struct Extents {
+    unsigned tokens, heads, size, chunk;
 };
 
-__device__ inline float feature(float x) { return x > 0 ? x + 1 : expf(x); }
-__device__ inline float feature_slope(float x) { return x > 0 ? 1.0f : expf(x); }
+// WHOLE: a head's row is read and written in packs; it has 64 values that begin at a multiple of 16 bytes.
+template <bool WHOLE> struct Shape : Extents {};
 
-// Where a head's row begins in [batch, tokens, parts, heads, size].
-__device__ inline size_t row(Shape s, unsigned head, unsigned token, unsigned part, unsigned parts) {
-    return ((((size_t)(head / s.heads) * s.tokens + token) * parts + part) * s.heads + head % s.heads) * s.size;
+// What all kernels need of shared memory.
+struct Tiles {
+    alignas(16) float rows[SIDE][PITCH], matrix[SIDE][PITCH];
+    alignas(16) float vector[SIDE], half[SIDE];
+};
+
+// What a block has to do: tokens from `begin` to before `end` of a head. `number` is that of the chunk among all.
+struct Work {
+    unsigned number, chunks, head, begin, end;
+};
+
+__device__ inline Work work(const Extents &s, unsigned number) {
+    unsigned chunks = (s.tokens + s.chunk - 1) / s.chunk, head = number / chunks, begin = number % chunks * s.chunk;
+    return {number, chunks, head, begin, min(begin + s.chunk, s.tokens)};
 }
 
-// Rows from `first` on of one part, zero beyond tokens and size; `map` is applied to what is there.
-template <class T, class Map>
-__device__ inline void load(float (*tile)[SIDE + 1], const T *from, Shape s, unsigned head, unsigned first, unsigned rows,
-                            unsigned part, unsigned parts, Map map) {
-    for (unsigned i = threadIdx.x; i < rows * SIDE; i += blockDim.x) {
-        unsigned r = i / SIDE, c = i % SIDE;
-        bool there = first + r < s.tokens && c < s.size;
-        tile[r][c] = there ? map(value(from[row(s, head, first + r, part, parts) + c])) : 0.0f;
-    }
+// One part of a head's tokens in [batch, tokens, parts, heads, size].
+template <class T> struct Part {
+    T *first;
+    unsigned stride;
+
+    __device__ Part(T *from, const Extents &s, unsigned head, unsigned part, unsigned parts)
+        : first(from + (((size_t)(head / s.heads) * s.tokens * parts + part) * s.heads + head % s.heads) * s.size),
+          stride(parts * s.heads * s.size) {}
+
+    __device__ T *row(unsigned token) const { return first + (size_t)token * stride; }
+};
+
+// Without a branch: threads of a warp would go both ways.
+__device__ inline float feature(float x) {
+    float e = expf(x);
+    return x > 0 ? x + 1 : e;
 }
 
+// The slope of `feature` where it has this value.
+__device__ inline float feature_slope(float of_x) { return fminf(of_x, 1.0f); }
+
+// What is done to values that are loaded.
 struct Same {
-    __device__ float operator()(float x) const { return x; }
+    __device__ float operator()(float x, unsigned) const { return x; }
 };
 
 struct Feature {
-    __device__ float operator()(float x) const { return feature(x); }
+    __device__ float operator()(float x, unsigned) const { return feature(x); }
 };
 
-// One block a head: left' x right summed over tokens [size, size], and left' x weights [size]. Where `weights` is null they are 1.
-template <class A, class B, class Map>
-__device__ void outer_sums(const A *left, unsigned left_part, unsigned left_parts, Map map, const B *right,
-                           unsigned right_part, unsigned right_parts, const float *weights, float *sums, float *totals,
-                           Shape s) {
-    const unsigned ROWS = 16;
-    __shared__ float a[ROWS][SIDE + 1], b[ROWS][SIDE + 1], w[ROWS];
-    unsigned head = blockIdx.x, y = threadIdx.x / 16 * TILE, x = threadIdx.x % 16 * TILE;
-    float sum[TILE][TILE] = {}, total[TILE] = {};
-    for (unsigned first = 0; first < s.tokens; first += ROWS) {
+struct Scaled {
+    const float *by;
+    __device__ float operator()(float x, unsigned token) const { return x * by[token]; }
+};
+
+// Which rows and columns of a 64 x 64 matrix a thread has: rows in two groups of four, columns beside each other.
+__device__ inline unsigned row_of(unsigned i) { return threadIdx.x / 16 * 4 + i % 4 + i / 4 * 32; }
+__device__ inline unsigned first_column() { return threadIdx.x % 16 * LONG; }
+
+// The four values from a row's `column` on, zero beyond its end.
+template <class T, bool WHOLE> __device__ inline Quad values(const T *row, unsigned column, const Shape<WHOLE> &s) {
+    Quad out;
+    if (WHOLE) {
+        Pack<T, LONG> pack = read<Pack<T, LONG>>(row + column);
+        for (unsigned j = 0; j < LONG; j++) out.at[j] = value(pack.at[j]);
+    } else {
+        for (unsigned j = 0; j < LONG; j++) out.at[j] = column + j < s.size ? value(row[column + j]) : 0.0f;
+    }
+    return out;
+}
+
+// Puts four values at a row's `column`, without those beyond its end.
+template <class T, bool WHOLE>
+__device__ inline void put(T *row, unsigned column, const float *x, const Shape<WHOLE> &s) {
+    if (WHOLE) {
+        Pack<T, LONG> pack;
+        for (unsigned j = 0; j < LONG; j++) store(&pack.at[j], x[j]);
+        write(row + column, pack);
+    } else {
+        for (unsigned j = 0; j < LONG && column + j < s.size; j++) store(row + column + j, x[j]);
+    }
+}
+
+// The 64 rows from token `first` on: what `map` makes of them; zero from token `end` on and beyond `size`.
+template <class T, class Map, bool WHOLE>
+__device__ inline void load(float (*tile)[PITCH], Part<const T> from, const Shape<WHOLE> &s, unsigned first,
+                            unsigned end, Map map) {
+    if (!WHOLE) {
+        for (unsigned i = threadIdx.x; i < SIDE * SIDE; i += THREADS) {
+            unsigned r = i / SIDE, c = i % SIDE, token = first + r;
+            tile[r][c] = token < end && c < s.size ? map(value(from.row(token)[c]), token) : 0.0f;
+        }
+        return;
+    }
+    typedef Pack<T> Taken;
+    const unsigned OF_ROW = SIDE / Taken::COUNT, STEP = THREADS / OF_ROW, EACH = SIDE / STEP;
+    unsigned r = threadIdx.x / OF_ROW, c = threadIdx.x % OF_ROW * Taken::COUNT;
+    Taken taken[EACH] = {};
+    // Everything is asked for before anything is waited for.
+#pragma unroll
+    for (unsigned k = 0; k < EACH; k++)
+        if (first + r + k * STEP < end) taken[k] = read<Taken>(from.row(first + r + k * STEP) + c);
+#pragma unroll
+    for (unsigned k = 0; k < EACH; k++) {
+        unsigned row = r + k * STEP, token = first + row;
+#pragma unroll
+        for (unsigned j = 0; j < Taken::COUNT; j += Quad::COUNT) {
+            Quad quad = {};
+            for (unsigned i = 0; i < Quad::COUNT && token < end; i++) quad.at[i] = map(value(taken[k].at[j + i]), token);
+            place(&tile[row][c + j], quad);
+        }
+    }
+}
+
+// A head's [size, size] matrix, transposed with `turned`, and [size] vector: the sums of all its chunks.
+template <bool WHOLE>
+__device__ inline void load_sums(Tiles &tiles, const float *sums, const float *totals, const Shape<WHOLE> &s, const Work &w, bool turned) {
+    unsigned x = first_column();
+    Quad sum[HIGH] = {};
+    float total = 0;
+    for (unsigned chunk = 0; chunk < w.chunks; chunk++) {
+        size_t at = (size_t)(w.head * w.chunks + chunk) * s.size;
+        Quad part[HIGH] = {};
+#pragma unroll
+        for (unsigned k = 0; k < HIGH; k++)
+            if (row_of(k) < s.size) part[k] = values(sums + (at + row_of(k)) * s.size, x, s);
+        if (threadIdx.x < s.size) total += totals[at + threadIdx.x];
+#pragma unroll
+        for (unsigned k = 0; k < HIGH; k++)
+            for (unsigned j = 0; j < Quad::COUNT; j++) sum[k].at[j] += part[k].at[j];
+    }
+#pragma unroll
+    for (unsigned k = 0; k < HIGH; k++) {
+        if (turned)
+            for (unsigned j = 0; j < Quad::COUNT; j++) tiles.matrix[x + j][row_of(k)] = sum[k].at[j];
+        else
+            place(&tiles.matrix[row_of(k)][x], sum[k]);
+    }
+    if (threadIdx.x < SIDE) tiles.vector[threadIdx.x] = total;
+}
+
+// Of a head's chunk: left' x right summed over tokens [size, size], and left' x weights [size]. Where `weights` is null they are 1.
+template <class T, class Map, bool WHOLE>
+__device__ inline void outer_sums(Part<const T> left, Part<const T> right, Map map, const float *weights, float *sums,
+                                  float *totals, const Shape<WHOLE> &s, const Work &w, Tiles &tiles) {
+    float(*a)[PITCH] = tiles.rows, (*b)[PITCH] = tiles.matrix;
+    unsigned x = first_column(), column = threadIdx.x % SIDE, second = threadIdx.x / SIDE;
+    float sum[HIGH][LONG] = {}, total = 0;
+    for (unsigned first = w.begin; first < w.end; first += SIDE) {
+        // Until all have used the tile before.
         __syncthreads();
-        load(a, left, s, head, first, ROWS, left_part, left_parts, map);
-        load(b, right, s, head, first, ROWS, right_part, right_parts, Same());
-        if (threadIdx.x < ROWS) {
+        load(a, left, s, first, w.end, Feature());
+        load(b, right, s, first, w.end, map);
+        if (threadIdx.x < SIDE) {
             unsigned token = first + threadIdx.x;
-            w[threadIdx.x] = token >= s.tokens ? 0.0f : weights ? weights[(size_t)head * s.tokens + token] : 1.0f;
+            tiles.vector[threadIdx.x] = token >= w.end ? 0.0f : weights ? weights[token] : 1.0f;
         }
         __syncthreads();
-        for (unsigned t = 0; t < ROWS; t++) {
-            for (unsigned i = 0; i < TILE; i++) {
-                for (unsigned j = 0; j < TILE; j++) sum[i][j] += a[t][y + i] * b[t][x + j];
-                total[i] += a[t][y + i] * w[t];
+#pragma unroll 2
+        for (unsigned t = 0; t < SIDE; t++) {
+            Quad top = read<Quad>(&a[t][row_of(0)]), bottom = read<Quad>(&a[t][row_of(4)]), r = read<Quad>(&b[t][x]);
+            for (unsigned i = 0; i < 4; i++)
+                for (unsigned j = 0; j < LONG; j++) {
+                    sum[i][j] += top.at[i] * r.at[j];
+                    sum[4 + i][j] += bottom.at[i] * r.at[j];
+                }
+        }
+        // Half of the threads take the first half of the tokens, half the second.
+        for (unsigned t = second * SIDE / 2; t < (second + 1) * SIDE / 2; t++) total += a[t][column] * tiles.vector[t];
+    }
+    sums += (size_t)w.number * s.size * s.size;
+#pragma unroll
+    for (unsigned i = 0; i < HIGH; i++)
+        if (row_of(i) < s.size) put(sums + row_of(i) * s.size, x, sum[i], s);
+    if (second) tiles.half[column] = total;
+    __syncthreads();
+    if (threadIdx.x < s.size) totals[(size_t)w.number * s.size + threadIdx.x] = total + tiles.half[threadIdx.x];
+}
+
+template <class T, bool WHOLE>
+__device__ inline void key_value_sums(const T *qkv, float *sums, float *totals, const Shape<WHOLE> &s, Tiles &tiles) {
+    Work w = work(s, blockIdx.x);
+    Part<const T> key(qkv, s, w.head, 1, 3), v(qkv, s, w.head, 2, 3);
+    outer_sums(key, v, Same(), nullptr, sums, totals, s, w, tiles);
+}
+
+// The gradients of sums and totals.
+template <class T, bool WHOLE>
+__device__ inline void grad_sums(const T *qkv, const T *grad, const float *inverses, const float *slopes, float *sums,
+                                 float *totals, const Shape<WHOLE> &s, Tiles &tiles) {
+    Work w = work(s, blockIdx.x);
+    Part<const T> q(qkv, s, w.head, 0, 3), of_result(grad, s, w.head, 0, 1);
+    size_t first = (size_t)w.head * s.tokens;
+    outer_sums(q, of_result, Scaled{inverses + first}, slopes + first, sums, totals, s, w, tiles);
+}
+
+// out[i][j] = sum over k of left[row i][k] * matrix[k][column j].
+__device__ inline void product(const float (*left)[PITCH], const float (*matrix)[PITCH], float (*out)[LONG]) {
+    unsigned x = first_column();
+    for (unsigned i = 0; i < HIGH; i++)
+        for (unsigned j = 0; j < LONG; j++) out[i][j] = 0;
+#pragma unroll 1
+    for (unsigned k = 0; k < SIDE; k += Quad::COUNT) {
+        Quad right[Quad::COUNT];
+        for (unsigned n = 0; n < Quad::COUNT; n++) right[n] = read<Quad>(&matrix[k + n][x]);
+#pragma unroll
+        for (unsigned i = 0; i < HIGH; i++) {
+            Quad of_row = read<Quad>(&left[row_of(i)][k]);
+            for (unsigned n = 0; n < Quad::COUNT; n++)
+                for (unsigned j = 0; j < LONG; j++) out[i][j] += of_row.at[n] * right[n].at[j];
+        }
+    }
+}
+
+// The product of two rows of which each of 16 threads beside each other has four values; all of them get it.
+__device__ inline float dot(const float *a, const float *b) {
+    float sum = 0;
+    for (unsigned j = 0; j < LONG; j++) sum += a[j] * b[j];
+    for (unsigned step = 8; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffff, sum, step);
+    return sum;
+}
+
+template <class T, bool WHOLE>
+__device__ inline void attend(const T *qkv, const float *sums, const float *totals, T *out, const Shape<WHOLE> &s, Tiles &tiles) {
+    Work w = work(s, blockIdx.x);
+    Part<const T> from(qkv, s, w.head, 0, 3);
+    Part<T> to(out, s, w.head, 0, 1);
+    unsigned x = first_column();
+    load_sums(tiles, sums, totals, s, w, false);
+    for (unsigned first = w.begin; first < w.end; first += SIDE) {
+        // Until all have used the tile before.
+        __syncthreads();
+        load(tiles.rows, from, s, first, w.end, Feature());
+        __syncthreads();
+        float above[HIGH][LONG];
+        product(tiles.rows, tiles.matrix, above);
+#pragma unroll
+        for (unsigned i = 0; i < HIGH; i++) {
+            float inverse = 1 / dot(&tiles.rows[row_of(i)][x], tiles.vector + x);
+            for (unsigned j = 0; j < LONG; j++) above[i][j] *= inverse;
+            unsigned token = first + row_of(i);
+            if (token < w.end) put(to.row(token), x, above[i], s);
+        }
+    }
+}
+
+// The gradient of q, and what those of k and v are made of besides: one over the normaliser of each token, and the normaliser's
+// gradient, both [batch * heads, tokens].
+template <class T, bool WHOLE>
+__device__ inline void grad_q(const T *qkv, const float *sums, const float *totals, const T *grad, T *out, float *inverses,
+                              float *slopes, const Shape<WHOLE> &s, Tiles &tiles) {
+    Work w = work(s, blockIdx.x);
+    Part<const T> from(qkv, s, w.head, 0, 3), of_result(grad, s, w.head, 0, 1);
+    Part<T> to(out, s, w.head, 0, 3);
+    inverses += (size_t)w.head * s.tokens;
+    slopes += (size_t)w.head * s.tokens;
+    unsigned x = first_column();
+    load_sums(tiles, sums, totals, s, w, true);
+    for (unsigned first = w.begin; first < w.end; first += SIDE) {
+        // Until all have used the tile before.
+        __syncthreads();
+        load(tiles.rows, of_result, s, first, w.end, Same());
+        __syncthreads();
+        float of_q[HIGH][LONG];
+        product(tiles.rows, tiles.matrix, of_q);
+#pragma unroll
+        for (unsigned i = 0; i < HIGH; i++) {
+            unsigned token = first + row_of(i);
+            Quad q = {};
+            if (token < w.end) q = values(from.row(token), x, s);
+            for (unsigned j = 0; j < LONG; j++) q.at[j] = feature(q.at[j]);
+            float inverse = 1 / dot(q.at, tiles.vector + x);
+            // The gradient times the output, which the normaliser's gradient needs, is q . (matrix gradient) / normaliser.
+            float slope = -dot(q.at, of_q[i]) * inverse * inverse;
+            for (unsigned j = 0; j < LONG; j++)
+                of_q[i][j] = (of_q[i][j] * inverse + tiles.vector[x + j] * slope) * feature_slope(q.at[j]);
+            if (token < w.end) {
+                put(to.row(token), x, of_q[i], s);
+                if (x == 0) inverses[token] = inverse, slopes[token] = slope;
             }
         }
     }
-    for (unsigned i = 0; i < TILE; i++) {
-        if (y + i >= s.size) return;
-        for (unsigned j = 0; j < TILE; j++) {
-            if (x + j < s.size) sums[((size_t)head * s.size + y + i) * s.size + x + j] = sum[i][j];
+}
+
+// The gradients of k, by blocks of even number, and of v, by the others, from those of the sums and totals.
+template <class T, bool WHOLE>
+__device__ inline void grad_kv(const T *qkv, const float *sums, const float *totals, T *out, const Shape<WHOLE> &s, Tiles &tiles) {
+    bool of_k = blockIdx.x % 2 == 0;
+    Work w = work(s, blockIdx.x / 2);
+    Part<const T> key(qkv, s, w.head, 1, 3), v(qkv, s, w.head, 2, 3);
+    Part<T> to(out, s, w.head, of_k ? 1 : 2, 3);
+    unsigned x = first_column();
+    load_sums(tiles, sums, totals, s, w, of_k);
+    for (unsigned first = w.begin; first < w.end; first += SIDE) {
+        // Until all have used the tile before.
+        __syncthreads();
+        if (of_k)
+            load(tiles.rows, v, s, first, w.end, Same());
+        else
+            load(tiles.rows, key, s, first, w.end, Feature());
+        __syncthreads();
+        float grad[HIGH][LONG];
+        product(tiles.rows, tiles.matrix, grad);
+#pragma unroll
+        for (unsigned i = 0; i < HIGH; i++) {
+            unsigned token = first + row_of(i);
+            if (token >= w.end) continue;
+            if (of_k) {
+                Quad raw = values(key.row(token), x, s);
+                for (unsigned j = 0; j < LONG; j++)
+                    grad[i][j] = (grad[i][j] + tiles.vector[x + j]) * feature_slope(feature(raw.at[j]));
+            }
+            put(to.row(token), x, grad[i], s);
         }
-        if (x == 0) totals[(size_t)head * s.size + y + i] = total[i];
     }
 }
 
-// out[r][c] = sum over k of left[r][k] * matrix[k][c] (or matrix[c][k] with `turned`), 4 x 4 values a thread.
-__device__ inline void product(float (*left)[SIDE + 1], float (*matrix)[SIDE + 1], bool turned, float (*out)[TILE]) {
-    unsigned y = threadIdx.x / 16 * TILE, x = threadIdx.x % 16 * TILE;
-    for (unsigned i = 0; i < TILE; i++)
-        for (unsigned j = 0; j < TILE; j++) out[i][j] = 0;
-    for (unsigned k = 0; k < SIDE; k++)
-        for (unsigned i = 0; i < TILE; i++)
-            for (unsigned j = 0; j < TILE; j++)
-                out[i][j] += left[y + i][k] * (turned ? matrix[x + j][k] : matrix[k][x + j]);
-}
-
-// A head's [size, size] matrix and [size] vector.
-__device__ inline void load_sums(float (*matrix)[SIDE + 1], float *vector, const float *sums, const float *totals,
-                                 Shape s, unsigned head) {
-    for (unsigned i = threadIdx.x; i < SIDE * SIDE; i += blockDim.x) {
-        unsigned r = i / SIDE, c = i % SIDE;
-        matrix[r][c] = r < s.size && c < s.size ? sums[((size_t)head * s.size + r) * s.size + c] : 0.0f;
-    }
-    for (unsigned i = threadIdx.x; i < SIDE; i += blockDim.x) vector[i] = i < s.size ? totals[(size_t)head * s.size + i] : 0.0f;
-}
-
-// q . total, the normaliser of each token of the tile.
-__device__ inline void normalisers(float (*q)[SIDE + 1], const float *totals, float *out) {
-    if (threadIdx.x < SIDE) {
-        float sum = 0;
-        for (unsigned k = 0; k < SIDE; k++) sum += q[threadIdx.x][k] * totals[k];
-        out[threadIdx.x] = sum;
-    }
-}
-
-template <class T> __device__ void attend(const T *qkv, const float *sums, const float *totals, T *out, Shape s) {
-    __shared__ float q[SIDE][SIDE + 1], matrix[SIDE][SIDE + 1], vector[SIDE], below[SIDE];
-    unsigned tiles = (s.tokens + SIDE - 1) / SIDE, head = blockIdx.x / tiles, first = blockIdx.x % tiles * SIDE;
-    load(q, qkv, s, head, first, SIDE, 0, 3, Feature());
-    load_sums(matrix, vector, sums, totals, s, head);
-    __syncthreads();
-    normalisers(q, vector, below);
-    __syncthreads();
-    float above[TILE][TILE];
-    product(q, matrix, false, above);
-    unsigned y = threadIdx.x / 16 * TILE, x = threadIdx.x % 16 * TILE;
-    for (unsigned i = 0; i < TILE && first + y + i < s.tokens; i++)
-        for (unsigned j = 0; j < TILE && x + j < s.size; j++)
-            store(out + row(s, head, first + y + i, 0, 1) + x + j, above[i][j] / below[y + i]);
-}
-
-// The gradient of q, and what those of k and v are made of: of each token the gradient divided by the normaliser,
-// [batch, tokens, heads, size], and the normaliser's own gradient, [batch * heads, tokens].
-template <class T>
-__device__ void grad_q(const T *qkv, const float *sums, const float *totals, const T *grad, T *out, float *divided,
-                       float *of_normaliser, Shape s) {
-    __shared__ float rows[SIDE][SIDE + 1], matrix[SIDE][SIDE + 1], vector[SIDE], below[SIDE], slope[SIDE];
-    unsigned tiles = (s.tokens + SIDE - 1) / SIDE, head = blockIdx.x / tiles, first = blockIdx.x % tiles * SIDE;
-    unsigned y = threadIdx.x / 16 * TILE, x = threadIdx.x % 16 * TILE;
-    load(rows, qkv, s, head, first, SIDE, 0, 3, Feature());
-    load_sums(matrix, vector, sums, totals, s, head);
-    __syncthreads();
-    normalisers(rows, vector, below);
-    __syncthreads();
-    load(rows, grad, s, head, first, SIDE, 0, 1, Same());
-    __syncthreads();
-    float values[TILE][TILE];
-    product(rows, matrix, true, values);
-    for (unsigned i = threadIdx.x; i < SIDE * SIDE; i += blockDim.x) {
-        unsigned r = i / SIDE, c = i % SIDE;
-        if (first + r < s.tokens && c < s.size) divided[row(s, head, first + r, 0, 1) + c] = rows[r][c] / below[r];
-    }
-    __syncthreads();
-    // The gradient times the output, which the normaliser's gradient needs, is q . (matrix gradient) / normaliser.
-    for (unsigned i = 0; i < TILE; i++)
-        for (unsigned j = 0; j < TILE; j++) {
-            bool there = first + y + i < s.tokens && x + j < s.size;
-            float raw = there ? value(qkv[row(s, head, first + y + i, 0, 3) + x + j]) : 0.0f;
-            rows[y + i][x + j] = there ? feature(raw) * values[i][j] : 0.0f;
-        }
-    __syncthreads();
-    if (threadIdx.x < SIDE && first + threadIdx.x < s.tokens) {
-        float sum = 0;
-        for (unsigned k = 0; k < SIDE; k++) sum += rows[threadIdx.x][k];
-        slope[threadIdx.x] = -sum / (below[threadIdx.x] * below[threadIdx.x]);
-        of_normaliser[(size_t)head * s.tokens + first + threadIdx.x] = slope[threadIdx.x];
-    }
-    __syncthreads();
-    for (unsigned i = 0; i < TILE && first + y + i < s.tokens; i++)
-        for (unsigned j = 0; j < TILE && x + j < s.size; j++) {
-            float of_feature = values[i][j] / below[y + i] + vector[x + j] * slope[y + i];
-            float raw = value(qkv[row(s, head, first + y + i, 0, 3) + x + j]);
-            store(out + row(s, head, first + y + i, 0, 3) + x + j, of_feature * feature_slope(raw));
-        }
-}
-
-// The gradients of k and v from those of the sums and totals.
-template <class T> __device__ void grad_kv(const T *qkv, const float *sums, const float *totals, T *out, Shape s) {
-    __shared__ float rows[SIDE][SIDE + 1], matrix[SIDE][SIDE + 1], vector[SIDE];
-    unsigned tiles = (s.tokens + SIDE - 1) / SIDE, head = blockIdx.x / tiles, first = blockIdx.x % tiles * SIDE;
-    unsigned y = threadIdx.x / 16 * TILE, x = threadIdx.x % 16 * TILE;
-    float values[TILE][TILE];
-    load(rows, qkv, s, head, first, SIDE, 2, 3, Same());
-    load_sums(matrix, vector, sums, totals, s, head);
-    __syncthreads();
-    product(rows, matrix, true, values);
-    for (unsigned i = 0; i < TILE && first + y + i < s.tokens; i++)
-        for (unsigned j = 0; j < TILE && x + j < s.size; j++) {
-            float raw = value(qkv[row(s, head, first + y + i, 1, 3) + x + j]);
-            store(out + row(s, head, first + y + i, 1, 3) + x + j, (values[i][j] + vector[x + j]) * feature_slope(raw));
-        }
-    __syncthreads();
-    load(rows, qkv, s, head, first, SIDE, 1, 3, Feature());
-    __syncthreads();
-    product(rows, matrix, false, values);
-    for (unsigned i = 0; i < TILE && first + y + i < s.tokens; i++)
-        for (unsigned j = 0; j < TILE && x + j < s.size; j++)
-            store(out + row(s, head, first + y + i, 2, 3) + x + j, values[i][j]);
+// Calls what is given with the shape: `whole` where rows may be read and written in packs.
+template <class Do> __device__ inline void in_shape(bool whole, Extents e, Do act) {
+    if (whole && e.size == SIDE)
+        act(Shape<true>{{e.tokens, e.heads, SIDE, e.chunk}});
+    else
+        act(Shape<false>{e});
 }
 
 #define FOR_TYPE(T, NAME)                                                                                              \
-    KERNEL key_value_sums_##NAME(const T *qkv, float *sums, float *totals, unsigned tokens, unsigned heads,            \
-                                 unsigned size) {                                                                      \
-        outer_sums(qkv, 1, 3, Feature(), qkv, 2, 3, nullptr, sums, totals, {tokens, heads, size});                     \
+    KERNEL __launch_bounds__(THREADS, BLOCKS) key_value_sums_##NAME(const T *qkv, float *sums, float *totals,          \
+        unsigned tokens, unsigned heads, unsigned size, unsigned chunk) {                                              \
+        __shared__ Tiles tiles;                                                                                        \
+        in_shape(aligned(qkv) && aligned(sums), {tokens, heads, size, chunk},                                          \
+                 [&](auto s) { key_value_sums(qkv, sums, totals, s, tiles); });                                        \
     }                                                                                                                  \
-    KERNEL attend_##NAME(const T *qkv, const float *sums, const float *totals, T *out, unsigned tokens,                \
-                         unsigned heads, unsigned size) {                                                              \
-        attend(qkv, sums, totals, out, {tokens, heads, size});                                                         \
+    KERNEL __launch_bounds__(THREADS, BLOCKS) attend_##NAME(const T *qkv, const float *sums, const float *totals,      \
+        T *out, unsigned tokens, unsigned heads, unsigned size, unsigned chunk) {                                      \
+        __shared__ Tiles tiles;                                                                                        \
+        in_shape(aligned(qkv, out) && aligned(sums), {tokens, heads, size, chunk},                                     \
+                 [&](auto s) { attend(qkv, sums, totals, out, s, tiles); });                                           \
     }                                                                                                                  \
-    KERNEL grad_q_##NAME(const T *qkv, const float *sums, const float *totals, const T *grad, T *out, float *divided,  \
-                         float *of_normaliser, unsigned tokens, unsigned heads, unsigned size) {                       \
-        grad_q(qkv, sums, totals, grad, out, divided, of_normaliser, {tokens, heads, size});                           \
+    KERNEL __launch_bounds__(THREADS, BLOCKS) grad_q_##NAME(const T *qkv, const float *sums, const float *totals,      \
+        const T *grad, T *out, float *inverses, float *slopes, unsigned tokens, unsigned heads, unsigned size,         \
+        unsigned chunk) {                                                                                              \
+        __shared__ Tiles tiles;                                                                                        \
+        in_shape(aligned(qkv, grad, out) && aligned(sums), {tokens, heads, size, chunk},                               \
+                 [&](auto s) { grad_q(qkv, sums, totals, grad, out, inverses, slopes, s, tiles); });                   \
     }                                                                                                                  \
-    KERNEL grad_sums_##NAME(const T *qkv, const float *divided, const float *of_normaliser, float *sums,               \
-                            float *totals, unsigned tokens, unsigned heads, unsigned size) {                           \
-        outer_sums(qkv, 0, 3, Feature(), divided, 0, 1, of_normaliser, sums, totals, {tokens, heads, size});           \
+    KERNEL __launch_bounds__(THREADS, BLOCKS) grad_sums_##NAME(const T *qkv, const T *grad, const float *inverses,     \
+        const float *slopes, float *sums, float *totals, unsigned tokens, unsigned heads, unsigned size,               \
+        unsigned chunk) {                                                                                              \
+        __shared__ Tiles tiles;                                                                                        \
+        in_shape(aligned(qkv, grad) && aligned(sums), {tokens, heads, size, chunk},                                    \
+                 [&](auto s) { grad_sums(qkv, grad, inverses, slopes, sums, totals, s, tiles); });                     \
     }                                                                                                                  \
-    KERNEL grad_kv_##NAME(const T *qkv, const float *sums, const float *totals, T *out, unsigned tokens,               \
-                          unsigned heads, unsigned size) {                                                             \
-        grad_kv(qkv, sums, totals, out, {tokens, heads, size});                                                        \
+    KERNEL __launch_bounds__(THREADS, BLOCKS) grad_kv_##NAME(const T *qkv, const float *sums, const float *totals,     \
+        T *out, unsigned tokens, unsigned heads, unsigned size, unsigned chunk) {                                      \
+        __shared__ Tiles tiles;                                                                                        \
+        in_shape(aligned(qkv, out) && aligned(sums), {tokens, heads, size, chunk},                                     \
+                 [&](auto s) { grad_kv(qkv, sums, totals, out, s, tiles); });                                          \
     }
 
 FOR_TYPE(float, f32)

@@ -1,9 +1,16 @@
-//! Linear attention: a block a head, and 64 of its tokens.
+//! Linear attention: a block a chunk of a head's tokens.
 
-use super::{BLOCK, Element, Launch};
+use super::{Element, Launch};
 
-/// Largest size of a head, and tokens of a block.
+/// Largest size of a head.
 pub const SIDE: usize = 64;
+
+/// Threads of a block.
+const THREADS: usize = 128;
+
+/// Tokens of a chunk, which a block takes 64 at a time: few enough that all of a GPU has work, and many enough that the sums of
+/// all chunks, which every block reads, cost less than its tokens.
+const CHUNK: usize = 4 * 64;
 
 /// Extents of packed queries, keys and values `[batch, tokens, 3, heads, size]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,69 +26,72 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// Values of the sums of all heads.
+    /// Values of the sums: of every head and chunk of its tokens a matrix `[size, size]`.
     pub fn sums(self) -> usize {
-        self.batch * self.heads * self.size * self.size
+        self.totals() * self.size
     }
 
-    /// Values of the totals of all heads.
+    /// Values of the totals: of every head and chunk of its tokens a vector `[size]`.
     pub fn totals(self) -> usize {
-        self.batch * self.heads * self.size
+        self.chunks() * self.size
     }
 
-    fn numbers(self) -> [usize; 3] {
-        [self.tokens, self.heads, self.size]
+    /// Tokens of all heads: values of [`Grad::inverses`] and of [`Grad::slopes`].
+    pub fn rows(self) -> usize {
+        self.batch * self.heads * self.tokens
     }
 
-    fn by_head<P>(self, kernel: String) -> Launch<P> {
-        Launch::new("linear_attention", kernel, self.batch * self.heads, BLOCK)
+    /// Chunks of all heads.
+    fn chunks(self) -> usize {
+        self.batch * self.heads * self.tokens.div_ceil(CHUNK)
     }
 
-    fn by_tile<P>(self, kernel: String) -> Launch<P> {
-        let tiles = self.tokens.div_ceil(SIDE);
-        Launch::new("linear_attention", kernel, self.batch * self.heads * tiles, BLOCK)
+    /// `blocks` for each chunk.
+    fn launch<P, const N: usize>(self, kernel: String, blocks: usize, pointers: [P; N]) -> Launch<P> {
+        let launch = Launch::new("linear_attention", kernel, blocks * self.chunks(), THREADS);
+        launch.pointers(pointers).numbers([self.tokens, self.heads, self.size, CHUNK])
     }
 }
 
-/// `qkv` → `out [batch, tokens, heads·size]`, stored as `qkv` is, by way of sums and totals.
-pub fn forward<P: Copy>(stored: Element, [qkv, sums, totals, out]: [P; 4], heads: Heads) -> [Launch<P>; 2] {
-    [
-        heads.by_head(stored.named("key_value_sums")).pointers([qkv, sums, totals]).numbers(heads.numbers()),
-        heads.by_tile(stored.named("attend")).pointers([qkv, sums, totals, out]).numbers(heads.numbers()),
-    ]
+/// `qkv` → `sums` ([`Heads::sums`] values of f32) and `totals` ([`Heads::totals`]), which [`attend`] and [`grad`] need.
+pub fn key_value_sums<P>(stored: Element, pointers: [P; 3], heads: Heads) -> Launch<P> {
+    heads.launch(stored.named("key_value_sums"), 1, pointers)
 }
 
-/// Buffers of the gradient; all but the first two and the last are f32 and only used on the way.
+/// `qkv`, `sums` and `totals` → `out [batch, tokens, heads·size]`, stored as `qkv` is.
+pub fn attend<P>(stored: Element, pointers: [P; 4], heads: Heads) -> Launch<P> {
+    heads.launch(stored.named("attend"), 1, pointers)
+}
+
+/// Buffers of the gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct Grad<P> {
     /// What went in.
     pub qkv: P,
     /// The result's gradient, stored as `qkv` is.
     pub grad: P,
-    /// [`Heads::sums`] values.
+    /// Of [`key_value_sums`]: [`Heads::sums`] values of f32, which are only read.
     pub sums: P,
-    /// [`Heads::totals`] values.
+    /// Of [`key_value_sums`]: [`Heads::totals`] values of f32, which are only read.
     pub totals: P,
-    /// As many as `grad`.
-    pub divided: P,
-    /// `[batch·heads, tokens]`.
-    pub of_normaliser: P,
+    /// Only used on the way: one over each normaliser, [`Heads::rows`] values of f32.
+    pub inverses: P,
+    /// Only used on the way: the gradients of the normalisers, [`Heads::rows`] values of f32.
+    pub slopes: P,
+    /// Only used on the way: the gradients of the sums, [`Heads::sums`] values of f32.
+    pub of_sums: P,
+    /// Only used on the way: the gradients of the totals, [`Heads::totals`] values of f32.
+    pub of_totals: P,
     /// The gradient of `qkv`, stored as it is.
     pub out: P,
 }
 
-/// The gradient of `qkv`. Sums and totals are made anew, and then overwritten with their gradients.
-pub fn grad<P: Copy>(stored: Element, b: &Grad<P>, heads: Heads) -> [Launch<P>; 4] {
+/// The gradient of `qkv`.
+pub fn grad<P: Copy>(stored: Element, b: &Grad<P>, heads: Heads) -> [Launch<P>; 3] {
+    let of_q = [b.qkv, b.sums, b.totals, b.grad, b.out, b.inverses, b.slopes];
     [
-        heads.by_head(stored.named("key_value_sums")).pointers([b.qkv, b.sums, b.totals]).numbers(heads.numbers()),
-        heads
-            .by_tile(stored.named("grad_q"))
-            .pointers([b.qkv, b.sums, b.totals, b.grad, b.out, b.divided, b.of_normaliser])
-            .numbers(heads.numbers()),
-        heads
-            .by_head(stored.named("grad_sums"))
-            .pointers([b.qkv, b.divided, b.of_normaliser, b.sums, b.totals])
-            .numbers(heads.numbers()),
-        heads.by_tile(stored.named("grad_kv")).pointers([b.qkv, b.sums, b.totals, b.out]).numbers(heads.numbers()),
+        heads.launch(stored.named("grad_q"), 1, of_q),
+        heads.launch(stored.named("grad_sums"), 1, [b.qkv, b.grad, b.inverses, b.slopes, b.of_sums, b.of_totals]),
+        heads.launch(stored.named("grad_kv"), 2, [b.qkv, b.of_sums, b.of_totals, b.out]),
     ]
 }
