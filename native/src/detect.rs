@@ -1,4 +1,4 @@
-//! A published model at work on photos from disk: decoded on all cores, detected in batches.
+//! A published model at work on photos from disk: decoded on all cores while the batch before them is looked at.
 
 use std::path::PathBuf;
 
@@ -13,10 +13,12 @@ use dinomaly_core::executors::webgpu::{Opened, WebGpu};
 use dinomaly_core::ops::Read;
 use dinomaly_core::photo::Photo;
 use dinomaly_core::preprocess::Preprocessor;
+use dinomaly_core::score::AnomalyMap;
 use dinomaly_core::weights::Weights;
 use pollster::block_on;
 use rayon::prelude::*;
 
+use crate::ahead::ahead;
 use crate::batch::{self, BATCH};
 use crate::dataset::read_photo;
 use crate::device;
@@ -147,36 +149,56 @@ impl<O: Read> PhotoDetector<O> {
         paths: &[PathBuf],
         mut each: impl FnMut(usize, Result<(Photo, Detection)>) -> Result<()>,
     ) -> Result<()> {
-        for (number, batch) in paths.chunks(self.batch).enumerate() {
-            let (detector, preparation) = (&self.detector, self.detector.preparation());
-            let photos: Vec<Result<(Photo, Vec<u8>)>> = batch
-                .par_iter()
-                .map(|path| {
-                    let photo = read_photo(path)?;
-                    let prepared = preparation.prepare(&photo);
-                    Ok((photo, prepared))
-                })
-                .collect();
-            let mut prepared = Vec::new();
-            let photos: Vec<Result<Photo>> = photos
-                .into_iter()
-                .map(|read| {
-                    let (photo, cut) = read?;
-                    prepared.push(cut);
-                    Ok(photo)
-                })
-                .collect();
-            let mut maps = block_on(detector.maps(&prepared))?.into_iter();
-            for (i, photo) in photos.into_iter().enumerate() {
-                let result = photo.map(|photo| {
-                    let map = maps.next().expect("one map for each readable photo");
-                    let detection = detector.detection(&photo, map);
-                    (photo, detection)
-                });
-                each(number * self.batch + i, result)?;
+        self.detect_beside(paths, |_, _| Ok(()), |i, result| each(i, result.map(|(photo, found, ())| (photo, found))))
+    }
+
+    /// The same with what else `beside` makes of each photo, on other cores: photos are read, and it is called, one batch ahead of
+    /// the device.
+    ///
+    /// # Errors
+    /// As [`PhotoDetector::detect`]; what `beside` refuses goes to `each` instead of the photo.
+    pub fn detect_beside<T: Send>(
+        &self,
+        paths: &[PathBuf],
+        beside: impl Fn(usize, &Photo) -> Result<T> + Sync,
+        mut each: impl FnMut(usize, Result<(Photo, Detection, T)>) -> Result<()>,
+    ) -> Result<()> {
+        let preparation = self.detector.preparation();
+        let read = |i: usize, path: &PathBuf| {
+            let photo = read_photo(path)?;
+            let (prepared, more) = (preparation.prepare(&photo), beside(i, &photo)?);
+            Ok((photo, prepared, more))
+        };
+        ahead(paths, self.batch, read, |first, photos| {
+            for (i, result) in self.found(photos)?.into_iter().enumerate() {
+                each(first + i, result)?;
             }
-        }
+            Ok(true)
+        })?;
         Ok(())
+    }
+
+    /// Looks at a batch of those photos that could be read.
+    fn found<T: Send>(&self, photos: Vec<Result<(Photo, Vec<u8>, T)>>) -> Result<Vec<Result<(Photo, Detection, T)>>> {
+        let mut prepared = Vec::new();
+        let photos: Vec<Result<(Photo, T)>> = photos
+            .into_iter()
+            .map(|read| {
+                let (photo, cut, more) = read?;
+                prepared.push(cut);
+                Ok((photo, more))
+            })
+            .collect();
+        let mut maps = block_on(self.detector.maps(&prepared))?.into_iter();
+        let mut with_map = |photo| (photo, maps.next().expect("one map for each readable photo"));
+        let photos: Vec<Result<((Photo, T), AnomalyMap)>> =
+            photos.into_iter().map(|photo| photo.map(&mut with_map)).collect();
+        let preparation = self.detector.preparation();
+        let found = |((photo, more), map)| {
+            let detection = preparation.detection(&photo, map);
+            (photo, detection, more)
+        };
+        Ok(photos.into_par_iter().map(|photo| photo.map(found)).collect())
     }
 
     /// Scores of photos that must all be readable.
@@ -201,6 +223,45 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    #[test]
+    fn every_photo_has_its_own_result_in_order_and_the_first_bad_one_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let photo = |i: u32| {
+            let path = folder.path().join(format!("{i}.png"));
+            let colour = |x: u32, y: u32| [x * y / 40, y * (i + 3), (x * x) >> 5].map(|v| v as u8);
+            image::RgbImage::from_fn(60 + i, 50, |x, y| image::Rgb(colour(x, y))).save(&path).unwrap();
+            path
+        };
+        let mut paths: Vec<PathBuf> = (0..19).map(photo).collect();
+        let absent = [(4, "gone"), (9, "absent")];
+        for (i, name) in absent {
+            paths[i] = folder.path().join(name);
+        }
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo-model");
+        let detector = PhotoDetector::new(&crate::model_dir::read(&model).unwrap()).unwrap();
+        let mut seen = 0;
+        let widths = |i: usize, photo: &Photo| Ok((i, photo.width));
+        let each = |i: usize, result: Result<(Photo, Detection, (usize, u32))>| {
+            assert_eq!(i, seen);
+            seen += 1;
+            match result {
+                Ok((photo, found, beside)) => {
+                    assert_eq!((photo.width, beside), (60 + i as u32, (i, 60 + i as u32)));
+                    assert_eq!(block_on(detector.detector().detect(&[photo])).unwrap(), [found]);
+                }
+                Err(error) => {
+                    let (_, name) = absent.into_iter().find(|&(at, _)| at == i).unwrap();
+                    assert!(format!("{error:#}").contains(name), "{error:#}");
+                }
+            }
+            Ok(())
+        };
+        detector.detect_beside(&paths, widths, each).unwrap();
+        assert_eq!(seen, paths.len());
+        let error = format!("{:#}", detector.scores(&paths).unwrap_err());
+        assert!(error.contains("gone"), "{error}");
+    }
 
     #[test]
     fn a_model_that_scores_otherwise_on_the_processor_is_blamed_itself() {

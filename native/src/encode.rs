@@ -1,4 +1,4 @@
-//! Photos → the frozen encoder's features, once each: decoded and resized on all cores, encoded in batches.
+//! Photos → the frozen encoder's features, once each: decoded and resized on all cores, encoded in batches meanwhile.
 
 use std::path::PathBuf;
 
@@ -9,8 +9,8 @@ use dinomaly_core::dinomaly::Encoder;
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::preprocess::Preprocessor;
 use dinomaly_core::weights::Weights;
-use rayon::prelude::*;
 
+use crate::ahead::ahead;
 use crate::batch;
 use crate::dataset::read_photo;
 use crate::features::{FeatureCache, encode};
@@ -57,20 +57,6 @@ impl PhotoEncoder {
         self.preprocessor.geometry.grid(self.config.encoder.patch_size)
     }
 
-    /// Photos as `[batch, grid², 3·patch²]` rows on the encoder's device.
-    ///
-    /// # Errors
-    /// A photo that cannot be read, by name.
-    pub fn patches(&self, photos: &[PathBuf]) -> Result<Tensor> {
-        let (patch, preprocessor) = (self.config.encoder.patch_size, &self.preprocessor);
-        let rows = photos
-            .par_iter()
-            .map(|path| Ok(preprocessor.patches(&read_photo(path)?, patch)))
-            .collect::<Result<Vec<_>>>()?;
-        let shape = (photos.len(), self.grid().pow(2), 3 * patch * patch);
-        Ok(Tensor::from_vec(rows.concat(), shape, self.ops.device())?)
-    }
-
     /// Fills the cache with the features of all photos, in their order; `false` if the user interrupted. Progress is shown if
     /// `shown`.
     ///
@@ -84,14 +70,23 @@ impl PhotoEncoder {
         shown: bool,
     ) -> Result<bool> {
         let progress = Progress::new("encoding photos", photos.len(), "photos").shown(shown);
-        for batch in photos.chunks(self.batch) {
+        let patch = self.config.encoder.patch_size;
+        let rows =
+            |_, photo: &PathBuf| -> Result<Vec<f32>> { Ok(self.preprocessor.patches(&read_photo(photo)?, patch)) };
+        let finished = ahead(photos, self.batch, rows, |_, rows| {
             if interrupt.asked() {
                 return Ok(false);
             }
-            cache.push(&encode(&self.ops, &self.encoder, &self.config, &self.patches(batch)?)?)?;
-            progress.advance(batch.len(), String::new);
+            let rows = rows.into_iter().collect::<Result<Vec<_>>>()?;
+            let shape = (rows.len(), self.grid().pow(2), 3 * patch * patch);
+            let patches = Tensor::from_vec(rows.concat(), shape, self.ops.device())?;
+            cache.push(&encode(&self.ops, &self.encoder, &self.config, &patches)?)?;
+            progress.advance(rows.len(), String::new);
+            Ok(true)
+        })?;
+        if finished {
+            progress.finish();
         }
-        progress.finish();
-        Ok(true)
+        Ok(finished)
     }
 }

@@ -7,7 +7,9 @@ use anyhow::{Context, Result, bail};
 use dinomaly_core::detector::Detection;
 use dinomaly_core::metrics::{Metrics, Sample};
 use dinomaly_core::ops::Read;
+use dinomaly_core::photo::Photo;
 use dinomaly_core::preprocess::Geometry;
+use dinomaly_core::score::MAP_SIDE;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Class, Dataset, TestPhoto};
@@ -120,10 +122,11 @@ fn evaluate_class<O: Read>(
 ) -> Result<ClassMetrics> {
     let paths: Vec<PathBuf> = class.test.iter().map(|photo| photo.path.clone()).collect();
     let mut found = Vec::with_capacity(paths.len());
-    detector.detect(&paths, |i, result| {
-        let (photo, detection) = result?;
-        let side = detection.map.side;
-        let mask = class.test[i].ground_truth((photo.width, photo.height))?.map(|mask| geometry.mask(&mask, side));
+    let mask = |i: usize, photo: &Photo| {
+        Ok(class.test[i].ground_truth((photo.width, photo.height))?.map(|mask| geometry.mask(&mask, MAP_SIDE)))
+    };
+    detector.detect_beside(&paths, mask, |_, result| {
+        let (_, detection, mask) = result?;
         found.push(Found { detection, mask });
         progress.advance(1, String::new);
         Ok(())

@@ -1,19 +1,20 @@
 //! Train, evaluate, quantize and publish Dinomaly anomaly detectors.
 //!
 //! Good photos → model, in the order of the files: [`dataset`] lists photos and [`check`] looks at them, [`backbone`] reads a
-//! pretrained encoder, [`encode`] runs it once a photo into [`features`], [`head`] is what is trained, [`run`] steps [`train`]
-//! with [`loss`] ([`mining`]), [`noise`], [`schedule`] and [`optimizer`], [`replicas`] share its batches, [`checkpoint`] in
-//! [`work`], written in the [`background`], survives crashes and knows its [`recipe`], [`tensorboard`] shows how it goes,
-//! [`calibrate`] sets thresholds, [`publish`] writes the model through [`model_dir`]. Photos → results: [`detect`], [`evaluate`]
-//! and its [`report`], [`attention`]; variants → tables: [`ablation`]. Large encoder → small one: [`distill`] in a [`subspace`]
-//! with [`muon`] on pictures of [`synth`]; checkpoint of another project → model: [`import`]. The commands are in [`commands`],
-//! what they compute on in [`device`]; they print through [`output`].
+//! pretrained encoder, [`encode`] runs it once a photo, in [`batch`]es that are made [`ahead`], into [`features`], [`head`] is
+//! what is trained, [`run`] steps [`train`] with [`loss`] ([`mining`]), [`noise`], [`schedule`] and [`optimizer`], [`replicas`]
+//! share its batches, [`checkpoint`] in [`work`], written in the [`background`], survives crashes and knows its [`recipe`],
+//! [`tensorboard`] shows how it goes, [`calibrate`] sets thresholds, [`publish`] writes the model through [`model_dir`]. Photos
+//! → results: [`detect`], [`evaluate`] and its [`report`], [`attention`]; variants → tables: [`ablation`]. Large encoder → small
+//! one: [`distill`] in a [`subspace`] with [`muon`] on pictures of [`synth`]; checkpoint of another project → model: [`import`].
+//! The commands are in [`commands`], what they compute on in [`device`]; they print through [`output`].
 
 // First: its macros are for all that follow.
 #[macro_use]
 pub mod output;
 
 pub mod ablation;
+pub mod ahead;
 pub mod allocator;
 pub mod atomic;
 pub mod attention;

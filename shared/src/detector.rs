@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// Seed of the picture that models are published with.
 pub const SELF_TEST_SEED: u64 = 1;
 
-/// Photo → the encoder's input: the part of a detector that needs no executor and may run on other threads.
+/// Photo → the encoder's input, and map → score: the part of a detector that needs no executor and may run on other threads.
 #[derive(Clone, Debug)]
 pub struct Preparation {
     preprocessor: Preprocessor,
@@ -24,6 +24,16 @@ impl Preparation {
     /// What the encoder sees of a photo, `[crop, crop, 3]`: what is left to do is the executor's.
     pub fn prepare(&self, photo: &Photo) -> Vec<u8> {
         self.preprocessor.geometry.cut(photo)
+    }
+
+    /// Scores the map of a photo.
+    pub fn detection(&self, photo: &Photo, map: AnomalyMap) -> Detection {
+        Detection { score: image_score(&map), map, region: self.region(photo) }
+    }
+
+    /// The part of a photo that is looked at.
+    pub fn region(&self, photo: &Photo) -> Region {
+        self.preprocessor.geometry.photo_region(photo.width, photo.height)
     }
 }
 
@@ -105,7 +115,7 @@ impl<O: Read> Detector<O> {
 
     /// Scores the map of a photo.
     pub fn detection(&self, photo: &Photo, map: AnomalyMap) -> Detection {
-        Detection { score: image_score(&map), map, region: self.region(photo) }
+        self.preparation.detection(photo, map)
     }
 
     /// The executor alone, for another model or another way of running this one.
@@ -125,7 +135,7 @@ impl<O: Read> Detector<O> {
 
     /// The part of a photo that is looked at.
     pub fn region(&self, photo: &Photo) -> Region {
-        self.preparation.preprocessor.geometry.photo_region(photo.width, photo.height)
+        self.preparation.region(photo)
     }
 
     /// Prepared photos → their anomaly maps.

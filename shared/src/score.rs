@@ -3,6 +3,9 @@
 //! Up to the side of the model's input with aligned corners, to 256 without, a 5×5 Gaussian with zero padding (so borders
 //! are darkened), then the mean of the highest 1 % of the pixels.
 
+#[cfg(any(feature = "candle", feature = "processor"))]
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
 use crate::config::MapBorder;
 use crate::{Error, Result};
 
@@ -61,7 +64,7 @@ impl MapLayout {
             let distances: Vec<&[f32]> = groups.iter().map(|group| &group[of_patches.clone()]).collect();
             anomaly_map(&distances, self.grid, self.input_side, self.border)
         };
-        (0..photos).map(map_of).collect()
+        every(photos, map_of).into_iter().collect()
     }
 
     /// What [`anomaly_map`] does along one axis, as a matrix `[MAP_SIDE, grid]`: every step is linear and the same along
@@ -76,6 +79,14 @@ impl MapLayout {
         let resized = interpolate_columns(&upsampled, grid, &centred_taps(input_side, MAP_SIDE));
         blur_columns(&resized, grid, self.border)
     }
+}
+
+/// What is made of every photo, on all cores where there are threads.
+fn every<T: Send>(photos: usize, make: impl Fn(usize) -> T + Send + Sync) -> Vec<T> {
+    let photos = 0..photos;
+    #[cfg(any(feature = "candle", feature = "processor"))]
+    let photos = photos.into_par_iter();
+    photos.map(make).collect()
 }
 
 /// The blurred map of [`MAP_SIDE`] from each group's patch distances `[grid, grid]`, without class and register tokens.

@@ -1,0 +1,96 @@
+//! Two things at once: what makes batches, on all cores, and what takes them, on the thread that asks.
+
+use std::panic::resume_unwind;
+use std::thread::{Builder, ScopedJoinHandle};
+
+use anyhow::Result;
+use rayon::prelude::*;
+
+/// Hands what `make` makes of every item to `take`, batch by batch in order, while that of the next batch is made: never more than
+/// two batches are in memory. `take` also gets the place of a batch's first item, and says whether to go on; gives back its last word.
+/// Not for threads of rayon's pool: they would wait for themselves.
+///
+/// # Errors
+/// Whatever `take` refuses.
+pub fn ahead<I: Sync, T: Send>(
+    items: &[I],
+    batch: usize,
+    make: impl Fn(usize, &I) -> T + Sync,
+    mut take: impl FnMut(usize, Vec<T>) -> Result<bool>,
+) -> Result<bool> {
+    let make = |first: usize, items: &[I]| -> Vec<T> {
+        items.par_iter().enumerate().map(|(i, item)| make(first + i, item)).collect()
+    };
+    let make = &make;
+    std::thread::scope(|scope| {
+        let mut batches = items.chunks(batch).enumerate();
+        let mut begin = || -> Result<Option<(usize, ScopedJoinHandle<'_, Vec<T>>)>> {
+            let Some((number, items)) = batches.next() else { return Ok(None) };
+            let first = number * batch;
+            Ok(Some((first, Builder::new().spawn_scoped(scope, move || make(first, items))?)))
+        };
+        let mut next = begin()?;
+        while let Some((first, thread)) = next {
+            let made = thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+            next = begin()?;
+            if !take(first, made)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::{Duration, Instant};
+
+    use anyhow::bail;
+
+    use super::*;
+
+    #[test]
+    fn batches_come_in_order_and_one_is_made_ahead() {
+        let items: Vec<usize> = (0..10).collect();
+        let made = AtomicUsize::new(0);
+        let make = |place: usize, item: &usize| {
+            made.fetch_add(1, Ordering::SeqCst);
+            (place, item * item)
+        };
+        let mut taken = Vec::new();
+        let finished = ahead(&items, 4, make, |first, batch| {
+            assert_eq!(first, taken.len());
+            taken.extend(batch);
+            // This one is not done, and yet the next is made; the one after it is not.
+            let (expected, begun) = ((taken.len() + 4).min(10), Instant::now());
+            while made.load(Ordering::SeqCst) < expected {
+                assert!(begun.elapsed() < Duration::from_secs(20), "nothing is made ahead");
+                std::thread::yield_now();
+            }
+            assert_eq!(made.load(Ordering::SeqCst), expected);
+            Ok(true)
+        });
+        assert!(finished.unwrap());
+        assert_eq!(taken, (0..10).map(|i| (i, i * i)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn whoever_takes_ends_it() {
+        let items = [(); 9];
+        let mut seen = Vec::new();
+        let stopped = ahead(
+            &items,
+            2,
+            |place, ()| place,
+            |first, _| {
+                seen.push(first);
+                Ok(first < 4)
+            },
+        );
+        assert!(!stopped.unwrap());
+        let refused = ahead(&items, 2, |place, ()| place, |first, _| if first == 2 { bail!("no") } else { Ok(true) });
+        assert_eq!((refused.unwrap_err().to_string().as_str(), seen), ("no", vec![0, 2, 4]));
+        assert!(ahead(&[(); 0], 2, |place, ()| place, |_, _: Vec<usize>| bail!("nothing to take")).unwrap());
+    }
+}
