@@ -21,17 +21,17 @@ pub struct HardMining {
 pub struct Loss {
     /// Mean over groups, one number in f32.
     pub value: Tensor,
-    /// Of each group, f32 `[batch, patches, channels]`.
+    /// Of each group, f32 and of its shape.
     pub gradients: Vec<Tensor>,
 }
 
-/// The loss of groups' patch features `encoded[j]` and `decoded[j]`, each `[batch, patches, channels]` (class and register tokens
-/// already dropped).
+/// The loss of groups' features `encoded[j]` and `decoded[j]`, each `[batch, first + patches, channels]`: the `first` tokens, class
+/// and registers, do not count.
 ///
 /// # Errors
 /// If shapes differ, or if `rate` leaves no hard point (the official code raises there, too).
-pub fn hard_mining_loss(encoded: &[Tensor], decoded: &[Tensor], mining: HardMining) -> Result<Loss> {
-    loss_of_part(encoded, decoded, mining, None)
+pub fn hard_mining_loss(encoded: &[Tensor], decoded: &[Tensor], first: usize, mining: HardMining) -> Result<Loss> {
+    loss_of_part(encoded, decoded, first, mining, None)
 }
 
 /// A replica's share of [`hard_mining_loss`] of a batch, of which all have as many photos: their sum is the loss of the batch.
@@ -41,6 +41,7 @@ pub fn hard_mining_loss(encoded: &[Tensor], decoded: &[Tensor], mining: HardMini
 pub fn loss_of_part(
     encoded: &[Tensor],
     decoded: &[Tensor],
+    first: usize,
     mining: HardMining,
     team: Option<&dyn Collective>,
 ) -> Result<Loss> {
@@ -51,8 +52,8 @@ pub fn loss_of_part(
     let (mut values, mut gradients) = (Vec::new(), Vec::new());
     let groups = encoded.len();
     for (encoded, decoded) in encoded.iter().zip(decoded) {
-        let (photos, patches, _) = decoded.dims3()?;
-        let points = replicas * photos * patches;
+        let (photos, tokens, _) = decoded.dims3()?;
+        let points = replicas * photos * tokens.saturating_sub(first);
         let hard = hard_points(points, mining.rate);
         if hard == 0 {
             bail!("hard mining at rate {} leaves none of {points} points", mining.rate);
@@ -61,7 +62,7 @@ pub fn loss_of_part(
         let share = 1.0 / (photos * groups * replicas) as f64;
         let weights = Tensor::full(share as f32, photos, decoded.device())?;
         let (encoded, decoded) = (single(encoded)?, single(decoded)?);
-        let (losses, gradient) = photo_losses(&encoded, &decoded, &weights, hard, mining.factor as f32, team)?;
+        let (losses, gradient) = photo_losses(&encoded, &decoded, first, &weights, hard, mining.factor as f32, team)?;
         values.push((losses * weights)?);
         gradients.push(gradient);
     }
@@ -115,7 +116,7 @@ mod tests {
         let random = || Var::randn(0f32, 1f32, (3, 7, 5), &Device::Cpu).unwrap();
         for rate in [0.0, 0.5, 0.9] {
             let (encoded, decoded, mining) = (random(), random(), HardMining { rate, factor: 0.1 });
-            let fused = hard_mining_loss(&[encoded.detach()], &[decoded.detach()], mining).unwrap();
+            let fused = hard_mining_loss(&[encoded.detach()], &[decoded.detach()], 0, mining).unwrap();
             let composed = composed(&encoded.detach(), &decoded, mining);
             let scalar = |t: &Tensor| t.to_scalar::<f32>().unwrap();
             assert!((scalar(&fused.value) - scalar(&composed)).abs() < 1e-6);
@@ -127,9 +128,19 @@ mod tests {
                 assert!((found - expected).abs() <= 2e-6 * largest, "{found:e}, expected {expected:e}");
             }
         }
+        // Tokens before the patches change nothing.
+        let (encoded, decoded, mining) = (random(), random(), HardMining { rate: 0.5, factor: 0.1 });
+        let patches = |t: &Tensor| t.narrow(1, 2, 5).unwrap().contiguous().unwrap();
+        let all = hard_mining_loss(&[encoded.detach()], &[decoded.detach()], 2, mining).unwrap();
+        let alone = hard_mining_loss(&[patches(&encoded)], &[patches(&decoded)], 0, mining).unwrap();
+        let numbers = |t: &Tensor| t.to_vec3::<f32>().unwrap();
+        assert_eq!(all.value.to_scalar::<f32>().unwrap(), alone.value.to_scalar::<f32>().unwrap());
+        for (all, alone) in numbers(&all.gradients[0]).iter().zip(numbers(&alone.gradients[0])) {
+            assert_eq!((&all[..2], &all[2..]), (&vec![vec![0.0; 5]; 2][..], &alone[..]));
+        }
         let (a, b) = (random(), random());
         let mining = HardMining { rate: 0.99, factor: 0.1 };
-        let Err(error) = hard_mining_loss(&[a.detach()], &[b.detach()], mining) else { panic!("no hard point") };
+        let Err(error) = hard_mining_loss(&[a.detach()], &[b.detach()], 0, mining) else { panic!("no hard point") };
         assert!(error.to_string().contains("leaves none of 21 points"), "{error}");
     }
 }

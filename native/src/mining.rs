@@ -11,15 +11,16 @@ use rayon::prelude::*;
 
 use crate::replicas::Collective;
 
-/// One minus the cosine of each photo's features, `[photos]`, of contiguous f32 `[photos, patches, channels]`, and the gradient of
-/// `decoded` in the sum of these by `weights [photos]`: that of points whose distance is below the `hard`-th largest is multiplied by
-/// `factor`. With a `team` that distance is of the photos of all its replicas.
+/// One minus the cosine of each photo's patches, `[photos]`, of contiguous f32 `[photos, first + patches, channels]`, and the gradient
+/// of `decoded` in the sum of these by `weights [photos]`: that of points whose distance is below the `hard`-th largest is multiplied by
+/// `factor`, that of the `first` tokens is zero. With a `team` that distance is of the photos of all its replicas.
 ///
 /// # Errors
 /// If shapes differ, or another replica has ended.
 pub fn photo_losses(
     encoded: &Tensor,
     decoded: &Tensor,
+    first: usize,
     weights: &Tensor,
     hard: usize,
     factor: f32,
@@ -29,37 +30,44 @@ pub fn photo_losses(
         bail!("features of shapes {:?} and {:?} cannot be compared", encoded.dims(), decoded.dims());
     }
     let stats = match team {
-        None => stats(encoded, decoded, hard)?,
-        Some(team) => stats_of_part(encoded, decoded, hard, team)?,
+        None => stats(encoded, decoded, first, hard)?,
+        Some(team) => stats_of_part(encoded, decoded, first, hard, team)?,
     };
-    let points = points(decoded)?;
+    let points = points(decoded, first)?;
     let losses = stats.apply_op1_no_bwd(&Losses { points })?;
     // An operation takes three tensors at most.
     let stats = Tensor::cat(&[&stats, weights], 0)?;
     Ok((losses, encoded.apply_op3_no_bwd(decoded, &stats, &LossesGrad { points, factor })?))
 }
 
-/// What the loss and its gradient need of contiguous f32 `[photos, patches, channels]` (see [`Points::stats`]);
+/// What the loss and its gradient need of contiguous f32 `[photos, first + patches, channels]` (see [`Points::stats`]);
 /// [`distance`] makes points' distances of it.
 ///
 /// # Errors
 /// If the device fails.
-pub fn stats(encoded: &Tensor, decoded: &Tensor, hard: usize) -> Result<Tensor> {
-    encoded.apply_op2_no_bwd(decoded, &Stats { points: points(decoded)?, hard })
+pub fn stats(encoded: &Tensor, decoded: &Tensor, first: usize, hard: usize) -> Result<Tensor> {
+    encoded.apply_op2_no_bwd(decoded, &Stats { points: points(decoded, first)?, hard })
 }
 
 /// [`stats`] of the photos of one replica, whose last value is the `hard`-th largest distance of all replicas'.
-fn stats_of_part(encoded: &Tensor, decoded: &Tensor, hard: usize, team: &dyn Collective) -> Result<Tensor> {
-    let stats = stats(encoded, decoded, 1)?;
-    let of_points = 3 * points(decoded)?.count();
+fn stats_of_part(
+    encoded: &Tensor,
+    decoded: &Tensor,
+    first: usize,
+    hard: usize,
+    team: &dyn Collective,
+) -> Result<Tensor> {
+    let stats = stats(encoded, decoded, first, 1)?;
+    let of_points = 3 * points(decoded, first)?.count();
     let of_all = team.gather(&stats.narrow(0, 0, of_points)?)?;
     let threshold = of_all.apply_op1_no_bwd(&Kth { hard })?;
     Tensor::cat(&[stats.narrow(0, 0, stats.elem_count() - 1)?, threshold], 0)
 }
 
-fn points(features: &Tensor) -> Result<Points> {
-    let (photos, patches, channels) = features.dims3()?;
-    Ok(Points { photos, patches, channels })
+fn points(features: &Tensor, first: usize) -> Result<Points> {
+    let (photos, tokens, channels) = features.dims3()?;
+    let Some(patches) = tokens.checked_sub(first) else { bail!("{tokens} tokens with {first} before the patches") };
+    Ok(Points { photos, first, patches, channels })
 }
 
 /// One minus the cosine, of `[a · b, |a|², |b|²]`; each norm is clamped at 1e-8 (`torch.cosine_similarity`).
@@ -97,9 +105,12 @@ impl CustomOp2 for Stats {
         decoded_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (encoded, decoded) = (values(encoded, encoded_layout)?, values(decoded, decoded_layout)?);
-        let Points { patches, channels, .. } = self.points;
-        let of_points: Vec<[f32; 3]> =
-            encoded.par_chunks(channels).zip(decoded.par_chunks(channels)).map(|(a, b)| sums(a, b)).collect();
+        let Points { first, patches, channels, .. } = self.points;
+        let of_point = |point: usize| {
+            let begin = (point + (point / patches + 1) * first) * channels;
+            sums(&encoded[begin..begin + channels], &decoded[begin..begin + channels])
+        };
+        let of_points: Vec<[f32; 3]> = (0..self.points.count()).into_par_iter().map(of_point).collect();
         let sum =
             |points: &[[f32; 3]], part: usize| points.iter().map(|sums| f64::from(sums[part])).sum::<f64>() as f32;
         let of_photo = |points: &[[f32; 3]]| [0, 1, 2].map(|part| sum(points, part));
@@ -204,17 +215,19 @@ impl CustomOp3 for LossesGrad {
         stats_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (encoded, decoded) = (values(encoded, encoded_layout)?, values(decoded, decoded_layout)?);
-        let (stats, Points { patches, channels, .. }) = (values(stats, stats_layout)?, self.points);
+        let (stats, Points { first, patches, channels, .. }) = (values(stats, stats_layout)?, self.points);
         let (stats, grad) = stats.split_at(self.points.stats());
         let (of_points, of_photos) = stats.split_at(3 * self.points.count());
         let threshold = stats[stats.len() - 1];
         let mut out = vec![0f32; decoded.len()];
         let rows = out.par_chunks_mut(channels).zip(encoded.par_chunks(channels)).zip(decoded.par_chunks(channels));
-        rows.enumerate().for_each(|(point, ((out, encoded), decoded))| {
-            let photo = &of_photos[3 * (point / patches)..][..3];
+        rows.enumerate().for_each(|(token, ((out, encoded), decoded))| {
+            let (number, place) = (token / (first + patches), token % (first + patches));
+            let Some(place) = place.checked_sub(first) else { return };
+            let (point, photo) = (number * patches + place, &of_photos[3 * number..][..3]);
             let easy = distance(&of_points[3 * point..][..3]) < threshold;
             let norms = photo[1].max(1e-16).sqrt() * photo[2].max(1e-16).sqrt();
-            let scale = -grad[point / patches] * if easy { self.factor } else { 1.0 } / norms;
+            let scale = -grad[number] * if easy { self.factor } else { 1.0 } / norms;
             // A clamped norm is a constant.
             let back = if photo[2] < 1e-16 { 0.0 } else { photo[0] / photo[2] };
             for ((out, a), b) in out.iter_mut().zip(encoded).zip(decoded) {

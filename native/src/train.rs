@@ -175,13 +175,10 @@ impl Trainer {
     pub fn loss_with(&self, features: &Features, noise: &Noise<'_>) -> Result<(Tensor, GradStore)> {
         let ops = Taped::new(self.ops(noise));
         let decoded = self.decoded(&ops, features)?;
-        let [of_encoder, of_decoder] = [&features.groups, &decoded].map(|groups| self.patches(groups));
-        let mining = self.settings.schedule.mining(self.iteration);
-        let Loss { value, gradients } = loss_of_part(&of_encoder?, &of_decoder?, mining, self.team())?;
-        let prefix = self.config.kept_prefix_tokens();
-        let of_tokens = gradients.into_iter().map(|gradient| gradient.pad_with_zeros(1, prefix, 0));
-        let of_tokens = of_tokens.collect::<candle_core::Result<Vec<_>>>()?;
-        Ok((value, ops.backward(decoded.into_iter().zip(of_tokens))?))
+        // The loss sees patches only.
+        let (prefix, mining) = (self.config.kept_prefix_tokens(), self.settings.schedule.mining(self.iteration));
+        let Loss { value, gradients } = loss_of_part(&features.groups, &decoded, prefix, mining, self.team())?;
+        Ok((value, ops.backward(decoded.into_iter().zip(gradients))?))
     }
 
     fn team(&self) -> Option<&dyn Collective> {
@@ -206,7 +203,7 @@ impl Trainer {
         decoded(ops, self.head.head.forward(ops, &features.fused, &mut |_, _| {})?, &self.config)
     }
 
-    /// Drops class and register tokens: the loss sees patches only.
+    /// Drops class and register tokens.
     fn patches(&self, groups: &[Tensor]) -> Result<Vec<Tensor>> {
         let prefix = self.config.kept_prefix_tokens();
         groups.iter().map(|group| Ok(group.narrow(1, prefix, group.dim(1)? - prefix)?)).collect()

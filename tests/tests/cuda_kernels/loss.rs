@@ -13,19 +13,19 @@ fn hard_mining_loss_and_its_gradient() {
         return;
     }
     // More points than the block that searches has threads; the hardest, half, all.
-    for (photos, patches, channels, hard) in
-        [(1, 1, 3, 1), (2, 13, 5, 1), (3, 7, 33, 10), (3, 500, 40, 150), (2, 9, 4, 18)]
+    for (photos, first, patches, channels, hard) in
+        [(1, 0, 1, 3, 1), (2, 1, 13, 5, 1), (3, 5, 7, 33, 10), (3, 0, 500, 40, 150), (2, 2, 9, 4, 18)]
     {
-        let points = Points { photos, patches, channels };
-        let shape = [photos, patches, channels];
+        let points = Points { photos, first, patches, channels };
+        let shape = [photos, first + patches, channels];
         let (encoded, decoded, factor) = (random(1, &shape), random(2, &shape), 0.1);
         let weights = random(3, &[photos]);
-        let (losses, expected) = photo_losses(&encoded, &decoded, &weights, hard, factor, None).unwrap();
+        let (losses, expected) = photo_losses(&encoded, &decoded, first, &weights, hard, factor, None).unwrap();
 
         let mut machine = Machine::default();
         let [encoded, decoded, grad] = [&encoded, &decoded, &weights].map(|t| machine.tensor(t));
         let [stats, out, of_decoded, kth] =
-            [points.stats(), photos, photos * patches * channels, 1].map(|count| machine.room(DType::F32, count));
+            [points.stats(), photos, points.tokens() * channels, 1].map(|count| machine.room(DType::F32, count));
         machine.launch(mining::stats([encoded, decoded, stats], points, hard));
         machine.launch([
             mining::losses([stats, out], points),
@@ -56,7 +56,7 @@ fn the_threshold_is_found_among_equal_and_negative_distances() {
     let decoded = Tensor::cat(&(0..32).map(patch).collect::<Vec<_>>(), 1).unwrap();
     let twice = |x: &Tensor| Tensor::cat(&[x, x], 0).unwrap();
     let (encoded, decoded) = (twice(&encoded), twice(&decoded));
-    let points = Points { photos: 2, patches: 32, channels: 3 };
+    let points = Points { photos: 2, first: 0, patches: 32, channels: 3 };
     for hard in [1, 31, 32, 33, 50, 60, 64] {
         let mut machine = Machine::default();
         let [a, b] = [&encoded, &decoded].map(|t| machine.tensor(t));

@@ -82,7 +82,7 @@ fn gradients(
 
     // What reaches the decoder's features, and what would without hard mining.
     let decoded: Vec<Tensor> = decoded.iter().map(Tensor::detach).collect();
-    let gradients = |rate| hard_mining_loss(&encoded, &decoded, HardMining { rate, ..mining }).unwrap().gradients;
+    let gradients = |rate| hard_mining_loss(&encoded, &decoded, 0, HardMining { rate, ..mining }).unwrap().gradients;
     let (before, after) = (gradients(0.0), gradients(mining.rate));
     for (j, (encoded, features)) in encoded.iter().zip(&decoded).enumerate() {
         let distance = distances(encoded, features);
@@ -112,7 +112,7 @@ fn gradients(
 /// Points' distances `[photos, patches]`, of what the loss finds of them.
 fn distances(encoded: &Tensor, decoded: &Tensor) -> Tensor {
     let (photos, patches, _) = decoded.dims3().unwrap();
-    let stats = mining::stats(&encoded.contiguous().unwrap(), &decoded.contiguous().unwrap(), 1).unwrap();
+    let stats = mining::stats(&encoded.contiguous().unwrap(), &decoded.contiguous().unwrap(), 0, 1).unwrap();
     let of_points = stats.narrow(0, 0, 3 * photos * patches).unwrap().to_vec1::<f32>().unwrap();
     let distances = of_points.chunks(3).map(mining::distance).collect();
     Tensor::from_vec(distances, (photos, patches), stats.device()).unwrap()

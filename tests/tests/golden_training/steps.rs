@@ -35,7 +35,7 @@ fn loss_alone() {
         if let (Some(k), Some(points)) = (expected["k"].as_u64(), expected["numel"].as_u64()) {
             tally.check(&format!("{name}: k = {k}"), hard_points(points as usize, mining.rate) as u64 == k);
         }
-        let loss = hard_mining_loss(&encoded, &decoded, mining).unwrap();
+        let loss = hard_mining_loss(&encoded, &decoded, 0, mining).unwrap();
         let value = number(&expected["loss"]);
         compare_number(&mut tally, &format!("{name}: loss"), scalar(&loss.value), value, COSINE_NOISE);
         for (j, gradient) in loss.gradients.iter().enumerate() {

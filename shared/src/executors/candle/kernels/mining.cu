@@ -1,4 +1,5 @@
-// The hard-mining cosine loss of one group, [photos, patches, channels] f32 from the encoder and as decoded.
+// The hard-mining cosine loss of one group, [photos, first + patches, channels] f32 from the encoder and as decoded: the `first`
+// tokens of a photo do not count. A patch is a point.
 //
 // `stats`, which all kernels share: a · b, |a|², |b|² of every point [points, 3], the same of every photo [photos, 3], and the
 // k-th largest distance of a point [1].
@@ -10,11 +11,13 @@ __device__ inline float cosine(const float *sums) {
 }
 
 // One warp a point.
-KERNEL point_sums(const float *encoded, const float *decoded, float *stats, unsigned points, unsigned channels) {
+KERNEL point_sums(const float *encoded, const float *decoded, float *stats, unsigned points, unsigned first, unsigned patches,
+                  unsigned channels) {
     unsigned point = warp_number();
     if (point >= points) return;
-    encoded += (size_t)point * channels;
-    decoded += (size_t)point * channels;
+    size_t token = point + (size_t)(point / patches + 1) * first;
+    encoded += token * channels;
+    decoded += token * channels;
     float product = 0, a = 0, b = 0;
     for (unsigned i = lane(); i < channels; i += WARP) {
         product += encoded[i] * decoded[i];
@@ -86,21 +89,25 @@ KERNEL photo_losses(const float *stats, float *out, unsigned photos, unsigned pa
     if (photo < photos) out[photo] = 1 - cosine(stats + (size_t)3 * (photos * patches + photo));
 }
 
-// One warp a point: its gradient, scaled by `factor` where its distance is below the k-th largest. `grad [photos]` is that of
-// photo_losses.
+// One warp a token: its gradient, scaled by `factor` where its distance is below the k-th largest, zero where it does not count.
+// `grad [photos]` is that of photo_losses.
 KERNEL mining_grad(const float *encoded, const float *decoded, const float *stats, const float *grad, float *out,
-                   unsigned photos, unsigned patches, unsigned channels, float factor) {
-    unsigned points = photos * patches, point = warp_number();
-    if (point >= points) return;
-    unsigned photo = point / patches;
+                   unsigned photos, unsigned first, unsigned patches, unsigned channels, float factor) {
+    unsigned points = photos * patches, token = warp_number();
+    if (token >= photos * (first + patches)) return;
+    unsigned photo = token / (first + patches), place = token % (first + patches), point = photo * patches + place - first;
+    encoded += (size_t)token * channels;
+    decoded += (size_t)token * channels;
+    out += (size_t)token * channels;
+    if (place < first) {
+        for (unsigned i = lane(); i < channels; i += WARP) out[i] = 0;
+        return;
+    }
     const float *sums = stats + (size_t)3 * (points + photo);
     bool easy = 1 - cosine(stats + (size_t)3 * point) < stats[(size_t)3 * (points + photos)];
     float norms = sqrtf(fmaxf(sums[1], 1e-16f)) * sqrtf(fmaxf(sums[2], 1e-16f));
     float scale = -grad[photo] * (easy ? factor : 1.0f) / norms;
     // A clamped norm is a constant.
     float back = sums[2] < 1e-16f ? 0.0f : sums[0] / sums[2];
-    for (unsigned i = lane(); i < channels; i += WARP) {
-        size_t at = (size_t)point * channels + i;
-        out[at] = scale * (encoded[at] - back * decoded[at]);
-    }
+    for (unsigned i = lane(); i < channels; i += WARP) out[i] = scale * (encoded[i] - back * decoded[i]);
 }

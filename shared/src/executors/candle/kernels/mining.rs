@@ -10,6 +10,8 @@ const SEARCHERS: usize = 1024;
 pub struct Points {
     /// Photos of the batch.
     pub photos: usize,
+    /// Tokens before a photo's patches, which do not count.
+    pub first: usize,
     /// Patches of a photo.
     pub patches: usize,
     /// Channels of a patch.
@@ -27,16 +29,26 @@ impl Points {
         3 * (self.count() + self.photos) + 1
     }
 
-    fn by_point<P>(self, kernel: &str) -> Launch<P> {
-        Launch::new("mining", kernel, (self.count() * WARP).div_ceil(BLOCK), BLOCK)
+    /// Tokens of the batch.
+    pub fn tokens(self) -> usize {
+        self.photos * (self.first + self.patches)
+    }
+
+    fn by_warp<P>(kernel: &str, warps: usize) -> Launch<P> {
+        Launch::new("mining", kernel, (warps * WARP).div_ceil(BLOCK), BLOCK)
     }
 }
 
 /// `encoded`, `decoded` → `stats`, for the `k`-th largest distance (from 1).
 pub fn stats<P: Copy>([encoded, decoded, stats]: [P; 3], points: Points, k: usize) -> [Launch<P>; 3] {
-    let Points { photos, patches, channels } = points;
+    let Points { photos, first, patches, channels } = points;
     [
-        points.by_point("point_sums").pointers([encoded, decoded, stats]).numbers([points.count(), channels]),
+        Points::by_warp("point_sums", points.count()).pointers([encoded, decoded, stats]).numbers([
+            points.count(),
+            first,
+            patches,
+            channels,
+        ]),
         Launch::new("mining", "photo_sums", photos, BLOCK).pointers([stats]).numbers([photos, patches]),
         kth([stats, stats], points.stats() - 1, points.count(), k),
     ]
@@ -54,8 +66,12 @@ pub fn losses<P>(pointers: [P; 2], points: Points) -> Launch<P> {
         .numbers([points.photos, points.patches])
 }
 
-/// `encoded`, `decoded`, `stats` and the losses' gradient → the gradient of `decoded`, multiplied by `factor` at easy points.
+/// `encoded`, `decoded`, `stats` and the losses' gradient → the gradient of `decoded`, multiplied by `factor` at easy points and zero at tokens
+/// that do not count.
 pub fn grad<P>(pointers: [P; 5], points: Points, factor: f32) -> Launch<P> {
-    let Points { photos, patches, channels } = points;
-    points.by_point("mining_grad").pointers(pointers).numbers([photos, patches, channels]).floats([factor])
+    let Points { photos, first, patches, channels } = points;
+    Points::by_warp("mining_grad", points.tokens())
+        .pointers(pointers)
+        .numbers([photos, first, patches, channels])
+        .floats([factor])
 }
