@@ -23,16 +23,19 @@ fn layer_norm_and_its_gradients() {
         let grad = random(4, &[count, width]).to_dtype(dtype).unwrap();
         let y = fused::layer_norm(&x, &weight, &shift, EPS.into(), dtype).unwrap();
         let expected = gradients(&y, &grad, &[&x, &weight, &shift]);
+        let more = random(5, &[count, width]);
+        let with_more = (&expected[0] + more.as_tensor()).unwrap();
 
         let mut machine = Machine::default();
-        let [x, weight, shift, grad] = [&*x, &*weight, &*shift, &grad].map(|t| machine.tensor(t));
+        let [x, weight, shift, grad, more] = [&*x, &*weight, &*shift, &grad, &*more].map(|t| machine.tensor(t));
         let out = machine.room(dtype, count * width);
-        let of_x = machine.room(DType::F32, count * width);
+        let [of_x, sum] = [(); 2].map(|()| machine.room(DType::F32, count * width));
         let [moments, chunks, rest] =
             [2 * count, 2 * rows.chunks() * width, 2 * width].map(|n| machine.room(DType::F32, n));
         machine.launch([
             layer_norm::forward(element, [x, weight, shift, out], rows, EPS),
-            layer_norm::grad_x(element, [x, weight, grad, of_x], rows, EPS),
+            layer_norm::grad_x(element, [x, weight, grad, of_x], None, rows, EPS),
+            layer_norm::grad_x(element, [x, weight, grad, sum], Some(more), rows, EPS),
         ]);
         machine.launch(layer_norm::grad_weight(element, [x, grad, moments, chunks, rest], rows, EPS));
         machine.run();
@@ -42,6 +45,7 @@ fn layer_norm_and_its_gradients() {
         // Gradients are f32 whatever the result is stored as.
         let noise = 3e-6;
         compare(&name("gradient of x"), &machine.read(of_x, DType::F32, &[count, width]), &expected[0], noise);
+        compare(&name("with another"), &machine.read(sum, DType::F32, &[count, width]), &with_more, noise);
         compare(&name("gradient of the weight"), &found.get(0).unwrap(), &expected[1], noise);
         compare(&name("gradient of the bias"), &found.get(1).unwrap(), &expected[2], noise);
     }

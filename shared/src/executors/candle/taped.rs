@@ -40,6 +40,11 @@ struct Gradients {
 }
 
 impl Gradients {
+    /// The gradient so far, which whoever takes it must add to.
+    fn take(&mut self, of: &Tensor) -> Option<Tensor> {
+        self.found.remove(&of.id())
+    }
+
     /// Adds to the gradient of what went into an operation, if one is wanted.
     fn add(&mut self, of: &Tensor, gradient: Tensor) -> Result<()> {
         if of.is_variable() || self.results.contains(&of.id()) {
@@ -174,7 +179,9 @@ impl Ops for Taped<'_> {
         let result = fused::layer_norm(&values, &weight.detach(), &bias.detach(), eps, self.ops.stored)?;
         let inputs = [x.clone(), weight.clone(), bias.clone()];
         Ok(self.note(&inputs.each_ref(), result, move |gradient, out| {
-            let [of_x, of_weight, of_bias] = fused::layer_norm_grad(&values, &weight.detach(), gradient, eps)?;
+            let more = out.take(&x);
+            let [of_x, of_weight, of_bias] =
+                fused::layer_norm_grad(&values, &weight.detach(), gradient, more.as_ref(), eps)?;
             out.add(&x, of_x)?;
             out.add(&weight, of_weight)?;
             out.add(&bias, of_bias)

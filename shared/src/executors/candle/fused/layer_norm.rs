@@ -4,7 +4,7 @@
 use candle_core::CudaStorage;
 #[cfg(feature = "cuda")]
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, bail};
 use rayon::prelude::*;
 
 use super::{add_rows, blocks, blocks_mut, gradient, last_dim, stored, sum, values};
@@ -20,13 +20,20 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, out: DTy
     x.contiguous()?.apply_op3(weight, bias, LayerNorm { eps: eps as f32, out })
 }
 
-/// The gradients of `x`, weight and bias from the result's in [`layer_norm`], in f32.
+/// The gradients of `x`, weight and bias from the result's in [`layer_norm`], in f32; that of `x` plus `more`, another one that it has.
 ///
 /// # Errors
 /// If the operands do not fit together.
-pub fn layer_norm_grad(x: &Tensor, weight: &Tensor, of_result: &Tensor, eps: f64) -> Result<[Tensor; 3]> {
+pub fn layer_norm_grad(
+    x: &Tensor,
+    weight: &Tensor,
+    of_result: &Tensor,
+    more: Option<&Tensor>,
+    eps: f64,
+) -> Result<[Tensor; 3]> {
     let (x, of_result, eps) = (x.contiguous()?, of_result.contiguous()?, eps as f32);
-    let of_x = x.apply_op3_no_bwd(weight, &of_result, &LayerNormGradX { eps })?;
+    let more = more.map(|more| more.to_dtype(DType::F32)?.contiguous()).transpose()?;
+    let of_x = x.apply_op3_no_bwd(weight, &of_result, &LayerNormGradX { more, eps })?;
     let of_rest = x.apply_op2_no_bwd(&of_result, &LayerNormGradWeight { eps })?;
     Ok([of_x, of_rest.get(0)?, of_rest.get(1)?])
 }
@@ -97,12 +104,14 @@ impl CustomOp3 for LayerNorm {
         res: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [of_x, of_weight, of_bias] = layer_norm_grad(x, weight, &gradient(grad, res)?, self.eps.into())?;
+        let [of_x, of_weight, of_bias] = layer_norm_grad(x, weight, &gradient(grad, res)?, None, self.eps.into())?;
         Ok((Some(of_x), Some(of_weight), Some(of_bias)))
     }
 }
 
 struct LayerNormGradX {
+    /// An operation takes three tensors; this is the fourth.
+    more: Option<Tensor>,
     eps: f32,
 }
 
@@ -135,6 +144,14 @@ impl CustomOp3 for LayerNormGradX {
                 }
             }
         });
+        if let Some(more) = &self.more {
+            let (storage, layout) = more.storage_and_layout();
+            let Storage::Cpu(storage) = &*storage else { bail!("a gradient on another device") };
+            let more = values(storage, layout)?;
+            blocks_mut(&mut out, width).zip(blocks(&more, width)).for_each(|(out, more)| {
+                out.iter_mut().zip(more).for_each(|(out, more)| *out += more);
+            });
+        }
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
 
@@ -150,9 +167,26 @@ impl CustomOp3 for LayerNormGradX {
     ) -> Result<(CudaStorage, Shape)> {
         let (rows, element) = (Rows::of(x_layout), Element::of(grad.dtype())?);
         let inputs = [(x, x_layout), (weight, weight_layout), (grad, grad_layout)];
-        let out = compute(inputs, [], DType::F32, x_layout.shape().elem_count(), |[x, weight, grad], [], out| {
-            [kernels::grad_x(element, [x, weight, grad, out], rows, self.eps)]
-        })?;
+        let count = x_layout.shape().elem_count();
+        let out = match &self.more {
+            None => compute(inputs, [], DType::F32, count, |[x, weight, grad], [], out| {
+                [kernels::grad_x(element, [x, weight, grad, out], None, rows, self.eps)]
+            })?,
+            Some(more) => {
+                let (storage, layout) = more.storage_and_layout();
+                let Storage::Cuda(storage) = &*storage else { bail!("a gradient on another device") };
+                let [x, weight, grad] = inputs;
+                compute(
+                    [x, weight, grad, (storage, layout)],
+                    [],
+                    DType::F32,
+                    count,
+                    |[x, weight, grad, more], [], out| {
+                        [kernels::grad_x(element, [x, weight, grad, out], Some(more), rows, self.eps)]
+                    },
+                )?
+            }
+        };
         Ok((out, x_layout.shape().clone()))
     }
 }

@@ -13,9 +13,18 @@ pub fn forward<P>(out: Element, pointers: [P; 4], rows: Rows, eps: f32) -> Launc
     by_row(out.named("layer_norm"), rows).pointers(pointers).numbers([rows.count, rows.width]).floats([eps])
 }
 
-/// `x`, `weight` in f32 and the result's gradient → the gradient of `x` in f32.
-pub fn grad_x<P>(grad: Element, pointers: [P; 4], rows: Rows, eps: f32) -> Launch<P> {
-    by_row(grad.named("layer_norm_grad_x"), rows).pointers(pointers).numbers([rows.count, rows.width]).floats([eps])
+/// `x`, `weight` in f32 and the result's gradient → the gradient of `x` in f32, plus `more` where there is any.
+pub fn grad_x<P: Copy>(
+    grad_type: Element,
+    [x, weight, grad, out]: [P; 4],
+    more: Option<P>,
+    rows: Rows,
+    eps: f32,
+) -> Launch<P> {
+    by_row(grad_type.named("layer_norm_grad_x"), rows)
+        .pointers([x, weight, grad, more.unwrap_or(x), out])
+        .numbers([rows.count, rows.width, more.is_some().into()])
+        .floats([eps])
 }
 
 /// `x` in f32 and the result's gradient → the gradients of weight and bias, `[2, width]`, by way of `moments [rows, 2]` and
