@@ -9,15 +9,22 @@ use crate::{ELEMENTS, compare, gradients, random, tolerance};
 
 const EPS: f32 = 1e-6;
 
-/// Few values; odd ones; more rows than a chunk and a row longer than a block; ViT-S.
-const SIZES: [(usize, usize); 4] = [(1, 3), (5, 13), (131, 301), (70, 384)];
+/// Few values; odd ones; more rows than a chunk and a row longer than a block; ViT-S, with more chunks than add_rows has threads a
+/// column; ViT-S at addresses where packs of values cannot begin.
+const SIZES: [(usize, usize, bool); 5] =
+    [(1, 3, false), (5, 13, false), (131, 301, false), (600, 384, false), (70, 384, true)];
+
+fn machine(unaligned: bool) -> Machine {
+    if unaligned { Machine::unaligned() } else { Machine::default() }
+}
 
 #[test]
 fn layer_norm_and_its_gradients() {
     if !is_there() {
         return;
     }
-    for ((count, width), (element, dtype)) in SIZES.into_iter().flat_map(|size| ELEMENTS.map(|e| (size, e))) {
+    for ((count, width, unaligned), (element, dtype)) in SIZES.into_iter().flat_map(|size| ELEMENTS.map(|e| (size, e)))
+    {
         let rows = Rows { count, width };
         let [x, weight, shift] = [(1, &[count, width][..]), (2, &[width]), (3, &[width])].map(|(s, d)| random(s, d));
         let grad = random(4, &[count, width]).to_dtype(dtype).unwrap();
@@ -26,7 +33,7 @@ fn layer_norm_and_its_gradients() {
         let more = random(5, &[count, width]);
         let with_more = (&expected[0] + more.as_tensor()).unwrap();
 
-        let mut machine = Machine::default();
+        let mut machine = machine(unaligned);
         let [x, weight, shift, grad, more] = [&*x, &*weight, &*shift, &grad, &*more].map(|t| machine.tensor(t));
         let out = machine.room(dtype, count * width);
         let [of_x, sum] = [(); 2].map(|()| machine.room(DType::F32, count * width));
@@ -39,7 +46,7 @@ fn layer_norm_and_its_gradients() {
         ]);
         machine.launch(layer_norm::grad_weight(element, [x, grad, moments, chunks, rest], rows, EPS));
         machine.run();
-        let name = |what: &str| format!("{what} of {count} x {width}, {element:?}");
+        let name = |what: &str| format!("{what} of {count} x {width}, {element:?}, unaligned: {unaligned}");
         compare(&name("layer norm"), &machine.read(out, dtype, &[count, width]), &y, tolerance(element));
         let found = machine.read(rest, DType::F32, &[2, width]);
         // Gradients are f32 whatever the result is stored as.
@@ -56,7 +63,7 @@ fn softmax_of_scaled_rows() {
     if !is_there() {
         return;
     }
-    for ((count, width), (element, dtype)) in SIZES.into_iter().flat_map(|size| ELEMENTS.map(|e| (size, e))) {
+    for ((count, width, _), (element, dtype)) in SIZES.into_iter().flat_map(|size| ELEMENTS.map(|e| (size, e))) {
         let (rows, scale) = (Rows { count, width }, 1.7);
         // Up to 60 after scaling: without the largest taken off, exponentials would be infinite.
         let x = (random(1, &[count, width]).as_tensor() * 18.0).unwrap().to_dtype(dtype).unwrap();
@@ -75,7 +82,8 @@ fn bias_and_gelu_and_their_gradients() {
     if !is_there() {
         return;
     }
-    for ((count, width), (element, dtype)) in SIZES.into_iter().flat_map(|size| ELEMENTS.map(|e| (size, e))) {
+    for ((count, width, unaligned), (element, dtype)) in SIZES.into_iter().flat_map(|size| ELEMENTS.map(|e| (size, e)))
+    {
         let rows = Rows { count, width };
         let x = Var::from_tensor(&random(1, &[count, width]).to_dtype(dtype).unwrap()).unwrap();
         let shift = random(2, &[width]);
@@ -87,7 +95,7 @@ fn bias_and_gelu_and_their_gradients() {
         let of_plain = gradients(&plain, &grad, &[&shift]);
         let of_gelu = gradients(&gelu, &grad, &[&x, &shift]);
 
-        let mut machine = Machine::default();
+        let mut machine = machine(unaligned);
         let [x, shift, grad, beside] = [x.as_tensor(), &shift, &grad, &beside].map(|t: &Tensor| machine.tensor(t));
         let sum = machine.room(DType::F32, count * width);
         let [added, curved, of_x] = [(); 3].map(|()| machine.room(dtype, count * width));
@@ -101,7 +109,7 @@ fn bias_and_gelu_and_their_gradients() {
         machine.launch(bias::column_sum(element, [grad, chunks, first], rows));
         machine.launch(bias::column_sum(element, [of_x, chunks, second], rows));
         machine.run();
-        let name = |what: &str| format!("{what} of {count} x {width}, {element:?}");
+        let name = |what: &str| format!("{what} of {count} x {width}, {element:?}, unaligned: {unaligned}");
         let shape = [count, width];
         compare(&name("bias"), &machine.read(added, dtype, &shape), &plain, tolerance(element));
         compare(&name("GELU"), &machine.read(curved, dtype, &shape), &gelu, tolerance(element));

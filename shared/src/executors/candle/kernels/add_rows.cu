@@ -1,11 +1,21 @@
 // The last step of sums over rows that were cut into chunks.
 #include "common.cuh"
 
-// A thread a column: the sum of its chunks, in their order.
-KERNEL add_rows(const float *chunks, float *out, unsigned count, unsigned width) {
-    unsigned column = thread_number();
-    if (column >= width) return;
+const unsigned COLUMNS = 32, PARTS = 8;
+
+// A block 32 columns: eight threads each, of which every one adds up each eighth chunk, and one what these have found.
+KERNEL __launch_bounds__(COLUMNS * PARTS) add_rows(const float *chunks, float *out, unsigned count, unsigned width) {
+    __shared__ float sums[PARTS][COLUMNS];
+    unsigned column = blockIdx.x * COLUMNS + threadIdx.x % COLUMNS, part = threadIdx.x / COLUMNS;
     float sum = 0;
-    for (unsigned i = 0; i < count; i++) sum += chunks[(size_t)i * width + column];
+    if (column < width) {
+        // Four loads at once.
+#pragma unroll 4
+        for (unsigned i = part; i < count; i += PARTS) sum += chunks[(size_t)i * width + column];
+    }
+    sums[part][threadIdx.x % COLUMNS] = sum;
+    __syncthreads();
+    if (part > 0 || column >= width) return;
+    for (unsigned i = 1; i < PARTS; i++) sum += sums[i][threadIdx.x];
     out[column] = sum;
 }

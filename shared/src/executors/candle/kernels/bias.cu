@@ -3,50 +3,65 @@
 
 __device__ inline float normal_cdf(float x) { return 0.5f + 0.5f * erff(x * 0.70710678f); }
 
-template <class T> __device__ void add_bias(const T *x, const float *bias, T *out, unsigned count, unsigned width) {
-    unsigned i = thread_number();
-    if (i < count) store(out + i, value(x[i]) + bias[i % width]);
+// A thread a pack of values: out = f(x + bias, other), in packs where rows and buffers allow.
+template <class T, class F>
+__device__ inline void map(const T *x, const float *bias, const T *other, T *out, unsigned count, unsigned width, F f) {
+    typedef Pack<T> Values;
+    unsigned first = thread_number() * Values::COUNT;
+    if (first >= count) return;
+    if (width % Values::COUNT > 0 || !aligned(x, other, out) || !aligned(bias)) {
+        for (unsigned i = first; i < min(first + Values::COUNT, count); i++)
+            store(out + i, f(value(x[i]) + bias[i % width], value(other[i])));
+        return;
+    }
+    Values of_x = read<Values>(x + first), of_other = read<Values>(other + first), result;
+    unsigned column = first % width;
+    for (unsigned j = 0; j < Values::COUNT; j += Quad::COUNT) {
+        Quad shift = read<Quad>(bias + column + j);
+        for (unsigned i = 0; i < Quad::COUNT; i++)
+            store(&result.at[j + i], f(value(of_x.at[j + i]) + shift.at[i], value(of_other.at[j + i])));
+    }
+    write(out + first, result);
 }
 
+struct Same {
+    __device__ float operator()(float y, float) const { return y; }
+};
+
+struct Gelu {
+    __device__ float operator()(float y, float) const { return y * normal_cdf(y); }
+};
+
+struct GeluGrad {
+    __device__ float operator()(float y, float grad) const {
+        return grad * (normal_cdf(y) + y * 0.3989423f * expf(-0.5f * y * y));
+    }
+};
+
 KERNEL add_bias_f32(const float *x, const float *bias, float *out, unsigned count, unsigned width) {
-    add_bias(x, bias, out, count, width);
+    map(x, bias, x, out, count, width, Same());
 }
 
 KERNEL add_bias_bf16(const bf16 *x, const float *bias, bf16 *out, unsigned count, unsigned width) {
-    add_bias(x, bias, out, count, width);
-}
-
-template <class T> __device__ void gelu(const T *x, const float *bias, T *out, unsigned count, unsigned width) {
-    unsigned i = thread_number();
-    if (i >= count) return;
-    float y = value(x[i]) + bias[i % width];
-    store(out + i, y * normal_cdf(y));
+    map(x, bias, x, out, count, width, Same());
 }
 
 KERNEL add_bias_gelu_f32(const float *x, const float *bias, float *out, unsigned count, unsigned width) {
-    gelu(x, bias, out, count, width);
+    map(x, bias, x, out, count, width, Gelu());
 }
 
 KERNEL add_bias_gelu_bf16(const bf16 *x, const float *bias, bf16 *out, unsigned count, unsigned width) {
-    gelu(x, bias, out, count, width);
-}
-
-template <class T>
-__device__ void gelu_grad(const T *x, const float *bias, const T *grad, T *out, unsigned count, unsigned width) {
-    unsigned i = thread_number();
-    if (i >= count) return;
-    float y = value(x[i]) + bias[i % width];
-    store(out + i, value(grad[i]) * (normal_cdf(y) + y * 0.3989423f * expf(-0.5f * y * y)));
+    map(x, bias, x, out, count, width, Gelu());
 }
 
 KERNEL add_bias_gelu_grad_f32(const float *x, const float *bias, const float *grad, float *out, unsigned count,
                               unsigned width) {
-    gelu_grad(x, bias, grad, out, count, width);
+    map(x, bias, grad, out, count, width, GeluGrad());
 }
 
 KERNEL add_bias_gelu_grad_bf16(const bf16 *x, const float *bias, const bf16 *grad, bf16 *out, unsigned count,
                                unsigned width) {
-    gelu_grad(x, bias, grad, out, count, width);
+    map(x, bias, grad, out, count, width, GeluGrad());
 }
 
 // A thread a column and chunk of rows: the chunk's sums, [chunks, width].
@@ -56,6 +71,8 @@ template <class T> __device__ void column_sum(const T *x, float *out, unsigned r
     if (column >= width) return;
     float sum = 0;
     unsigned end = min((number + 1) * chunk, rows);
+    // Eight loads at once.
+#pragma unroll 8
     for (unsigned row = number * chunk; row < end; row++) sum += value(x[(size_t)row * width + column]);
     out[(size_t)number * width + column] = sum;
 }

@@ -2,24 +2,25 @@
 
 use super::{BLOCK, CHUNK, Element, Launch, Rows, add_rows};
 
-fn by_value<P, const N: usize>(kernel: String, pointers: [P; N], rows: Rows) -> Launch<P> {
+fn by_pack<P, const N: usize>(x: Element, kernel: &str, pointers: [P; N], rows: Rows) -> Launch<P> {
     let count = rows.count * rows.width;
-    Launch::new("bias", kernel, count.div_ceil(BLOCK), BLOCK).pointers(pointers).numbers([count, rows.width])
+    let launch = Launch::new("bias", x.named(kernel), count.div_ceil(x.pack() * BLOCK), BLOCK);
+    launch.pointers(pointers).numbers([count, rows.width])
 }
 
 /// `x`, `bias` in f32 → `out`, stored as `x` is.
 pub fn add_bias<P>(x: Element, pointers: [P; 3], rows: Rows) -> Launch<P> {
-    by_value(x.named("add_bias"), pointers, rows)
+    by_pack(x, "add_bias", pointers, rows)
 }
 
 /// `x`, `bias` in f32 → `out`, stored as `x` is.
 pub fn add_bias_gelu<P>(x: Element, pointers: [P; 3], rows: Rows) -> Launch<P> {
-    by_value(x.named("add_bias_gelu"), pointers, rows)
+    by_pack(x, "add_bias_gelu", pointers, rows)
 }
 
 /// `x`, `bias` in f32 and the result's gradient → the gradient of `x + bias`, both stored as `x` is.
 pub fn add_bias_gelu_grad<P>(x: Element, pointers: [P; 4], rows: Rows) -> Launch<P> {
-    by_value(x.named("add_bias_gelu_grad"), pointers, rows)
+    by_pack(x, "add_bias_gelu_grad", pointers, rows)
 }
 
 /// `x` → the sum of its rows in f32, by way of `chunks [`[`Rows::chunks`]`, width]`.

@@ -109,6 +109,11 @@ impl Element {
         }
     }
 
+    /// Values of a pack of 16 bytes.
+    fn pack(self) -> usize {
+        16 / self.dtype().size_in_bytes()
+    }
+
     fn named(self, kernel: &str) -> String {
         match self {
             Self::F32 => format!("{kernel}_f32"),
@@ -144,7 +149,7 @@ impl Rows {
     }
 }
 
-/// Adds `chunks` rows of `width` values.
+/// Adds `chunks` rows of `width` values, 32 columns a block.
 fn add_rows<P>([chunks, out]: [P; 2], count: usize, width: usize) -> Launch<P> {
-    Launch::new("add_rows", "add_rows", width.div_ceil(BLOCK), BLOCK).pointers([chunks, out]).numbers([count, width])
+    Launch::new("add_rows", "add_rows", width.div_ceil(32), BLOCK).pointers([chunks, out]).numbers([count, width])
 }
