@@ -70,3 +70,21 @@ fn the_threshold_is_found_among_equal_and_negative_distances() {
         assert_eq!(stats[stats.len() - 1], distances[hard - 1], "{hard}");
     }
 }
+
+#[test]
+fn the_threshold_is_found_among_more_points_than_a_block_keeps() {
+    if !is_there() {
+        return;
+    }
+    let points = 17_000;
+    let sums = (random(1, &[3 * points]).as_tensor() + 3.0).unwrap();
+    let mut distances: Vec<f32> = sums.to_vec1::<f32>().unwrap().chunks(3).map(distance).collect();
+    distances.sort_by(|a, b| b.total_cmp(a));
+    for hard in [1, 16_500] {
+        let mut machine = Machine::default();
+        let (sums, out) = (machine.tensor(&sums), machine.room(DType::F32, 1));
+        machine.launch([mining::kth([sums, out], 0, points, hard)]);
+        machine.run();
+        assert_eq!(machine.read(out, DType::F32, &[1]).to_vec1::<f32>().unwrap(), [distances[hard - 1]], "{hard}");
+    }
+}
