@@ -28,20 +28,30 @@ __device__ inline Piece piece(const Tensor *tensors, const unsigned *pieces, uns
     return {tensor, begin, (unsigned)min((unsigned long long)begin + length, tensors[tensor].count)};
 }
 
+// Where the part of a piece ends that is read in packs: nowhere if its tensor does not begin at a multiple of 16 bytes.
+__device__ inline unsigned packs_end(Piece p, bool aligned) {
+    return aligned ? p.end - (p.end - p.begin) % Quad::COUNT : p.begin;
+}
+
 // Sum of squares of each piece of the gradients.
 KERNEL gradient_squares(const Tensor *tensors, const unsigned *pieces, float *out, unsigned length) {
     Piece p = piece(tensors, pieces, length);
     const float *gradient = tensors[p.tensor].gradient;
+    unsigned end = packs_end(p, aligned(gradient));
     float sum = 0;
-    for (unsigned i = p.begin + threadIdx.x; i < p.end; i += blockDim.x) sum += gradient[i] * gradient[i];
+    for (unsigned i = p.begin + threadIdx.x * Quad::COUNT; i < end; i += blockDim.x * Quad::COUNT) {
+        Quad g = read<Quad>(gradient + i);
+        for (unsigned j = 0; j < Quad::COUNT; j++) sum += g.at[j] * g.at[j];
+    }
+    for (unsigned i = end + threadIdx.x; i < p.end; i += blockDim.x) sum += gradient[i] * gradient[i];
     sum = block_sum(sum);
     if (threadIdx.x == 0) out[blockIdx.x] = sum;
 }
 
 // One block: the norm of all gradients, and what follows from it. `record` gets loss and norm; `steps` counts the steps that
 // counted. A step with a loss or gradient that is not a number is left out.
-KERNEL clip(const float *squares, unsigned pieces, const float *loss, Decision *decision, unsigned *steps, float *record,
-            float limit) {
+KERNEL __launch_bounds__(MOST_THREADS) clip(const float *squares, unsigned pieces, const float *loss, Decision *decision,
+                                            unsigned *steps, float *record, float limit) {
     float sum = 0;
     for (unsigned i = threadIdx.x; i < pieces; i += blockDim.x) sum += squares[i];
     float norm = sqrtf(block_sum(sum));
@@ -67,16 +77,28 @@ KERNEL adamw_moments(const Tensor *tensors, const unsigned *pieces, const Decisi
                      float eps) {
     if (decision->counts == 0) return;
     Piece p = piece(tensors, pieces, length);
-    const Tensor &t = tensors[p.tensor];
-    float inverse_root = 1.0f / sqrtf(correction(log_beta2, *steps)), sum = 0;
-    for (unsigned i = p.begin + threadIdx.x; i < p.end; i += blockDim.x) {
-        float g = t.gradient[i] * decision->factor;
-        t.mean[i] = beta1 * t.mean[i] + rest1 * g;
-        t.square[i] = beta2 * t.square[i] + rest2 * g * g;
-        t.largest[i] = fmaxf(t.largest[i], t.square[i]);
-        float ratio = g / denominator(t.largest[i], inverse_root, eps);
+    // Copies: what is written could otherwise be one of them, and they would be read again for every value.
+    Tensor t = tensors[p.tensor];
+    float factor = decision->factor, inverse_root = 1.0f / sqrtf(correction(log_beta2, *steps)), sum = 0;
+    auto move = [&](float gradient, float &mean, float &square, float &largest) {
+        float g = gradient * factor;
+        mean = beta1 * mean + rest1 * g;
+        square = beta2 * square + rest2 * g * g;
+        largest = fmaxf(largest, square);
+        float ratio = g / denominator(largest, inverse_root, eps);
         sum += ratio * ratio;
+    };
+    unsigned end = packs_end(p, aligned(t.gradient) && aligned(t.mean, t.square, t.largest));
+    for (unsigned i = p.begin + threadIdx.x * Quad::COUNT; i < end; i += blockDim.x * Quad::COUNT) {
+        Quad g = read<Quad>(t.gradient + i), mean = read<Quad>(t.mean + i);
+        Quad square = read<Quad>(t.square + i), largest = read<Quad>(t.largest + i);
+        for (unsigned j = 0; j < Quad::COUNT; j++) move(g.at[j], mean.at[j], square.at[j], largest.at[j]);
+        write(t.mean + i, mean);
+        write(t.square + i, square);
+        write(t.largest + i, largest);
     }
+    for (unsigned i = end + threadIdx.x; i < p.end; i += blockDim.x)
+        move(t.gradient[i], t.mean[i], t.square[i], t.largest[i]);
     sum = block_sum(sum);
     if (threadIdx.x == 0) out[blockIdx.x] = sum;
 }
@@ -88,14 +110,23 @@ KERNEL adamw_apply(const Tensor *tensors, const unsigned *pieces, const Decision
                    float kept, float threshold) {
     if (decision->counts == 0) return;
     Piece p = piece(tensors, pieces, length);
-    const Tensor &t = tensors[p.tensor];
+    Tensor t = tensors[p.tensor];
     float sum = 0;
     for (unsigned i = threadIdx.x; i < t.blocks; i += blockDim.x) sum += ratios[t.first_block + i];
     float size = sqrtf(block_sum(sum) / t.count);
     float step = rate / correction(log_beta1, *steps) / fmaxf(size / threshold, 1.0f);
     float inverse_root = 1.0f / sqrtf(correction(log_beta2, *steps));
-    for (unsigned i = p.begin + threadIdx.x; i < p.end; i += blockDim.x) {
-        float direction = t.mean[i] / denominator(t.largest[i], inverse_root, eps);
-        t.parameter[i] = t.parameter[i] * kept - step * direction;
+    auto moved = [&](float parameter, float mean, float largest) {
+        return parameter * kept - step * (mean / denominator(largest, inverse_root, eps));
+    };
+    unsigned end = packs_end(p, aligned(t.parameter, t.mean, t.largest));
+    for (unsigned i = p.begin + threadIdx.x * Quad::COUNT; i < end; i += blockDim.x * Quad::COUNT) {
+        Quad parameter = read<Quad>(t.parameter + i);
+        Quad mean = read<Quad>(t.mean + i), largest = read<Quad>(t.largest + i);
+        for (unsigned j = 0; j < Quad::COUNT; j++)
+            parameter.at[j] = moved(parameter.at[j], mean.at[j], largest.at[j]);
+        write(t.parameter + i, parameter);
     }
+    for (unsigned i = end + threadIdx.x; i < p.end; i += blockDim.x)
+        t.parameter[i] = moved(t.parameter[i], t.mean[i], t.largest[i]);
 }
