@@ -83,6 +83,8 @@ pub fn name(device: &Device) -> String {
 pub fn free_memory(device: &Device) -> Result<Option<u64>> {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(device) = device {
+        // What was freed on it counts, too.
+        give_back(device)?;
         let (free, _total) = device.cuda_stream().context().mem_get_info()?;
         return Ok(Some(free as u64));
     }
@@ -110,6 +112,20 @@ fn opened(number: usize) -> Result<Device, String> {
     let device = caught(|| with_one_queue(number).map_err(|error| refused(&error.to_string())))?;
     open.insert(number, device.clone());
     Ok(device)
+}
+
+/// Has the pool give back what nothing on the GPU needs any more.
+#[cfg(feature = "cuda")]
+fn give_back(device: &candle_core::CudaDevice) -> Result<()> {
+    use candle_core::cuda_backend::cudarc::driver::result::{device::get_default_mem_pool, mem_pool};
+
+    let stream = device.cuda_stream();
+    stream.synchronize()?;
+    // SAFETY: the device is open, and what is in use stays.
+    #[allow(unsafe_code)]
+    // Without a pool there is nothing to give back.
+    let _ = unsafe { get_default_mem_pool(stream.context().cu_device()).and_then(|pool| mem_pool::trim_to(pool, 0)) };
+    Ok(())
 }
 
 /// A GPU with all of its work in one queue, whichever thread asks for it.
