@@ -8,6 +8,8 @@
 #     PARTS="golden speed train resume evaluate precision" SHAPE=vit-b14 PHOTOS=3629 ITERATIONS=10000 WORK=DIR; OPTIONS are
 #     further ones of `dinomaly train`
 set -euo pipefail
+# A point in numbers.
+export LC_ALL=C
 cd "$(dirname "$0")/.."
 programs=$(realpath -m "${2:-target/gpu}")
 
@@ -34,15 +36,35 @@ timed() {
     echo "$(((${EPOCHREALTIME/./} - begun) / 1000)) ms: $*"
 }
 
-run() {
+# What all parts have.
+settings() {
     device=${DINOMALY_DEVICE:-cuda}
-    export DINOMALY_DEVICE=$device
+    export DINOMALY_DEVICE=$device DINOMALY_GOLDEN=${DINOMALY_GOLDEN:-$PWD/tests/fixtures/golden}
     work=${WORK:-$(mktemp -d)} shape=${SHAPE:-vit-b14} photos=${PHOTOS:-3629} iterations=${ITERATIONS:-10000}
     dinomaly=$programs/dinomaly
     # shellcheck disable=SC2206
     command=(train "$work/data" --backbone "$work/backbone.safetensors" --device "$device" ${OPTIONS:-})
+}
+
+run() {
+    settings
     nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
-    for part in ${PARTS:-golden speed train resume evaluate precision}; do "$part"; done
+    local failed=()
+    export WORK=$work
+    for part in ${PARTS:-golden speed train resume evaluate precision}; do
+        # In a shell of its own, which ends at the first command that fails; the other parts go on.
+        "$BASH" tests/gpu.sh part "$programs" "$part" || failed+=("$part")
+    done
+    if ((${#failed[@]})); then
+        echo "failed: ${failed[*]}" >&2
+        exit 1
+    fi
+}
+
+# One of the parts alone.
+part() {
+    settings
+    "$3"
 }
 
 # Outputs of the official implementation, in f32.
@@ -78,12 +100,17 @@ resume() {
     material
     title resume
     local options=(--classes gear --iterations 400 --checkpoint-every 7)
+    rm -rf "$work"/{un,}broken{,.training}
     trains unbroken "${options[@]}" >/dev/null
     # Itself in the background, no shell around it.
-    "$dinomaly" "${command[@]}" --out "$work/broken" "${options[@]}" >/dev/null 2>&1 &
-    until [[ -e $work/broken.training/checkpoint.safetensors ]]; do sleep 0.05; done
-    kill -9 $!
-    wait $! || true
+    "$dinomaly" "${command[@]}" --out "$work/broken" "${options[@]}" >"$work/broken.log" 2>&1 &
+    local child=$!
+    until [[ -e $work/broken.training/checkpoint.safetensors ]]; do
+        kill -0 $child || { cat "$work/broken.log"; return 1; }
+        sleep 0.05
+    done
+    kill -9 $child
+    wait $child || true
     trains broken "${options[@]}" | grep resuming
     (cd "$work" && for file in unbroken/*.safetensors; do cmp "$file" "broken/${file#*/}"; done)
     echo "the same bits as unbroken"
@@ -113,6 +140,6 @@ precision() {
 }
 
 case ${1:-} in
-    build | run) "$1" ;;
+    build | run | part) "$1" "$@" ;;
     *) sed -n '2,/^set/p' "$0" | grep '^#' | cut -c3- && exit 2 ;;
 esac
