@@ -74,6 +74,8 @@ async function leave(registration) {
  * @param {string} scope
  */
 async function forget(scope) {
+  // Another window may have kept the page anew.
+  if (await workers?.getRegistration(scope)) return;
   const kept = (await caches.keys()).filter((name) => name.startsWith(`dinomaly-page ${scope} `));
   await Promise.all(kept.map((name) => caches.delete(name)));
 }

@@ -184,7 +184,8 @@ fn service_worker(folder: &Path, small: &[String]) -> Result<String> {
         let bytes = fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
         files.insert(path, format!("sha256-{}", BASE64_STANDARD.encode(Sha256::digest(&bytes))));
     }
-    let version = &hash(&serde_json::to_vec(&files)?)[..16];
+    // With its own script: another one keeps its files in another cache.
+    let version = &hash(&serde_json::to_vec(&(OFFLINE.1, &files))?)[..16];
     let site = serde_json::to_string_pretty(&json!({ "version": version, "files": files }))?;
     let (before, after) = OFFLINE.1.split_once(NO_SITE).context("offline.js has no place for the list of files")?;
     Ok(format!("{before}const SITE = {site};{after}"))
