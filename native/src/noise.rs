@@ -169,12 +169,12 @@ impl Dropout {
     }
 }
 
-/// `x` without what a mask drops. No mask is stored: the gradient draws it again.
+/// `x` without what a mask drops; differentiable. No mask is stored: the gradient draws it again.
 ///
 /// # Errors
 /// If the device fails.
 pub fn with_mask(x: &Tensor, mask: Mask) -> Result<Tensor> {
-    x.contiguous()?.apply_op1_no_bwd(&Drop { mask })
+    x.contiguous()?.apply_op1(Drop { mask })
 }
 
 struct Drop {
@@ -204,13 +204,27 @@ impl CustomOp1 for Drop {
         })?;
         Ok((out, layout.shape().clone()))
     }
+
+    fn bwd(&self, _x: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(grad.to_dtype(res.dtype())?.contiguous()?.apply_op1_no_bwd(self)?))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{Device, Var};
 
     use super::*;
+
+    #[test]
+    fn the_gradient_is_dropped_where_the_value_is() {
+        let x = Var::ones(200, candle_core::DType::F32, &Device::Cpu).unwrap();
+        let y = Dropout::new(0.4, 3, 1).apply(&x, NoiseAt::Hidden).unwrap();
+        let gradients = (&y * 2.0).unwrap().sum_all().unwrap().backward().unwrap();
+        let expected = (&y * 2.0).unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(gradients.get(&x).unwrap().to_vec1::<f32>().unwrap(), expected);
+        assert!(expected.contains(&0.0) && expected.iter().any(|&v| v > 2.0));
+    }
 
     #[test]
     fn keeps_the_expected_share_and_the_mean() {

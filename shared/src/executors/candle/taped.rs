@@ -151,7 +151,8 @@ impl Ops for Taped<'_> {
         }
         let result = self.ops.finish(&product, bias.as_ref(), then)?;
 
-        let inputs: Vec<Tensor> = [x.clone(), layer.weight.clone()].into_iter().chain(residual.clone()).collect();
+        let inputs: Vec<Tensor> =
+            [x.clone(), layer.weight.clone()].into_iter().chain(layer.bias.clone()).chain(residual.clone()).collect();
         let (stored, wanted, layer, x) = (self.ops.stored, self.follows(x), layer.clone(), x.clone());
         Ok(self.note(&inputs.iter().collect::<Vec<_>>(), result, move |gradient, out| {
             if let Some(residual) = &residual {
