@@ -64,7 +64,9 @@ impl MapLayout {
             let distances: Vec<&[f32]> = groups.iter().map(|group| &group[of_patches.clone()]).collect();
             anomaly_map(&distances, self.grid, self.input_side, self.border)
         };
-        every(photos, map_of).into_iter().collect()
+        // A copy, for whoever keeps it: memory that another thread has asked for stays with that thread when it is freed.
+        let maps = every(photos, map_of).into_iter().collect::<Result<Vec<_>>>()?;
+        Ok(maps.clone())
     }
 
     /// What [`anomaly_map`] does along one axis, as a matrix `[MAP_SIDE, grid]`: every step is linear and the same along
