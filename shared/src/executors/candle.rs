@@ -1,4 +1,5 @@
-//! candle: training with autograd on CPU and CUDA, and inference on CUDA and natively on the CPU.
+//! candle: training on CPU and CUDA (the head by [`Taped`], encoders by candle's autograd), and inference on CUDA and natively on the
+//! CPU.
 //!
 //! candle's fused layer norm and softmax drop gradients silently: layer norm, bias and GELU are our own fused forms, which are
 //! differentiable; our softmax is not, and used only where nothing is trained.
