@@ -2,10 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
+
+use crate::ownership::Owner;
 
 /// Writes a file; what was there before stays until the new content is safe on the disk.
 ///
@@ -70,18 +72,43 @@ pub fn check_other(source: &Path, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Fills a fresh folder and puts it in the place of `path`, whatever was there. On Linux and macOS the two are exchanged
-/// in one step, so that at every moment one whole folder stands there; elsewhere there is an instant without any.
+/// Fills a fresh folder and puts it in the place of `path`. An earlier folder of the same owner is replaced; it stays until
+/// the new one stands. On Linux and macOS the two are exchanged in one step, so that at every moment one whole folder
+/// stands there; elsewhere there is an instant without any. Where `path` is a link, the folder that it names is replaced.
 ///
 /// # Errors
-/// Whatever `fill` refuses, or naming the folder if it cannot be put in place; the old one is unchanged then.
-pub fn replace_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let fresh = fresh_folder(path)?;
+/// If the folder holds anything that `owner` did not write, what `fill` refuses, or naming the folder if it cannot be put in
+/// place; the old one is unchanged then.
+pub fn replace_folder(path: &Path, owner: &Owner, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let named = || format!("{} cannot be put in place", path.display());
+    let target = if path.is_symlink() { path.canonicalize().with_context(named)? } else { path.to_owned() };
+    owner.check(&target)?;
+    let fresh = fresh_folder(&target)?;
     fill(fresh.path())?;
     sync_folder(fresh.path());
-    let swap = if path.exists() { exchange(fresh, path) } else { fs::rename(fresh.path(), path).map(|()| drop(fresh)) };
-    swap.with_context(|| format!("{} cannot be put in place", path.display()))?;
-    sync_folder(parent(path));
+    if target.exists() {
+        let old = exchange(fresh, &target).with_context(named)?;
+        sync_folder(parent(&target));
+        return remove_earlier(&old, &target, owner);
+    }
+    fs::rename(fresh.path(), &target).with_context(named)?;
+    // Its place is another one now: there is nothing to remove.
+    let _ = fresh.keep();
+    sync_folder(parent(&target));
+    Ok(())
+}
+
+/// Removes what stood in the place of `path` and lies at `old` now.
+fn remove_earlier(old: &Path, path: &Path, owner: &Owner) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    owner.remove(old).with_context(|| format!("the earlier {} at {} cannot be removed", name, old.display()))?;
+    if !old.exists() {
+        return Ok(());
+    }
+    let free = (1..).map(|i| path.with_file_name(format!("{name}.kept-{i}"))).find(|kept| !kept.exists());
+    let kept = free.context("there are as many folders as numbers")?;
+    fs::rename(old, &kept).with_context(|| format!("{} cannot be renamed", old.display()))?;
+    eprintln!("dinomaly: files that came into {} meanwhile are kept in {}", path.display(), kept.display());
     Ok(())
 }
 
@@ -107,18 +134,6 @@ pub fn write_new(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     write().with_context(|| format!("{name} cannot be written"))
 }
 
-/// Checks that a folder may be replaced or filled: it does not exist, is empty, or holds `sign`, as what we write there does.
-///
-/// # Errors
-/// Naming the folder, if it holds other things.
-pub fn check_own(path: &Path, what: &str, sign: &str) -> Result<()> {
-    let taken = path.is_dir() && !path.join(sign).exists() && fs::read_dir(path)?.next().is_some();
-    if taken {
-        bail!("{} holds other things than {what} (it has no {sign}): name another place", path.display());
-    }
-    Ok(())
-}
-
 fn check_no_file(path: &Path) -> Result<()> {
     if path.is_file() {
         bail!("{} is a file, not a folder: name another place", path.display());
@@ -141,15 +156,12 @@ fn fresh_folder(path: &Path) -> Result<TempDir> {
     create().with_context(|| format!("{} cannot be written to", parent.display()))
 }
 
-/// Puts `fresh` in the place of the folder `path` and removes what was there.
+/// Puts `fresh` in the place of the folder `path`. Returns where the earlier folder lies now.
 #[cfg(any(target_os = "linux", target_vendor = "apple"))]
-fn exchange(fresh: TempDir, path: &Path) -> io::Result<()> {
+fn exchange(fresh: TempDir, path: &Path) -> io::Result<PathBuf> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     match renameat_with(CWD, fresh.path(), CWD, path, RenameFlags::EXCHANGE) {
-        Ok(()) => {
-            drop(fresh);
-            Ok(())
-        }
+        Ok(()) => Ok(fresh.keep()),
         // Some file systems (NFS, FAT) cannot.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOTSUP | rustix::io::Errno::NOSYS) => {
             exchange_slowly(fresh, path)
@@ -159,20 +171,21 @@ fn exchange(fresh: TempDir, path: &Path) -> io::Result<()> {
 }
 
 #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
-fn exchange(fresh: TempDir, path: &Path) -> io::Result<()> {
+fn exchange(fresh: TempDir, path: &Path) -> io::Result<PathBuf> {
     exchange_slowly(fresh, path)
 }
 
 /// [`exchange`] in two renames; the first is taken back if the second fails.
-fn exchange_slowly(fresh: TempDir, path: &Path) -> io::Result<()> {
+fn exchange_slowly(fresh: TempDir, path: &Path) -> io::Result<PathBuf> {
     let old = fresh.path().with_extension("old");
     fs::rename(path, &old)?;
     if let Err(e) = fs::rename(fresh.path(), path) {
         fs::rename(&old, path)?;
         return Err(e);
     }
-    drop(fresh);
-    fs::remove_dir_all(old)
+    // Its place is another one now: there is nothing to remove.
+    let _ = fresh.keep();
+    Ok(old)
 }
 
 fn parent(path: &Path) -> &Path {
@@ -187,6 +200,13 @@ fn sync_folder(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ownership::Content;
+
+    /// Folders of these files, whatever they hold.
+    const OWNER: Owner = Owner {
+        what: "a model",
+        list: |_| Ok(["first", "second", "good"].map(|name| (name.into(), Content::Accepted(|_| true))).into()),
+    };
 
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<String> =
@@ -206,18 +226,6 @@ mod tests {
         assert_eq!(names(&folder.path().join("new")), ["file"]);
         let error = format!("{:#}", write_file(&path.join("below"), b"x").unwrap_err());
         assert!(error.contains("file/below was not written"), "{error}");
-    }
-
-    #[test]
-    fn a_folder_of_other_things_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let check = |path: &Path| check_own(path, "a site", "models.json").map_err(|error| error.to_string());
-        check(&folder.path().join("new")).unwrap();
-        check(folder.path()).unwrap();
-        fs::write(folder.path().join("thesis.tex"), "…").unwrap();
-        assert!(check(folder.path()).unwrap_err().contains("holds other things than a site (it has no models.json)"));
-        fs::write(folder.path().join("models.json"), "{}").unwrap();
-        check(folder.path()).unwrap();
     }
 
     #[test]
@@ -245,13 +253,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for (exchange_by, target) in [(true, "a"), (false, "b")] {
             let path = folder.path().join(target);
-            replace_folder(&path, |new| write_new(new, "first", b"1")).unwrap();
+            replace_folder(&path, &OWNER, |new| write_new(new, "first", b"1")).unwrap();
             if exchange_by {
-                replace_folder(&path, |new| write_new(new, "second", b"2")).unwrap();
+                replace_folder(&path, &OWNER, |new| write_new(new, "second", b"2")).unwrap();
             } else {
                 let fresh = fresh_folder(&path).unwrap();
                 write_new(fresh.path(), "second", b"2").unwrap();
-                exchange_slowly(fresh, &path).unwrap();
+                let old = exchange_slowly(fresh, &path).unwrap();
+                remove_earlier(&old, &path, &OWNER).unwrap();
             }
             assert_eq!(names(&path), ["second"]);
             #[cfg(unix)]
@@ -275,12 +284,45 @@ mod tests {
             write_new(new, "half", b"x")?;
             write_new(new, "no/such/folder", b"x")
         };
-        assert!(replace_folder(&path, fail).is_err());
+        assert!(replace_folder(&path, &OWNER, fail).is_err());
         assert!(names(folder.path()).is_empty());
-        replace_folder(&path, |new| write_new(new, "good", b"1")).unwrap();
-        assert!(replace_folder(&path, fail).is_err());
+        replace_folder(&path, &OWNER, |new| write_new(new, "good", b"1")).unwrap();
+        assert!(replace_folder(&path, &OWNER, fail).is_err());
         assert_eq!(names(folder.path()), ["model"]);
         assert_eq!(names(&path), ["good"]);
+    }
+
+    #[test]
+    fn what_is_not_ours_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        fs::create_dir(&path).unwrap();
+        write_new(&path, "thesis.tex", b"x").unwrap();
+        let error = replace_folder(&path, &OWNER, |_| panic!("refused before any work")).unwrap_err();
+        assert!(format!("{error:#}").contains("(thesis.tex)"), "{error:#}");
+        fs::rename(path.join("thesis.tex"), path.join("good")).unwrap();
+        // While the new folder is filled.
+        let late = |new: &Path| {
+            write_new(&path, "notes.txt", b"n")?;
+            write_new(new, "good", b"2")
+        };
+        replace_folder(&path, &OWNER, late).unwrap();
+        assert_eq!(names(folder.path()), ["model", "model.kept-1"]);
+        assert_eq!(names(&folder.path().join("model.kept-1")), ["notes.txt"]);
+        assert_eq!(fs::read(path.join("good")).unwrap(), b"2");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_its_folder_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let [model, link] = ["model", "link"].map(|name| folder.path().join(name));
+        replace_folder(&model, &OWNER, |new| write_new(new, "first", b"1")).unwrap();
+        std::os::unix::fs::symlink("model", &link).unwrap();
+        replace_folder(&link, &OWNER, |new| write_new(new, "second", b"2")).unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(names(&model), ["second"]);
+        assert_eq!(names(folder.path()), ["link", "model"]);
     }
 
     #[test]

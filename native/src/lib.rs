@@ -47,6 +47,7 @@ pub mod moments;
 pub mod muon;
 pub mod noise;
 pub mod optimizer;
+pub mod ownership;
 pub mod precision;
 pub mod progress;
 pub mod publish;

@@ -9,6 +9,27 @@ use dinomaly_core::Error;
 use dinomaly_core::bundle::{MANIFEST, Manifest, Model};
 
 use crate::atomic;
+use crate::ownership::{Content, Entries, Owner};
+
+/// Name of the file that says what a model was trained with. It is not published and stands in no manifest.
+pub const RECIPE: &str = "training.json";
+
+/// A folder is a model's if its manifest names everything in it, with its hash.
+pub const OWNER: Owner = Owner { what: "a model", list };
+
+fn list(folder: &Path) -> Result<Entries> {
+    let own = |name: &str, accepts| (name.into(), Content::Accepted(accepts));
+    let mut entries = Entries::from([
+        own(MANIFEST, |bytes| Manifest::parse(bytes).is_ok()),
+        own(RECIPE, |bytes| {
+            let recipe = serde_json::from_slice::<serde_json::Value>(bytes).unwrap_or_default();
+            ["config", "settings", "data"].iter().all(|key| recipe.get(key).is_some())
+        }),
+    ]);
+    let manifest = read_file(folder, MANIFEST).and_then(|bytes| Manifest::parse(&bytes))?;
+    entries.extend(manifest.files.into_iter().map(|file| (file.name.into(), Content::Sha256(file.sha256))));
+    Ok(entries)
+}
 
 /// Reads and checks a model folder.
 ///
@@ -49,9 +70,8 @@ pub fn write(folder: &Path, model: &Model) -> Result<()> {
 /// As [`write`].
 pub fn write_with(folder: &Path, model: &Model, file: Option<(&str, Vec<u8>)>) -> Result<()> {
     let write = || -> Result<()> {
-        atomic::check_own(folder, "a model", MANIFEST)?;
         let files = model.to_files()?;
-        atomic::replace_folder(folder, |fresh| {
+        atomic::replace_folder(folder, &OWNER, |fresh| {
             let own = files.iter().map(|(name, bytes)| (name.as_str(), bytes));
             let further = file.iter().map(|(name, bytes)| (*name, bytes));
             own.chain(further).try_for_each(|(name, bytes)| atomic::write_new(fresh, name, bytes))
@@ -65,7 +85,8 @@ pub fn write_with(folder: &Path, model: &Model, file: Option<(&str, Vec<u8>)>) -
 /// # Errors
 /// As [`write`].
 pub fn check_target(folder: &Path) -> Result<()> {
-    atomic::check_own(folder, "a model", MANIFEST)
+    OWNER
+        .check(folder)
         .and_then(|()| atomic::check_folder(folder))
         .with_context(|| format!("no model can be written to {}", folder.display()))
 }

@@ -11,11 +11,8 @@ use dinomaly_core::preprocess::Preprocessor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::model_dir;
+use crate::model_dir::{self, RECIPE};
 use crate::train::Settings;
-
-/// The file beside a model's own; who publishes or changes the model leaves it out.
-const FILE: &str = "training.json";
 
 /// Options, photos and backbone of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -81,7 +78,7 @@ impl Recipe {
     /// # Errors
     /// None that is known, as above.
     pub fn file(&self) -> Result<(&'static str, Vec<u8>)> {
-        Ok((FILE, serde_json::to_vec_pretty(self)?))
+        Ok((RECIPE, serde_json::to_vec_pretty(self)?))
     }
 
     /// Whether the model that stands at `out` is what this recipe makes; `false` if none stands there.
@@ -96,7 +93,7 @@ impl Recipe {
         let refuse = |found: String| -> Result<bool> {
             bail!("{} {found}: name another --out, or replace it with --restart", out.display())
         };
-        let file = out.join(FILE);
+        let file = out.join(RECIPE);
         if !file.exists() {
             return refuse("is a model that was not trained there".into());
         }
@@ -244,7 +241,7 @@ mod tests {
         other.settings.seed = 2;
         assert!(refused(&other).contains("(--seed 1, now 2)"), "{}", refused(&other));
         assert!(refused(&recipe).contains("manifest.json"), "{}", refused(&recipe));
-        fs::write(folder.path().join(FILE), "{").unwrap();
+        fs::write(folder.path().join(RECIPE), "{").unwrap();
         assert!(refused(&recipe).contains("training.json is damaged"));
     }
 }

@@ -6,6 +6,7 @@ mod bad_input;
 mod cuda;
 mod data;
 mod events;
+mod foreign_folders;
 mod gpu;
 mod hub;
 mod output;

@@ -15,6 +15,23 @@ use crate::evaluate::Evaluation;
 /// The folder of cells in an ablation's, the first thing that is written there.
 pub const CELLS: &str = "cells";
 
+/// Checks that an ablation may be written to a folder: it is missing, empty, or holds the cells of one.
+///
+/// # Errors
+/// Naming the folder, if it holds other things.
+pub fn check_folder(folder: &Path) -> Result<()> {
+    if !folder.is_dir() || std::fs::read_dir(folder)?.next().is_none() {
+        return Ok(());
+    }
+    let is_cell = |path: PathBuf| std::fs::read(path).is_ok_and(|bytes| serde_json::from_slice::<Cell>(&bytes).is_ok());
+    let holds_cell = std::fs::read_dir(folder.join(CELLS))
+        .is_ok_and(|mut files| files.any(|file| file.is_ok_and(|file| is_cell(file.path()))));
+    if !holds_cell {
+        bail!("{} holds other things than an ablation (it has no {CELLS} of one): name another place", folder.display());
+    }
+    Ok(())
+}
+
 /// One training and its evaluation: a variant with a seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cell {

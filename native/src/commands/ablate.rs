@@ -11,8 +11,8 @@ use super::options::Looking;
 use super::train;
 use crate::ablation::plan::Plan;
 use crate::ablation::table::Table;
-use crate::ablation::{CELLS, Cell};
-use crate::atomic::{check_file, check_own, write_file};
+use crate::ablation::{self, Cell};
+use crate::atomic::{check_file, write_file};
 use crate::dataset::Dataset;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::foundations;
@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
     let trainings =
         cells.iter().map(|cell| training(cell, &args.out)).collect::<Result<Vec<_>>>().with_context(refused)?;
     check_models(&cells, &trainings).with_context(refused)?;
-    check_own(&args.out, "an ablation", CELLS)?;
+    ablation::check_folder(&args.out)?;
     check_file(&args.out.join("table.md"))?;
     let interrupt = Interrupt::listen("finishing this step")?;
     for cell in &mut cells {

@@ -25,6 +25,10 @@ use sha2::{Digest, Sha256};
 use crate::wasm_build::MODULES;
 use crate::{atomic, model_dir};
 
+mod own;
+
+pub use own::OWNER;
+
 /// What tells a site from other folders.
 const INDEX: &str = "models.json";
 
@@ -33,27 +37,27 @@ const INDEX_VERSION: u32 = 2;
 
 /// The page. Compiled in, so that a program and its page are always of one version.
 const PAGE: &[(&str, &[u8])] = &[
-    ("app.js", include_bytes!("../../web/app.js")),
-    ("card.js", include_bytes!("../../web/card.js")),
-    ("detector.js", include_bytes!("../../web/detector.js")),
-    ("dom.js", include_bytes!("../../web/dom.js")),
-    ("download.js", include_bytes!("../../web/download.js")),
-    ("favicon.svg", include_bytes!("../../web/favicon.svg")),
-    ("gallery.js", include_bytes!("../../web/gallery.js")),
-    ("index.html", include_bytes!("../../web/index.html")),
-    ("intake.js", include_bytes!("../../web/intake.js")),
-    ("modules.js", include_bytes!("../../web/modules.js")),
-    ("picture.js", include_bytes!("../../web/picture.js")),
-    ("pool.js", include_bytes!("../../web/pool.js")),
-    ("profile.js", include_bytes!("../../web/profile.js")),
-    ("style.css", include_bytes!("../../web/style.css")),
-    ("types.js", include_bytes!("../../web/types.js")),
-    ("visits.js", include_bytes!("../../web/visits.js")),
-    ("worker.js", include_bytes!("../../web/worker.js")),
+    ("app.js", include_bytes!("../../../web/app.js")),
+    ("card.js", include_bytes!("../../../web/card.js")),
+    ("detector.js", include_bytes!("../../../web/detector.js")),
+    ("dom.js", include_bytes!("../../../web/dom.js")),
+    ("download.js", include_bytes!("../../../web/download.js")),
+    ("favicon.svg", include_bytes!("../../../web/favicon.svg")),
+    ("gallery.js", include_bytes!("../../../web/gallery.js")),
+    ("index.html", include_bytes!("../../../web/index.html")),
+    ("intake.js", include_bytes!("../../../web/intake.js")),
+    ("modules.js", include_bytes!("../../../web/modules.js")),
+    ("picture.js", include_bytes!("../../../web/picture.js")),
+    ("pool.js", include_bytes!("../../../web/pool.js")),
+    ("profile.js", include_bytes!("../../../web/profile.js")),
+    ("style.css", include_bytes!("../../../web/style.css")),
+    ("types.js", include_bytes!("../../../web/types.js")),
+    ("visits.js", include_bytes!("../../../web/visits.js")),
+    ("worker.js", include_bytes!("../../../web/worker.js")),
 ];
 
 /// The service worker, which keeps the page for visits without a request.
-const OFFLINE: (&str, &str) = ("offline.js", include_str!("../../web/offline.js"));
+const OFFLINE: (&str, &str) = ("offline.js", include_str!("../../../web/offline.js"));
 
 /// The line of it in whose place the site's own list comes.
 const NO_SITE: &str = "const SITE = { version: '', files: {} };";
@@ -128,7 +132,7 @@ pub struct Written {
 /// What was there is unchanged then.
 pub fn write(out: &Path, models: &[PathBuf], samples: &[Sample], wasm: &Path) -> Result<Written> {
     check(out, models)?;
-    atomic::replace_folder(out, |folder| fill(folder, models, samples, wasm))
+    atomic::replace_folder(out, &OWNER, |folder| fill(folder, models, samples, wasm))
         .with_context(|| format!("the site {} was not written", out.display()))?;
     measure(out)
 }
@@ -142,7 +146,7 @@ pub fn check(out: &Path, models: &[PathBuf]) -> Result<()> {
         bail!("a site needs at least one model");
     }
     models.iter().try_for_each(|model| model_dir::read(model).map(drop))?;
-    atomic::check_own(out, "a site", INDEX)?;
+    OWNER.check(out)?;
     atomic::check_folder(out)
 }
 
@@ -180,7 +184,7 @@ fn fill(folder: &Path, models: &[PathBuf], samples: &[Sample], wasm: &Path) -> R
 fn service_worker(folder: &Path, small: &[String]) -> Result<String> {
     let mut files = BTreeMap::new();
     for path in small {
-        let file = folder.join(path.split('?').next().unwrap_or(path));
+        let file = folder.join(own::without_query(path));
         let bytes = fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
         files.insert(path, format!("sha256-{}", BASE64_STANDARD.encode(Sha256::digest(&bytes))));
     }
@@ -226,7 +230,11 @@ fn add_file(folder: &Path, model: &Path, name: &str) -> Result<(String, String)>
 }
 
 fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Photos of a folder, in the order of their names; those in its folders are of the class that the folder is named after.

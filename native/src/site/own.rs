@@ -1,0 +1,75 @@
+//! What a site's own files say of everything in its folder.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
+
+use super::{INDEX, OFFLINE};
+use crate::ownership::{Content, Entries, Owner};
+
+/// A folder is a site if its lists name everything in it, with the hashes.
+pub const OWNER: Owner = Owner { what: "a site", list };
+
+/// Before the service worker's list of small files.
+const LIST: &str = "const SITE = ";
+
+/// The service worker's list: hashes of small files by the path that the page asks for.
+#[derive(Deserialize)]
+struct Small {
+    files: BTreeMap<String, String>,
+}
+
+/// The part of `models.json` that names files.
+#[derive(Deserialize)]
+struct Index {
+    modules: BTreeMap<String, Module>,
+    models: Vec<Model>,
+}
+
+#[derive(Deserialize)]
+struct Module {
+    wasm: String,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    manifest: String,
+    files: BTreeMap<String, String>,
+}
+
+fn list(folder: &Path) -> Result<Entries> {
+    let read = |name: &str| fs::read_to_string(folder.join(name)).with_context(|| format!("it has no {name}"));
+    let damaged = |name: &str| format!("its {name} is not a site's");
+    let index: Index = serde_json::from_str(&read(INDEX)?).with_context(|| damaged(INDEX))?;
+    let script = read(OFFLINE.0)?;
+    let list = script.split_once(LIST).map_or("", |(_, list)| list);
+    let small = serde_json::Deserializer::from_str(list).into_iter::<Small>().next();
+    let small = small.with_context(|| damaged(OFFLINE.0))?.with_context(|| damaged(OFFLINE.0))?;
+
+    let mut entries: Entries = ["wasm", "files", "samples"].map(|name| (name.into(), Content::Folder)).into();
+    entries.insert(OFFLINE.0.into(), Content::Accepted(|_| true));
+    for (path, hash) in small.files {
+        let base64 = hash.strip_prefix("sha256-").unwrap_or_default();
+        let hash = BASE64_STANDARD.decode(base64).with_context(|| damaged(OFFLINE.0))?;
+        entries.insert(without_query(&path).into(), Content::Sha256(super::hex(&hash)));
+    }
+    for module in index.modules.into_values() {
+        let hash = module.wasm.split_once('?').map_or("", |(_, hash)| hash);
+        entries.insert(without_query(&module.wasm).into(), Content::Sha256(hash.into()));
+    }
+    for path in index.models.into_iter().flat_map(|model| model.files.into_values().chain([model.manifest])) {
+        let hash = Path::new(&path).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        entries.insert(path.into(), Content::Sha256(hash));
+    }
+    Ok(entries)
+}
+
+/// A path without what follows a question mark, which only tells browsers that the content changed.
+pub(super) fn without_query(path: &str) -> &str {
+    path.split('?').next().unwrap_or(path)
+}
