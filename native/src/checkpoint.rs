@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use self::interval::Interval;
-use crate::atomic::write_file;
 use crate::optimizer::StableAdamW;
+use crate::system::atomic::write_file;
 
 const FORMAT_VERSION: u32 = 1;
 

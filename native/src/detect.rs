@@ -18,12 +18,12 @@ use dinomaly_core::weights::Weights;
 use pollster::block_on;
 use rayon::prelude::*;
 
-use crate::ahead::ahead;
-use crate::batch::{self, BATCH};
 use crate::dataset::read_photo;
-use crate::device;
-use crate::precision as training;
-use crate::progress::Progress;
+use crate::system::batch_size::{self, BATCH};
+use crate::system::device;
+use crate::system::precision as training;
+use crate::system::prefetch::ahead;
+use crate::system::progress::Progress;
 
 /// A model on an executor: the processor's unless it is on a GPU.
 pub struct PhotoDetector<O: Read = Processor> {

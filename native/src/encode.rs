@@ -10,13 +10,13 @@ use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::preprocess::Preprocessor;
 use dinomaly_core::weights::Weights;
 
-use crate::ahead::ahead;
-use crate::batch;
 use crate::dataset::read_photo;
 use crate::features::{FeatureCache, encode};
-use crate::interrupt::Interrupt;
-use crate::precision::Precision;
-use crate::progress::Progress;
+use crate::system::batch_size;
+use crate::system::interrupt::Interrupt;
+use crate::system::precision::Precision;
+use crate::system::prefetch::ahead;
+use crate::system::progress::Progress;
 
 /// The frozen encoder with its preprocessing.
 pub struct PhotoEncoder {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Class, Dataset, TestPhoto};
 use crate::detect::PhotoDetector;
-use crate::progress::Progress;
+use crate::system::progress::Progress;
 
 /// Metrics by class and their mean.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,26 +1,21 @@
 //! Train, evaluate, quantize and publish Dinomaly anomaly detectors.
 //!
 //! Good photos → model, in the order of the files: [`dataset`] lists photos and [`check`] looks at them, [`backbone`] reads a
-//! pretrained encoder, [`encode`] runs it once a photo, in [`batch`]es that are made [`ahead`], into [`features`], [`head`] is
+//! pretrained encoder, [`encode`] runs it once a photo, in [`system::batch_size`]es that are made [`system::prefetch`], into [`features`], [`head`] is
 //! what is trained, [`run`] steps [`train`] with [`loss`] ([`mining`]), [`noise`], [`schedule`] and [`optimizer`], [`replicas`]
-//! share its batches, [`checkpoint`] in [`work`], written in the [`background`], survives crashes and knows its [`recipe`],
+//! share its batches, [`checkpoint`] in [`work`], written in the [`system::background_job`], survives crashes and knows its [`recipe`],
 //! [`tensorboard`] shows how it goes, [`calibrate`] sets thresholds, [`publish`] writes the model through [`model_dir`]. Photos
 //! → results: [`detect`], [`evaluate`] and its [`report`], [`attention`]; variants → tables: [`ablation`]. Large encoder → small
 //! one: [`distill`] in a [`subspace`] with [`muon`] on pictures of [`synth`]; checkpoint of another project → model: [`import`].
-//! The commands are in [`commands`], what they compute on in [`device`]; they print through [`output`].
+//! The commands are in [`commands`], what they compute on in [`system::device`]; they print through [`system::output`].
 
 // First: its macros are for all that follow.
 #[macro_use]
-pub mod output;
+pub mod system;
 
 pub mod ablation;
-pub mod ahead;
-pub mod allocator;
-pub mod atomic;
 pub mod attention;
 pub mod backbone;
-pub mod background;
-pub mod batch;
 pub mod calibrate;
 pub mod check;
 pub mod checkpoint;
@@ -30,16 +25,13 @@ pub mod comparison;
 pub mod costs;
 pub mod dataset;
 pub mod detect;
-pub mod device;
 pub mod distill;
 pub mod encode;
-pub mod environment;
 pub mod evaluate;
 pub mod features;
 pub mod foundations;
 pub mod head;
 pub mod import;
-pub mod interrupt;
 pub mod loss;
 pub mod mining;
 pub mod model_dir;
@@ -47,9 +39,6 @@ pub mod moments;
 pub mod muon;
 pub mod noise;
 pub mod optimizer;
-pub mod ownership;
-pub mod precision;
-pub mod progress;
 pub mod publish;
 pub mod recipe;
 pub mod replicas;

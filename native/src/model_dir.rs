@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use dinomaly_core::Error;
 use dinomaly_core::bundle::{MANIFEST, Manifest, Model};
 
-use crate::atomic;
-use crate::ownership::{Content, Entries, Owner};
+use crate::system::atomic;
+use crate::system::ownership::{Content, Entries, Owner};
 
 /// Name of the file that says what a model was trained with. It is not published and stands in no manifest.
 pub const RECIPE: &str = "training.json";

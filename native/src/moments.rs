@@ -17,8 +17,8 @@ use dinomaly_core::tensor::HostTensor;
 use rayon::prelude::*;
 
 use crate::dataset::{Dataset, read_photo};
-use crate::progress::Progress;
 use crate::synth::scrap;
+use crate::system::progress::Progress;
 
 /// Photos that go through the model at once.
 const BATCH: usize = 8;

@@ -167,8 +167,8 @@ mod tests {
     use dinomaly_core::preprocess::Geometry;
 
     use super::*;
-    use crate::precision::Precision;
     use crate::schedule::Schedule;
+    use crate::system::precision::Precision;
 
     fn recipe() -> Recipe {
         let encoder = serde_json::from_value(serde_json::json!({

@@ -20,7 +20,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 
 use self::meeting::{Meeting, Member};
-use crate::device::name;
+use crate::system::device::name;
 
 /// What replicas tell each other. Each of them calls the same operations in the same order.
 pub trait Collective {
@@ -84,7 +84,7 @@ impl Replicas {
         #[cfg(feature = "cuda")]
         return nccl::replicas(numbers);
         #[cfg(not(feature = "cuda"))]
-        Err(crate::device::open_cuda(numbers[0]).expect_err("a GPU in a program without CUDA"))
+        Err(crate::system::device::open_cuda(numbers[0]).expect_err("a GPU in a program without CUDA"))
     }
 
     /// How many there are.
@@ -225,8 +225,8 @@ mod tests {
     use crate::checkpoint;
     use crate::features::Features;
     use crate::head::TrainableHead;
-    use crate::precision::Precision;
     use crate::schedule::Schedule;
+    use crate::system::precision::Precision;
     use crate::train::{Settings, Trainer};
 
     const PHOTOS: usize = 4;

@@ -16,16 +16,16 @@ use rayon::prelude::*;
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::background::Background;
 use crate::checkpoint::{self, Interval};
 use crate::dataset::Dataset;
 use crate::encode::PhotoEncoder;
 use crate::features::{FeatureCache, Limits};
 use crate::head::TrainableHead;
-use crate::interrupt::Interrupt;
-use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::replicas::{Team, check_equal};
+use crate::system::background_job::Background;
+use crate::system::interrupt::Interrupt;
+use crate::system::progress::Progress;
 use crate::tensorboard::Events;
 use crate::train::{Batches, Step, Trainer};
 

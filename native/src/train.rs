@@ -17,9 +17,9 @@ use crate::head::TrainableHead;
 use crate::loss::{Loss, loss_of_part};
 use crate::noise::BottleneckNoise;
 use crate::optimizer::{self, StableAdamW};
-use crate::precision::Precision;
 use crate::replicas::{Collective, Team, summed};
 use crate::schedule::Schedule;
+use crate::system::precision::Precision;
 
 /// Everything that determines a run besides the photos, the encoder and the model's shape.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -37,7 +37,8 @@ const HALF_OURS: [fn(&Path); 5] = [
         fs::write(edited.unwrap(), "edited by hand").unwrap();
     },
     |folder| {
-        let list = ["manifest.json", "models.json"].map(|name| folder.join(name)).into_iter().find(|path| path.exists());
+        let list =
+            ["manifest.json", "models.json"].map(|name| folder.join(name)).into_iter().find(|path| path.exists());
         fs::rename(list.unwrap(), folder.join("list.bak")).unwrap();
     },
 ];

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use candle_core::Device;
-use dinomaly::device::{Choice, open_cuda};
+use dinomaly::system::device::{Choice, open_cuda};
 use safetensors::{Dtype, SafeTensors};
 
 /// The folder of golden cases: `DINOMALY_GOLDEN`, by default the committed subset.

@@ -3,8 +3,8 @@
 use candle_core::{Device, Tensor};
 use dinomaly::features::{FeatureCache, Features, Limits, encode};
 use dinomaly::head::TrainableHead;
-use dinomaly::precision::Precision;
 use dinomaly::schedule::Schedule;
+use dinomaly::system::precision::Precision;
 use dinomaly::train::{Settings, Trainer};
 use dinomaly_core::config::{EncoderConfig, ModelConfig};
 use dinomaly_core::executors::candle::Candle;

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::atomic::write_file;
 use crate::evaluate::Evaluation;
+use crate::system::atomic::write_file;
 
 /// The folder of cells in an ablation's, the first thing that is written there.
 pub const CELLS: &str = "cells";
@@ -27,7 +27,10 @@ pub fn check_folder(folder: &Path) -> Result<()> {
     let holds_cell = std::fs::read_dir(folder.join(CELLS))
         .is_ok_and(|mut files| files.any(|file| file.is_ok_and(|file| is_cell(file.path()))));
     if !holds_cell {
-        bail!("{} holds other things than an ablation (it has no {CELLS} of one): name another place", folder.display());
+        bail!(
+            "{} holds other things than an ablation (it has no {CELLS} of one): name another place",
+            folder.display()
+        );
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use layout::{Fold, Plan, Source, Step, plan};
 
-use crate::atomic;
+use crate::system::atomic;
 
 /// Key of the safetensors `__metadata__` under which our own encoder files describe themselves.
 const METADATA: &str = "dinomaly_encoder";

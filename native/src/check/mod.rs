@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 
 use crate::dataset::{Class, Dataset, Layout};
-use crate::progress::Progress;
+use crate::system::progress::Progress;
 
 pub use colours::Colours;
 pub use examine::{Examined, Picture};

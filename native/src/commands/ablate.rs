@@ -12,12 +12,12 @@ use super::train;
 use crate::ablation::plan::Plan;
 use crate::ablation::table::Table;
 use crate::ablation::{self, Cell};
-use crate::atomic::{check_file, write_file};
 use crate::dataset::Dataset;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::foundations;
-use crate::interrupt::{Interrupt, Stopped};
 use crate::model_dir;
+use crate::system::atomic::{check_file, write_file};
+use crate::system::interrupt::{Interrupt, Stopped};
 
 /// Arguments of `dinomaly ablate`.
 #[derive(Clone, Debug, clap::Args)]

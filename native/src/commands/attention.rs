@@ -11,11 +11,11 @@ use dinomaly_core::score::AnomalyMap;
 use image::{ImageFormat, Rgb, RgbImage};
 
 use super::options::DeviceOption;
-use crate::atomic::{check_file, write_file};
 use crate::attention::{Attention, of_decoder};
 use crate::dataset::read_photo;
 use crate::evaluate::align;
 use crate::model_dir;
+use crate::system::atomic::{check_file, write_file};
 
 /// Opacity of the pictures where attention is strongest.
 const OPACITY: f32 = 0.75;

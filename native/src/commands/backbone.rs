@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Subcommand;
 
-use crate::atomic;
 use crate::evaluate::align;
 use crate::foundations::{self, Hub};
+use crate::system::atomic;
 
 /// Arguments of `dinomaly backbone`.
 #[derive(Clone, Debug, clap::Args)]

@@ -6,10 +6,11 @@ use anyhow::{Context, Result, bail};
 use dinomaly_core::bundle::Calibration;
 
 use super::options::{LayoutOption, LookOption, Looking};
-use crate::atomic::check_other;
 use crate::calibrate::{FalseAlarms, calibrate};
 use crate::dataset::{Dataset, few};
-use crate::{model_dir, publish};
+use crate::model_dir;
+use crate::publish;
+use crate::system::atomic::check_other;
 
 /// Arguments of `dinomaly calibrate`.
 #[derive(Clone, Debug, clap::Args)]

@@ -12,11 +12,12 @@ use dinomaly_core::photo::Photo;
 use serde::Serialize;
 
 use super::options::{LookOption, Looking, within};
-use crate::atomic::{check_file, write_file};
 use crate::check::Colours;
 use crate::dataset::{PHOTO_ENDINGS, few, left_out, photos};
 use crate::detect::PhotoDetector;
-use crate::{model_dir, output};
+use crate::model_dir;
+use crate::system::atomic::{check_file, write_file};
+use crate::system::output;
 
 /// Arguments of `dinomaly detect`.
 #[derive(Clone, Debug, clap::Args)]

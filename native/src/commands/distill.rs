@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::options::{DeviceOption, within};
-use crate::atomic::{check_file, check_other};
+use crate::backbone;
+use crate::checkpoint;
 use crate::distill::{Distiller, Settings};
-use crate::interrupt::{Interrupt, Stopped};
-use crate::progress::Progress;
 use crate::run::recent_mean;
 use crate::schedule::Schedule;
-use crate::{backbone, checkpoint};
+use crate::system::atomic::{check_file, check_other};
+use crate::system::interrupt::{Interrupt, Stopped};
+use crate::system::progress::Progress;
 
 /// Iterations between checkpoints.
 const CHECKPOINT_EVERY: usize = 200;

@@ -8,12 +8,12 @@ use dinomaly_core::bundle::Model;
 use dinomaly_core::ops::Read;
 
 use super::options::{LayoutOption, LookOption, Looking};
-use crate::atomic::{check_file, write_file};
 use crate::dataset::Dataset;
 use crate::detect::PhotoDetector;
 use crate::evaluate::evaluate_observed;
 use crate::model_dir;
 use crate::report::{Facts, Report, page};
+use crate::system::atomic::{check_file, write_file};
 
 /// Arguments of `dinomaly evaluate`.
 #[derive(Clone, Debug, clap::Args)]

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::dataset::{Dataset, counted};
-use crate::interrupt::{Interrupt, Stopped};
-use crate::progress::Progress;
 use crate::synth::dataset::Plan;
 use crate::synth::{Class, baseline};
+use crate::system::interrupt::{Interrupt, Stopped};
+use crate::system::progress::Progress;
 
 /// Arguments of `dinomaly generate`.
 #[derive(Clone, Debug, clap::Args)]

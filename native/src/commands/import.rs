@@ -11,8 +11,10 @@ use super::options::{GeometryOption, LayoutOption};
 use super::variant::VariantOptions;
 use crate::calibrate::FalseAlarms;
 use crate::dataset::{Class, Dataset};
+use crate::import;
+use crate::model_dir;
+use crate::publish;
 use crate::publish::{Good, Parts};
-use crate::{import, model_dir, publish};
 
 /// Arguments of `dinomaly import`.
 #[derive(Clone, Debug, clap::Args)]

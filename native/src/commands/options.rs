@@ -13,7 +13,7 @@ use dinomaly_core::preprocess::Geometry;
 
 use crate::dataset::Layout;
 use crate::detect::PhotoDetector;
-use crate::device::{Choice, open_any, open_cuda};
+use crate::system::device::{Choice, open_any, open_cuda};
 
 /// How photos lie in the folder of data.
 #[derive(Clone, Debug, clap::Args)]

@@ -11,13 +11,14 @@ use dinomaly_core::tensor::Data;
 use pollster::block_on;
 
 use super::options::LayoutOption;
-use crate::atomic::check_other;
 use crate::comparison::Comparison;
 use crate::dataset::Dataset;
 use crate::detect::PhotoDetector;
 use crate::evaluate::{Evaluation, check_labelled, evaluate};
+use crate::model_dir;
+use crate::moments;
 use crate::publish::SELF_TEST_TOLERANCE;
-use crate::{model_dir, moments};
+use crate::system::atomic::check_other;
 
 /// Arguments of `dinomaly quantize`.
 #[derive(Clone, Debug, clap::Args)]

@@ -13,19 +13,20 @@ use super::variant::VariantOptions;
 use crate::calibrate::FalseAlarms;
 use crate::checkpoint::Interval;
 use crate::dataset::{Dataset, counted};
-use crate::device::free_memory;
 use crate::encode::PhotoEncoder;
 use crate::features::Limits;
 use crate::foundations;
-use crate::interrupt::{Interrupt, Stopped};
-use crate::precision::Precision;
+use crate::model_dir;
+use crate::publish;
 use crate::recipe::{Recipe, Selection};
 use crate::replicas::Team;
 use crate::run::{Room, Run, Split};
 use crate::schedule::Schedule;
+use crate::system::device::free_memory;
+use crate::system::interrupt::{Interrupt, Stopped};
+use crate::system::precision::Precision;
 use crate::train::Settings;
 use crate::work::Work;
-use crate::{model_dir, publish};
 
 /// Arguments of `dinomaly train`.
 #[derive(Clone, Debug, clap::Args)]

@@ -46,7 +46,7 @@ impl<T: CudaDType + DeviceRepr + 'static> Held for Locked<T> {
         Ok(Tensor::from_storage(Storage::Cuda(storage), self.values.len(), BackpropOp::none(), false))
     }
 
-    /// Freeing it waits for an event of cudarc, which is not recorded where all work is in one queue (see [`crate::device`]).
+    /// Freeing it waits for an event of cudarc, which is not recorded where all work is in one queue (see [`crate::system::device`]).
     fn wait(&self) {
         // A GPU that has failed fetches nothing any more.
         let _ = self.stream.synchronize();

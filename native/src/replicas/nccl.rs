@@ -18,7 +18,7 @@ use candle_core::{CudaStorage, Result, Storage, Tensor, bail};
 
 use super::connection::Connection;
 use super::{Collective, Replicas, Team};
-use crate::device;
+use crate::system::device;
 
 /// A replica's GPU and what connects it to the others.
 struct Gpu {

@@ -22,8 +22,9 @@ use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::model_dir;
+use crate::system::atomic;
 use crate::wasm_build::MODULES;
-use crate::{atomic, model_dir};
 
 mod own;
 

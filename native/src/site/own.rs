@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 
 use super::{INDEX, OFFLINE};
-use crate::ownership::{Content, Entries, Owner};
+use crate::system::ownership::{Content, Entries, Owner};
 
 /// A folder is a site if its lists name everything in it, with the hashes.
 pub const OWNER: Owner = Owner { what: "a site", list };

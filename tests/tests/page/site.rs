@@ -6,8 +6,10 @@ use std::sync::OnceLock;
 use std::thread::{self, JoinHandle};
 
 use candle_core::Device;
+use dinomaly::model_dir;
 use dinomaly::serve::Server;
-use dinomaly::{model_dir, site, wasm_build};
+use dinomaly::site;
+use dinomaly::wasm_build;
 use dinomaly_core::bundle::Model;
 use dinomaly_core::config::ModelConfig;
 use dinomaly_core::detector::{Detection, Detector};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-use crate::ownership::Owner;
+use crate::system::ownership::Owner;
 
 /// Writes a file; what was there before stays until the new content is safe on the disk.
 ///
@@ -200,7 +200,7 @@ fn sync_folder(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ownership::Content;
+    use crate::system::ownership::Content;
 
     /// Folders of these files, whatever they hold.
     const OWNER: Owner = Owner {

@@ -50,17 +50,17 @@ fn note(write: impl FnOnce(&mut io::Stdout) -> io::Result<()>) {
     }
 }
 
-/// std's, but see [`crate::output`].
+/// std's, but see [`crate::system::output`].
 macro_rules! print {
-    ($($text:tt)*) => { $crate::output::print(format_args!($($text)*)) };
+    ($($text:tt)*) => { $crate::system::output::print(format_args!($($text)*)) };
 }
 
-/// std's, but see [`crate::output`].
+/// std's, but see [`crate::system::output`].
 macro_rules! println {
-    ($($text:tt)*) => { $crate::output::print(format_args!("{}\n", format_args!($($text)*))) };
+    ($($text:tt)*) => { $crate::system::output::print(format_args!("{}\n", format_args!($($text)*))) };
 }
 
-/// std's, but see [`crate::output`].
+/// std's, but see [`crate::system::output`].
 macro_rules! eprintln {
-    ($($text:tt)*) => { $crate::output::print_error(format_args!("{}\n", format_args!($($text)*))) };
+    ($($text:tt)*) => { $crate::system::output::print_error(format_args!("{}\n", format_args!($($text)*))) };
 }

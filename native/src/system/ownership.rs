@@ -60,7 +60,10 @@ impl Owner {
         foreign.truncate(NAMED);
         let names = foreign.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() };
         let what = self.what;
-        bail!("{} holds other things than {what} ({names}){why}; move them away, or name another place", folder.display())
+        bail!(
+            "{} holds other things than {what} ({names}){why}; move them away, or name another place",
+            folder.display()
+        )
     }
 
     /// Removes a folder that [`Owner::check`] accepted. A file that was added since then stays, and with it its folders.
@@ -182,7 +185,10 @@ pub(crate) mod tests {
             write_listed(&folder);
             change(&folder);
             let error = check(&folder).unwrap_err();
-            assert!(error.contains(&format!("{} holds other things than a list {expected}", folder.display())), "{error}");
+            assert!(
+                error.contains(&format!("{} holds other things than a list {expected}", folder.display())),
+                "{error}"
+            );
         }
     }
 
