@@ -1,6 +1,6 @@
 //! Train, evaluate, quantize and publish Dinomaly anomaly detectors.
 //!
-//! Good photos → model, in the order of the files: [`dataset`] lists photos and [`check`] looks at them, [`backbone`] reads a
+//! Good photos → model, in the order of the files: [`dataset`] lists photos and [`dataset::check`] looks at them, [`backbone`] reads a
 //! pretrained encoder, [`encode`] runs it once a photo, in [`system::batch_size`]es that are made [`system::prefetch`], into [`features`], [`head`] is
 //! what is trained, [`run`] steps [`train`] with [`loss`] ([`mining`]), [`noise`], [`schedule`] and [`optimizer`], [`replicas`]
 //! share its batches, [`checkpoint`] in [`work`], written in the [`system::background_job`], survives crashes and knows its [`recipe`],
@@ -17,7 +17,6 @@ pub mod ablation;
 pub mod attention;
 pub mod backbone;
 pub mod calibrate;
-pub mod check;
 pub mod checkpoint;
 pub mod cli;
 pub mod commands;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 use super::options::LayoutOption;
-use crate::check::{Severity, check};
 use crate::dataset::Dataset;
+use crate::dataset::check::{Severity, check};
 
 /// Arguments of `dinomaly data`.
 #[derive(Clone, Debug, clap::Args)]

@@ -12,7 +12,7 @@ use dinomaly_core::photo::Photo;
 use serde::Serialize;
 
 use super::options::{LookOption, Looking, within};
-use crate::check::Colours;
+use crate::dataset::check::Colours;
 use crate::dataset::{PHOTO_ENDINGS, few, left_out, photos};
 use crate::detect::PhotoDetector;
 use crate::model_dir;

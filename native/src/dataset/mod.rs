@@ -1,6 +1,7 @@
 //! Photos on disk, in the layouts that public data sets have: one small file a layout, all giving the same [`Dataset`].
 
 mod btad;
+pub mod check;
 mod class_folders;
 mod files;
 mod folder;
