@@ -22,7 +22,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::Backbone;
+use crate::encoders::backbone::Backbone;
 use crate::head::truncated_normal;
 use crate::muon::Muon;
 use crate::optimizer::{clip_factor, gradient_norm};

@@ -1,12 +1,12 @@
 //! Train, evaluate, quantize and publish Dinomaly anomaly detectors.
 //!
-//! Good photos → model, in the order of the files: [`dataset`] lists photos and [`dataset::check`] looks at them, [`backbone`] reads a
+//! Good photos → model, in the order of the files: [`dataset`] lists photos and [`dataset::check`] looks at them, [`encoders::backbone`] reads a
 //! pretrained encoder, [`encode`] runs it once a photo, in [`system::batch_size`]es that are made [`system::prefetch`], into [`features`], [`head`] is
 //! what is trained, [`run`] steps [`train`] with [`loss`] ([`mining`]), [`noise`], [`schedule`] and [`optimizer`], [`replicas`]
 //! share its batches, [`checkpoint`] in [`work`], written in the [`system::background_job`], survives crashes and knows its [`recipe`],
 //! [`tensorboard`] shows how it goes, [`calibrate`] sets thresholds, [`publish`] writes the model through [`model_dir`]. Photos
 //! → results: [`detect`], [`evaluate`] and its [`report`], [`attention`]; variants → tables: [`ablation`]. Large encoder → small
-//! one: [`distill`] in a [`subspace`] with [`muon`] on pictures of [`synth`]; checkpoint of another project → model: [`import`].
+//! one: [`distill`] in a [`subspace`] with [`muon`] on pictures of [`synth`]; checkpoint of another project → model: [`encoders::import`].
 //! The commands are in [`commands`], what they compute on in [`system::device`]; they print through [`system::output`].
 
 // First: its macros are for all that follow.
@@ -15,7 +15,6 @@ pub mod system;
 
 pub mod ablation;
 pub mod attention;
-pub mod backbone;
 pub mod calibrate;
 pub mod checkpoint;
 pub mod cli;
@@ -26,11 +25,10 @@ pub mod dataset;
 pub mod detect;
 pub mod distill;
 pub mod encode;
+pub mod encoders;
 pub mod evaluate;
 pub mod features;
-pub mod foundations;
 pub mod head;
-pub mod import;
 pub mod loss;
 pub mod mining;
 pub mod model_dir;

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use dinomaly::backbone::{self, Backbone};
+use dinomaly::encoders::backbone::{self, Backbone};
 use dinomaly_core::config::EncoderConfig;
 use dinomaly_core::tensor::{Data, HostTensor};
 use dinomaly_core::weights::{Weights, encoder_shapes};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use dinomaly::backbone::{self, Backbone};
+use dinomaly::encoders::backbone::{self, Backbone};
 use dinomaly::synth::Class;
 use dinomaly::synth::dataset::Plan;
 use dinomaly_core::config::EncoderConfig;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use candle_core::Device;
-use dinomaly::backbone::Backbone;
+use dinomaly::encoders::backbone::Backbone;
 use dinomaly_core::bundle::{Calibration, ClassCalibration, Model, ScoreStatistics};
 use dinomaly_core::config::{EncoderConfig, ModelConfig};
 use dinomaly_core::detector::{Detector, SELF_TEST_SEED};

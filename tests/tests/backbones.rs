@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dinomaly::backbone::{self, Backbone, plan};
+use dinomaly::encoders::backbone::{self, Backbone, plan};
 use dinomaly_core::config::{EncoderConfig, ModelConfig};
 use dinomaly_core::quant::quantize;
 use dinomaly_core::safetensors_io;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use dinomaly::backbone::{self, Backbone};
+use dinomaly::encoders::backbone::{self, Backbone};
 use dinomaly::model_dir;
 use dinomaly_core::bundle::{
     Calibration, ClassCalibration, Kind, MANIFEST, Model, SHARD_LIMIT, ScoreStatistics, SelfTest,

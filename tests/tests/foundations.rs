@@ -9,7 +9,7 @@ mod layouts;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use dinomaly::backbone::{self, Backbone, plan};
+use dinomaly::encoders::backbone::{self, Backbone, plan};
 use dinomaly_core::config::{DecoderConfig, Mlp, ModelConfig, Positions};
 use dinomaly_core::dinomaly::Stage;
 use dinomaly_core::executors::candle::{Candle, no_noise};

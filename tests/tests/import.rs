@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::Device;
-use dinomaly::import::{self, Imported};
+use dinomaly::encoders::import::{self, Imported};
 use dinomaly_core::config::{DecoderConfig, MapBorder, ModelConfig};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::ops::{Ops, Read};

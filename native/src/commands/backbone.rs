@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Subcommand;
 
+use crate::encoders::catalogue::{self, Hub};
 use crate::evaluate::align;
-use crate::foundations::{self, Hub};
 use crate::system::atomic;
 
 /// Arguments of `dinomaly backbone`.

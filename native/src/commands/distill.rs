@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::options::{DeviceOption, within};
-use crate::backbone;
 use crate::checkpoint;
 use crate::distill::{Distiller, Settings};
+use crate::encoders::backbone;
 use crate::run::recent_mean;
 use crate::schedule::Schedule;
 use crate::system::atomic::{check_file, check_other};

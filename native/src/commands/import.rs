@@ -11,7 +11,7 @@ use super::options::{GeometryOption, LayoutOption};
 use super::variant::VariantOptions;
 use crate::calibrate::FalseAlarms;
 use crate::dataset::{Class, Dataset};
-use crate::import;
+use crate::encoders::import;
 use crate::model_dir;
 use crate::publish;
 use crate::publish::{Good, Parts};

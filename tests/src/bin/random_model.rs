@@ -37,7 +37,7 @@ fn main() -> Result<()> {
     let Options { shape, out, precision, backbone } = Options::parse();
     let (config, preprocessor) = shape.config()?;
     if backbone {
-        return dinomaly::backbone::write(&out, &random::backbone(&config.encoder, &preprocessor)?);
+        return dinomaly::encoders::backbone::write(&out, &random::backbone(&config.encoder, &preprocessor)?);
     }
     let mut weights = random::weights(&config, 7, 7)?;
     if let Precision::Int8 = precision {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use dinomaly::backbone;
+use dinomaly::encoders::backbone;
 use dinomaly_core::config::{BottleneckInput, Comparison, DecoderConfig, MapBorder, Mixer, ModelConfig};
 use dinomaly_core::safetensors_io;
 use dinomaly_core::tensor::HostTensor;

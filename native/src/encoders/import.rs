@@ -12,7 +12,7 @@ use dinomaly_core::config::{EncoderConfig, MapBorder, ModelConfig};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::weights::{Weights, check_finite, head_shapes, unexpected};
 
-use crate::backbone::{self, Checkpoint};
+use crate::encoders::backbone::{self, Checkpoint};
 
 /// The tensor that tells a Dinomaly checkpoint from an encoder's, and what stands before its names.
 const FIRST: &str = "bottleneck.0.fc1.weight";

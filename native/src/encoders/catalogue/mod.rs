@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::backbone::{self, Backbone};
+use crate::encoders::backbone::{self, Backbone};
 
 pub use hub::Hub;
 
