@@ -1,7 +1,7 @@
 //! Train, evaluate, quantize and publish Dinomaly anomaly detectors.
 //!
 //! Good photos → model, in the order of the files: [`dataset`] lists photos and [`dataset::check`] looks at them, [`encoders::backbone`] reads a
-//! pretrained encoder, [`encode`] runs it once a photo, in [`system::batch_size`]es that are made [`system::prefetch`], into [`features`], [`head`] is
+//! pretrained encoder, [`features::photo_encoder`] runs it once a photo, in [`system::batch_size`]es that are made [`system::prefetch`], into [`features`], [`head`] is
 //! what is trained, [`run`] steps [`train`] with [`loss`] ([`mining`]), [`noise`], [`schedule`] and [`optimizer`], [`replicas`]
 //! share its batches, [`checkpoint`] in [`work`], written in the [`system::background_job`], survives crashes and knows its [`recipe`],
 //! [`tensorboard`] shows how it goes, [`calibrate`] sets thresholds, [`publish`] writes the model through [`model_dir`]. Photos
@@ -24,7 +24,6 @@ pub mod costs;
 pub mod dataset;
 pub mod detect;
 pub mod distill;
-pub mod encode;
 pub mod encoders;
 pub mod evaluate;
 pub mod features;

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{self, Interval};
 use crate::dataset::Dataset;
-use crate::encode::PhotoEncoder;
+use crate::features::photo_encoder::PhotoEncoder;
 use crate::features::{FeatureCache, Limits};
 use crate::head::TrainableHead;
 use crate::recipe::Recipe;

@@ -4,8 +4,9 @@
 //! group means; elsewhere it is cached beside them.
 
 #[cfg(feature = "cuda")]
-mod locked;
 mod memory;
+mod page_locked;
+pub mod photo_encoder;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
