@@ -9,7 +9,7 @@ use dinomaly_core::ops::Read;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use crate::detect::PhotoDetector;
-use crate::run::HELD_OUT;
+use crate::training::run::HELD_OUT;
 
 /// Cosine distances carry about this much rounding: no score is called smaller before its logarithm is taken.
 const SMALLEST_SCORE: f64 = 1e-6;

@@ -23,12 +23,12 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::encoders::backbone::Backbone;
-use crate::head::truncated_normal;
 use crate::muon::Muon;
-use crate::optimizer::{clip_factor, gradient_norm};
-use crate::schedule::Schedule;
 use crate::subspace::{Moments, Regression, principal, tensor};
 use crate::synth;
+use crate::training::head::truncated_normal;
+use crate::training::optimizer::{clip_factor, gradient_norm};
+use crate::training::schedule::Schedule;
 use crate::workers::Workers;
 
 /// Pictures from which the basis and the spread of the teacher's streams are measured; training never sees them.

@@ -1,10 +1,10 @@
 //! Train, evaluate, quantize and publish Dinomaly anomaly detectors.
 //!
 //! Good photos → model, in the order of the files: [`dataset`] lists photos and [`dataset::check`] looks at them, [`encoders::backbone`] reads a
-//! pretrained encoder, [`features::photo_encoder`] runs it once a photo, in [`system::batch_size`]es that are made [`system::prefetch`], into [`features`], [`head`] is
-//! what is trained, [`run`] steps [`train`] with [`loss`] ([`mining`]), [`noise`], [`schedule`] and [`optimizer`], [`replicas`]
-//! share its batches, [`checkpoint`] in [`work`], written in the [`system::background_job`], survives crashes and knows its [`recipe`],
-//! [`tensorboard`] shows how it goes, [`calibrate`] sets thresholds, [`publish`] writes the model through [`model_dir`]. Photos
+//! pretrained encoder, [`features::photo_encoder`] runs it once a photo, in [`system::batch_size`]es that are made [`system::prefetch`], into [`features`], [`training::head`] is
+//! what is trained, [`training::run`] steps [`training::train`] with [`training::loss`] ([`training::mining`]), [`training::noise`], [`training::schedule`] and [`training::optimizer`], [`training::replicas`]
+//! share its batches, [`training::checkpoint`] in [`training::work_folder`], written in the [`system::background_job`], survives crashes and knows its [`training::recipe`],
+//! [`training::tensorboard`] shows how it goes, [`calibrate`] sets thresholds, [`publish`] writes the model through [`model_dir`]. Photos
 //! → results: [`detect`], [`evaluate`] and its [`report`], [`attention`]; variants → tables: [`ablation`]. Large encoder → small
 //! one: [`distill`] in a [`subspace`] with [`muon`] on pictures of [`synth`]; checkpoint of another project → model: [`encoders::import`].
 //! The commands are in [`commands`], what they compute on in [`system::device`]; they print through [`system::output`].
@@ -16,7 +16,6 @@ pub mod system;
 pub mod ablation;
 pub mod attention;
 pub mod calibrate;
-pub mod checkpoint;
 pub mod cli;
 pub mod commands;
 pub mod comparison;
@@ -27,26 +26,15 @@ pub mod distill;
 pub mod encoders;
 pub mod evaluate;
 pub mod features;
-pub mod head;
-pub mod loss;
-pub mod mining;
 pub mod model_dir;
 pub mod moments;
 pub mod muon;
-pub mod noise;
-pub mod optimizer;
 pub mod publish;
-pub mod recipe;
-pub mod replicas;
 pub mod report;
-pub mod run;
-pub mod schedule;
 pub mod serve;
 pub mod site;
 pub mod subspace;
 pub mod synth;
-pub mod tensorboard;
-pub mod train;
+pub mod training;
 pub mod wasm_build;
-pub mod work;
 pub mod workers;

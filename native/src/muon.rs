@@ -8,7 +8,7 @@
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
 
-use crate::optimizer::{Moments, Settings, StableAdamW, update};
+use crate::training::optimizer::{Moments, Settings, StableAdamW, update};
 use crate::workers::Workers;
 
 /// Decay of the momentum.

@@ -15,9 +15,9 @@ use crate::calibrate::calibrate;
 use crate::dataset::Dataset;
 use crate::detect::PhotoDetector;
 use crate::model_dir;
-use crate::recipe::Recipe;
-use crate::run::{Split, recent_mean};
-use crate::train::Settings;
+use crate::training::recipe::Recipe;
+use crate::training::run::{Split, recent_mean};
+use crate::training::train::Settings;
 
 /// How far score and map of the self-test picture may be from ours on another device. f32 executors differ by less than
 /// 1e-5; maps lie in 0..=2 and defects stand out by a few hundredths.

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use dinomaly::schedule::Schedule;
-use dinomaly::tensorboard::Event;
+use dinomaly::training::schedule::Schedule;
+use dinomaly::training::tensorboard::Event;
 use prost::Message;
 
 use crate::resume::{start, wait_for_checkpoint};

@@ -5,10 +5,10 @@ use std::cell::RefCell;
 
 use candle_core::{Device, Tensor};
 use dinomaly::features::encode;
-use dinomaly::head::TrainableHead;
-use dinomaly::schedule::Schedule;
 use dinomaly::system::precision::Precision;
-use dinomaly::train::{Settings, Trainer};
+use dinomaly::training::head::TrainableHead;
+use dinomaly::training::schedule::Schedule;
+use dinomaly::training::train::{Settings, Trainer};
 use dinomaly_core::config::{BottleneckInput, Comparison, EncoderConfig, Mixer, ModelConfig};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::watched::{Seen, Watched};

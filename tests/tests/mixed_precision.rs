@@ -2,10 +2,10 @@
 
 use candle_core::{Device, Tensor};
 use dinomaly::features::{FeatureCache, Features, Limits, encode};
-use dinomaly::head::TrainableHead;
-use dinomaly::schedule::Schedule;
 use dinomaly::system::precision::Precision;
-use dinomaly::train::{Settings, Trainer};
+use dinomaly::training::head::TrainableHead;
+use dinomaly::training::schedule::Schedule;
+use dinomaly::training::train::{Settings, Trainer};
 use dinomaly_core::config::{EncoderConfig, ModelConfig};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::tensor::HostTensor;

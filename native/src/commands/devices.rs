@@ -4,8 +4,8 @@ use anyhow::{Result, bail};
 use candle_core::Device;
 
 use super::options::DeviceOption;
-use crate::replicas::Replicas;
 use crate::system::device::{Choice, open_cuda};
+use crate::training::replicas::Replicas;
 
 /// `--device`, or `--devices`.
 #[derive(Clone, Debug, clap::Args)]

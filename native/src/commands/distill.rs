@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::options::{DeviceOption, within};
-use crate::checkpoint;
 use crate::distill::{Distiller, Settings};
 use crate::encoders::backbone;
-use crate::run::recent_mean;
-use crate::schedule::Schedule;
 use crate::system::atomic::{check_file, check_other};
 use crate::system::interrupt::{Interrupt, Stopped};
 use crate::system::progress::Progress;
+use crate::training::checkpoint;
+use crate::training::run::recent_mean;
+use crate::training::schedule::Schedule;
 
 /// Iterations between checkpoints.
 const CHECKPOINT_EVERY: usize = 200;

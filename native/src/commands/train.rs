@@ -11,22 +11,22 @@ use super::options::{GeometryOption, LayoutOption, parse_bytes, parse_colours, w
 use super::preset::PresetOption;
 use super::variant::VariantOptions;
 use crate::calibrate::FalseAlarms;
-use crate::checkpoint::Interval;
 use crate::dataset::{Dataset, counted};
 use crate::encoders::catalogue;
 use crate::features::Limits;
 use crate::features::photo_encoder::PhotoEncoder;
 use crate::model_dir;
 use crate::publish;
-use crate::recipe::{Recipe, Selection};
-use crate::replicas::Team;
-use crate::run::{Room, Run, Split};
-use crate::schedule::Schedule;
 use crate::system::device::free_memory;
 use crate::system::interrupt::{Interrupt, Stopped};
 use crate::system::precision::Precision;
-use crate::train::Settings;
-use crate::work::Work;
+use crate::training::checkpoint::Interval;
+use crate::training::recipe::{Recipe, Selection};
+use crate::training::replicas::Team;
+use crate::training::run::{Room, Run, Split};
+use crate::training::schedule::Schedule;
+use crate::training::train::Settings;
+use crate::training::work_folder::Work;
 
 /// Arguments of `dinomaly train`.
 #[derive(Clone, Debug, clap::Args)]

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use dinomaly_core::config::{BottleneckInput, Comparison, DecoderConfig, EncoderConfig, Mixer, ModelConfig};
 use dinomaly_core::preprocess::Geometry;
 
-use crate::schedule::Schedule;
+use crate::training::schedule::Schedule;
 
 /// What may differ from the published model.
 #[derive(Clone, Debug, clap::Args)]

@@ -11,10 +11,10 @@ use candle_core::{Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use dinomaly::costs::parts;
 use dinomaly::features::Features;
-use dinomaly::head::TrainableHead;
-use dinomaly::schedule::Schedule;
 use dinomaly::system::precision::Precision;
-use dinomaly::train::{Settings, Trainer};
+use dinomaly::training::head::TrainableHead;
+use dinomaly::training::schedule::Schedule;
+use dinomaly::training::train::{Settings, Trainer};
 use dinomaly_core::config::{EncoderConfig, ModelConfig};
 use measure::Flops;
 

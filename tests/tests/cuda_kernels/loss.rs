@@ -1,7 +1,7 @@
 //! The hard-mining loss.
 
 use candle_core::{DType, Tensor};
-use dinomaly::mining::{distance, photo_losses};
+use dinomaly::training::mining::{distance, photo_losses};
 use dinomaly_core::executors::candle::kernels::mining::{self, Points};
 
 use crate::machine::{Machine, is_there};

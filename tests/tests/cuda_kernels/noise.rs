@@ -1,7 +1,7 @@
 //! Dropout: the same values are dropped as on the processor.
 
 use candle_core::DType;
-use dinomaly::noise::{Dropout, with_mask};
+use dinomaly::training::noise::{Dropout, with_mask};
 use dinomaly_core::executors::candle::kernels::dropout;
 use dinomaly_core::ops::NoiseAt;
 

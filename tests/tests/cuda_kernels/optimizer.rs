@@ -1,7 +1,7 @@
 //! StableAdamW's step over many tensors.
 
 use candle_core::{DType, Device, Tensor, Var};
-use dinomaly::optimizer::{Settings, StableAdamW};
+use dinomaly::training::optimizer::{Settings, StableAdamW};
 use dinomaly_core::executors::candle::kernels::adamw::{self, Buffers, Pieces, Rates};
 
 use crate::machine::{Machine, is_there};

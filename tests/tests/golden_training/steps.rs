@@ -1,9 +1,9 @@
 //! What a step is made of, each alone: loss, optimiser, schedules.
 
 use candle_core::{Tensor, Var};
-use dinomaly::loss::{HardMining, hard_mining_loss, hard_points};
-use dinomaly::optimizer::{self, StableAdamW};
-use dinomaly::schedule::Schedule;
+use dinomaly::training::loss::{HardMining, hard_mining_loss, hard_points};
+use dinomaly::training::optimizer::{self, StableAdamW};
+use dinomaly::training::schedule::Schedule;
 use dinomaly_tests::{Golden, device, golden, read_golden, read_json};
 
 use crate::golden_case::{Tally, channels_last};

@@ -9,7 +9,7 @@ use dinomaly_core::executors::candle::kernels::mining::Points;
 use dinomaly_core::executors::candle::kernels::{device::compute, mining as kernels};
 use rayon::prelude::*;
 
-use crate::replicas::Collective;
+use crate::training::replicas::Collective;
 
 /// One minus the cosine of each photo's patches, `[photos]`, of contiguous f32 `[photos, first + patches, channels]`, and the gradient
 /// of `decoded` in the sum of these by `weights [photos]`: that of points whose distance is below the `hard`-th largest is multiplied by

@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use self::interval::Interval;
-use crate::optimizer::StableAdamW;
 use crate::system::atomic::write_file;
+use crate::training::optimizer::StableAdamW;
 
 const FORMAT_VERSION: u32 = 1;
 
@@ -149,7 +149,7 @@ mod tests {
     use candle_core::Var;
 
     use super::*;
-    use crate::optimizer::Settings;
+    use crate::training::optimizer::Settings;
 
     fn optimizer(names: &[&str], length: usize, value: f32) -> StableAdamW {
         let var = |name: &&str| ((*name).to_owned(), Var::from_vec(vec![value; length], length, &Device::Cpu).unwrap());

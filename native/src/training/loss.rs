@@ -5,8 +5,8 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 
-use crate::mining::photo_losses;
-use crate::replicas::Collective;
+use crate::training::mining::photo_losses;
+use crate::training::replicas::Collective;
 
 /// How much of the gradient reaches well-reconstructed points.
 #[derive(Clone, Copy, Debug, PartialEq)]

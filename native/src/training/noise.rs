@@ -14,7 +14,7 @@ use dinomaly_core::ops::NoiseAt;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::head::standard_normal;
+use crate::training::head::standard_normal;
 
 /// All noise of one training step on a batch, or on a part of it.
 pub struct BottleneckNoise {

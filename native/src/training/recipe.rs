@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::model_dir::{self, RECIPE};
-use crate::train::Settings;
+use crate::training::train::Settings;
 
 /// Options, photos and backbone of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct Recipe {
     pub config: ModelConfig,
     /// Rates, batch and seed.
     pub settings: Settings,
-    /// Hash of photos, backbone and preprocessing: [`crate::run::Split::fingerprint`].
+    /// Hash of photos, backbone and preprocessing: [`crate::training::run::Split::fingerprint`].
     pub data: String,
     /// The preprocessing, to say what of it differs; absent in older checkpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -167,8 +167,8 @@ mod tests {
     use dinomaly_core::preprocess::Geometry;
 
     use super::*;
-    use crate::schedule::Schedule;
     use crate::system::precision::Precision;
+    use crate::training::schedule::Schedule;
 
     fn recipe() -> Recipe {
         let encoder = serde_json::from_value(serde_json::json!({

@@ -13,13 +13,13 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::features::Features;
-use crate::head::TrainableHead;
-use crate::loss::{Loss, loss_of_part};
-use crate::noise::BottleneckNoise;
-use crate::optimizer::{self, StableAdamW};
-use crate::replicas::{Collective, Team, summed};
-use crate::schedule::Schedule;
 use crate::system::precision::Precision;
+use crate::training::head::TrainableHead;
+use crate::training::loss::{Loss, loss_of_part};
+use crate::training::noise::BottleneckNoise;
+use crate::training::optimizer::{self, StableAdamW};
+use crate::training::replicas::{Collective, Team, summed};
+use crate::training::schedule::Schedule;
 
 /// Everything that determines a run besides the photos, the encoder and the model's shape.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -222,12 +222,12 @@ mod tests {
     use dinomaly_core::config::ModelConfig;
 
     use super::*;
-    use crate::checkpoint;
     use crate::features::Features;
-    use crate::head::TrainableHead;
-    use crate::schedule::Schedule;
     use crate::system::precision::Precision;
-    use crate::train::{Settings, Trainer};
+    use crate::training::checkpoint;
+    use crate::training::head::TrainableHead;
+    use crate::training::schedule::Schedule;
+    use crate::training::train::{Settings, Trainer};
 
     const PHOTOS: usize = 4;
 

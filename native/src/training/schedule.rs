@@ -4,7 +4,7 @@ use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-use crate::loss::HardMining;
+use crate::training::loss::HardMining;
 
 /// Everything that changes with the iteration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -16,18 +16,18 @@ use rayon::prelude::*;
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::{self, Interval};
 use crate::dataset::Dataset;
 use crate::features::photo_encoder::PhotoEncoder;
 use crate::features::{FeatureCache, Limits};
-use crate::head::TrainableHead;
-use crate::recipe::Recipe;
-use crate::replicas::{Team, check_equal};
 use crate::system::background_job::Background;
 use crate::system::interrupt::Interrupt;
 use crate::system::progress::Progress;
-use crate::tensorboard::Events;
-use crate::train::{Batches, Step, Trainer};
+use crate::training::checkpoint::{self, Interval};
+use crate::training::head::TrainableHead;
+use crate::training::recipe::Recipe;
+use crate::training::replicas::{Team, check_equal};
+use crate::training::tensorboard::Events;
+use crate::training::train::{Batches, Step, Trainer};
 
 /// From how many photos on the scores of a class have a spread of their own.
 pub const HELD_OUT: usize = 5;
