@@ -6,7 +6,7 @@
 //! share its batches, [`training::checkpoint`] in [`training::work_folder`], written in the [`system::background_job`], survives crashes and knows its [`training::recipe`],
 //! [`training::tensorboard`] shows how it goes, [`calibrate`] sets thresholds, [`publish`] writes the model through [`model_dir`]. Photos
 //! → results: [`detect`], [`evaluate`] and its [`report`], [`attention`]; variants → tables: [`ablation`]. Large encoder → small
-//! one: [`distill`] in a [`subspace`] with [`muon`] on pictures of [`synth`]; checkpoint of another project → model: [`encoders::import`].
+//! one: [`distillation::distill`] in a [`distillation::subspace`] with [`distillation::muon`] on pictures of [`synth`]; checkpoint of another project → model: [`encoders::import`].
 //! The commands are in [`commands`], what they compute on in [`system::device`]; they print through [`system::output`].
 
 // First: its macros are for all that follow.
@@ -22,19 +22,16 @@ pub mod comparison;
 pub mod costs;
 pub mod dataset;
 pub mod detect;
-pub mod distill;
+pub mod distillation;
 pub mod encoders;
 pub mod evaluate;
 pub mod features;
 pub mod model_dir;
 pub mod moments;
-pub mod muon;
 pub mod publish;
 pub mod report;
 pub mod serve;
 pub mod site;
-pub mod subspace;
 pub mod synth;
 pub mod training;
 pub mod wasm_build;
-pub mod workers;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::options::{DeviceOption, within};
-use crate::distill::{Distiller, Settings};
+use crate::distillation::distill::{Distiller, Settings};
 use crate::encoders::backbone;
 use crate::system::atomic::{check_file, check_other};
 use crate::system::interrupt::{Interrupt, Stopped};

@@ -8,8 +8,8 @@
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
 
+use crate::distillation::data_parallel::Workers;
 use crate::training::optimizer::{Moments, Settings, StableAdamW, update};
-use crate::workers::Workers;
 
 /// Decay of the momentum.
 const MOMENTUM: f64 = 0.95;

@@ -22,14 +22,14 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::distillation::data_parallel::Workers;
+use crate::distillation::muon::Muon;
+use crate::distillation::subspace::{Moments, Regression, principal, tensor};
 use crate::encoders::backbone::Backbone;
-use crate::muon::Muon;
-use crate::subspace::{Moments, Regression, principal, tensor};
 use crate::synth;
 use crate::training::head::truncated_normal;
 use crate::training::optimizer::{clip_factor, gradient_norm};
 use crate::training::schedule::Schedule;
-use crate::workers::Workers;
 
 /// Pictures from which the basis and the spread of the teacher's streams are measured; training never sees them.
 const MEASURED: u64 = 128;

@@ -1,0 +1,6 @@
+//! A large encoder → a small one that imitates it.
+
+pub mod data_parallel;
+pub mod distill;
+pub mod muon;
+pub mod subspace;
