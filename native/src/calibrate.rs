@@ -8,7 +8,7 @@ use dinomaly_core::bundle::{Calibration, ClassCalibration, ScoreStatistics};
 use dinomaly_core::ops::Read;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use crate::detect::PhotoDetector;
+use crate::inference::detect::PhotoDetector;
 use crate::training::run::HELD_OUT;
 
 /// Cosine distances carry about this much rounding: no score is called smaller before its logarithm is taken.

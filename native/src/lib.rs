@@ -5,7 +5,7 @@
 //! what is trained, [`training::run`] steps [`training::train`] with [`training::loss`] ([`training::mining`]), [`training::noise`], [`training::schedule`] and [`training::optimizer`], [`training::replicas`]
 //! share its batches, [`training::checkpoint`] in [`training::work_folder`], written in the [`system::background_job`], survives crashes and knows its [`training::recipe`],
 //! [`training::tensorboard`] shows how it goes, [`calibrate`] sets thresholds, [`publish`] writes the model through [`model_dir`]. Photos
-//! → results: [`detect`], [`evaluate`] and its [`report`], [`attention`]; variants → tables: [`ablation`]. Large encoder → small
+//! → results: [`inference::detect`], [`inference::evaluate`] and its [`inference::report`], [`inference::attention`]; variants → tables: [`ablation`]. Large encoder → small
 //! one: [`distillation::distill`] in a [`distillation::subspace`] with [`distillation::muon`] on pictures of [`synth`]; checkpoint of another project → model: [`encoders::import`].
 //! The commands are in [`commands`], what they compute on in [`system::device`]; they print through [`system::output`].
 
@@ -14,22 +14,18 @@
 pub mod system;
 
 pub mod ablation;
-pub mod attention;
 pub mod calibrate;
 pub mod cli;
 pub mod commands;
-pub mod comparison;
 pub mod costs;
 pub mod dataset;
-pub mod detect;
 pub mod distillation;
 pub mod encoders;
-pub mod evaluate;
 pub mod features;
+pub mod inference;
 pub mod model_dir;
 pub mod moments;
 pub mod publish;
-pub mod report;
 pub mod serve;
 pub mod site;
 pub mod synth;

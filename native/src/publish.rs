@@ -13,7 +13,7 @@ use pollster::block_on;
 
 use crate::calibrate::calibrate;
 use crate::dataset::Dataset;
-use crate::detect::PhotoDetector;
+use crate::inference::detect::PhotoDetector;
 use crate::model_dir;
 use crate::training::recipe::Recipe;
 use crate::training::run::{Split, recent_mean};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use dinomaly::ablation::Cell;
-use dinomaly::evaluate::Evaluation;
+use dinomaly::inference::evaluate::Evaluation;
 
 use crate::resume::{start, wait_for_checkpoint};
 use crate::workshop::{Workshop, names};

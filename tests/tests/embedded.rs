@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use dinomaly::comparison::Comparison;
 use dinomaly::dataset::Dataset;
-use dinomaly::detect::PhotoDetector;
-use dinomaly::evaluate::evaluate;
+use dinomaly::inference::comparison::Comparison;
+use dinomaly::inference::detect::PhotoDetector;
+use dinomaly::inference::evaluate::evaluate;
 use dinomaly::model_dir;
 use dinomaly::moments;
 use dinomaly::synth::Class;

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use dinomaly::dataset::Dataset;
-use dinomaly::detect::PhotoDetector;
-use dinomaly::evaluate::evaluate_observed;
+use dinomaly::inference::detect::PhotoDetector;
+use dinomaly::inference::evaluate::evaluate_observed;
 use dinomaly::model_dir;
 use dinomaly::synth::Class;
 use dinomaly::synth::dataset::Plan;

@@ -6,7 +6,7 @@ mod executors;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dinomaly::detect::PhotoDetector;
+use dinomaly::inference::detect::PhotoDetector;
 use dinomaly::model_dir;
 use dinomaly_core::bundle::{Model, SelfTest};
 use dinomaly_core::executors::processor;

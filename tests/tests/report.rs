@@ -8,7 +8,7 @@ use std::path::Path;
 
 use clap::Parser;
 use dinomaly::cli::Cli;
-use dinomaly::evaluate::Evaluation;
+use dinomaly::inference::evaluate::Evaluation;
 use dinomaly::synth::Class;
 use dinomaly::synth::dataset::Plan;
 use serde_json::{Value, json};

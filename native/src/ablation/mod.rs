@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::evaluate::Evaluation;
+use crate::inference::evaluate::Evaluation;
 use crate::system::atomic::write_file;
 
 /// The folder of cells in an ablation's, the first thing that is written there.

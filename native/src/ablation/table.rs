@@ -4,7 +4,7 @@ use anyhow::Result;
 use dinomaly_core::metrics::Metrics;
 
 use super::Cell;
-use crate::evaluate::align;
+use crate::inference::evaluate::align;
 
 /// Finished cells as tables, in percent.
 pub struct Table<'a> {
@@ -134,7 +134,7 @@ fn spreads((_, cells): &(&str, Vec<&Cell>), part: &str) -> [Option<Spread>; 7] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::{ClassMetrics, Evaluation};
+    use crate::inference::evaluate::{ClassMetrics, Evaluation};
 
     fn cell(variant: &str, seed: u64, i_auroc: Option<f64>) -> Cell {
         let class = |name: &str, i_auroc| ClassMetrics {

@@ -14,7 +14,7 @@ use crate::ablation::table::Table;
 use crate::ablation::{self, Cell};
 use crate::dataset::Dataset;
 use crate::encoders::catalogue;
-use crate::evaluate::{Evaluation, evaluate};
+use crate::inference::evaluate::{Evaluation, evaluate};
 use crate::model_dir;
 use crate::system::atomic::{check_file, write_file};
 use crate::system::interrupt::{Interrupt, Stopped};

@@ -11,9 +11,9 @@ use dinomaly_core::score::AnomalyMap;
 use image::{ImageFormat, Rgb, RgbImage};
 
 use super::options::DeviceOption;
-use crate::attention::{Attention, of_decoder};
 use crate::dataset::read_photo;
-use crate::evaluate::align;
+use crate::inference::attention::{Attention, of_decoder};
+use crate::inference::evaluate::align;
 use crate::model_dir;
 use crate::system::atomic::{check_file, write_file};
 

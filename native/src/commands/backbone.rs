@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 
 use crate::encoders::catalogue::{self, Hub};
-use crate::evaluate::align;
+use crate::inference::evaluate::align;
 use crate::system::atomic;
 
 /// Arguments of `dinomaly backbone`.

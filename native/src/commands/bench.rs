@@ -14,7 +14,7 @@ use pollster::block_on;
 use super::options::{LookOption, Looking};
 use crate::costs::parts;
 use crate::dataset::read_photo;
-use crate::evaluate::align;
+use crate::inference::evaluate::align;
 use crate::model_dir;
 
 /// Photos that are looked at, at least; and seconds, so that fast machines take more of them.

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::options::{LookOption, Looking, within};
 use crate::dataset::check::Colours;
 use crate::dataset::{PHOTO_ENDINGS, few, left_out, photos};
-use crate::detect::PhotoDetector;
+use crate::inference::detect::PhotoDetector;
 use crate::model_dir;
 use crate::system::atomic::{check_file, write_file};
 use crate::system::output;

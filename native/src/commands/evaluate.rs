@@ -9,10 +9,10 @@ use dinomaly_core::ops::Read;
 
 use super::options::{LayoutOption, LookOption, Looking};
 use crate::dataset::Dataset;
-use crate::detect::PhotoDetector;
-use crate::evaluate::evaluate_observed;
+use crate::inference::detect::PhotoDetector;
+use crate::inference::evaluate::evaluate_observed;
+use crate::inference::report::{Facts, Report, page};
 use crate::model_dir;
-use crate::report::{Facts, Report, page};
 use crate::system::atomic::{check_file, write_file};
 
 /// Arguments of `dinomaly evaluate`.

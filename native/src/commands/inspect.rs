@@ -11,8 +11,8 @@ use pollster::block_on;
 
 use super::options::{LookOption, Looking};
 use crate::costs::{parameters_left_out, parts};
-use crate::detect::PhotoDetector;
-use crate::evaluate::align;
+use crate::inference::detect::PhotoDetector;
+use crate::inference::evaluate::align;
 use crate::model_dir;
 
 /// Arguments of `dinomaly inspect`.

@@ -12,7 +12,7 @@ use dinomaly_core::executors::webgpu::WebGpu;
 use dinomaly_core::preprocess::Geometry;
 
 use crate::dataset::Layout;
-use crate::detect::PhotoDetector;
+use crate::inference::detect::PhotoDetector;
 use crate::system::device::{Choice, open_any, open_cuda};
 
 /// How photos lie in the folder of data.

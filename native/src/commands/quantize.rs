@@ -11,10 +11,10 @@ use dinomaly_core::tensor::Data;
 use pollster::block_on;
 
 use super::options::LayoutOption;
-use crate::comparison::Comparison;
 use crate::dataset::Dataset;
-use crate::detect::PhotoDetector;
-use crate::evaluate::{Evaluation, check_labelled, evaluate};
+use crate::inference::comparison::Comparison;
+use crate::inference::detect::PhotoDetector;
+use crate::inference::evaluate::{Evaluation, check_labelled, evaluate};
 use crate::model_dir;
 use crate::moments;
 use crate::publish::SELF_TEST_TOLERANCE;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Files, pictures};
 use crate::dataset::{Class, few};
-use crate::evaluate::align;
+use crate::inference::evaluate::align;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -13,7 +13,7 @@ use dinomaly_core::score::MAP_SIDE;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Class, Dataset, TestPhoto};
-use crate::detect::PhotoDetector;
+use crate::inference::detect::PhotoDetector;
 use crate::system::progress::Progress;
 
 /// Metrics by class and their mean.

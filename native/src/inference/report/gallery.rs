@@ -10,7 +10,7 @@ use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use rayon::prelude::*;
 
 use crate::dataset::{Class, TestPhoto, read_photo};
-use crate::evaluate::Found;
+use crate::inference::evaluate::Found;
 
 /// Longer side of a picture, in pixels.
 const SIDE: u32 = 192;

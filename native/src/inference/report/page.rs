@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::chart::{Line, curves, histogram};
 use super::gallery::{Picture, Verdict};
 use super::{ClassReport, Curves, Report};
-use crate::evaluate::{ClassMetrics, Evaluation};
+use crate::inference::evaluate::{ClassMetrics, Evaluation};
 
 const STYLE: &str = include_str!("style.css");
 

@@ -2,7 +2,7 @@
 
 use dinomaly_core::metrics::Metrics;
 
-use crate::evaluate::{Evaluation, align};
+use crate::inference::evaluate::{Evaluation, align};
 
 /// Two evaluations on the same data.
 pub struct Comparison<'a> {
