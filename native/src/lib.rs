@@ -4,7 +4,7 @@
 //! pretrained encoder, [`features::photo_encoder`] runs it once a photo, in [`system::batch_size`]es that are made [`system::prefetch`], into [`features`], [`training::head`] is
 //! what is trained, [`training::run`] steps [`training::train`] with [`training::loss`] ([`training::mining`]), [`training::noise`], [`training::schedule`] and [`training::optimizer`], [`training::replicas`]
 //! share its batches, [`training::checkpoint`] in [`training::work_folder`], written in the [`system::background_job`], survives crashes and knows its [`training::recipe`],
-//! [`training::tensorboard`] shows how it goes, [`calibrate`] sets thresholds, [`publish`] writes the model through [`model_dir`]. Photos
+//! [`training::tensorboard`] shows how it goes, [`publish::calibrate`] sets thresholds, [`publish`] writes the model through [`model_dir`]. Photos
 //! → results: [`inference::detect`], [`inference::evaluate`] and its [`inference::report`], [`inference::attention`]; variants → tables: [`ablation`]. Large encoder → small
 //! one: [`distillation::distill`] in a [`distillation::subspace`] with [`distillation::muon`] on pictures of [`synth`]; checkpoint of another project → model: [`encoders::import`].
 //! The commands are in [`commands`], what they compute on in [`system::device`]; they print through [`system::output`].
@@ -14,7 +14,6 @@
 pub mod system;
 
 pub mod ablation;
-pub mod calibrate;
 pub mod cli;
 pub mod commands;
 pub mod costs;
@@ -24,7 +23,6 @@ pub mod encoders;
 pub mod features;
 pub mod inference;
 pub mod model_dir;
-pub mod moments;
 pub mod publish;
 pub mod serve;
 pub mod site;

@@ -7,7 +7,7 @@ use dinomaly::inference::comparison::Comparison;
 use dinomaly::inference::detect::PhotoDetector;
 use dinomaly::inference::evaluate::evaluate;
 use dinomaly::model_dir;
-use dinomaly::moments;
+use dinomaly::publish::moments;
 use dinomaly::synth::Class;
 use dinomaly::synth::dataset::Plan;
 use dinomaly_core::bundle::Model;

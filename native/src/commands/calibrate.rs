@@ -6,10 +6,10 @@ use anyhow::{Context, Result, bail};
 use dinomaly_core::bundle::Calibration;
 
 use super::options::{LayoutOption, LookOption, Looking};
-use crate::calibrate::{FalseAlarms, calibrate};
 use crate::dataset::{Dataset, few};
 use crate::model_dir;
 use crate::publish;
+use crate::publish::calibrate::{FalseAlarms, calibrate};
 use crate::system::atomic::check_other;
 
 /// Arguments of `dinomaly calibrate`.

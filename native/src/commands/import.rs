@@ -9,11 +9,11 @@ use dinomaly_core::preprocess::Preprocessor;
 
 use super::options::{GeometryOption, LayoutOption};
 use super::variant::VariantOptions;
-use crate::calibrate::FalseAlarms;
 use crate::dataset::{Class, Dataset};
 use crate::encoders::import;
 use crate::model_dir;
 use crate::publish;
+use crate::publish::calibrate::FalseAlarms;
 use crate::publish::{Good, Parts};
 
 /// Arguments of `dinomaly import`.

@@ -16,8 +16,8 @@ use crate::inference::comparison::Comparison;
 use crate::inference::detect::PhotoDetector;
 use crate::inference::evaluate::{Evaluation, check_labelled, evaluate};
 use crate::model_dir;
-use crate::moments;
 use crate::publish::SELF_TEST_TOLERANCE;
+use crate::publish::moments;
 use crate::system::atomic::check_other;
 
 /// Arguments of `dinomaly quantize`.

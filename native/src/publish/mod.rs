@@ -1,5 +1,8 @@
 //! What was trained → a published model: thresholds from held-out photos, self-test, model card.
 
+pub mod calibrate;
+pub mod moments;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -11,10 +14,10 @@ use dinomaly_core::preprocess::Preprocessor;
 use dinomaly_core::weights::Weights;
 use pollster::block_on;
 
-use crate::calibrate::calibrate;
 use crate::dataset::Dataset;
 use crate::inference::detect::PhotoDetector;
 use crate::model_dir;
+use crate::publish::calibrate::calibrate;
 use crate::training::recipe::Recipe;
 use crate::training::run::{Split, recent_mean};
 use crate::training::train::Settings;
