@@ -24,8 +24,6 @@ pub mod features;
 pub mod inference;
 pub mod model_dir;
 pub mod publish;
-pub mod serve;
 pub mod site;
 pub mod synth;
 pub mod training;
-pub mod wasm_build;

@@ -7,10 +7,10 @@ use image::{DynamicImage, ImageFormat, RgbImage};
 use rayon::prelude::*;
 
 use super::{serve, site};
-use crate::serve::Server;
 use crate::site::Sample;
+use crate::site::serve::Server;
+use crate::site::wasm_build;
 use crate::synth::Class;
-use crate::wasm_build;
 
 /// Seed of the photos to try: not the one that the embedded model was trained with.
 const SEED: u64 = 2025;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::serve::Server;
+use crate::site::serve::Server;
 
 /// Arguments of `dinomaly serve`.
 #[derive(Clone, Debug, clap::Args)]
@@ -13,7 +13,7 @@ pub struct Args {
     #[arg(value_name = "DIR")]
     site: PathBuf,
     /// Port on 127.0.0.1; 0 takes any that is free
-    #[arg(long, default_value_t = crate::serve::DEFAULT_PORT)]
+    #[arg(long, default_value_t = crate::site::serve::DEFAULT_PORT)]
     port: u16,
 }
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::site::wasm_build;
 use crate::site::{self, Sample};
-use crate::wasm_build;
 
 /// Arguments of `dinomaly site`.
 #[derive(Clone, Debug, clap::Args)]

@@ -23,10 +23,12 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::model_dir;
+use crate::site::wasm_build::MODULES;
 use crate::system::atomic;
-use crate::wasm_build::MODULES;
 
 mod own;
+pub mod serve;
+pub mod wasm_build;
 
 pub use own::OWNER;
 

@@ -7,9 +7,9 @@ use std::thread::{self, JoinHandle};
 
 use candle_core::Device;
 use dinomaly::model_dir;
-use dinomaly::serve::Server;
 use dinomaly::site;
-use dinomaly::wasm_build;
+use dinomaly::site::serve::Server;
+use dinomaly::site::wasm_build;
 use dinomaly_core::bundle::Model;
 use dinomaly_core::config::ModelConfig;
 use dinomaly_core::detector::{Detection, Detector};
