@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use dinomaly::cli::Cli;
-use dinomaly::interrupt::{self, Stopped};
-use dinomaly::output::{self, Lost};
+use dinomaly::system::interrupt::{self, Stopped};
+use dinomaly::system::output::{self, Lost};
 
 fn main() -> ExitCode {
-    dinomaly::allocator::keep_freed_memory();
-    dinomaly::environment::set_defaults();
+    dinomaly::system::allocator::keep_freed_memory();
+    dinomaly::system::environment::set_defaults();
     match Cli::parse().run().and_then(|()| Ok(output::check()?)) {
         Ok(()) => ExitCode::SUCCESS,
         // Quietly, and as a shell counts a program that the signal for it ended.

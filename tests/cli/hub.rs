@@ -146,7 +146,7 @@ fn at(shop: &Workshop, server: &Server, arguments: &str) -> Command {
 }
 
 #[test]
-fn a_foundation_is_fetched_once_and_found_again_without_a_network() {
+fn a_backbone_is_fetched_once_and_found_again_without_a_network() {
     let shop = Workshop::new();
     let content = deit(&shop, 192);
     let server = Server::new(Manner::Well, content.clone());
@@ -225,7 +225,7 @@ fn what_the_hub_refuses_is_explained() {
     let error = shop.refuse(shop.command("backbone fetch mocov3-small"));
     assert!(error.contains("vit-s-300ep.pth.tar") && error.contains("--heads 12"), "{error}");
     let error = shop.refuse(shop.command("backbone fetch dinov9"));
-    assert!(error.contains("no foundation is called dinov9"), "{error}");
+    assert!(error.contains("no backbone is called dinov9"), "{error}");
     let list = shop.succeed(shop.command("backbone list"));
     assert!(list.contains("dinov2-reg-base") && list.contains("CC-BY-NC-4.0"), "{list}");
 }

@@ -102,7 +102,7 @@ fn check_models(cells: &[Cell], trainings: &[train::Args]) -> Result<()> {
     for (cell, training) in cells.iter().zip(trainings) {
         let wanted = (&training.backbone, training.heads);
         if !encoders.iter().any(|(opened, _)| *opened == wanted) {
-            encoders.push((wanted, foundations::read(&training.backbone, training.heads)?.0.config));
+            encoders.push((wanted, catalogue::read(&training.backbone, training.heads)?.0.config));
         }
         let encoder = encoders.iter().find(|(opened, _)| *opened == wanted).map(|(_, encoder)| encoder.clone());
         let encoder = encoder.context("every backbone was opened")?;
@@ -170,8 +170,8 @@ mod tests {
                 }
                 let training =
                     training(&cell, Path::new("out")).unwrap_or_else(|e| panic!("{}: {e:#}", path.display()));
-                let foundation = foundations::find(training.backbone.to_str().unwrap()).unwrap();
-                let model = training.variant.model(foundation.shape(), training.geometry.into());
+                let backbone = catalogue::find(training.backbone.to_str().unwrap()).unwrap();
+                let model = training.variant.model(backbone.shape(), training.geometry.into());
                 model.unwrap_or_else(|e| panic!("{}: {}: {e:#}", path.display(), cell.variant));
                 assert!(training.preset.check(if cell.separate { 1 } else { 2 }).is_ok(), "{}", path.display());
             }

@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn list() {
     let mut rows = vec![["name", "paper", "licence", "parameters", "patch"].map(str::to_owned).to_vec()];
     let mut places = vec!["what it is, and where it is published".to_owned()];
-    for f in foundations::all() {
+    for f in catalogue::all() {
         let from = match (f.repo.is_empty(), f.gated) {
             (true, _) => format!("{} ({})", f.page, f.file),
             (false, true) => format!("{} (its licence must be accepted there)", f.repo),
@@ -63,11 +63,11 @@ fn list() {
 }
 
 fn fetch(name: &str, out: Option<&Path>) -> Result<()> {
-    let foundation = foundations::find(name)?;
+    let backbone = catalogue::find(name)?;
     if let Some(out) = out {
         atomic::check_file(out)?;
     }
-    let path = Hub::from_env().fetch(foundation)?;
+    let path = Hub::from_env().fetch(backbone)?;
     let place = match out {
         Some(out) => {
             let read = || format!("{} cannot be read", path.display());
@@ -76,6 +76,6 @@ fn fetch(name: &str, out: Option<&Path>) -> Result<()> {
         }
         None => &path,
     };
-    println!("{name} ({}, {}): {}", foundation.what, foundation.licence, place.display());
+    println!("{name} ({}, {}): {}", backbone.what, backbone.licence, place.display());
     Ok(())
 }

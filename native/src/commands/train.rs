@@ -26,7 +26,7 @@ use crate::training::replicas::Team;
 use crate::training::run::{Room, Run, Split};
 use crate::training::schedule::Schedule;
 use crate::training::train::Settings;
-use crate::training::work_folder::Work;
+use crate::training::work_folder::WorkFolder;
 
 /// Arguments of `dinomaly train`.
 #[derive(Clone, Debug, clap::Args)]
@@ -133,7 +133,7 @@ pub fn run(args: &Args) -> Result<()> {
     precision.begin(&device)?;
     // Before the first photo is read.
     on_device(args.cache_device, &device)?;
-    let (backbone, backbone_file) = foundations::read(&args.backbone, args.heads)?;
+    let (backbone, backbone_file) = catalogue::read(&args.backbone, args.heads)?;
     let geometry = args.geometry.into();
     let config = args.variant.model(backbone.config.clone(), geometry)?;
     let (mean, std) = (args.mean.unwrap_or(backbone.mean), args.std.unwrap_or(backbone.std));
@@ -141,7 +141,7 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("--std {std} cannot be divided by");
     }
     let preprocessor = Preprocessor { geometry, mean, std };
-    let work = Work::begin(&args.out)?;
+    let work = WorkFolder::begin(&args.out)?;
     let interrupt = Interrupt::listen("finishing this step")?;
 
     let settings = Settings {

@@ -69,7 +69,7 @@ impl Memory {
 fn lock(photo: &Tensor) -> Option<Result<Box<dyn Held>>> {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(device) = photo.device() {
-        return Some(super::locked::lock(photo, device));
+        return Some(super::page_locked::lock(photo, device));
     }
     debug_assert!(!photo.device().is_cuda());
     None

@@ -3,8 +3,8 @@
 //! The bottleneck's input is the mean of all target layers. Where the groups partition them equally it is the mean of the
 //! group means; elsewhere it is cached beside them.
 
-#[cfg(feature = "cuda")]
 mod memory;
+#[cfg(feature = "cuda")]
 mod page_locked;
 pub mod photo_encoder;
 

@@ -15,7 +15,7 @@ use crate::features::{FeatureCache, encode};
 use crate::system::batch_size;
 use crate::system::interrupt::Interrupt;
 use crate::system::precision::Precision;
-use crate::system::prefetch::ahead;
+use crate::system::prefetch::prefetch;
 use crate::system::progress::Progress;
 
 /// The frozen encoder with its preprocessing.
@@ -42,7 +42,7 @@ impl PhotoEncoder {
     ) -> Result<Self> {
         let patch = config.encoder.patch_size;
         preprocessor.geometry.validate(patch)?;
-        let batch = batch::of_candle(&device, config, preprocessor.geometry)?;
+        let batch = batch_size::of_candle(&device, config, preprocessor.geometry)?;
         let ops = Candle::infer(device).storing(precision.element());
         let encoder = weights.encoder(&ops, config, preprocessor.geometry.grid(patch))?;
         Ok(Self { config: config.clone(), preprocessor: preprocessor.clone(), encoder, ops, batch })
@@ -73,7 +73,7 @@ impl PhotoEncoder {
         let patch = self.config.encoder.patch_size;
         let rows =
             |_, photo: &PathBuf| -> Result<Vec<f32>> { Ok(self.preprocessor.patches(&read_photo(photo)?, patch)) };
-        let finished = ahead(photos, self.batch, rows, |_, rows| {
+        let finished = prefetch(photos, self.batch, rows, |_, rows| {
             if interrupt.asked() {
                 return Ok(false);
             }

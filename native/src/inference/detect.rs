@@ -22,7 +22,7 @@ use crate::dataset::read_photo;
 use crate::system::batch_size::{self, BATCH};
 use crate::system::device;
 use crate::system::precision as training;
-use crate::system::prefetch::ahead;
+use crate::system::prefetch::prefetch;
 use crate::system::progress::Progress;
 
 /// A model on an executor: the processor's unless it is on a GPU.
@@ -115,7 +115,7 @@ impl PhotoDetector<Candle<'static>> {
     ) -> Result<Self> {
         // Training may have left the device to round the factors of products.
         training::Precision::F32.begin(&device)?;
-        let (place, batch) = (device::name(&device), batch::of_candle(&device, config, preprocessor.geometry)?);
+        let (place, batch) = (device::name(&device), batch_size::of_candle(&device, config, preprocessor.geometry)?);
         let detector = Detector::of_parts(Candle::infer(device), config, preprocessor, weights)?;
         if let Some(expected) = self_test {
             block_on(detector.verify("CUDA", expected, 0.0))?;
@@ -169,7 +169,7 @@ impl<O: Read> PhotoDetector<O> {
             let (prepared, more) = (preparation.prepare(&photo), beside(i, &photo)?);
             Ok((photo, prepared, more))
         };
-        ahead(paths, self.batch, read, |first, photos| {
+        prefetch(paths, self.batch, read, |first, photos| {
             for (i, result) in self.found(photos)?.into_iter().enumerate() {
                 each(first + i, result)?;
             }

@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 
 /// At most one piece of work under way. Dropped, it waits for it.
 #[derive(Default)]
-pub struct Background {
+pub struct BackgroundJob {
     under_way: Option<JoinHandle<Result<()>>>,
 }
 
-impl Background {
+impl BackgroundJob {
     /// Waits for the work before, and begins this.
     ///
     /// # Errors
@@ -42,7 +42,7 @@ impl Background {
     }
 }
 
-impl Drop for Background {
+impl Drop for BackgroundJob {
     fn drop(&mut self) {
         if let Some(thread) = self.under_way.take() {
             // Whoever wants to know how it ended waits for it.
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn work_goes_on_beside_and_its_failure_is_heard_once_and_before_the_next() {
-        let mut background = Background::default();
+        let mut background = BackgroundJob::default();
         let (go_on, told) = mpsc::channel();
         background
             .begin(move || {
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn whoever_drops_it_waits_for_the_work() {
         let done = Arc::new(AtomicBool::new(false));
-        let mut background = Background::default();
+        let mut background = BackgroundJob::default();
         let slow = done.clone();
         background
             .begin(move || {

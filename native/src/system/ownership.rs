@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -94,7 +94,14 @@ fn is_own(path: &Path, expected: Option<&Content>) -> io::Result<bool> {
         Some(Content::Sha256(_) | Content::Accepted(_)) if !kind.is_file() => false,
         Some(Content::Sha256(beginning)) => {
             let mut hasher = Sha256::new();
-            io::copy(&mut fs::File::open(path)?, &mut hasher)?;
+            let mut file = BufReader::with_capacity(1 << 20, fs::File::open(path)?);
+            while let bytes = file.fill_buf()?
+                && !bytes.is_empty()
+            {
+                hasher.update(bytes);
+                let read = bytes.len();
+                file.consume(read);
+            }
             let hash: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
             hash.starts_with(beginning.as_str())
         }

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 ///
 /// # Errors
 /// Whatever `take` refuses.
-pub fn ahead<I: Sync, T: Send>(
+pub fn prefetch<I: Sync, T: Send>(
     items: &[I],
     batch: usize,
     make: impl Fn(usize, &I) -> T + Sync,
@@ -59,7 +59,7 @@ mod tests {
             (place, item * item)
         };
         let mut taken = Vec::new();
-        let finished = ahead(&items, 4, make, |first, batch| {
+        let finished = prefetch(&items, 4, make, |first, batch| {
             assert_eq!(first, taken.len());
             taken.extend(batch);
             // This one is not done, and yet the next is made; the one after it is not.
@@ -79,7 +79,7 @@ mod tests {
     fn whoever_takes_ends_it() {
         let items = [(); 9];
         let mut seen = Vec::new();
-        let stopped = ahead(
+        let stopped = prefetch(
             &items,
             2,
             |place, ()| place,
@@ -89,8 +89,9 @@ mod tests {
             },
         );
         assert!(!stopped.unwrap());
-        let refused = ahead(&items, 2, |place, ()| place, |first, _| if first == 2 { bail!("no") } else { Ok(true) });
+        let refused =
+            prefetch(&items, 2, |place, ()| place, |first, _| if first == 2 { bail!("no") } else { Ok(true) });
         assert_eq!((refused.unwrap_err().to_string().as_str(), seen), ("no", vec![0, 2, 4]));
-        assert!(ahead(&[(); 0], 2, |place, ()| place, |_, _: Vec<usize>| bail!("nothing to take")).unwrap());
+        assert!(prefetch(&[(); 0], 2, |place, ()| place, |_, _: Vec<usize>| bail!("nothing to take")).unwrap());
     }
 }

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::dataset::Dataset;
 use crate::features::photo_encoder::PhotoEncoder;
 use crate::features::{FeatureCache, Limits};
-use crate::system::background_job::Background;
+use crate::system::background_job::BackgroundJob;
 use crate::system::interrupt::Interrupt;
 use crate::system::progress::Progress;
 use crate::training::checkpoint::{self, Interval};
@@ -113,7 +113,7 @@ pub struct Run {
     losses: Vec<f64>,
     checkpoint: PathBuf,
     /// The last checkpoint, while it is written.
-    writing: Background,
+    writing: BackgroundJob,
     /// When it was begun, or the run was.
     saved: Instant,
     device: Device,
@@ -144,7 +144,7 @@ impl Run {
             losses = earlier.losses;
             trainer.iteration = losses.len();
         }
-        let (writing, saved) = (Background::default(), Instant::now());
+        let (writing, saved) = (BackgroundJob::default(), Instant::now());
         Ok(Self { trainer, recipe, losses, checkpoint, writing, saved, device, events: None })
     }
 

@@ -11,12 +11,12 @@ const LOCK: &str = "lock";
 
 /// A working folder that belongs to this run.
 #[derive(Debug)]
-pub struct Work {
+pub struct WorkFolder {
     folder: PathBuf,
     lock: Option<File>,
 }
 
-impl Work {
+impl WorkFolder {
     /// Makes or takes over the working folder of the model `out`.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Work {
     }
 }
 
-impl Drop for Work {
+impl Drop for WorkFolder {
     /// Leaves a folder only where there is a checkpoint in it.
     fn drop(&mut self) {
         let _ = fs::remove_file(self.folder.join(LOCK));
@@ -81,20 +81,20 @@ mod tests {
     fn one_run_at_a_time_works_in_a_folder_and_only_a_checkpoint_stays() {
         let folder = tempfile::tempdir().unwrap();
         let (out, work) = (folder.path().join("model"), folder.path().join("model.training"));
-        let first = Work::begin(&out).unwrap();
-        let error = Work::begin(&out).unwrap_err().to_string();
+        let first = WorkFolder::begin(&out).unwrap();
+        let error = WorkFolder::begin(&out).unwrap_err().to_string();
         assert!(error.contains("another run is training into") && error.contains("another --out"), "{error}");
-        Work::begin(&folder.path().join("other")).unwrap();
+        WorkFolder::begin(&folder.path().join("other")).unwrap();
         drop(first);
         assert!(!work.exists(), "nothing was trained");
 
-        let second = Work::begin(&out).unwrap();
+        let second = WorkFolder::begin(&out).unwrap();
         fs::write(second.checkpoint(), "").unwrap();
         drop(second);
         assert_eq!(fs::read_dir(&work).unwrap().count(), 1, "the checkpoint");
         // As after a crash: the file is there and nobody holds it.
         fs::write(work.join(LOCK), "").unwrap();
-        Work::begin(&out).unwrap().finish().unwrap();
+        WorkFolder::begin(&out).unwrap().finish().unwrap();
         assert!(!work.exists());
     }
 }

@@ -11,7 +11,7 @@ use hf_hub::api::sync::{ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 use sha2::{Digest, Sha256};
 
-use super::Foundation;
+use super::KnownBackbone;
 
 /// How often a broken download is taken up again.
 const RETRIES: u32 = 5;
@@ -19,7 +19,7 @@ const RETRIES: u32 = 5;
 /// How long is waited the first time; each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(300);
 
-/// Where foundations come from, and where they are kept.
+/// Where backbones come from, and where they are kept.
 pub struct Hub {
     cache: Cache,
     offline: bool,
@@ -33,38 +33,38 @@ impl Hub {
         Self { cache, offline: ["1", "true", "yes", "on"].contains(&offline.as_str()) }
     }
 
-    /// The file of a foundation that was fetched.
-    pub fn cached(&self, foundation: &Foundation) -> Option<PathBuf> {
-        self.cache.repo(repo(foundation)).get(&foundation.file)
+    /// The file of a backbone that was fetched.
+    pub fn cached(&self, backbone: &KnownBackbone) -> Option<PathBuf> {
+        self.cache.repo(repo(backbone)).get(&backbone.file)
     }
 
-    /// Downloads a foundation, unless it was, and verifies it: by its checksum, and that it is the encoder it should be. A
+    /// Downloads a backbone, unless it was, and verifies it: by its checksum, and that it is the encoder it should be. A
     /// broken download goes on where it broke; a wrong file is removed.
     ///
     /// # Errors
     /// In one sentence: what the hub refuses, or what is wrong with the file.
-    pub fn fetch(&self, foundation: &Foundation) -> Result<PathBuf> {
-        foundation.refuse_page()?;
-        let path = match self.cached(foundation) {
+    pub fn fetch(&self, backbone: &KnownBackbone) -> Result<PathBuf> {
+        backbone.refuse_page()?;
+        let path = match self.cached(backbone) {
             Some(path) => path,
             None if self.offline => bail!(
                 "{} has not been fetched, and HF_HUB_OFFLINE forbids it: unset it, or copy the cache from a machine with a network",
-                foundation.name
+                backbone.name
             ),
-            None => self.download(foundation)?,
+            None => self.download(backbone)?,
         };
-        if let Err(error) = check_sum(&path).and_then(|()| foundation.open(&path).map(|_| ())) {
+        if let Err(error) = check_sum(&path).and_then(|()| backbone.open(&path).map(|_| ())) {
             // The next attempt must not find it.
             if let Ok(blob) = path.canonicalize() {
                 let _ = fs::remove_file(blob);
             }
             let _ = fs::remove_file(&path);
-            return Err(error.context(format!("what the hub gave for {} was removed", foundation.name)));
+            return Err(error.context(format!("what the hub gave for {} was removed", backbone.name)));
         }
         Ok(path)
     }
 
-    fn download(&self, foundation: &Foundation) -> Result<PathBuf> {
+    fn download(&self, backbone: &KnownBackbone) -> Result<PathBuf> {
         let mut builder = ApiBuilder::from_cache(self.cache.clone());
         let endpoint = env::var("HF_ENDPOINT").ok();
         if let Some(endpoint) = &endpoint {
@@ -75,22 +75,22 @@ impl Hub {
         let has_token = token.is_some();
         let api = builder.with_token(token).build().context("the hub's client cannot be made")?;
         let hub = endpoint.as_deref().unwrap_or("the hub");
-        let explained = |error| explain(error, foundation, hub, has_token);
+        let explained = |error| explain(error, backbone, hub, has_token);
         // Not by the client: its retries forget how much was there before they began, and write the beginning behind it.
         for retry in 0..RETRIES {
-            match api.repo(repo(foundation)).get(&foundation.file) {
+            match api.repo(repo(backbone)).get(&backbone.file) {
                 Ok(path) => return Ok(path),
-                Err(error) if is_past_the_end(&error) => self.discard_part(foundation).map_err(explained)?,
+                Err(error) if is_past_the_end(&error) => self.discard_part(backbone).map_err(explained)?,
                 Err(error) if status(&error).is_some_and(|status| status < 500) => return Err(explained(error)),
                 Err(_) => std::thread::sleep(FIRST_PAUSE * 2u32.pow(retry)),
             }
         }
-        api.repo(repo(foundation)).get(&foundation.file).map_err(explained)
+        api.repo(repo(backbone)).get(&backbone.file).map_err(explained)
     }
 
     /// Removes what is left of broken downloads.
-    fn discard_part(&self, foundation: &Foundation) -> Result<(), ApiError> {
-        let blobs = self.cache.path().join(repo(foundation).folder_name()).join("blobs");
+    fn discard_part(&self, backbone: &KnownBackbone) -> Result<(), ApiError> {
+        let blobs = self.cache.path().join(repo(backbone).folder_name()).join("blobs");
         for entry in fs::read_dir(blobs)? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "part") {
@@ -101,8 +101,8 @@ impl Hub {
     }
 }
 
-fn repo(foundation: &Foundation) -> Repo {
-    Repo::new(foundation.repo.clone(), RepoType::Model)
+fn repo(backbone: &KnownBackbone) -> Repo {
+    Repo::new(backbone.repo.clone(), RepoType::Model)
 }
 
 /// Whether a broken download is as long as the file or longer, so that there is nothing to go on with: a process was killed
@@ -120,17 +120,17 @@ fn status(error: &ApiError) -> Option<u16> {
     }
 }
 
-/// What an error of the client means for who wanted the foundation.
-fn explain(error: ApiError, foundation: &Foundation, hub: &str, has_token: bool) -> anyhow::Error {
-    let Foundation { name, repo, file, .. } = foundation;
+/// What an error of the client means for who wanted the backbone.
+fn explain(error: ApiError, backbone: &KnownBackbone, hub: &str, has_token: bool) -> anyhow::Error {
+    let KnownBackbone { name, repo, file, .. } = backbone;
     match status(&error) {
         Some(401 | 403) if has_token => anyhow!(
             "{hub} does not give {name} to the owner of this token: accept the licence ({}) on the page of {repo}, and check the token",
-            foundation.licence
+            backbone.licence
         ),
         Some(401 | 403) => anyhow!(
             "{hub} gives {name} only to who has accepted its licence ({}): accept it on the page of {repo} and put a token into HF_TOKEN",
-            foundation.licence
+            backbone.licence
         ),
         Some(404) => anyhow!("{hub} has no file {file} in {repo}: is it another mirror, or has it moved?"),
         _ => anyhow!("{name} could not be fetched from {hub} ({error}): run the command again to go on where it broke"),

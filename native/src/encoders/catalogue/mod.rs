@@ -14,7 +14,7 @@ pub use hub::Hub;
 
 /// A published encoder.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct Foundation {
+pub struct KnownBackbone {
     /// What it is called here.
     pub name: String,
     /// Method and size, for people.
@@ -43,45 +43,45 @@ pub struct Foundation {
     pub page: String,
 }
 
-/// Every foundation that is known by name.
+/// Every backbone in the table.
 ///
 /// # Panics
 /// If the table that is built in is not one: a test reads it.
-pub fn all() -> &'static [Foundation] {
-    static ALL: LazyLock<Vec<Foundation>> = LazyLock::new(|| {
+pub fn all() -> &'static [KnownBackbone] {
+    static ALL: LazyLock<Vec<KnownBackbone>> = LazyLock::new(|| {
         let mut reader = csv::Reader::from_reader(include_str!("table.csv").as_bytes());
-        reader.deserialize().collect::<Result<_, _>>().expect("the built-in table of foundations is well-formed")
+        reader.deserialize().collect::<Result<_, _>>().expect("the built-in table of backbones is well-formed")
     });
     &ALL
 }
 
-/// The foundation of this name.
+/// The backbone of this name.
 ///
 /// # Errors
 /// If there is none.
-pub fn find(name: &str) -> Result<&'static Foundation> {
-    let found = all().iter().find(|foundation| foundation.name == name);
-    found.with_context(|| format!("no foundation is called {name}: `dinomaly backbone list` names them"))
+pub fn find(name: &str) -> Result<&'static KnownBackbone> {
+    let found = all().iter().find(|known| known.name == name);
+    found.with_context(|| format!("no backbone is called {name}: `dinomaly backbone list` names them"))
 }
 
-/// Reads the encoder that a command was given: a file, or else the name of a foundation that was fetched.
+/// Reads the encoder that a command was given: a file, or else the name of a backbone that was fetched.
 ///
 /// # Errors
-/// As [`backbone::read`], and if the foundation was not fetched.
+/// As [`backbone::read`], and if that backbone was not fetched.
 pub fn read(given: &Path, heads: Option<usize>) -> Result<(Backbone, PathBuf)> {
     let named = given.to_str().filter(|_| !given.exists()).and_then(|name| find(name).ok());
-    let Some(foundation) = named else {
+    let Some(known) = named else {
         return Ok((backbone::read(given, heads)?, given.to_owned()));
     };
-    let path = if foundation.repo.is_empty() { None } else { Hub::from_env().cached(foundation) };
+    let path = if known.repo.is_empty() { None } else { Hub::from_env().cached(known) };
     let Some(path) = path else {
-        foundation.refuse_page()?;
-        bail!("{0} has not been fetched: run `dinomaly backbone fetch {0}` first", foundation.name);
+        known.refuse_page()?;
+        bail!("{0} has not been fetched: run `dinomaly backbone fetch {0}` first", known.name);
     };
-    Ok((foundation.open(&path)?, path))
+    Ok((known.open(&path)?, path))
 }
 
-impl Foundation {
+impl KnownBackbone {
     /// Reads a file that should hold this encoder, and checks that it does.
     ///
     /// # Errors
@@ -110,7 +110,7 @@ impl Foundation {
         .expect("these are the fields of a shape")
     }
 
-    /// Refuses a foundation that is not on the hub, saying where it is.
+    /// Refuses a backbone that is not on the hub, saying where it is.
     ///
     /// # Errors
     /// If that is so.
@@ -135,16 +135,16 @@ mod tests {
 
     #[test]
     fn every_row_says_where_its_file_is() {
-        let mut names: Vec<&str> = all().iter().map(|foundation| foundation.name.as_str()).collect();
-        for foundation in all() {
-            assert!(foundation.repo.is_empty() != foundation.page.is_empty(), "{foundation:?}");
-            assert!(!foundation.file.is_empty() && foundation.width % foundation.heads == 0, "{foundation:?}");
-            assert!(dinomaly_core::config::ModelConfig::published(foundation.shape()).is_ok(), "{foundation:?}");
+        let mut names: Vec<&str> = all().iter().map(|known| known.name.as_str()).collect();
+        for known in all() {
+            assert!(known.repo.is_empty() != known.page.is_empty(), "{known:?}");
+            assert!(!known.file.is_empty() && known.width % known.heads == 0, "{known:?}");
+            assert!(dinomaly_core::config::ModelConfig::published(known.shape()).is_ok(), "{known:?}");
         }
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), all().len());
         assert!(find("dinov2-reg-base").is_ok());
-        assert!(find("dinov9").unwrap_err().to_string().contains("no foundation is called dinov9"));
+        assert!(find("dinov9").unwrap_err().to_string().contains("no backbone is called dinov9"));
     }
 }
