@@ -2,17 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-/// A photo's values in memory.
-pub trait Held {
-    /// The values `[count]` on a device.
-    ///
-    /// # Errors
-    /// If the device fails.
-    fn fetch(&self, device: &Device) -> Result<Tensor>;
-
-    /// Waits until no device fetches from this memory any more: before that it must not be dropped.
-    fn wait(&self) {}
-}
+use super::held::Held;
 
 /// Values in ordinary memory, as they lie there.
 struct Ordinary {

@@ -3,6 +3,7 @@
 //! The bottleneck's input is the mean of all target layers. Where the groups partition them equally it is the mean of the
 //! group means; elsewhere it is cached beside them.
 
+mod held;
 mod memory;
 #[cfg(feature = "cuda")]
 mod page_locked;
@@ -22,7 +23,8 @@ use dinomaly_core::executors::candle::kernels::Element;
 use dinomaly_core::ops::Ops;
 use half::bf16;
 
-use self::memory::{Held, Memory};
+use self::held::Held;
+use self::memory::Memory;
 
 /// What the encoder says about a batch of photos.
 pub type Features = Encoded<Tensor>;
@@ -332,7 +334,7 @@ mod tests {
         static WAITED: AtomicUsize = AtomicUsize::new(0);
         static FREED_AFTER: AtomicUsize = AtomicUsize::new(0);
         struct Fetched;
-        impl memory::Held for Fetched {
+        impl Held for Fetched {
             fn fetch(&self, device: &Device) -> candle_core::Result<Tensor> {
                 Tensor::new(&[0f32], device)
             }

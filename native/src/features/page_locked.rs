@@ -8,7 +8,7 @@ use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Device, Result, Storage, Tensor, bail};
 use half::bf16;
 
-use super::memory::Held;
+use super::held::Held;
 
 /// The values of a photo `[count]` that lies on this GPU.
 ///

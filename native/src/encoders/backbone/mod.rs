@@ -5,7 +5,7 @@
 //! what [`write`] wrote. The format is told from the content, the naming from the tensors. `.pth` files are pickled
 //! programs: they are parsed, never run.
 
-mod layout;
+mod naming;
 mod pth;
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::weights::{Shapes, Weights, check_finite};
 use serde::{Deserialize, Serialize};
 
-pub use layout::{Fold, Plan, Source, Step, plan};
+pub use naming::{Fold, ImportPlan, Source, Step, plan};
 
 use crate::system::atomic;
 

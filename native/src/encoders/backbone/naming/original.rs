@@ -1,7 +1,7 @@
 //! The names of the original projects, which are those of timm's first vision transformer, and what grew beside them: BEiT's
 //! separate biases, SwiGLU in one or two matrices, other words for register tokens.
 
-use super::naming::{Part, Ways, layers, split};
+use super::part::{Part, Ways, layers, split};
 
 pub(super) fn block(ours: &str) -> Ways {
     let same = vec![Part::Block(ours.into())];

@@ -1,7 +1,7 @@
 //! The names of Hugging Face's models with an `encoder`: two generations, of which `Dinov2Model` is the younger. Query, key
 //! and value are stored apart.
 
-use super::naming::{Part, Ways, layers, split};
+use super::part::{Part, Ways, layers, split};
 
 pub(super) fn block(ours: &str) -> Ways {
     let attention = |part: &str| format!("attention.attention.{part}");

@@ -1,10 +1,11 @@
 //! Which tensors of a checkpoint make up an encoder: decided from names and shapes alone, before any value is read. A file
 //! for each family of names says where our tensors come from.
 
+mod convention;
 mod dinov3;
 mod hugging_face;
-mod naming;
 mod original;
+mod part;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,11 +14,12 @@ use dinomaly_core::Error;
 use dinomaly_core::config::{EncoderConfig, Mlp, Positions};
 use dinomaly_core::weights::{Shapes, encoder_shapes, unexpected};
 
-use naming::{Naming, Part, Ways};
+use convention::Naming;
+use part::{Part, Ways};
 
 /// How an encoder is made from a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
+pub struct ImportPlan {
     /// The encoder's shape.
     pub config: EncoderConfig,
     /// One for each of our tensors.
@@ -73,7 +75,7 @@ struct Tensors {
 ///
 /// # Errors
 /// Naming the tensor that is missing, misshapen or one too many.
-pub fn plan(shapes: &Shapes, name: &str, heads: Option<usize>, declared: Option<&EncoderConfig>) -> Result<Plan> {
+pub fn plan(shapes: &Shapes, name: &str, heads: Option<usize>, declared: Option<&EncoderConfig>) -> Result<ImportPlan> {
     let tensors = Tensors::find(shapes)?;
     let blocks = tensors.blocks();
     let mut config = tensors.config(blocks)?;
@@ -95,7 +97,7 @@ pub fn plan(shapes: &Shapes, name: &str, heads: Option<usize>, declared: Option<
         config.num_hidden_layers = declared.num_hidden_layers;
     }
     let steps = tensors.steps(&config, blocks)?;
-    Ok(Plan { config, steps })
+    Ok(ImportPlan { config, steps })
 }
 
 impl Tensors {

@@ -1,6 +1,6 @@
 //! The names of Hugging Face's `DINOv3ViTModel`: no bias of keys, no stored periods.
 
-use super::naming::{Part, Ways, layers, split};
+use super::part::{Part, Ways, layers, split};
 
 pub(super) fn block(ours: &str) -> Ways {
     match split(ours) {
