@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
+use crate::Result;
 use crate::ops::Neighbours;
-use crate::{Error, Result};
 
 /// A whole detector: frozen encoder, which of its layers are collected, how they are grouped, and the decoder.
 ///

@@ -1,14 +1,15 @@
 //! Photo → result: the one flow that native programs and the page share, on any executor.
 
+use crate::Error;
+use crate::Result;
 use crate::bundle::{Model, SelfTest};
 use crate::config::ModelConfig;
 use crate::dinomaly::Dinomaly;
 use crate::ops::Read;
-use crate::photo::Photo;
-use crate::preprocess::{Preprocessor, Region};
+use crate::photo::decode::Photo;
+use crate::photo::preprocess::{Preprocessor, Region};
 use crate::score::{AnomalyMap, MapLayout, image_score};
 use crate::weights::Weights;
-use crate::{Error, Result};
 
 /// Seed of the picture that models are published with.
 pub const SELF_TEST_SEED: u64 = 1;

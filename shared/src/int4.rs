@@ -2,8 +2,9 @@
 
 use half::f16;
 
+use crate::Error;
+use crate::Result;
 use crate::tensor::{Data, HostTensor};
-use crate::{Error, Result};
 
 /// How many values of a row may share a scale.
 pub const GROUPS: [usize; 2] = [32, 64];

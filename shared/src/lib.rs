@@ -1,6 +1,6 @@
 //! Dinomaly's model, numerics and published-model format.
 //!
-//! Photo → heatmap, in the order of the files: [`photo`] decodes, [`preprocess`] makes patches, [`vit`] and
+//! Photo → heatmap, in the order of the files: [`photo::decode`] decodes, [`photo::preprocess`] makes patches, [`vit`] and
 //! [`dinomaly`] turn them into distance maps through an executor of [`ops`], [`score`] makes the anomaly map
 //! and the score, [`heatmap`] draws it on the photo. Nothing here touches files or the network.
 
@@ -17,10 +17,7 @@ pub mod ops;
 pub mod photo;
 pub mod placed;
 pub mod positions;
-mod prepared;
-pub mod preprocess;
 pub mod quant;
-pub mod resize;
 pub mod safetensors_io;
 pub mod score;
 pub mod tensor;

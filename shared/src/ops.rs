@@ -3,10 +3,11 @@
 //! Activations are packed rows `[batch, tokens, channels]`. Operations record or compute and never wait; reading a
 //! result back is the executor's own business and happens once a photo. Dropping a tensor gives its memory back.
 
-use crate::preprocess::Preprocessor;
+use crate::Error;
+use crate::Result;
+use crate::photo::preprocess::Preprocessor;
 use crate::score::{AnomalyMap, MapLayout};
 use crate::tensor::HostTensor;
-use crate::{Error, Result};
 
 /// An affine layer: `x · weightᵀ + bias`.
 #[derive(Clone, Debug)]
@@ -176,7 +177,7 @@ pub trait Ops {
     }
 
     /// Takes photos over as [`Preprocessor::patches`] has them, `[batch, grid², 3·patch²]`; each is what
-    /// [`Geometry::cut`](crate::preprocess::Geometry::cut) made of it. The host normalises and sorts the pixels, unless an
+    /// [`Geometry::cut`](crate::photo::preprocess::Geometry::cut) made of it. The host normalises and sorts the pixels, unless an
     /// executor does, which then gives the same bits.
     ///
     /// # Errors

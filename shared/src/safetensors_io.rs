@@ -16,10 +16,11 @@ use half::{bf16, f16};
 use safetensors::tensor::{Metadata, TensorView, View};
 use safetensors::{Dtype, SafeTensors};
 
+use crate::Error;
+use crate::Result;
 use crate::int4::GROUPS;
 use crate::tensor::{Data, HostTensor};
 use crate::weights::{Shapes, Weights};
-use crate::{Error, Result};
 
 /// Ends the name of the tensor that holds a quantized tensor's scales.
 const SCALE: &str = ".scale";

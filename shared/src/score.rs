@@ -6,8 +6,9 @@
 #[cfg(any(feature = "candle", feature = "processor"))]
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
+use crate::Error;
+use crate::Result;
 use crate::config::MapBorder;
-use crate::{Error, Result};
 
 /// Side of the anomaly map that scores, heatmaps and metrics are made of, in pixels.
 pub const MAP_SIDE: usize = 256;

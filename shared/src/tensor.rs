@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use half::f16;
 
-use crate::{Error, Result, int4};
+use crate::Error;
+use crate::Result;
+use crate::int4;
 
 /// A row-major tensor in host memory.
 #[derive(Clone, Debug, PartialEq)]

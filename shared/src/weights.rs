@@ -8,13 +8,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::Error;
+use crate::Result;
 use crate::config::{DecoderConfig, EncoderConfig, ModelConfig};
 use crate::dinomaly::{Dinomaly, Encoder, Head};
 use crate::ops::Ops;
 use crate::prepared::{Prepared, record_encoder};
 use crate::quant::is_linear_weight;
 use crate::tensor::{Data, HostTensor};
-use crate::{Error, Result};
 
 /// Shapes of tensors by name.
 pub type Shapes = BTreeMap<String, Vec<usize>>;

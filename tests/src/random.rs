@@ -7,7 +7,7 @@ use dinomaly_core::bundle::{Calibration, ClassCalibration, Model, ScoreStatistic
 use dinomaly_core::config::{EncoderConfig, ModelConfig};
 use dinomaly_core::detector::{Detector, SELF_TEST_SEED};
 use dinomaly_core::executors::candle::Candle;
-use dinomaly_core::preprocess::{Geometry, Preprocessor};
+use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::weights::{Shapes, Weights, encoder_shapes, model_shapes};
 use pollster::block_on;

@@ -11,7 +11,7 @@ use dinomaly_core::bundle::{
     Calibration, ClassCalibration, Kind, MANIFEST, Model, SHARD_LIMIT, ScoreStatistics, SelfTest,
 };
 use dinomaly_core::config::{EncoderConfig, ModelConfig};
-use dinomaly_core::preprocess::{Geometry, Preprocessor};
+use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::quant::{Format, Moments, dequantize, quantize_to};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::weights::{Weights, encoder_shapes, head_shapes, model_shapes};

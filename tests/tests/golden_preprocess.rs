@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dinomaly_core::photo::Photo;
-use dinomaly_core::preprocess::{Geometry, Preprocessor};
-use dinomaly_core::resize::resize;
+use dinomaly_core::photo::decode::Photo;
+use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
+use dinomaly_core::photo::resize::resize;
 use dinomaly_tests::{Golden, assert_close, golden, read_golden, read_json};
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dinomaly_core::photo::Photo;
+use dinomaly_core::photo::decode::Photo;
 
 /// How far a decoder may be from Pillow's, in levels: largest difference and mean.
 ///

@@ -13,7 +13,7 @@ use dinomaly_core::bundle::{Arriving, Manifest, Model};
 use dinomaly_core::detector;
 use dinomaly_core::heatmap;
 use dinomaly_core::ops::Ops;
-use dinomaly_core::photo::Photo;
+use dinomaly_core::photo::decode::Photo;
 use dinomaly_core::score::AnomalyMap;
 use wasm_bindgen::prelude::*;
 

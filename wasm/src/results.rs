@@ -2,8 +2,8 @@
 
 use dinomaly_core::bundle::{FileEntry, Model};
 use dinomaly_core::detector::Detection;
-use dinomaly_core::photo::Photo;
-use dinomaly_core::resize::resize;
+use dinomaly_core::photo::decode::Photo;
+use dinomaly_core::photo::resize::resize;
 use js_sys::{Float32Array, Reflect, Uint8ClampedArray};
 use serde::Serialize;
 use wasm_bindgen::JsValue;

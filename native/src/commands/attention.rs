@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use dinomaly_core::heatmap::overlay;
-use dinomaly_core::photo::Photo;
-use dinomaly_core::preprocess::Region;
+use dinomaly_core::photo::decode::Photo;
+use dinomaly_core::photo::preprocess::Region;
 use dinomaly_core::score::AnomalyMap;
 use image::{ImageFormat, Rgb, RgbImage};
 

@@ -8,7 +8,7 @@ use dinomaly_core::bundle::{Model, SelfTest};
 use dinomaly_core::detector::{Detector, SELF_TEST_SEED};
 use dinomaly_core::executors::webgpu::{KernelTime, WebGpu};
 use dinomaly_core::ops::Read;
-use dinomaly_core::photo::Photo;
+use dinomaly_core::photo::decode::Photo;
 use pollster::block_on;
 
 use super::options::{LookOption, Looking};

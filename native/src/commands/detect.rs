@@ -8,7 +8,7 @@ use dinomaly_core::bundle::Model;
 use dinomaly_core::detector::Detection;
 use dinomaly_core::heatmap::{overlay, range_around};
 use dinomaly_core::ops::Read;
-use dinomaly_core::photo::Photo;
+use dinomaly_core::photo::decode::Photo;
 use serde::Serialize;
 
 use super::options::{LookOption, Looking, within};

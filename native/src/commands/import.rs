@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use candle_core::Device;
 use dinomaly_core::config::MapBorder;
-use dinomaly_core::preprocess::Preprocessor;
+use dinomaly_core::photo::preprocess::Preprocessor;
 
 use super::options::{GeometryOption, LayoutOption};
 use super::variant::VariantOptions;

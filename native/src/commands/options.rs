@@ -9,7 +9,7 @@ use dinomaly_core::bundle::Model;
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::processor::Precision;
 use dinomaly_core::executors::webgpu::WebGpu;
-use dinomaly_core::preprocess::Geometry;
+use dinomaly_core::photo::preprocess::Geometry;
 
 use crate::dataset::Layout;
 use crate::inference::detect::PhotoDetector;

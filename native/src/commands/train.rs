@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
-use dinomaly_core::preprocess::Preprocessor;
+use dinomaly_core::photo::preprocess::Preprocessor;
 
 use super::devices::{Devices, DevicesOption};
 use super::options::{GeometryOption, LayoutOption, parse_bytes, parse_colours, within};
@@ -234,7 +234,7 @@ fn on_device(size: Option<u64>, device: &Device) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use clap::{Parser, ValueEnum};
-    use dinomaly_core::preprocess::Geometry;
+    use dinomaly_core::photo::preprocess::Geometry;
 
     use super::super::preset::Preset;
     use super::*;

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use dinomaly_core::config::{BottleneckInput, Comparison, DecoderConfig, EncoderConfig, Mixer, ModelConfig};
-use dinomaly_core::preprocess::Geometry;
+use dinomaly_core::photo::preprocess::Geometry;
 
 use crate::training::schedule::Schedule;
 

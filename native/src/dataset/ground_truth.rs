@@ -1,7 +1,7 @@
 //! Where a defective part's defects are.
 
 use anyhow::{Context, Result, bail};
-use dinomaly_core::photo::Photo;
+use dinomaly_core::photo::decode::Photo;
 
 use super::{TestPhoto, read_photo};
 

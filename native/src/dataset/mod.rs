@@ -18,7 +18,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use dinomaly_core::photo::Photo;
+use dinomaly_core::photo::decode::Photo;
 
 pub use files::{PHOTO_ENDINGS, counted, few, left_out, photos};
 pub use layout::Layout;

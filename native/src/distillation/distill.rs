@@ -9,14 +9,15 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use candle_core::{Device, Tensor, Var};
+use dinomaly_core::Error;
+use dinomaly_core::Result;
 use dinomaly_core::config::{DecoderConfig, EncoderConfig, ModelConfig};
 use dinomaly_core::dinomaly::{Encoder, Stage};
 use dinomaly_core::executors::candle::{Candle, no_noise};
-use dinomaly_core::photo::Photo;
-use dinomaly_core::preprocess::{Geometry, Preprocessor};
+use dinomaly_core::photo::decode::Photo;
+use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::weights::Weights;
-use dinomaly_core::{Error, Result};
 use half::f16;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use dinomaly_core::config::ModelConfig;
 use dinomaly_core::dinomaly::Encoder;
 use dinomaly_core::executors::candle::Candle;
-use dinomaly_core::preprocess::Preprocessor;
+use dinomaly_core::photo::preprocess::Preprocessor;
 use dinomaly_core::weights::Weights;
 
 use crate::dataset::read_photo;

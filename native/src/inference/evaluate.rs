@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use dinomaly_core::detector::Detection;
 use dinomaly_core::metrics::{Metrics, Sample};
 use dinomaly_core::ops::Read;
-use dinomaly_core::photo::Photo;
-use dinomaly_core::preprocess::Geometry;
+use dinomaly_core::photo::decode::Photo;
+use dinomaly_core::photo::preprocess::Geometry;
 use dinomaly_core::score::MAP_SIDE;
 use serde::{Deserialize, Serialize};
 

@@ -10,7 +10,7 @@ use candle_core::Device;
 use dinomaly_core::bundle::{Calibration, Model};
 use dinomaly_core::config::ModelConfig;
 use dinomaly_core::detector::SELF_TEST_SEED;
-use dinomaly_core::preprocess::Preprocessor;
+use dinomaly_core::photo::preprocess::Preprocessor;
 use dinomaly_core::weights::Weights;
 use pollster::block_on;
 

@@ -11,7 +11,7 @@ use dinomaly_core::dinomaly::Dinomaly;
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::watched::{Seen, Watched};
 use dinomaly_core::ops::Ops;
-use dinomaly_core::photo::Photo;
+use dinomaly_core::photo::decode::Photo;
 use dinomaly_core::quant::{Moments, is_linear_weight};
 use dinomaly_core::tensor::HostTensor;
 use rayon::prelude::*;

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use dinomaly_core::bundle::{MANIFEST, Manifest};
-use dinomaly_core::photo::Photo;
+use dinomaly_core::photo::decode::Photo;
 use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};

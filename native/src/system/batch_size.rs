@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use candle_core::Device;
 use dinomaly_core::config::ModelConfig;
-use dinomaly_core::preprocess::Geometry;
+use dinomaly_core::photo::preprocess::Geometry;
 
 /// Where nothing speaks against it.
 pub const BATCH: usize = 8;

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use dinomaly_core::bundle::MANIFEST;
 use dinomaly_core::config::ModelConfig;
-use dinomaly_core::preprocess::Preprocessor;
+use dinomaly_core::photo::preprocess::Preprocessor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -164,7 +164,7 @@ fn option(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use dinomaly_core::preprocess::Geometry;
+    use dinomaly_core::photo::preprocess::Geometry;
 
     use super::*;
     use crate::system::precision::Precision;

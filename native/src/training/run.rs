@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
-use dinomaly_core::preprocess::Preprocessor;
+use dinomaly_core::photo::preprocess::Preprocessor;
 use dinomaly_core::weights::Weights;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -369,7 +369,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [backbone, trained, held_out] = ["backbone", "a.png", "b.png"].map(|name| folder.path().join(name));
         let split = Split { train: vec![trained.clone()], held_out: vec![("nut".into(), held_out.clone())] };
-        let geometry = dinomaly_core::preprocess::Geometry { resize: 8, crop: 8 };
+        let geometry = dinomaly_core::photo::preprocess::Geometry { resize: 8, crop: 8 };
         let preprocessor = Preprocessor { geometry, mean: [0.5; 3], std: [0.5; 3] };
         for path in [&backbone, &trained, &held_out] {
             fs::write(path, "before").unwrap();

@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 
 use super::{FileEntry, MANIFEST, Manifest, Model, SHARDS, shards};
+use crate::Error;
+use crate::Result;
 use crate::detector::Detector;
 use crate::ops::{Ops, Read};
 use crate::placed::Placed;
 use crate::weights::{Shapes, model_shapes};
-use crate::{Error, Result};
 
 /// A model on its way to an executor with tensors `T`.
 pub struct Arriving<T> {
@@ -138,7 +139,7 @@ mod tests {
     use super::super::tests::model;
     use super::*;
     use crate::executors::reference::{Reference, Tensor};
-    use crate::photo::Photo;
+    use crate::photo::decode::Photo;
 
     fn begun(model: &Model) -> (Arriving<Tensor>, Vec<(String, Vec<u8>)>) {
         let mut files = model.to_files().unwrap();

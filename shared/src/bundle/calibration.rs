@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::BTreeMap;
-use crate::{Error, Result};
+use crate::Error;
+use crate::Result;
 
 /// Thresholds and score statistics by class and over all classes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

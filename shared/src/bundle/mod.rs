@@ -30,10 +30,11 @@ pub use manifest::{FORMAT_VERSION, FileEntry, Kind, MANIFEST, Manifest, Storage}
 pub use self_test::SelfTest;
 pub use shards::SHARD_LIMIT;
 
+use crate::Error;
+use crate::Result;
 use crate::config::ModelConfig;
-use crate::preprocess::Preprocessor;
+use crate::photo::preprocess::Preprocessor;
 use crate::weights::{Weights, model_shapes};
-use crate::{Error, Result};
 
 /// What errors about tensors call the files that they should be in.
 const SHARDS: &str = "(encoder and head shards)";

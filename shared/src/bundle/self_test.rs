@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::photo::Photo;
-use crate::{Error, Result};
+use crate::Error;
+use crate::Result;
+use crate::photo::decode::Photo;
 
 /// Width of the generated picture, in pixels: not the height, so that the geometry is tested too.
 const WIDTH: u32 = 192;

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::ops::{Linear, Neighbours, Norm, Ops, Then};
-use crate::preprocess::Preprocessor;
+use crate::photo::preprocess::Preprocessor;
 use crate::tensor::HostTensor;
 
 /// What can be seen.

@@ -11,7 +11,8 @@ pub use regions::Regions;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::Error;
+use crate::Result;
 
 /// A test photo with what was found and what is true.
 #[derive(Clone, Copy, Debug)]

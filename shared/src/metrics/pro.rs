@@ -2,7 +2,8 @@
 
 use super::Ranking;
 use super::regions::Regions;
-use crate::{Error, Result};
+use crate::Error;
+use crate::Result;
 
 /// Thresholds between the lowest and the highest score.
 const THRESHOLDS: f64 = 200.0;

@@ -12,9 +12,11 @@ use half::f16;
 
 use self::compensate::Compensation;
 use self::grid::Grid;
+use crate::Error;
+use crate::Result;
+use crate::int4;
 use crate::tensor::{Data, HostTensor};
 use crate::weights::{Weights, check_finite, index};
-use crate::{Error, Result, int4};
 
 /// What weights are rounded to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

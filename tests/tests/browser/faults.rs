@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dinomaly::publish::SELF_TEST_TOLERANCE;
 use dinomaly_core::executors::webgpu::kernel_sources;
-use dinomaly_core::photo::Photo;
+use dinomaly_core::photo::decode::Photo;
 use dinomaly_tests::max_difference;
 
 use crate::page::chrome::{Chrome, Found};

@@ -18,7 +18,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use dinomaly_core::photo::Photo;
+use dinomaly_core::photo::decode::Photo;
 use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use dinomaly_core::photo::Photo;
+use dinomaly_core::photo::decode::Photo;
 use sha2::{Digest, Sha256};
 
 use super::Colours;

@@ -117,7 +117,7 @@ fn address(picture: &RgbImage) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use dinomaly_core::detector::Detection;
-    use dinomaly_core::preprocess::Region;
+    use dinomaly_core::photo::preprocess::Region;
     use dinomaly_core::score::AnomalyMap;
 
     use super::*;

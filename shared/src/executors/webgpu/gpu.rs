@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::{Error, Result};
+use crate::Error;
+use crate::Result;
 
 /// What the kernels run on.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,10 +5,11 @@ use super::gpu::fault;
 use super::kernel::Kernel;
 use super::ops::words;
 use super::tensor::{Tensor, padded_row};
+use crate::Error;
+use crate::Result;
 use crate::ops::{Ops, Read};
 use crate::score::{AnomalyMap, MAP_SIDE, MapLayout};
 use crate::tensor::HostTensor;
-use crate::{Error, Result};
 
 impl Read for WebGpu {
     async fn read_back(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {

@@ -9,7 +9,8 @@ mod tiles;
 use std::borrow::Cow;
 
 use self::rounded::Rounded;
-use crate::{Error, Result};
+use crate::Error;
+use crate::Result;
 
 /// Whose kernels multiply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

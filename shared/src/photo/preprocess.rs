@@ -4,9 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::photo::Photo;
-use crate::resize::resize;
-use crate::{Error, Result};
+use crate::Error;
+use crate::Result;
+use crate::photo::decode::Photo;
+use crate::photo::resize::resize;
 
 /// Which part of a photo is looked at, at what size. Sides in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
