@@ -5,10 +5,10 @@ use crate::Result;
 use crate::bundle::{Model, SelfTest};
 use crate::config::ModelConfig;
 use crate::dinomaly::Dinomaly;
+use crate::maps::score::{AnomalyMap, MapLayout, image_score};
 use crate::ops::Read;
 use crate::photo::decode::Photo;
 use crate::photo::preprocess::{Preprocessor, Region};
-use crate::score::{AnomalyMap, MapLayout, image_score};
 use crate::weights::Weights;
 
 /// Seed of the picture that models are published with.
@@ -191,8 +191,8 @@ mod tests {
     use crate::bundle::tests::model;
     use crate::config::MapBorder;
     use crate::executors::reference::{Reference, Tensor};
+    use crate::maps::score::anomaly_map;
     use crate::ops::{Linear, Neighbours, Norm, Ops, Then};
-    use crate::score::anomaly_map;
     use crate::tensor::HostTensor;
 
     fn photos() -> Vec<Photo> {

@@ -1,8 +1,8 @@
 //! Dinomaly's model, numerics and published-model format.
 //!
 //! Photo → heatmap, in the order of the files: [`photo::decode`] decodes, [`photo::preprocess`] makes patches, [`vit`] and
-//! [`dinomaly`] turn them into distance maps through an executor of [`ops`], [`score`] makes the anomaly map
-//! and the score, [`heatmap`] draws it on the photo. Nothing here touches files or the network.
+//! [`dinomaly`] turn them into distance maps through an executor of [`ops`], [`maps::score`] makes the anomaly map
+//! and the score, [`maps::heatmap`] draws it on the photo. Nothing here touches files or the network.
 
 pub mod bundle;
 pub mod config;
@@ -10,16 +10,14 @@ pub mod detector;
 pub mod dinomaly;
 pub mod error;
 pub mod executors;
-pub mod heatmap;
 pub mod int4;
-pub mod metrics;
+pub mod maps;
 pub mod ops;
 pub mod photo;
 pub mod placed;
 pub mod positions;
 pub mod quant;
 pub mod safetensors_io;
-pub mod score;
 pub mod tensor;
 pub mod vit;
 pub mod weights;

@@ -5,8 +5,8 @@
 
 use crate::Error;
 use crate::Result;
+use crate::maps::score::{AnomalyMap, MapLayout};
 use crate::photo::preprocess::Preprocessor;
-use crate::score::{AnomalyMap, MapLayout};
 use crate::tensor::HostTensor;
 
 /// An affine layer: `x · weightᵀ + bias`.

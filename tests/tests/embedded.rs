@@ -11,7 +11,7 @@ use dinomaly::publish::moments;
 use dinomaly::synth::Class;
 use dinomaly::synth::dataset::Plan;
 use dinomaly_core::bundle::Model;
-use dinomaly_core::metrics::Metrics;
+use dinomaly_core::maps::metrics::Metrics;
 use dinomaly_core::quant::{Format, dequantize, quantize_to};
 use dinomaly_core::weights::Weights;
 

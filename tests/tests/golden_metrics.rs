@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use dinomaly_core::metrics::{Metrics, ProCurve, Ranking, Sample, thresholds};
+use dinomaly_core::maps::metrics::{Metrics, ProCurve, Ranking, Sample, thresholds};
 use dinomaly_tests::{golden, read_golden, read_json};
 use safetensors::SafeTensors;
 use serde_json::Value;

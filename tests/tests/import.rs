@@ -10,9 +10,9 @@ use candle_core::Device;
 use dinomaly::encoders::import::{self, Imported};
 use dinomaly_core::config::{DecoderConfig, MapBorder, ModelConfig};
 use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::maps::score::{MAP_SIDE, gaussian_kernel, image_score, resize_bilinear, upsample_align_corners};
 use dinomaly_core::ops::{Ops, Read};
 use dinomaly_core::safetensors_io;
-use dinomaly_core::score::{MAP_SIDE, gaussian_kernel, image_score, resize_bilinear, upsample_align_corners};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::weights::{Weights, model_shapes};
 use dinomaly_tests::{Golden, golden, max_difference, read_golden};
@@ -126,15 +126,15 @@ fn checkpoints_of_anomalib_give_the_outputs_of_a_model_without_mlp_biases() {
     let groups = distances(&found, case, input);
     assert_ne!(groups[0], stored["amap_group.0"].values, "biases matter");
     let photo: Vec<&[f32]> = groups.iter().map(|group| &group[..grid * grid]).collect();
-    let map = dinomaly_core::score::anomaly_map(&photo, grid, side, found.config.map_border).unwrap();
-    let averaged = dinomaly_core::score::mean(&photo);
+    let map = dinomaly_core::maps::score::anomaly_map(&photo, grid, side, found.config.map_border).unwrap();
+    let averaged = dinomaly_core::maps::score::mean(&photo);
     let unblurred = resize_bilinear(&upsample_align_corners(&averaged, grid, side), side, MAP_SIDE);
     let expected = blurred(&unblurred);
     let largest = expected.iter().fold(0f32, |a, b| a.max(*b));
     let difference = max_difference(&map.values, &expected);
     // 25 products of f32, summed: a few roundings of the largest value.
     assert!(difference <= 8.0 * f32::EPSILON * largest, "{difference} of {largest}");
-    let plain = dinomaly_core::score::anomaly_map(&photo, grid, side, MapBorder::Zero).unwrap();
+    let plain = dinomaly_core::maps::score::anomaly_map(&photo, grid, side, MapBorder::Zero).unwrap();
     assert!(max_difference(&plain.values, &expected) > 0.1 * largest, "the border matters");
     assert!(image_score(&map) >= image_score(&plain));
 }

@@ -11,10 +11,10 @@ mod results;
 use dinomaly_core::Error;
 use dinomaly_core::bundle::{Arriving, Manifest, Model};
 use dinomaly_core::detector;
-use dinomaly_core::heatmap;
+use dinomaly_core::maps::heatmap;
+use dinomaly_core::maps::score::AnomalyMap;
 use dinomaly_core::ops::Ops;
 use dinomaly_core::photo::decode::Photo;
-use dinomaly_core::score::AnomalyMap;
 use wasm_bindgen::prelude::*;
 
 use device::{Device, Executor, Precision};

@@ -1,7 +1,7 @@
 //! What came out of an ablation: for each variant the mean over its seeds and how much they vary.
 
 use anyhow::Result;
-use dinomaly_core::metrics::Metrics;
+use dinomaly_core::maps::metrics::Metrics;
 
 use super::Cell;
 use crate::inference::evaluate::align;

@@ -4,10 +4,10 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use dinomaly_core::heatmap::overlay;
+use dinomaly_core::maps::heatmap::overlay;
+use dinomaly_core::maps::score::AnomalyMap;
 use dinomaly_core::photo::decode::Photo;
 use dinomaly_core::photo::preprocess::Region;
-use dinomaly_core::score::AnomalyMap;
 use image::{ImageFormat, Rgb, RgbImage};
 
 use super::options::DeviceOption;

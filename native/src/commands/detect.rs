@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use dinomaly_core::bundle::Model;
 use dinomaly_core::detector::Detection;
-use dinomaly_core::heatmap::{overlay, range_around};
+use dinomaly_core::maps::heatmap::{overlay, range_around};
 use dinomaly_core::ops::Read;
 use dinomaly_core::photo::decode::Photo;
 use serde::Serialize;

@@ -1,6 +1,6 @@
 //! The seven metrics of a model before and after a change, class by class.
 
-use dinomaly_core::metrics::Metrics;
+use dinomaly_core::maps::metrics::Metrics;
 
 use crate::inference::evaluate::{Evaluation, align};
 

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use dinomaly_core::detector::Detection;
-use dinomaly_core::metrics::{Metrics, Sample};
+use dinomaly_core::maps::metrics::{Metrics, Sample};
+use dinomaly_core::maps::score::MAP_SIDE;
 use dinomaly_core::ops::Read;
 use dinomaly_core::photo::decode::Photo;
 use dinomaly_core::photo::preprocess::Geometry;
-use dinomaly_core::score::MAP_SIDE;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Class, Dataset, TestPhoto};

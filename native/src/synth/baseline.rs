@@ -1,7 +1,7 @@
 //! What pixels alone achieve: detectors without any model, to show that a data set needs one.
 
 use anyhow::{Context, Result, ensure};
-use dinomaly_core::metrics::Ranking;
+use dinomaly_core::maps::metrics::Ranking;
 use image::{GrayImage, RgbImage};
 
 use crate::dataset::Class;

@@ -1,6 +1,6 @@
 //! Masks: where a photo visibly differs from the photo of the same piece without its defect.
 
-use dinomaly_core::metrics::Regions;
+use dinomaly_core::maps::metrics::Regions;
 use image::{GrayImage, Luma, RgbImage};
 
 use super::filter::box_blur;

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use dinomaly::model_dir;
+use dinomaly_core::maps::score::anomaly_map;
 use dinomaly_core::photo::decode::Photo;
-use dinomaly_core::score::anomaly_map;
 use dinomaly_tests::max_difference;
 use dinomaly_tests::random::Shape;
 use serde::Deserialize;

@@ -5,9 +5,9 @@ use dinomaly_core::executors::candle::{Candle, no_noise};
 use dinomaly_core::executors::processor::{Kernels, Precision, Processor};
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::executors::webgpu::WebGpu;
+use dinomaly_core::maps::score::MapLayout;
 use dinomaly_core::ops::{Linear, Neighbours, Norm, Ops, Read, Then};
 use dinomaly_core::photo::preprocess::Preprocessor;
-use dinomaly_core::score::MapLayout;
 use dinomaly_core::tensor::HostTensor;
 
 /// An operation with its operands.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dinomaly_core::score::AnomalyMap;
+use dinomaly_core::maps::score::AnomalyMap;
 use headless_chrome::protocol::cdp::types::Event;
 use headless_chrome::protocol::cdp::{Emulation, Input, Network, Page as PageDomain};
 use headless_chrome::{Browser, LaunchOptions, Tab};

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use dinomaly_core::heatmap::{PhotoRegion, overlay, range_around};
+use dinomaly_core::maps::heatmap::{PhotoRegion, overlay, range_around};
 use image::codecs::jpeg::JpegEncoder;
 use image::imageops::{FilterType, resize};
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
@@ -117,8 +117,8 @@ fn address(picture: &RgbImage) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use dinomaly_core::detector::Detection;
+    use dinomaly_core::maps::score::AnomalyMap;
     use dinomaly_core::photo::preprocess::Region;
-    use dinomaly_core::score::AnomalyMap;
 
     use super::*;
 

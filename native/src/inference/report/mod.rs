@@ -7,7 +7,7 @@ mod page;
 
 use anyhow::Result;
 use dinomaly_core::bundle::Calibration;
-use dinomaly_core::metrics::Ranking;
+use dinomaly_core::maps::metrics::Ranking;
 
 use crate::dataset::Class;
 use crate::inference::evaluate::Found;

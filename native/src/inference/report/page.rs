@@ -6,7 +6,7 @@ use anyhow::Result;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use dinomaly_core::bundle::Model;
-use dinomaly_core::metrics::Metrics;
+use dinomaly_core::maps::metrics::Metrics;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 

@@ -7,8 +7,8 @@ use super::ops::words;
 use super::tensor::{Tensor, padded_row};
 use crate::Error;
 use crate::Result;
+use crate::maps::score::{AnomalyMap, MAP_SIDE, MapLayout};
 use crate::ops::{Ops, Read};
-use crate::score::{AnomalyMap, MAP_SIDE, MapLayout};
 use crate::tensor::HostTensor;
 
 impl Read for WebGpu {

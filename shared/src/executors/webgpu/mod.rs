@@ -30,7 +30,7 @@ pub use profile::KernelTime;
 pub use tensor::Tensor;
 
 use crate::Result;
-use crate::score::MapLayout;
+use crate::maps::score::MapLayout;
 use gpu::{Gpu, fault};
 use kernel::Kernels;
 use pool::Pool;

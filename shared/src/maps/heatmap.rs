@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::Error;
 use crate::Result;
-use crate::score::AnomalyMap;
+use crate::maps::score::AnomalyMap;
 
 /// Where the map lies in its photo: `(x0, y0, x1, y1)` in pixels of the photo.
 pub type PhotoRegion = (f64, f64, f64, f64);

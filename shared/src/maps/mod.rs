@@ -1,0 +1,5 @@
+//! Distance maps → anomaly map, score, heatmap and metrics.
+
+pub mod heatmap;
+pub mod metrics;
+pub mod score;
