@@ -193,7 +193,7 @@ fn an_imported_checkpoint_scores_as_the_model_it_was_made_of() {
     let shop = Workshop::new();
     shop.succeed(shop.train("model", "--iterations 3 --decoder softmax"));
     let model = dinomaly::model_dir::read(&shop.path("model")).unwrap();
-    let bytes = dinomaly_core::safetensors_io::write(&model.weights, None).unwrap();
+    let bytes = dinomaly_core::tensor::safetensors_io::write(&model.weights, None).unwrap();
     fs::write(shop.path("official.safetensors"), bytes).unwrap();
     // The checkpoint holds the ten encoder blocks that are run, not all twelve.
     let layers = "--layers 2,3,4,5,6,7,8,9 --decoder softmax --resize 72 --crop 64";

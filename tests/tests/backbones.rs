@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use dinomaly::encoders::backbone::{self, Backbone, plan};
 use dinomaly_core::config::{EncoderConfig, ModelConfig};
 use dinomaly_core::quant::quantize;
-use dinomaly_core::safetensors_io;
+use dinomaly_core::tensor::safetensors_io;
 use dinomaly_core::tensor::{Data, HostTensor};
 use dinomaly_core::weights::{Shapes, Weights, encoder_shapes, head_shapes};
 use dinomaly_tests::{golden, read_golden, read_json};

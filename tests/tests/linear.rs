@@ -9,8 +9,8 @@ mod executors;
 
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::executors::webgpu::{Precision, Tile};
-use dinomaly_core::int4::pack;
 use dinomaly_core::ops::{Linear, Ops, Then};
+use dinomaly_core::tensor::int4::pack;
 use dinomaly_core::tensor::{Data, HostTensor};
 use dinomaly_tests::max_difference;
 use executors::{After, Op, reference, run_on, webgpu};

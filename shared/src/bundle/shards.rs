@@ -4,7 +4,7 @@ use super::manifest::{FileEntry, Kind, Storage, sha256, shard_name};
 use crate::Error;
 use crate::Result;
 use crate::quant::is_linear_weight;
-use crate::safetensors_io;
+use crate::tensor::safetensors_io;
 use crate::tensor::{Data, HostTensor};
 use crate::weights::{Shapes, Weights, check_finite, unexpected};
 

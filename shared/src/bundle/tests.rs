@@ -108,9 +108,9 @@ fn shard(files: &Files, kind: &str) -> String {
 /// Changes the tensors of the only shard of a kind.
 fn change_tensors(files: &mut Files, kind: &str, change: impl FnOnce(&mut BTreeMap<String, HostTensor>)) -> String {
     let name = shard(files, kind);
-    let mut weights = crate::safetensors_io::read(&name, &files[&name]).unwrap();
+    let mut weights = crate::tensor::safetensors_io::read(&name, &files[&name]).unwrap();
     change(&mut weights.0);
-    let bytes = crate::safetensors_io::write(&weights, None).unwrap();
+    let bytes = crate::tensor::safetensors_io::write(&weights, None).unwrap();
     republish(files, &name, bytes)
 }
 
@@ -165,7 +165,7 @@ fn shards_stay_below_their_limit_and_hold_everything() {
         for (i, (entry, bytes)) in shards.iter().enumerate() {
             assert!(bytes.len() < limit, "{} of {limit}", bytes.len());
             assert!(entry.name.ends_with(&format!("-{:05}-of-{:05}.safetensors", i + 1, shards.len())));
-            read.extend(crate::safetensors_io::read(&entry.name, bytes).unwrap().0);
+            read.extend(crate::tensor::safetensors_io::read(&entry.name, bytes).unwrap().0);
         }
         assert_eq!(Weights(read), weights, "limit {limit}");
         assert_eq!(shards.len() > 1, limit < 100_000, "limit {limit}: {} shards", shards.len());
@@ -293,7 +293,7 @@ fn each_wrong_tensor_is_named_with_its_file() {
 fn a_tensor_in_two_shards_is_named_with_the_second() {
     let mut files = files(&model());
     let (first, second) = (shard(&files, "head"), Weights([one_of(&model().weights)].into()));
-    let second = crate::safetensors_io::write(&second, None).unwrap();
+    let second = crate::tensor::safetensors_io::write(&second, None).unwrap();
     let entry = FileEntry::of(String::new(), Kind::Head, Some(Storage::Float32), &second);
     let name = manifest::shard_name(Kind::Head, &entry.sha256, 2, 2);
     let renamed = first.replace("of-00001", "of-00002");

@@ -14,7 +14,7 @@ use self::compensate::Compensation;
 use self::grid::Grid;
 use crate::Error;
 use crate::Result;
-use crate::int4;
+use crate::tensor::int4;
 use crate::tensor::{Data, HostTensor};
 use crate::weights::{Weights, check_finite, index};
 

@@ -15,8 +15,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use dinomaly_core::config::EncoderConfig;
 use dinomaly_core::positions::rotary;
-use dinomaly_core::safetensors_io::{self, Reader};
 use dinomaly_core::tensor::HostTensor;
+use dinomaly_core::tensor::safetensors_io::{self, Reader};
 use dinomaly_core::weights::{Shapes, Weights, check_finite};
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::int4::pack;
+use crate::tensor::int4::pack;
 
 /// Rows of an odd number of values, in two groups.
 fn int4() -> HostTensor {

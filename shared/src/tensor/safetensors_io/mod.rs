@@ -18,7 +18,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::Error;
 use crate::Result;
-use crate::int4::GROUPS;
+use crate::tensor::int4::GROUPS;
 use crate::tensor::{Data, HostTensor};
 use crate::weights::{Shapes, Weights};
 

@@ -6,7 +6,7 @@ use half::f16;
 
 use crate::Error;
 use crate::Result;
-use crate::int4;
+use crate::tensor::int4;
 
 /// A row-major tensor in host memory.
 #[derive(Clone, Debug, PartialEq)]
