@@ -1,8 +1,8 @@
 //! How much work a model is, part by part.
 
 use dinomaly_core::Result;
-use dinomaly_core::config::{Comparison, Mixer, Mlp, ModelConfig};
-use dinomaly_core::weights::{encoder_shapes, model_shapes};
+use dinomaly_core::model::config::{Comparison, Mixer, Mlp, ModelConfig};
+use dinomaly_core::model::weights::{encoder_shapes, model_shapes};
 
 /// A part of a model: its parameters, and its multiply-accumulates for a photo.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::Result;
-use crate::config::ModelConfig;
-use crate::dinomaly::Dinomaly;
+use crate::model::config::ModelConfig;
+use crate::model::dinomaly::Dinomaly;
+use crate::model::weights::{Weights, place};
 use crate::ops::Ops;
 use crate::prepared::is_prepared;
 use crate::tensor::HostTensor;
-use crate::weights::{Weights, place};
 
 /// Tensors of a model on an executor, by name, and the few that the host still needs.
 #[derive(Clone, Debug)]

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::Result;
-use crate::config::{EncoderConfig, ModelConfig, Positions};
+use crate::model::config::{EncoderConfig, ModelConfig, Positions};
 use crate::ops::RelativeBias;
-use crate::positions;
+use crate::model::positions;
 use crate::tensor::HostTensor;
-use crate::weights::{Shapes, Weights};
+use crate::model::weights::{Shapes, Weights};
 
 /// How the names of position biases end.
 const POSITION_BIAS: &str = ".attn.relative_position_bias_table";
@@ -41,7 +41,7 @@ pub(crate) fn record_encoder(shapes: &mut Shapes, encoder: &EncoderConfig, name:
     }
 }
 
-/// Tensors by the names that [`crate::dinomaly::Encoder::load`] asks for.
+/// Tensors by the names that [`crate::model::dinomaly::Encoder::load`] asks for.
 pub(crate) type Prepared = BTreeMap<String, HostTensor>;
 
 /// Whether a stored tensor reaches the encoder in another form only.

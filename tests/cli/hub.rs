@@ -7,9 +7,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use dinomaly::encoders::backbone::{self, Backbone};
-use dinomaly_core::config::EncoderConfig;
+use dinomaly_core::model::config::EncoderConfig;
+use dinomaly_core::model::weights::{Weights, encoder_shapes};
 use dinomaly_core::tensor::{Data, HostTensor};
-use dinomaly_core::weights::{Weights, encoder_shapes};
 use half::f16;
 use sha2::{Digest, Sha256};
 

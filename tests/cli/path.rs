@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use dinomaly_core::config::BottleneckInput;
+use dinomaly_core::model::config::BottleneckInput;
 use half::f16;
 use safetensors::SafeTensors;
 

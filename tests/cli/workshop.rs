@@ -6,9 +6,9 @@ use std::process::{Command, Output};
 use dinomaly::encoders::backbone::{self, Backbone};
 use dinomaly::synth::Class;
 use dinomaly::synth::dataset::Plan;
-use dinomaly_core::config::EncoderConfig;
+use dinomaly_core::model::config::EncoderConfig;
+use dinomaly_core::model::weights::{Weights, encoder_shapes};
 use dinomaly_core::tensor::HostTensor;
-use dinomaly_core::weights::{Weights, encoder_shapes};
 use tempfile::TempDir;
 
 /// Temporary, removed when dropped.

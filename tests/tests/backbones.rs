@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dinomaly::encoders::backbone::{self, Backbone, plan};
-use dinomaly_core::config::{EncoderConfig, ModelConfig};
+use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
+use dinomaly_core::model::weights::{Shapes, Weights, encoder_shapes, head_shapes};
 use dinomaly_core::quant::quantize;
 use dinomaly_core::tensor::safetensors_io;
 use dinomaly_core::tensor::{Data, HostTensor};
-use dinomaly_core::weights::{Shapes, Weights, encoder_shapes, head_shapes};
 use dinomaly_tests::{golden, read_golden, read_json};
 
 /// A way to write the tensors of a DINO or DINOv2 encoder: original name and shape → name and shape in the file.

@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use dinomaly::encoders::backbone::{self, Backbone, plan};
-use dinomaly_core::config::{DecoderConfig, Mlp, ModelConfig, Positions};
-use dinomaly_core::dinomaly::Stage;
 use dinomaly_core::executors::candle::{Candle, no_noise};
 use dinomaly_core::executors::processor::{Precision, Processor};
 use dinomaly_core::executors::reference::Reference;
+use dinomaly_core::model::config::{DecoderConfig, Mlp, ModelConfig, Positions};
+use dinomaly_core::model::dinomaly::Stage;
+use dinomaly_core::model::weights::encoder_shapes;
 use dinomaly_core::ops::Read;
 use dinomaly_core::tensor::HostTensor;
-use dinomaly_core::weights::encoder_shapes;
 use dinomaly_tests::{Golden, max_difference, read_golden};
 use layouts::layouts;
 

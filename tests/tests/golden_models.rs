@@ -7,14 +7,14 @@ mod golden_case;
 use std::collections::BTreeMap;
 
 use candle_core::Device;
-use dinomaly_core::config::{Comparison, MapBorder};
-use dinomaly_core::dinomaly::Stage;
 use dinomaly_core::executors::candle::{Candle, no_noise};
 use dinomaly_core::executors::processor::{Kernels, Precision, Processor};
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::maps::score::{
     MAP_SIDE, anomaly_map, gaussian_blur, image_score, mean, resize_bilinear, upsample_align_corners,
 };
+use dinomaly_core::model::config::{Comparison, MapBorder};
+use dinomaly_core::model::dinomaly::Stage;
 use dinomaly_core::ops::Read;
 use dinomaly_tests::{Golden, read_golden};
 use golden_case::{Case, Tally, cases, channels_last, entries, recorded};

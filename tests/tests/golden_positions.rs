@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dinomaly_core::positions::interpolate;
+use dinomaly_core::model::positions::interpolate;
 use dinomaly_tests::{Golden, assert_close, golden, read_golden, read_json};
 
 /// The official code interpolates in single precision whatever the rest runs in, so no noise is stored for these tensors:

@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use dinomaly::costs::parts;
 use dinomaly_core::bundle::SelfTest;
-use dinomaly_core::config::{EncoderConfig, ModelConfig};
 use dinomaly_core::detector::{Detector, SELF_TEST_SEED};
 use dinomaly_core::executors::reference::Reference;
+use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
+use dinomaly_core::model::weights::{Weights, model_shapes};
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::tensor::HostTensor;
-use dinomaly_core::weights::{Weights, model_shapes};
 use dinomaly_tests::max_difference;
 use executors::webgpu;
 use pollster::block_on;

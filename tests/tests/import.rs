@@ -8,13 +8,13 @@ use std::path::Path;
 
 use candle_core::Device;
 use dinomaly::encoders::import::{self, Imported};
-use dinomaly_core::config::{DecoderConfig, MapBorder, ModelConfig};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::maps::score::{MAP_SIDE, gaussian_kernel, image_score, resize_bilinear, upsample_align_corners};
+use dinomaly_core::model::config::{DecoderConfig, MapBorder, ModelConfig};
+use dinomaly_core::model::weights::{Weights, model_shapes};
 use dinomaly_core::ops::{Ops, Read};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::tensor::safetensors_io;
-use dinomaly_core::weights::{Weights, model_shapes};
 use dinomaly_tests::{Golden, golden, max_difference, read_golden};
 use golden_case::{Case, Tally, cases, recorded};
 

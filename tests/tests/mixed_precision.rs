@@ -6,10 +6,10 @@ use dinomaly::system::precision::Precision;
 use dinomaly::training::head::TrainableHead;
 use dinomaly::training::schedule::Schedule;
 use dinomaly::training::train::{Settings, Trainer};
-use dinomaly_core::config::{EncoderConfig, ModelConfig};
 use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
+use dinomaly_core::model::weights::{Weights, encoder_shapes};
 use dinomaly_core::tensor::HostTensor;
-use dinomaly_core::weights::{Weights, encoder_shapes};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

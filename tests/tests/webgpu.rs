@@ -4,10 +4,10 @@
 mod executors;
 
 use dinomaly_core::Error;
-use dinomaly_core::config::MapBorder;
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::executors::webgpu::WebGpu;
 use dinomaly_core::maps::score::MapLayout;
+use dinomaly_core::model::config::MapBorder;
 use dinomaly_core::ops::{Linear, Neighbours, Norm, Ops, Read, Then};
 use dinomaly_core::tensor::{Data, HostTensor};
 use dinomaly_tests::assert_close;

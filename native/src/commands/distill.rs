@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use dinomaly_core::config::EncoderConfig;
+use dinomaly_core::model::config::EncoderConfig;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 

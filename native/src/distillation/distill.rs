@@ -11,13 +11,13 @@ use std::ops::Range;
 use candle_core::{Device, Tensor, Var};
 use dinomaly_core::Error;
 use dinomaly_core::Result;
-use dinomaly_core::config::{DecoderConfig, EncoderConfig, ModelConfig};
-use dinomaly_core::dinomaly::{Encoder, Stage};
 use dinomaly_core::executors::candle::{Candle, no_noise};
+use dinomaly_core::model::config::{DecoderConfig, EncoderConfig, ModelConfig};
+use dinomaly_core::model::dinomaly::{Encoder, Stage};
+use dinomaly_core::model::weights::Weights;
 use dinomaly_core::photo::decode::Photo;
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::tensor::HostTensor;
-use dinomaly_core::weights::Weights;
 use half::f16;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -396,7 +396,7 @@ mod tests {
         let config = EncoderConfig { num_register_tokens: 3, ..shape(32, layers) };
         let mut generator = ChaCha8Rng::seed_from_u64(3);
         let mut weights = Weights::default();
-        for (name, shape) in dinomaly_core::weights::encoder_shapes(&config, layers).unwrap() {
+        for (name, shape) in dinomaly_core::model::weights::encoder_shapes(&config, layers).unwrap() {
             let count = shape.iter().product();
             let values = (0..count).map(|_| 0.2 * truncated_normal(&mut generator)).collect();
             weights.0.insert(name, HostTensor::f32(shape, values).unwrap());

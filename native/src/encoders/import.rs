@@ -8,9 +8,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use dinomaly_core::Error;
-use dinomaly_core::config::{EncoderConfig, MapBorder, ModelConfig};
+use dinomaly_core::model::config::{EncoderConfig, MapBorder, ModelConfig};
+use dinomaly_core::model::weights::{Weights, check_finite, head_shapes, unexpected};
 use dinomaly_core::tensor::HostTensor;
-use dinomaly_core::weights::{Weights, check_finite, head_shapes, unexpected};
 
 use crate::encoders::backbone::{self, Checkpoint};
 

@@ -16,10 +16,10 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
-use dinomaly_core::config::{BottleneckInput, Comparison, ModelConfig};
-use dinomaly_core::dinomaly::{Encoded, Encoder, encoded};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::candle::kernels::Element;
+use dinomaly_core::model::config::{BottleneckInput, Comparison, ModelConfig};
+use dinomaly_core::model::dinomaly::{Encoded, Encoder, encoded};
 use dinomaly_core::ops::Ops;
 use half::bf16;
 

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};
-use dinomaly_core::config::ModelConfig;
-use dinomaly_core::dinomaly::Encoder;
 use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::model::config::ModelConfig;
+use dinomaly_core::model::dinomaly::Encoder;
+use dinomaly_core::model::weights::Weights;
 use dinomaly_core::photo::preprocess::Preprocessor;
-use dinomaly_core::weights::Weights;
 
 use crate::dataset::read_photo;
 use crate::features::{FeatureCache, encode};

@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use candle_core::Device;
 use dinomaly_core::bundle::{Model, SelfTest};
-use dinomaly_core::config::ModelConfig;
 use dinomaly_core::detector::{Detection, Detector};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::processor::{Precision, Processor};
 use dinomaly_core::executors::webgpu::{Opened, WebGpu};
 use dinomaly_core::maps::score::AnomalyMap;
+use dinomaly_core::model::config::ModelConfig;
+use dinomaly_core::model::weights::Weights;
 use dinomaly_core::ops::Read;
 use dinomaly_core::photo::decode::Photo;
 use dinomaly_core::photo::preprocess::Preprocessor;
-use dinomaly_core::weights::Weights;
 use pollster::block_on;
 use rayon::prelude::*;
 

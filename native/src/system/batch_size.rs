@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use candle_core::Device;
-use dinomaly_core::config::ModelConfig;
+use dinomaly_core::model::config::ModelConfig;
 use dinomaly_core::photo::preprocess::Geometry;
 
 /// Where nothing speaks against it.

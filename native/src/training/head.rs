@@ -1,10 +1,10 @@
 //! The trainable part: fresh initial values, and the variables behind a [`Head`].
 
 use candle_core::{Device, Tensor, Var};
-use dinomaly_core::config::ModelConfig;
-use dinomaly_core::dinomaly::Head;
+use dinomaly_core::model::config::ModelConfig;
+use dinomaly_core::model::dinomaly::Head;
+use dinomaly_core::model::weights::Weights;
 use dinomaly_core::tensor::HostTensor;
-use dinomaly_core::weights::Weights;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

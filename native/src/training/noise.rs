@@ -5,11 +5,11 @@
 use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
-use dinomaly_core::config::ModelConfig;
 use dinomaly_core::executors::candle::fused::{stored, values};
 use dinomaly_core::executors::candle::kernels::dropout::Mask;
 #[cfg(feature = "cuda")]
 use dinomaly_core::executors::candle::kernels::{Element, device::compute, dropout::dropout};
+use dinomaly_core::model::config::ModelConfig;
 use dinomaly_core::ops::NoiseAt;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use dinomaly_core::bundle::MANIFEST;
-use dinomaly_core::config::ModelConfig;
+use dinomaly_core::model::config::ModelConfig;
 use dinomaly_core::photo::preprocess::Preprocessor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -202,7 +202,9 @@ mod tests {
                 (r.config.bottleneck_dropout, r.settings.batch) = (0.0, 3)
             }),
             ("--patch-masking its default, now 0.5", |r| r.config.patch_masking = 0.5),
-            ("--decoder linear, now softmax", |r| r.config.decoder.mixer = dinomaly_core::config::Mixer::Softmax),
+            ("--decoder linear, now softmax", |r| {
+                r.config.decoder.mixer = dinomaly_core::model::config::Mixer::Softmax
+            }),
             ("backbone test, now other", |r| r.config.encoder.name = "other".into()),
             ("--heads 2, now 4", |r| r.config.encoder.num_attention_heads = 4),
             ("--groups 0,1,2,3/4,5,6,7, now 0/1", |r| r.config.groups = vec![vec![0], vec![1]]),

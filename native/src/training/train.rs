@@ -3,9 +3,9 @@
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 use dinomaly_core::Result;
-use dinomaly_core::config::ModelConfig;
-use dinomaly_core::dinomaly::decoded;
 use dinomaly_core::executors::candle::{Candle, Noise, Taped};
+use dinomaly_core::model::config::ModelConfig;
+use dinomaly_core::model::dinomaly::decoded;
 use dinomaly_core::ops::Ops;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;

@@ -32,9 +32,9 @@ pub use shards::SHARD_LIMIT;
 
 use crate::Error;
 use crate::Result;
-use crate::config::ModelConfig;
+use crate::model::config::ModelConfig;
+use crate::model::weights::{Weights, model_shapes};
 use crate::photo::preprocess::Preprocessor;
-use crate::weights::{Weights, model_shapes};
 
 /// What errors about tensors call the files that they should be in.
 const SHARDS: &str = "(encoder and head shards)";

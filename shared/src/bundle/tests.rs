@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::shards::write_below;
 use super::*;
-use crate::config::EncoderConfig;
+use crate::model::config::EncoderConfig;
 use crate::photo::preprocess::Geometry;
 use crate::quant::{Format, Moments, quantize, quantize_to, round_tensor};
 use crate::tensor::{Data, HostTensor};

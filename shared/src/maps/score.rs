@@ -8,7 +8,7 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::Error;
 use crate::Result;
-use crate::config::MapBorder;
+use crate::model::config::MapBorder;
 
 /// Side of the anomaly map that scores, heatmaps and metrics are made of, in pixels.
 pub const MAP_SIDE: usize = 256;

@@ -14,9 +14,9 @@ use self::compensate::Compensation;
 use self::grid::Grid;
 use crate::Error;
 use crate::Result;
+use crate::model::weights::{Weights, check_finite, index};
 use crate::tensor::int4;
 use crate::tensor::{Data, HostTensor};
-use crate::weights::{Weights, check_finite, index};
 
 /// What weights are rounded to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

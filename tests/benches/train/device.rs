@@ -12,8 +12,8 @@ use dinomaly::system::precision::Precision;
 use dinomaly::training::head::TrainableHead;
 use dinomaly::training::schedule::Schedule;
 use dinomaly::training::train::{Batches, Settings, Trainer};
-use dinomaly_core::config::ModelConfig;
 use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::model::config::ModelConfig;
 use dinomaly_tests::random;
 
 /// Steps between two looks at the device: a measurement is the median over these rounds.
@@ -64,7 +64,10 @@ impl Shape {
             Self::Large => (1024, 24),
         };
         let encoder = random::encoder(width, width / 64, 14, 4, grid);
-        Ok(ModelConfig::published(dinomaly_core::config::EncoderConfig { num_hidden_layers: blocks, ..encoder })?)
+        Ok(ModelConfig::published(dinomaly_core::model::config::EncoderConfig {
+            num_hidden_layers: blocks,
+            ..encoder
+        })?)
     }
 }
 

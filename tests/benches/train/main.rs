@@ -15,7 +15,7 @@ use dinomaly::system::precision::Precision;
 use dinomaly::training::head::TrainableHead;
 use dinomaly::training::schedule::Schedule;
 use dinomaly::training::train::{Settings, Trainer};
-use dinomaly_core::config::{EncoderConfig, ModelConfig};
+use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
 use measure::Flops;
 
 const BATCH: usize = 16;

@@ -13,11 +13,11 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use dinomaly_core::config::EncoderConfig;
-use dinomaly_core::positions::rotary;
+use dinomaly_core::model::config::EncoderConfig;
+use dinomaly_core::model::positions::rotary;
+use dinomaly_core::model::weights::{Shapes, Weights, check_finite};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::tensor::safetensors_io::{self, Reader};
-use dinomaly_core::weights::{Shapes, Weights, check_finite};
 use serde::{Deserialize, Serialize};
 
 pub use naming::{Fold, ImportPlan, Source, Step, plan};

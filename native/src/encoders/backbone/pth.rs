@@ -7,8 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use candle_core::pickle::{Object, Stack};
+use dinomaly_core::model::weights::Shapes;
 use dinomaly_core::tensor::{Data, HostTensor};
-use dinomaly_core::weights::Shapes;
 use half::{bf16, f16};
 use zip::ZipArchive;
 

@@ -101,7 +101,7 @@ impl KnownBackbone {
 
     /// Its shape as far as the table says it, with the usual MLP and positions.
     #[cfg(test)]
-    pub(crate) fn shape(&self) -> dinomaly_core::config::EncoderConfig {
+    pub(crate) fn shape(&self) -> dinomaly_core::model::config::EncoderConfig {
         serde_json::from_value(serde_json::json!({
             "name": self.name, "hidden_size": self.width, "num_attention_heads": self.heads,
             "num_hidden_layers": self.blocks, "intermediate_size": 4 * self.width,
@@ -139,7 +139,7 @@ mod tests {
         for known in all() {
             assert!(known.repo.is_empty() != known.page.is_empty(), "{known:?}");
             assert!(!known.file.is_empty() && known.width % known.heads == 0, "{known:?}");
-            assert!(dinomaly_core::config::ModelConfig::published(known.shape()).is_ok(), "{known:?}");
+            assert!(dinomaly_core::model::config::ModelConfig::published(known.shape()).is_ok(), "{known:?}");
         }
         names.sort_unstable();
         names.dedup();

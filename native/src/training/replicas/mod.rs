@@ -219,7 +219,7 @@ pub fn check_equal(team: &dyn Collective, variables: &[(String, Var)]) -> Result
 mod tests {
     use std::path::Path;
 
-    use dinomaly_core::config::ModelConfig;
+    use dinomaly_core::model::config::ModelConfig;
 
     use super::*;
     use crate::features::Features;

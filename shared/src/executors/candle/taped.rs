@@ -264,8 +264,8 @@ mod tests {
 
     use super::super::kernels::Element;
     use super::*;
-    use crate::config::{Comparison, Mixer, ModelConfig};
-    use crate::dinomaly::{Head, decoded};
+    use crate::model::config::{Comparison, Mixer, ModelConfig};
+    use crate::model::dinomaly::{Head, decoded};
 
     /// Values between -0.5 and 0.5.
     fn random(seed: u32, shape: &[usize]) -> Tensor {

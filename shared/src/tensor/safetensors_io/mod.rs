@@ -20,7 +20,7 @@ use crate::Error;
 use crate::Result;
 use crate::tensor::int4::GROUPS;
 use crate::tensor::{Data, HostTensor};
-use crate::weights::{Shapes, Weights};
+use crate::model::weights::{Shapes, Weights};
 
 /// Ends the name of the tensor that holds a quantized tensor's scales.
 const SCALE: &str = ".scale";

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 use dinomaly_core::Error;
-use dinomaly_core::config::{EncoderConfig, Mlp, Positions};
-use dinomaly_core::weights::{Shapes, encoder_shapes, unexpected};
+use dinomaly_core::model::config::{EncoderConfig, Mlp, Positions};
+use dinomaly_core::model::weights::{Shapes, encoder_shapes, unexpected};
 
 use convention::Naming;
 use part::{Part, Ways};

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use crate::Error;
 use crate::Result;
-use crate::config::{DecoderConfig, EncoderConfig, ModelConfig};
-use crate::dinomaly::{Dinomaly, Encoder, Head};
+use crate::model::config::{DecoderConfig, EncoderConfig, ModelConfig};
+use crate::model::dinomaly::{Dinomaly, Encoder, Head};
 use crate::ops::Ops;
 use crate::prepared::{Prepared, record_encoder};
 use crate::quant::is_linear_weight;

@@ -1,7 +1,7 @@
 //! The transformer block that encoder and decoder share.
 
 use crate::Result;
-use crate::config::{Mixer, Mlp};
+use crate::model::config::{Mixer, Mlp};
 use crate::ops::{Linear, Neighbours, Norm, Ops, Then};
 
 /// Hands out a model's tensors by name, checking the shape; whoever builds a model decides where they come from

@@ -1,9 +1,9 @@
 //! Dinomaly (CVPR 2025): patches → encoder → two group means, reconstructed by bottleneck and decoder → distance maps.
 
 use crate::Result;
-use crate::config::{BottleneckInput, Comparison, Mixer, Mlp, ModelConfig, Positions};
+use crate::model::config::{BottleneckInput, Comparison, Mixer, Mlp, ModelConfig, Positions};
+use crate::model::vit::{Block, BlockShape, Load, load_linear};
 use crate::ops::{Linear, NoiseAt, Ops, RelativeBias, Then};
-use crate::vit::{Block, BlockShape, Load, load_linear};
 
 /// A step of the forward pass, for those who look inside (tests, feature export).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
