@@ -12,7 +12,6 @@ pub mod maps;
 pub mod model;
 pub mod ops;
 pub mod photo;
-pub mod placed;
 pub mod quant;
 pub mod tensor;
 

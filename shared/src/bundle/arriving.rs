@@ -7,9 +7,9 @@ use super::{FileEntry, MANIFEST, Manifest, Model, SHARDS, shards};
 use crate::Error;
 use crate::Result;
 use crate::detector::Detector;
+use crate::model::weights::uploaded::Placed;
 use crate::model::weights::{Shapes, model_shapes};
 use crate::ops::{Ops, Read};
-use crate::placed::Placed;
 
 /// A model on its way to an executor with tensors `T`.
 pub struct Arriving<T> {

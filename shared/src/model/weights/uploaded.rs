@@ -7,7 +7,7 @@ use crate::model::config::ModelConfig;
 use crate::model::dinomaly::Dinomaly;
 use crate::model::weights::{Weights, place};
 use crate::ops::Ops;
-use crate::prepared::is_prepared;
+use crate::model::weights::derived::is_prepared;
 use crate::tensor::HostTensor;
 
 /// Tensors of a model on an executor, by name, and the few that the host still needs.

@@ -12,8 +12,8 @@ use crate::Error;
 use crate::Result;
 use crate::model::config::{DecoderConfig, EncoderConfig, ModelConfig};
 use crate::model::dinomaly::{Dinomaly, Encoder, Head};
+use crate::model::weights::derived::{Prepared, record_encoder};
 use crate::ops::Ops;
-use crate::prepared::{Prepared, record_encoder};
 use crate::quant::is_linear_weight;
 use crate::tensor::{Data, HostTensor};
 
