@@ -1,15 +1,14 @@
 //! Photo → result: the one flow that native programs and the page share, on any executor.
 
-use crate::Error;
-use crate::Result;
 use crate::bundle::{Model, SelfTest};
 use crate::maps::score::{AnomalyMap, MapLayout, image_score};
 use crate::model::config::ModelConfig;
 use crate::model::dinomaly::Dinomaly;
-use crate::model::weights::Weights;
 use crate::ops::Read;
 use crate::photo::decode::Photo;
 use crate::photo::preprocess::{Preprocessor, Region};
+use crate::tensor::named::Weights;
+use crate::{Error, Result};
 
 /// Seed of the picture that models are published with.
 pub const SELF_TEST_SEED: u64 = 1;
@@ -190,8 +189,8 @@ mod tests {
     use super::*;
     use crate::bundle::tests::model;
     use crate::executors::reference::{Reference, Tensor};
+    use crate::maps::score::MapBorder;
     use crate::maps::score::anomaly_map;
-    use crate::model::config::MapBorder;
     use crate::ops::{Linear, Neighbours, Norm, Ops, Then};
     use crate::tensor::HostTensor;
 

@@ -3,11 +3,10 @@
 //! Activations are packed rows `[batch, tokens, channels]`. Operations record or compute and never wait; reading a
 //! result back is the executor's own business and happens once a photo. Dropping a tensor gives its memory back.
 
-use crate::Error;
-use crate::Result;
 use crate::maps::score::{AnomalyMap, MapLayout};
 use crate::photo::preprocess::Preprocessor;
 use crate::tensor::HostTensor;
+use crate::{Error, Result};
 
 /// An affine layer: `x · weightᵀ + bias`.
 #[derive(Clone, Debug)]

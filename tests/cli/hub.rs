@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use dinomaly::encoders::backbone::{self, Backbone};
 use dinomaly_core::model::config::EncoderConfig;
-use dinomaly_core::model::weights::{Weights, encoder_shapes};
+use dinomaly_core::model::weights::encoder_shapes;
+use dinomaly_core::tensor::named::Weights;
 use dinomaly_core::tensor::{Data, HostTensor};
 use half::f16;
 use sha2::{Digest, Sha256};

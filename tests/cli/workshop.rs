@@ -7,8 +7,9 @@ use dinomaly::encoders::backbone::{self, Backbone};
 use dinomaly::synth::Class;
 use dinomaly::synth::dataset::Plan;
 use dinomaly_core::model::config::EncoderConfig;
-use dinomaly_core::model::weights::{Weights, encoder_shapes};
+use dinomaly_core::model::weights::encoder_shapes;
 use dinomaly_core::tensor::HostTensor;
+use dinomaly_core::tensor::named::Weights;
 use tempfile::TempDir;
 
 /// Temporary, removed when dropped.

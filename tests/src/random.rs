@@ -7,9 +7,10 @@ use dinomaly_core::bundle::{Calibration, ClassCalibration, Model, ScoreStatistic
 use dinomaly_core::detector::{Detector, SELF_TEST_SEED};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
-use dinomaly_core::model::weights::{Shapes, Weights, encoder_shapes, model_shapes};
+use dinomaly_core::model::weights::{encoder_shapes, model_shapes};
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::tensor::HostTensor;
+use dinomaly_core::tensor::named::{Shapes, Weights};
 use pollster::block_on;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

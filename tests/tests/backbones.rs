@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use dinomaly::encoders::backbone::{self, Backbone, plan};
 use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
-use dinomaly_core::model::weights::{Shapes, Weights, encoder_shapes, head_shapes};
+use dinomaly_core::model::weights::{encoder_shapes, head_shapes};
 use dinomaly_core::quant::quantize;
+use dinomaly_core::tensor::named::{Shapes, Weights};
 use dinomaly_core::tensor::safetensors_io;
 use dinomaly_core::tensor::{Data, HostTensor};
 use dinomaly_tests::{golden, read_golden, read_json};

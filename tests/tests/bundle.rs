@@ -11,10 +11,11 @@ use dinomaly_core::bundle::{
     Calibration, ClassCalibration, Kind, MANIFEST, Model, SHARD_LIMIT, ScoreStatistics, SelfTest,
 };
 use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
-use dinomaly_core::model::weights::{Weights, encoder_shapes, head_shapes, model_shapes};
+use dinomaly_core::model::weights::{encoder_shapes, head_shapes, model_shapes};
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::quant::{Format, Moments, dequantize, quantize_to};
 use dinomaly_core::tensor::HostTensor;
+use dinomaly_core::tensor::named::Weights;
 
 /// A model of this width with arbitrary weights.
 fn model(width: usize, name: &str) -> Model {
@@ -50,7 +51,7 @@ fn model(width: usize, name: &str) -> Model {
     }
 }
 
-fn arbitrary(shapes: dinomaly_core::model::weights::Shapes) -> Weights {
+fn arbitrary(shapes: dinomaly_core::tensor::named::Shapes) -> Weights {
     let tensor = |(i, (name, shape)): (usize, (String, Vec<usize>))| {
         let values = (0..shape.iter().product()).map(|j| ((i * 31 + j * 17) % 97) as f32 / 97.0 - 0.5).collect();
         (name, HostTensor::f32(shape, values).unwrap())

@@ -12,8 +12,8 @@ use dinomaly::synth::Class;
 use dinomaly::synth::dataset::Plan;
 use dinomaly_core::bundle::Model;
 use dinomaly_core::maps::metrics::Metrics;
-use dinomaly_core::model::weights::Weights;
 use dinomaly_core::quant::{Format, dequantize, quantize_to};
+use dinomaly_core::tensor::named::Weights;
 
 /// As `dinomaly generate DATA --good 40 --defective 10` draws them; a photo does not depend on how many are drawn.
 fn photos(folder: &Path, seed: u64, train: usize) -> Dataset {

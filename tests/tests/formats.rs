@@ -6,10 +6,10 @@ mod golden_case;
 use candle_core::Device;
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::reference::Reference;
-use dinomaly_core::model::weights::Weights;
 use dinomaly_core::ops::{Linear, Ops, Read, Then};
 use dinomaly_core::quant::{Format, Moments, dequantize, quantize_to, round_tensor};
 use dinomaly_core::tensor::HostTensor;
+use dinomaly_core::tensor::named::Weights;
 use dinomaly_tests::{Golden, read_golden};
 use golden_case::{Case, cases, entries};
 

@@ -12,8 +12,9 @@ use dinomaly::training::train::{Settings, Trainer};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::watched::{Seen, Watched};
 use dinomaly_core::model::config::{BottleneckInput, Comparison, EncoderConfig, Mixer, ModelConfig};
-use dinomaly_core::model::weights::{Weights, encoder_shapes, head_shapes};
+use dinomaly_core::model::weights::{encoder_shapes, head_shapes};
 use dinomaly_core::tensor::HostTensor;
+use dinomaly_core::tensor::named::Weights;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dinomaly_core::executors::webgpu::WebGpu;
+use dinomaly_core::maps::score::MapBorder;
 use dinomaly_core::maps::score::{
     AnomalyMap, MAP_SIDE, MapLayout, anomaly_map, gaussian_blur, gaussian_kernel, image_score, mean, resize_bilinear,
     top_count, upsample_align_corners,
 };
-use dinomaly_core::model::config::MapBorder;
 use dinomaly_core::ops::{Ops, Read};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_tests::{Golden, assert_close, golden, max_difference, read_golden, read_json};

@@ -10,10 +10,11 @@ use candle_core::Device;
 use dinomaly_core::executors::candle::{Candle, no_noise};
 use dinomaly_core::executors::processor::{Kernels, Precision, Processor};
 use dinomaly_core::executors::reference::Reference;
+use dinomaly_core::maps::score::MapBorder;
 use dinomaly_core::maps::score::{
     MAP_SIDE, anomaly_map, gaussian_blur, image_score, mean, resize_bilinear, upsample_align_corners,
 };
-use dinomaly_core::model::config::{Comparison, MapBorder};
+use dinomaly_core::model::config::Comparison;
 use dinomaly_core::model::dinomaly::Stage;
 use dinomaly_core::ops::Read;
 use dinomaly_tests::{Golden, read_golden};

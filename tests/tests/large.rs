@@ -8,9 +8,10 @@ use dinomaly_core::bundle::SelfTest;
 use dinomaly_core::detector::{Detector, SELF_TEST_SEED};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
-use dinomaly_core::model::weights::{Weights, model_shapes};
+use dinomaly_core::model::weights::model_shapes;
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::tensor::HostTensor;
+use dinomaly_core::tensor::named::Weights;
 
 /// `cargo test --release -p dinomaly-tests --test large -- --ignored --nocapture`
 #[test]

@@ -8,8 +8,9 @@ use dinomaly::training::schedule::Schedule;
 use dinomaly::training::train::{Settings, Trainer};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
-use dinomaly_core::model::weights::{Weights, encoder_shapes};
+use dinomaly_core::model::weights::encoder_shapes;
 use dinomaly_core::tensor::HostTensor;
+use dinomaly_core::tensor::named::Weights;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

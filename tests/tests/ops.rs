@@ -10,8 +10,8 @@ mod executors;
 
 use std::collections::BTreeMap;
 
+use dinomaly_core::maps::score::MapBorder;
 use dinomaly_core::maps::score::MapLayout;
-use dinomaly_core::model::config::MapBorder;
 use dinomaly_core::ops::{Neighbours, RelativeBias};
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::tensor::{Data, HostTensor};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use candle_core::Device;
-use dinomaly_core::model::config::MapBorder;
+use dinomaly_core::maps::score::MapBorder;
 use dinomaly_core::photo::preprocess::Preprocessor;
 
 use super::options::{GeometryOption, LayoutOption};

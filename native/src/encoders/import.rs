@@ -8,9 +8,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use dinomaly_core::Error;
-use dinomaly_core::model::config::{EncoderConfig, MapBorder, ModelConfig};
-use dinomaly_core::model::weights::{Weights, check_finite, head_shapes, unexpected};
+use dinomaly_core::maps::score::MapBorder;
+use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
+use dinomaly_core::model::weights::head_shapes;
 use dinomaly_core::tensor::HostTensor;
+use dinomaly_core::tensor::named::{Weights, check_finite, unexpected};
 
 use crate::encoders::backbone::{self, Checkpoint};
 

@@ -7,8 +7,8 @@ use candle_core::{Device, Tensor};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::model::config::ModelConfig;
 use dinomaly_core::model::dinomaly::Encoder;
-use dinomaly_core::model::weights::Weights;
 use dinomaly_core::photo::preprocess::Preprocessor;
+use dinomaly_core::tensor::named::Weights;
 
 use crate::dataset::read_photo;
 use crate::features::{FeatureCache, encode};

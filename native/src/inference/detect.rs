@@ -11,10 +11,10 @@ use dinomaly_core::executors::processor::{Precision, Processor};
 use dinomaly_core::executors::webgpu::{Opened, WebGpu};
 use dinomaly_core::maps::score::AnomalyMap;
 use dinomaly_core::model::config::ModelConfig;
-use dinomaly_core::model::weights::Weights;
 use dinomaly_core::ops::Read;
 use dinomaly_core::photo::decode::Photo;
 use dinomaly_core::photo::preprocess::Preprocessor;
+use dinomaly_core::tensor::named::Weights;
 use pollster::block_on;
 use rayon::prelude::*;
 

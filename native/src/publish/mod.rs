@@ -10,8 +10,8 @@ use candle_core::Device;
 use dinomaly_core::bundle::{Calibration, Model};
 use dinomaly_core::detector::SELF_TEST_SEED;
 use dinomaly_core::model::config::ModelConfig;
-use dinomaly_core::model::weights::Weights;
 use dinomaly_core::photo::preprocess::Preprocessor;
+use dinomaly_core::tensor::named::Weights;
 use pollster::block_on;
 
 use crate::dataset::Dataset;

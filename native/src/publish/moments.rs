@@ -12,8 +12,9 @@ use dinomaly_core::executors::watched::{Seen, Watched};
 use dinomaly_core::model::dinomaly::Dinomaly;
 use dinomaly_core::ops::Ops;
 use dinomaly_core::photo::decode::Photo;
-use dinomaly_core::quant::{Moments, is_linear_weight};
+use dinomaly_core::quant::Moments;
 use dinomaly_core::tensor::HostTensor;
+use dinomaly_core::tensor::named::is_linear_weight;
 use rayon::prelude::*;
 
 use crate::dataset::{Dataset, read_photo};

@@ -3,8 +3,8 @@
 use candle_core::{Device, Tensor, Var};
 use dinomaly_core::model::config::ModelConfig;
 use dinomaly_core::model::dinomaly::Head;
-use dinomaly_core::model::weights::Weights;
 use dinomaly_core::tensor::HostTensor;
+use dinomaly_core::tensor::named::Weights;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

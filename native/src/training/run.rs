@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
-use dinomaly_core::model::weights::Weights;
 use dinomaly_core::photo::preprocess::Preprocessor;
+use dinomaly_core::tensor::named::Weights;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;

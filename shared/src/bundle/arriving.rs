@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 
 use super::{FileEntry, MANIFEST, Manifest, Model, SHARDS, shards};
-use crate::Error;
-use crate::Result;
 use crate::detector::Detector;
-use crate::model::weights::uploaded::Placed;
-use crate::model::weights::{Shapes, model_shapes};
+use crate::model::weights::Uploaded;
+use crate::model::weights::model_shapes;
 use crate::ops::{Ops, Read};
+use crate::tensor::named::Shapes;
+use crate::{Error, Result};
 
 /// A model on its way to an executor with tensors `T`.
 pub struct Arriving<T> {
@@ -17,14 +17,14 @@ pub struct Arriving<T> {
     /// The files without tensors, until all of them are there.
     texts: HashMap<String, Vec<u8>>,
     described: Option<(Model, Shapes)>,
-    placed: Placed<T>,
+    uploaded: Uploaded<T>,
     parameters: usize,
 }
 
 impl<T: Clone> Arriving<T> {
     /// Begins with the manifest.
     pub fn new(manifest: Manifest) -> Self {
-        Self { manifest, texts: HashMap::new(), described: None, placed: Placed::default(), parameters: 0 }
+        Self { manifest, texts: HashMap::new(), described: None, uploaded: Uploaded::default(), parameters: 0 }
     }
 
     /// What is to come.
@@ -75,17 +75,17 @@ impl<T: Clone> Arriving<T> {
     pub fn place<O: Ops<Tensor = T>>(&mut self, ops: &O, name: &str, content: &[u8]) -> Result<()> {
         let entry = self.entry(name)?;
         let (_, expected) = self.described.as_ref().ok_or_else(|| missing("config.json"))?;
-        let shard = shards::read(entry, content, expected, |name| self.placed.contains(name))?;
+        let shard = shards::read(entry, content, expected, |name| self.uploaded.contains(name))?;
         for (name, tensor) in shard.0 {
             self.parameters += tensor.len();
-            self.placed.put(ops, name, tensor)?;
+            self.uploaded.put(ops, name, tensor)?;
         }
         Ok(())
     }
 
     /// Forgets the weights: they are to come again, for an executor in another mode.
     pub fn restart(&mut self) {
-        self.placed = Placed::default();
+        self.uploaded = Uploaded::default();
         self.parameters = 0;
     }
 
@@ -95,10 +95,10 @@ impl<T: Clone> Arriving<T> {
     /// [`Error::Model`] naming what is missing.
     pub fn check(&self) -> Result<&Model> {
         let (model, expected) = self.described.as_ref().ok_or_else(|| missing("config.json"))?;
-        match expected.keys().find(|name| !self.placed.contains(name)) {
+        match expected.keys().find(|name| !self.uploaded.contains(name)) {
             None => Ok(model),
             Some(name) => {
-                let error = Error::MissingTensor { name: name.clone(), found: self.placed.len() };
+                let error = Error::MissingTensor { name: name.clone(), found: self.uploaded.len() };
                 Err(error.in_file(SHARDS))
             }
         }
@@ -110,7 +110,7 @@ impl<T: Clone> Arriving<T> {
     /// As [`Arriving::check`], or the executor's refusal.
     pub fn detector<O: Read<Tensor = T>>(&self, ops: O) -> Result<Detector<O>> {
         let model = self.check()?;
-        let dinomaly = self.placed.dinomaly(&ops, &model.config, model.grid())?;
+        let dinomaly = self.uploaded.dinomaly(&ops, &model.config, model.grid())?;
         Ok(Detector::of_dinomaly(ops, &model.config, &model.preprocessor, dinomaly))
     }
 

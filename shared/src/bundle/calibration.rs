@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::BTreeMap;
-use crate::Error;
-use crate::Result;
+use crate::{Error, Result};
 
 /// Thresholds and score statistics by class and over all classes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

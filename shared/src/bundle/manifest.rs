@@ -6,9 +6,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{BTreeSet, SelfTest, from_json};
-use crate::Error;
-use crate::Result;
 use crate::tensor::{Data, HostTensor};
+use crate::{Error, Result};
 
 /// Name of the manifest's file.
 pub const MANIFEST: &str = "manifest.json";

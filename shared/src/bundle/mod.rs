@@ -30,11 +30,11 @@ pub use manifest::{FORMAT_VERSION, FileEntry, Kind, MANIFEST, Manifest, Storage}
 pub use self_test::SelfTest;
 pub use shards::SHARD_LIMIT;
 
-use crate::Error;
-use crate::Result;
 use crate::model::config::ModelConfig;
-use crate::model::weights::{Weights, model_shapes};
+use crate::model::weights::model_shapes;
 use crate::photo::preprocess::Preprocessor;
+use crate::tensor::named::Weights;
+use crate::{Error, Result};
 
 /// What errors about tensors call the files that they should be in.
 const SHARDS: &str = "(encoder and head shards)";

@@ -2,9 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
-use crate::Result;
 use crate::photo::decode::Photo;
+use crate::{Error, Result};
 
 /// Width of the generated picture, in pixels: not the height, so that the geometry is tested too.
 const WIDTH: u32 = 192;

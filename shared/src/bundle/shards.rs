@@ -1,12 +1,11 @@
 //! A model's tensors ↔ shards small enough for static hosts and browser caches.
 
 use super::manifest::{FileEntry, Kind, Storage, sha256, shard_name};
-use crate::Error;
-use crate::Result;
-use crate::model::weights::{Shapes, Weights, check_finite, unexpected};
-use crate::quant::is_linear_weight;
+use crate::tensor::named::is_linear_weight;
+use crate::tensor::named::{Shapes, Weights, check_finite, unexpected};
 use crate::tensor::safetensors_io;
 use crate::tensor::{Data, HostTensor};
+use crate::{Error, Result};
 
 /// Every shard is smaller than this, in bytes.
 pub const SHARD_LIMIT: usize = 24 << 20;

@@ -3,10 +3,9 @@
 
 use std::rc::Rc;
 
-use crate::Error;
-use crate::Result;
 use crate::ops::{Linear, Neighbours, Norm, Ops, Read, RelativeBias, Then, conv_extents, rotation_prefix};
 use crate::tensor::HostTensor;
+use crate::{Error, Result};
 
 /// The executor of plain loops.
 #[derive(Clone, Copy, Debug, Default)]

@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use crate::Error;
-use crate::Result;
 use crate::maps::score::AnomalyMap;
+use crate::{Error, Result};
 
 /// Where the map lies in its photo: `(x0, y0, x1, y1)` in pixels of the photo.
 pub type PhotoRegion = (f64, f64, f64, f64);

@@ -6,9 +6,8 @@
 #[cfg(any(feature = "candle", feature = "processor"))]
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use crate::Error;
-use crate::Result;
-use crate::model::config::MapBorder;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
 
 /// Side of the anomaly map that scores, heatmaps and metrics are made of, in pixels.
 pub const MAP_SIDE: usize = 256;
@@ -21,6 +20,17 @@ const SIGMA: f64 = 4.0;
 
 /// Side of the blur's kernel.
 const KERNEL: usize = 5;
+
+/// What lies outside of an anomaly map when it is blurred.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MapBorder {
+    /// Nothing: places near the border count less (official code).
+    #[default]
+    Zero,
+    /// The map, mirrored at its outermost pixels (anomalib).
+    Reflect,
+}
 
 /// How anomalous each place is: cosine distances, 0 (as the model knows it) to 2.
 #[derive(Clone, Debug, PartialEq)]

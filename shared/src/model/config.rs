@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
-use crate::Result;
+use crate::maps::score::MapBorder;
 use crate::ops::Neighbours;
+use crate::{Error, Result};
 
 /// A whole detector: frozen encoder, which of its layers are collected, how they are grouped, and the decoder.
 ///
@@ -71,17 +71,6 @@ pub enum BottleneckInput {
     Mean,
     /// The last target layer alone (ViTAD).
     Last,
-}
-
-/// What lies outside of an anomaly map when it is blurred.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MapBorder {
-    /// Nothing: places near the border count less (official code).
-    #[default]
-    Zero,
-    /// The map, mirrored at its outermost pixels (anomalib).
-    Reflect,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -13,8 +13,7 @@ use std::io::{Cursor, ErrorKind};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
-use crate::Error;
-use crate::Result;
+use crate::{Error, Result};
 
 /// The most pixels that a photo may have: 360 MB of RGB, more than the largest common camera's 108 megapixels.
 pub const MAX_PIXELS: u64 = 120_000_000;

@@ -4,10 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
-use crate::Result;
 use crate::photo::decode::Photo;
 use crate::photo::resize::resize;
+use crate::{Error, Result};
 
 /// Which part of a photo is looked at, at what size. Sides in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

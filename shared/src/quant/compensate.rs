@@ -5,9 +5,8 @@
 //! inputs `x`. Once a value is rounded, those that are not yet can be moved to where this is least. A bias is one more value, whose
 //! input is always one: it comes last and is never rounded, so that what is left of the mean error is gone.
 
-use crate::Error;
-use crate::Result;
 use crate::tensor::HostTensor;
+use crate::{Error, Result};
 
 /// What is added to the diagonal of `H`, as a share of its mean: keeps directions that no input takes from being free.
 const DAMPING: f64 = 0.01;

@@ -12,11 +12,10 @@ use half::f16;
 
 use self::compensate::Compensation;
 use self::grid::Grid;
-use crate::Error;
-use crate::Result;
-use crate::model::weights::{Weights, check_finite, index};
 use crate::tensor::int4;
+use crate::tensor::named::{Weights, check_finite, index, is_linear_weight};
 use crate::tensor::{Data, HostTensor};
+use crate::{Error, Result};
 
 /// What weights are rounded to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +38,6 @@ pub const INT4_GROUP: usize = 32;
 /// Second moments of layers' inputs on pictures, `[in + 1, in + 1]`, by the name of the weight: the mean of `xᵀx` over inputs `x`
 /// that a one follows, as a bias follows the weights. The last row is the inputs' mean.
 pub type Moments = BTreeMap<String, HostTensor>;
-
-/// Whether a tensor is the weight of a linear layer, `[out, in]`, or the patch projection, `[out, 3, patch, patch]`:
-/// what may be quantized.
-pub fn is_linear_weight(name: &str, shape: &[usize]) -> bool {
-    shape.len() >= 2 && name.ends_with(".weight")
-}
 
 impl Format {
     /// What a tensor becomes; `None` if it stays as it is.

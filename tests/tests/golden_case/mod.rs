@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use dinomaly::encoders::backbone;
-use dinomaly_core::model::config::{BottleneckInput, Comparison, DecoderConfig, MapBorder, Mixer, ModelConfig};
-use dinomaly_core::model::weights::Weights;
+use dinomaly_core::maps::score::MapBorder;
+use dinomaly_core::model::config::{BottleneckInput, Comparison, DecoderConfig, Mixer, ModelConfig};
 use dinomaly_core::tensor::HostTensor;
+use dinomaly_core::tensor::named::Weights;
 use dinomaly_core::tensor::safetensors_io;
 use dinomaly_tests::{Golden, golden, max_difference, read_json};
 use serde_json::{Value, json};

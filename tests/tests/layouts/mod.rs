@@ -1,7 +1,8 @@
 //! Names and shapes of the published files of every foundation.
 
 use dinomaly_core::model::config::{EncoderConfig, Mlp, Positions};
-use dinomaly_core::model::weights::{Shapes, encoder_shapes};
+use dinomaly_core::model::weights::encoder_shapes;
+use dinomaly_core::tensor::named::Shapes;
 
 /// Our name and shape → names and shapes in the file.
 pub type Rename = fn(&str, &[usize]) -> Vec<(String, Vec<usize>)>;

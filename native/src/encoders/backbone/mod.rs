@@ -15,8 +15,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use dinomaly_core::model::config::EncoderConfig;
 use dinomaly_core::model::positions::rotary;
-use dinomaly_core::model::weights::{Shapes, Weights, check_finite};
 use dinomaly_core::tensor::HostTensor;
+use dinomaly_core::tensor::named::{Shapes, Weights, check_finite};
 use dinomaly_core::tensor::safetensors_io::{self, Reader};
 use serde::{Deserialize, Serialize};
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use candle_core::pickle::{Object, Stack};
-use dinomaly_core::model::weights::Shapes;
+use dinomaly_core::tensor::named::Shapes;
 use dinomaly_core::tensor::{Data, HostTensor};
 use half::{bf16, f16};
 use zip::ZipArchive;

@@ -7,9 +7,8 @@ use rten_vecmath::{Exp, Softmax};
 
 use super::gemm::{Kernels, Matrix, View};
 use super::{Precision, Tensor};
-use crate::Error;
-use crate::Result;
 use crate::ops::{Neighbours, RelativeBias};
+use crate::{Error, Result};
 
 /// Queries of a block: its logits stay in the second-level cache.
 const QUERIES: usize = 96;

@@ -16,10 +16,9 @@ mod tensor;
 
 use std::rc::Rc;
 
-use crate::Error;
-use crate::Result;
 use crate::ops::{Linear, Neighbours, Norm, Ops, Read, RelativeBias, Then, conv_extents, rotation_prefix};
 use crate::tensor::HostTensor;
+use crate::{Error, Result};
 use attention::Heads;
 pub use gemm::Kernels;
 use pool::Pool;

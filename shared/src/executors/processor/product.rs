@@ -6,10 +6,9 @@ use rten_simd::SimdUnaryOp;
 use super::Precision;
 use super::gelu::Gelu;
 use super::gemm::{Int8, Kernels, Matrix, View};
-use crate::Error;
-use crate::Result;
 use crate::quant::{Format, round_tensor};
 use crate::tensor::{Data, HostTensor};
+use crate::{Error, Result};
 
 /// What is done with a product before it is stored.
 #[derive(Clone, Copy)]

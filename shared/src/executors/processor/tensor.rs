@@ -6,9 +6,8 @@ use super::Precision;
 use super::gemm::Kernels;
 use super::pool::{Lease, Pool};
 use super::product::Packed;
-use crate::Error;
-use crate::Result;
 use crate::tensor::HostTensor;
+use crate::{Error, Result};
 
 /// A tensor of [`super::Processor`]. Clones share the values.
 #[derive(Clone, Debug)]

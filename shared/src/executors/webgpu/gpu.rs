@@ -2,8 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::Error;
-use crate::Result;
+use crate::{Error, Result};
 
 /// What the kernels run on.
 #[derive(Clone, Debug, PartialEq, Eq)]

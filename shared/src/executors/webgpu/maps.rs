@@ -5,11 +5,10 @@ use super::gpu::fault;
 use super::kernel::Kernel;
 use super::ops::words;
 use super::tensor::{Tensor, padded_row};
-use crate::Error;
-use crate::Result;
 use crate::maps::score::{AnomalyMap, MAP_SIDE, MapLayout};
 use crate::ops::{Ops, Read};
 use crate::tensor::HostTensor;
+use crate::{Error, Result};
 
 impl Read for WebGpu {
     async fn read_back(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {

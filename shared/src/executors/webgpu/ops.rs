@@ -4,11 +4,10 @@ use super::kernel::{Kernel, params};
 use super::linear::{Operands, Tile};
 use super::tensor::{Storage, Tensor, padded_row};
 use super::{Precision, WebGpu};
-use crate::Error;
-use crate::Result;
 use crate::ops::{Linear, Neighbours, Norm, Ops, RelativeBias, Then, conv_extents, rotation_prefix};
 use crate::photo::preprocess::Preprocessor;
 use crate::tensor::HostTensor;
+use crate::{Error, Result};
 
 /// Operands that one step of a mean adds.
 const MEAN_STEP: usize = 4;

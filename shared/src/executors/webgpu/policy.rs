@@ -3,11 +3,10 @@
 use super::kernel::Kernel;
 use super::linear::Operands;
 use super::{Precision, WebGpu};
-use crate::Error;
-use crate::Result;
 use crate::bundle::{Manifest, Model, Storage};
 use crate::detector::Detector;
-use crate::quant::is_linear_weight;
+use crate::tensor::named::is_linear_weight;
+use crate::{Error, Result};
 
 /// A model on the GPU, and why not in a smaller precision.
 pub struct Opened {

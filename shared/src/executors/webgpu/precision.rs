@@ -2,9 +2,8 @@
 
 use std::str::FromStr;
 
-use crate::Error;
-use crate::Result;
 use crate::bundle::SelfTest;
+use crate::{Error, Result};
 
 /// What linear layers are computed in. Sums are f32 in all of them, and so is everything but linear layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,9 +7,8 @@ use half::f16;
 
 use super::pool::{Lease, Pool};
 use super::precision::Precision;
-use crate::Error;
-use crate::Result;
 use crate::tensor::{Data, HostTensor};
+use crate::{Error, Result};
 
 /// A tensor of [`super::WebGpu`]: a shape and a buffer that returns to its pool when the last clone is dropped.
 #[derive(Clone)]

@@ -7,10 +7,9 @@ use web_time::{Duration, Instant};
 
 use super::linear::Tile;
 use super::{Adapter, WebGpu};
-use crate::Error;
-use crate::Result;
 use crate::ops::{Linear, Ops, Then};
 use crate::tensor::HostTensor;
+use crate::{Error, Result};
 
 /// Tokens, inputs and outputs of what is timed: queries, keys and values of ViT-S at 392².
 const TYPICAL: [usize; 3] = [789, 384, 1152];

@@ -11,8 +11,7 @@ pub use regions::Regions;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
-use crate::Result;
+use crate::{Error, Result};
 
 /// A test photo with what was found and what is true.
 #[derive(Clone, Copy, Debug)]

@@ -2,8 +2,7 @@
 
 use super::Ranking;
 use super::regions::Regions;
-use crate::Error;
-use crate::Result;
+use crate::{Error, Result};
 
 /// Thresholds between the lowest and the highest score.
 const THRESHOLDS: f64 = 200.0;

@@ -1,7 +1,6 @@
 //! Scores in order: everything that depends on order alone is read off by one walk down the anomalous ones.
 
-use crate::Error;
-use crate::Result;
+use crate::{Error, Result};
 
 /// Added to the denominator of F1 by the official code.
 const F1_EPSILON: f64 = 1e-7;

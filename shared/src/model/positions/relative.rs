@@ -2,9 +2,8 @@
 //! stored grid are placed at distances that grow geometrically until they span the new grid, and a bicubic spline through
 //! them is read at whole patches. Near ways so keep their meaning, and far ones are stretched.
 
-use crate::Error;
-use crate::Result;
 use crate::ops::RelativeBias;
+use crate::{Error, Result};
 
 /// A table `[entries, heads]` for a grid → `[heads, entries]` for another.
 ///

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use crate::Result;
 use crate::model::config::{EncoderConfig, ModelConfig, Positions};
-use crate::ops::RelativeBias;
 use crate::model::positions;
+use crate::ops::RelativeBias;
 use crate::tensor::HostTensor;
-use crate::model::weights::{Shapes, Weights};
+use crate::tensor::named::{Shapes, Weights};
 
 /// How the names of position biases end.
 const POSITION_BIAS: &str = ".attn.relative_position_bias_table";
 
-/// Notes a tensor that the encoder asks for as the stored tensors it is made from: [`Weights::prepare`] backwards.
+/// Notes a tensor that the encoder asks for as the stored tensors it is made from: [`Weights::derive`] backwards.
 pub(crate) fn record_encoder(shapes: &mut Shapes, encoder: &EncoderConfig, name: &str, shape: &[usize]) {
     let (width, patch, grid) = (encoder.hidden_size, encoder.patch_size, encoder.position_grid);
     match name {
@@ -42,10 +42,10 @@ pub(crate) fn record_encoder(shapes: &mut Shapes, encoder: &EncoderConfig, name:
 }
 
 /// Tensors by the names that [`crate::model::dinomaly::Encoder::load`] asks for.
-pub(crate) type Prepared = BTreeMap<String, HostTensor>;
+pub(crate) type Derived = BTreeMap<String, HostTensor>;
 
 /// Whether a stored tensor reaches the encoder in another form only.
-pub(crate) fn is_prepared(name: &str) -> bool {
+pub(crate) fn is_derived(name: &str) -> bool {
     const WHOLE: [&str; 5] = [
         "encoder.cls_token",
         "encoder.register_tokens",
@@ -57,11 +57,11 @@ pub(crate) fn is_prepared(name: &str) -> bool {
 }
 
 impl Weights {
-    /// The tensors that an encoder for `grid × grid` patches takes in another form. Needs the tensors that [`is_prepared`] names.
-    pub(crate) fn prepare(&self, config: &ModelConfig, grid: usize) -> Result<Prepared> {
+    /// The tensors that an encoder for `grid × grid` patches takes in another form. Needs the tensors that [`is_derived`] names.
+    pub(crate) fn derive(&self, config: &ModelConfig, grid: usize) -> Result<Derived> {
         let e = &config.encoder;
         let (width, side) = (e.hidden_size, e.position_grid);
-        let mut prepared = Prepared::new();
+        let mut derived = Derived::new();
         let mut prefix = self.get("encoder.cls_token", &[1, 1, width])?.to_f32().into_owned();
         let mut positions = vec![0.0; grid * grid * width];
         match e.positions {
@@ -74,7 +74,7 @@ impl Weights {
             Positions::Rotary => {
                 let periods = self.get("encoder.rope_embed.periods", &[e.head_size() / 4])?.to_f32();
                 let rotation = positions::rotary::rotation(&periods, grid);
-                prepared.insert("encoder.rotation".into(), HostTensor::f32([grid * grid, e.head_size()], rotation)?);
+                derived.insert("encoder.rotation".into(), HostTensor::f32([grid * grid, e.head_size()], rotation)?);
             }
             Positions::RelativeBias => {
                 let heads = e.num_attention_heads;
@@ -82,7 +82,7 @@ impl Weights {
                     let name = format!("encoder.blocks.{block}{POSITION_BIAS}");
                     let table = self.get(&name, &[RelativeBias::entries(side), heads])?.to_f32();
                     let table = positions::relative::interpolate(&table, side, grid, heads)?;
-                    prepared.insert(name, HostTensor::f32([heads, RelativeBias::entries(grid)], table)?);
+                    derived.insert(name, HostTensor::f32([heads, RelativeBias::entries(grid)], table)?);
                 }
             }
         }
@@ -90,12 +90,12 @@ impl Weights {
             let registers = self.get("encoder.register_tokens", &[1, e.num_register_tokens, width])?;
             prefix.extend_from_slice(&registers.to_f32());
         }
-        prepared.insert("encoder.prefix".into(), HostTensor::f32([e.prefix_tokens(), width], prefix)?);
-        prepared.insert("encoder.positions".into(), HostTensor::f32([grid * grid, width], positions)?);
+        derived.insert("encoder.prefix".into(), HostTensor::f32([e.prefix_tokens(), width], prefix)?);
+        derived.insert("encoder.positions".into(), HostTensor::f32([grid * grid, width], positions)?);
         let name = "encoder.patch_embed.proj.weight";
         let mut projection = self.get(name, &[width, 3, e.patch_size, e.patch_size])?.clone();
         projection.shape = vec![width, 3 * e.patch_size * e.patch_size];
-        prepared.insert(name.into(), projection);
-        Ok(prepared)
+        derived.insert(name.into(), projection);
+        Ok(derived)
     }
 }

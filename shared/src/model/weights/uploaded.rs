@@ -2,35 +2,36 @@
 
 use std::collections::BTreeMap;
 
+use super::derived::is_derived;
+use super::load::place;
 use crate::Result;
 use crate::model::config::ModelConfig;
 use crate::model::dinomaly::Dinomaly;
-use crate::model::weights::{Weights, place};
 use crate::ops::Ops;
-use crate::model::weights::derived::is_prepared;
 use crate::tensor::HostTensor;
+use crate::tensor::named::Weights;
 
 /// Tensors of a model on an executor, by name, and the few that the host still needs.
 #[derive(Clone, Debug)]
-pub struct Placed<T> {
+pub struct Uploaded<T> {
     tensors: BTreeMap<String, T>,
     /// What the encoder takes in another form than it is stored in: small tensors.
     kept: Weights,
 }
 
-impl<T> Default for Placed<T> {
+impl<T> Default for Uploaded<T> {
     fn default() -> Self {
         Self { tensors: BTreeMap::new(), kept: Weights::default() }
     }
 }
 
-impl<T: Clone> Placed<T> {
+impl<T: Clone> Uploaded<T> {
     /// Takes a tensor of a model to the executor, under the name that it is stored by.
     ///
     /// # Errors
     /// If the executor has no room for it.
     pub fn put<O: Ops<Tensor = T>>(&mut self, ops: &O, name: String, tensor: HostTensor) -> Result<()> {
-        if is_prepared(&name) {
+        if is_derived(&name) {
             self.kept.0.insert(name, tensor);
         } else {
             let placed = place(ops, &name, &tensor)?;
@@ -59,10 +60,10 @@ impl<T: Clone> Placed<T> {
     /// # Errors
     /// A missing tensor, by name, or the executor's refusal.
     pub fn dinomaly<O: Ops<Tensor = T>>(&self, ops: &O, config: &ModelConfig, grid: usize) -> Result<Dinomaly<T>> {
-        let prepared = self.kept.prepare(config, grid)?;
+        let derived = self.kept.derive(config, grid)?;
         Dinomaly::load(config, grid, &mut |name, shape| match self.tensors.get(name) {
             Some(tensor) => Ok(tensor.clone()),
-            None => self.kept.upload(ops, &prepared, name, shape),
+            None => self.kept.upload(ops, &derived, name, shape),
         })
     }
 }

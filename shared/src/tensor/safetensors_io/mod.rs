@@ -16,11 +16,10 @@ use half::{bf16, f16};
 use safetensors::tensor::{Metadata, TensorView, View};
 use safetensors::{Dtype, SafeTensors};
 
-use crate::Error;
-use crate::Result;
 use crate::tensor::int4::GROUPS;
+use crate::tensor::named::{Shapes, Weights};
 use crate::tensor::{Data, HostTensor};
-use crate::model::weights::{Shapes, Weights};
+use crate::{Error, Result};
 
 /// Ends the name of the tensor that holds a quantized tensor's scales.
 const SCALE: &str = ".scale";

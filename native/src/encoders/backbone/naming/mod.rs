@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, bail};
 use dinomaly_core::Error;
 use dinomaly_core::model::config::{EncoderConfig, Mlp, Positions};
-use dinomaly_core::model::weights::{Shapes, encoder_shapes, unexpected};
+use dinomaly_core::model::weights::encoder_shapes;
+use dinomaly_core::tensor::named::{Shapes, unexpected};
 
 use convention::Naming;
 use part::{Part, Ways};

@@ -9,8 +9,7 @@ mod tiles;
 use std::borrow::Cow;
 
 use self::rounded::Rounded;
-use crate::Error;
-use crate::Result;
+use crate::{Error, Result};
 
 /// Whose kernels multiply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -12,10 +12,9 @@ mod taped;
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::softmax;
 
-use crate::Error;
-use crate::Result;
 use crate::ops::{Linear, Neighbours, NoiseAt, Norm, Ops, Read, RelativeBias, Then, conv_extents, rotation_prefix};
 use crate::tensor::HostTensor;
+use crate::{Error, Result};
 use kernels::Element;
 pub use taped::Taped;
 
