@@ -188,7 +188,7 @@ mod tests {
 
     use super::*;
     use crate::bundle::tests::model;
-    use crate::executors::reference::{Reference, Tensor};
+    use crate::executors::reference::{Reference, ReferenceTensor};
     use crate::maps::score::MapBorder;
     use crate::maps::score::anomaly_map;
     use crate::ops::{Linear, Neighbours, Norm, Ops, Then};
@@ -258,52 +258,67 @@ mod tests {
     struct Broken;
 
     impl Ops for Broken {
-        type Tensor = Tensor;
-        fn upload(&self, tensor: &HostTensor) -> Result<Tensor> {
+        type Tensor = ReferenceTensor;
+        fn upload(&self, tensor: &HostTensor) -> Result<ReferenceTensor> {
             Reference.upload(tensor)
         }
-        fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
+        fn linear(
+            &self,
+            x: &ReferenceTensor,
+            layer: &Linear<ReferenceTensor>,
+            then: Then<'_, ReferenceTensor>,
+        ) -> Result<ReferenceTensor> {
             Reference.linear(x, layer, then)
         }
-        fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
+        fn layer_norm(&self, x: &ReferenceTensor, norm: &Norm<ReferenceTensor>) -> Result<ReferenceTensor> {
             Reference.layer_norm(x, norm)
         }
         fn attention(
             &self,
-            qkv: &Tensor,
+            qkv: &ReferenceTensor,
             heads: usize,
             hidden: Option<Neighbours>,
-            bias: Option<&Tensor>,
-        ) -> Result<Tensor> {
+            bias: Option<&ReferenceTensor>,
+        ) -> Result<ReferenceTensor> {
             Reference.attention(qkv, heads, hidden, bias)
         }
 
-        fn rotate(&self, qkv: &Tensor, heads: usize, rotation: &Tensor) -> Result<Tensor> {
+        fn rotate(&self, qkv: &ReferenceTensor, heads: usize, rotation: &ReferenceTensor) -> Result<ReferenceTensor> {
             Reference.rotate(qkv, heads, rotation)
         }
 
-        fn swiglu(&self, x: &Tensor) -> Result<Tensor> {
+        fn swiglu(&self, x: &ReferenceTensor) -> Result<ReferenceTensor> {
             Reference.swiglu(x)
         }
-        fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
+        fn linear_attention(
+            &self,
+            qkv: &ReferenceTensor,
+            heads: usize,
+            hidden: Option<Neighbours>,
+        ) -> Result<ReferenceTensor> {
             Reference.linear_attention(qkv, heads, hidden)
         }
-        fn depthwise_conv(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        fn depthwise_conv(&self, x: &ReferenceTensor, weight: &ReferenceTensor) -> Result<ReferenceTensor> {
             Reference.depthwise_conv(x, weight)
         }
-        fn drop_tokens(&self, x: &Tensor, first: usize) -> Result<Tensor> {
+        fn drop_tokens(&self, x: &ReferenceTensor, first: usize) -> Result<ReferenceTensor> {
             Reference.drop_tokens(x, first)
         }
-        fn concatenate(&self, xs: &[Tensor]) -> Result<Tensor> {
+        fn concatenate(&self, xs: &[ReferenceTensor]) -> Result<ReferenceTensor> {
             Reference.concatenate(xs)
         }
-        fn embed(&self, patches: &Tensor, prefix: &Tensor, positions: &Tensor) -> Result<Tensor> {
+        fn embed(
+            &self,
+            patches: &ReferenceTensor,
+            prefix: &ReferenceTensor,
+            positions: &ReferenceTensor,
+        ) -> Result<ReferenceTensor> {
             Reference.embed(patches, prefix, positions)
         }
-        fn mean(&self, xs: &[Tensor]) -> Result<Tensor> {
+        fn mean(&self, xs: &[ReferenceTensor]) -> Result<ReferenceTensor> {
             Reference.mean(xs)
         }
-        fn cosine_distance(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        fn cosine_distance(&self, a: &ReferenceTensor, b: &ReferenceTensor) -> Result<ReferenceTensor> {
             let mut distances = Reference.cosine_distance(a, b)?;
             distances.values = vec![f32::NAN; distances.values.len()].into();
             Ok(distances)
@@ -311,7 +326,7 @@ mod tests {
     }
 
     impl Read for Broken {
-        async fn read_back(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {
+        async fn read_back(&self, tensors: &[&ReferenceTensor]) -> Result<Vec<Vec<f32>>> {
             Reference.read_back(tensors).await
         }
     }

@@ -9,7 +9,7 @@ mod measure;
 use candle_core::Device;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dinomaly_core::executors::candle::Candle;
-use dinomaly_core::executors::processor::{Precision, Processor};
+use dinomaly_core::executors::processor::{Processor, ProcessorPrecision};
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::executors::webgpu::WebGpu;
 use dinomaly_core::ops::{Linear, Norm, Read, Then};
@@ -72,8 +72,8 @@ fn bench<O: Read>(criterion: &mut Criterion<Flops>, executor: &str, ops: &O, siz
 fn all(criterion: &mut Criterion<Flops>) {
     bench(criterion, "reference", &Reference, &[TINY]);
     bench(criterion, "candle", &Candle::infer(Device::Cpu), &[TINY, BASE]);
-    bench(criterion, "processor", &Processor::new(Precision::F32), &[TINY, BASE]);
-    bench(criterion, "processor, int8", &Processor::new(Precision::Int8), &[TINY, BASE]);
+    bench(criterion, "processor", &Processor::new(ProcessorPrecision::F32), &[TINY, BASE]);
+    bench(criterion, "processor, int8", &Processor::new(ProcessorPrecision::Int8), &[TINY, BASE]);
     match block_on(WebGpu::new()) {
         Ok(gpu) => {
             println!("webgpu is {:?}", gpu.adapter());

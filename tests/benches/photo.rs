@@ -15,7 +15,7 @@ use dinomaly::model_dir;
 use dinomaly::synth::Class;
 use dinomaly_core::detector::Detector;
 use dinomaly_core::executors::candle::Candle;
-use dinomaly_core::executors::processor::{Precision, Processor};
+use dinomaly_core::executors::processor::{Processor, ProcessorPrecision};
 use dinomaly_core::executors::webgpu::WebGpu;
 use dinomaly_core::ops::Read;
 use dinomaly_core::photo::decode::Photo;
@@ -53,7 +53,7 @@ fn end_to_end(criterion: &mut Criterion<Flops>) {
     fn looking<O: Read>(detector: &Detector<O>) -> impl Fn(&[Photo]) {
         |photos| drop(block_on(detector.detect(photos)).unwrap())
     }
-    for (name, precision) in [("processor", Precision::F32), ("processor, int8", Precision::Int8)] {
+    for (name, precision) in [("processor", ProcessorPrecision::F32), ("processor, int8", ProcessorPrecision::Int8)] {
         run(name, &looking(&Detector::new(Processor::new(precision), &model).unwrap()));
     }
     run("candle", &looking(&Detector::new(Candle::infer(Device::Cpu), &model).unwrap()));

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use dinomaly::encoders::backbone::{self, Backbone};
 use dinomaly::synth::Class;
-use dinomaly::synth::dataset::Plan;
+use dinomaly::synth::dataset::GenerationPlan;
 use dinomaly_core::model::config::EncoderConfig;
 use dinomaly_core::model::weights::encoder_shapes;
 use dinomaly_core::tensor::HostTensor;
@@ -22,7 +22,7 @@ impl Workshop {
     pub fn new() -> Self {
         let workshop = Self { folder: tempfile::tempdir().unwrap() };
         let classes = vec![Class::ALL[0], Class::ALL[1]];
-        let plan = Plan { classes, size: 64, seed: 5, train: 10, good: 3, defective: 1 };
+        let plan = GenerationPlan { classes, size: 64, seed: 5, train: 10, good: 3, defective: 1 };
         plan.write(&workshop.path("data"), || Ok(())).unwrap();
         backbone::write(&workshop.path("encoder.safetensors"), &encoder()).unwrap();
         workshop

@@ -13,7 +13,7 @@ use dinomaly_core::bundle::{
 use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
 use dinomaly_core::model::weights::{encoder_shapes, head_shapes, model_shapes};
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
-use dinomaly_core::quant::{Format, Moments, dequantize, quantize_to};
+use dinomaly_core::quant::{Format, InputMoments, dequantize, quantize_to};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::tensor::named::Weights;
 
@@ -113,7 +113,7 @@ fn every_format_is_written_and_read_and_as_small_as_it_should_be() {
         [(None, 32.1), (Some(Format::F16), 16.2), (Some(Format::Int8), 8.7), (Some(Format::Int4), 4.8)]
     {
         let weights = match format {
-            Some(format) => quantize_to(&whole.weights, format, &Moments::new()).unwrap().0,
+            Some(format) => quantize_to(&whole.weights, format, &InputMoments::new()).unwrap().0,
             None => whole.weights.clone(),
         };
         let model = Model { weights, ..whole.clone() };
@@ -235,7 +235,7 @@ fn quantized_real_weights_lose_little_and_are_published_the_same_every_time() {
     encoder.weights.prune(&config);
     encoder.weights.0.extend(arbitrary(head_shapes(&config).unwrap()).0);
     let [int8, int4] = [(Format::Int8, 0.02), (Format::Int4, 0.15)].map(|(format, most)| {
-        let (quantized, report) = quantize_to(&encoder.weights, format, &Moments::new()).unwrap();
+        let (quantized, report) = quantize_to(&encoder.weights, format, &InputMoments::new()).unwrap();
         let linear = report.iter().filter(|rounding| rounding.name.starts_with("encoder.")).collect::<Vec<_>>();
         assert_eq!(linear.len(), 1 + 4 * 10);
         let worst = linear.iter().max_by(|a, b| a.relative.total_cmp(&b.relative)).unwrap();

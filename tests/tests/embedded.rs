@@ -9,7 +9,7 @@ use dinomaly::inference::evaluate::evaluate;
 use dinomaly::model_dir;
 use dinomaly::publish::moments;
 use dinomaly::synth::Class;
-use dinomaly::synth::dataset::Plan;
+use dinomaly::synth::dataset::GenerationPlan;
 use dinomaly_core::bundle::Model;
 use dinomaly_core::maps::metrics::Metrics;
 use dinomaly_core::quant::{Format, dequantize, quantize_to};
@@ -18,7 +18,7 @@ use dinomaly_core::tensor::named::Weights;
 /// As `dinomaly generate DATA --good 40 --defective 10` draws them; a photo does not depend on how many are drawn.
 fn photos(folder: &Path, seed: u64, train: usize) -> Dataset {
     let data = folder.join(format!("data{seed}"));
-    let plan = Plan { classes: Class::ALL.to_vec(), size: 256, seed, train, good: 40, defective: 10 };
+    let plan = GenerationPlan { classes: Class::ALL.to_vec(), size: 256, seed, train, good: 40, defective: 10 };
     plan.write(&data, || Ok(())).unwrap();
     Dataset::open(&data, &[]).unwrap()
 }

@@ -7,7 +7,7 @@ use candle_core::Device;
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::ops::{Linear, Ops, Read, Then};
-use dinomaly_core::quant::{Format, Moments, dequantize, quantize_to, round_tensor};
+use dinomaly_core::quant::{Format, InputMoments, dequantize, quantize_to, round_tensor};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::tensor::named::Weights;
 use dinomaly_tests::{Golden, read_golden};
@@ -41,7 +41,7 @@ fn golden_models_stay_close_in_every_format() {
         };
         let expected = distances(&case, &case.weights, &input);
         let [f16, int8, int4] = [Format::F16, Format::Int8, Format::Int4].map(|format| {
-            let (rounded, report) = quantize_to(&case.weights, format, &Moments::new()).unwrap();
+            let (rounded, report) = quantize_to(&case.weights, format, &InputMoments::new()).unwrap();
             assert!(!report.is_empty(), "{}: nothing was rounded to {format:?}", case.name);
             // Executors widen what they do not compute with.
             let found = distances(&case, &rounded, &input);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use dinomaly::encoders::backbone::{self, Backbone, plan};
 use dinomaly_core::executors::candle::{Candle, no_noise};
-use dinomaly_core::executors::processor::{Precision, Processor};
+use dinomaly_core::executors::processor::{Processor, ProcessorPrecision};
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::model::config::{DecoderConfig, Mlp, ModelConfig, Positions};
 use dinomaly_core::model::dinomaly::Stage;
@@ -103,7 +103,7 @@ fn candle() {
 
 #[test]
 fn processor() {
-    run("processor", &Processor::new(Precision::F32));
+    run("processor", &Processor::new(ProcessorPrecision::F32));
 }
 
 #[test]

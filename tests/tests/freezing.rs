@@ -5,10 +5,10 @@ use std::cell::RefCell;
 
 use candle_core::{Device, Tensor};
 use dinomaly::features::encode;
-use dinomaly::system::precision::Precision;
+use dinomaly::system::precision::TrainingPrecision;
 use dinomaly::training::head::TrainableHead;
 use dinomaly::training::schedule::Schedule;
-use dinomaly::training::train::{Settings, Trainer};
+use dinomaly::training::train::{Trainer, TrainingSettings};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::watched::{Seen, Watched};
 use dinomaly_core::model::config::{BottleneckInput, Comparison, EncoderConfig, Mixer, ModelConfig};
@@ -24,7 +24,7 @@ const PHOTOS: usize = 2;
 
 #[test]
 fn gradients_reach_all_that_is_trained_and_nothing_that_is_frozen() {
-    let both = [Precision::F32, Precision::Bf16];
+    let both = [TrainingPrecision::F32, TrainingPrecision::Bf16];
     for (config, precision) in
         configs().into_iter().flat_map(|config| both.map(|precision| (config.clone(), precision)))
     {
@@ -54,7 +54,7 @@ fn gradients_reach_all_that_is_trained_and_nothing_that_is_frozen() {
         let features = encode(&candle.ops, &encoder, &config, &patches).unwrap();
 
         let head = TrainableHead::fresh(&config, 0, &Device::Cpu).unwrap();
-        let settings = Settings {
+        let settings = TrainingSettings {
             batch: PHOTOS,
             seed: 0,
             schedule: Schedule::official(100),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Device;
 use dinomaly_core::executors::candle::{Candle, no_noise};
-use dinomaly_core::executors::processor::{Kernels, Precision, Processor};
+use dinomaly_core::executors::processor::{Kernels, Processor, ProcessorPrecision};
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::maps::score::MapBorder;
 use dinomaly_core::maps::score::{
@@ -38,12 +38,12 @@ fn candle_in_training() {
 
 #[test]
 fn processor() {
-    run("processor", &Processor::new(Precision::F32));
+    run("processor", &Processor::new(ProcessorPrecision::F32));
 }
 
 #[test]
 fn processor_with_the_pages_tiles() {
-    run("processor, the page's tiles", &Processor::new(Precision::F32).with_kernels(Kernels::Tiles));
+    run("processor, the page's tiles", &Processor::new(ProcessorPrecision::F32).with_kernels(Kernels::Tiles));
 }
 
 #[test]

@@ -8,7 +8,7 @@
 mod executors;
 
 use dinomaly_core::executors::reference::Reference;
-use dinomaly_core::executors::webgpu::{Precision, Tile};
+use dinomaly_core::executors::webgpu::{GpuPrecision, Tile};
 use dinomaly_core::ops::{Linear, Ops, Then};
 use dinomaly_core::tensor::int4::pack;
 use dinomaly_core::tensor::{Data, HostTensor};
@@ -68,7 +68,7 @@ fn whole(generator: &mut ChaCha8Rng, shape: &[usize]) -> HostTensor {
 /// one that it should compute with.
 fn check(
     what: &str,
-    precision: Precision,
+    precision: GpuPrecision,
     tolerance: f32,
     operands: impl Fn(&mut ChaCha8Rng, &[usize], &[usize]) -> [HostTensor; 3],
 ) {
@@ -107,7 +107,7 @@ fn f32_weight(generator: &mut ChaCha8Rng, x: &[usize], weight: &[usize]) -> [Hos
 
 #[test]
 fn f32_weights() {
-    check("f32", Precision::F32, ROUNDING, |generator, x, weight| {
+    check("f32", GpuPrecision::F32, ROUNDING, |generator, x, weight| {
         let [x, weight] = f32_weight(generator, x, weight);
         [x, weight.clone(), weight]
     });
@@ -115,7 +115,7 @@ fn f32_weights() {
 
 #[test]
 fn f16_weights_are_used_as_they_are_stored() {
-    check("f16", Precision::F32, ROUNDING, |generator, x, weight| {
+    check("f16", GpuPrecision::F32, ROUNDING, |generator, x, weight| {
         let [x, weight] = f32_weight(generator, x, weight);
         [x, half(&weight), half(&weight)]
     });
@@ -123,7 +123,7 @@ fn f16_weights_are_used_as_they_are_stored() {
 
 #[test]
 fn f32_weights_are_rounded_to_f16_where_that_is_precise_enough() {
-    check("f32 as f16", Precision::F16, ROUNDING, |generator, x, weight| {
+    check("f32 as f16", GpuPrecision::F16, ROUNDING, |generator, x, weight| {
         let [x, weight] = f32_weight(generator, x, weight);
         [x, weight.clone(), half(&weight)]
     });
@@ -131,7 +131,7 @@ fn f32_weights_are_rounded_to_f16_where_that_is_precise_enough() {
 
 #[test]
 fn int8_weights() {
-    check("int8", Precision::F16, ROUNDING, |generator, x, weight| {
+    check("int8", GpuPrecision::F16, ROUNDING, |generator, x, weight| {
         let [x, weight] = [random(generator, x), int8(generator, weight)];
         [x, weight.clone(), weight]
     });
@@ -140,7 +140,7 @@ fn int8_weights() {
 #[test]
 fn int4_weights() {
     for group in [32, 64] {
-        check(&format!("int4 in groups of {group}"), Precision::Int8, ROUNDING, |generator, x, weight| {
+        check(&format!("int4 in groups of {group}"), GpuPrecision::Int8, ROUNDING, |generator, x, weight| {
             let (outputs, inputs) = (weight[0], weight[1]);
             let row =
                 |_| pack(&(0..inputs).map(|_| generator.random_range(-8..=7)).collect::<Vec<i8>>()).collect::<Vec<_>>();
@@ -156,7 +156,7 @@ fn int4_weights() {
 /// What rounding does not change must come out as if nothing were rounded.
 #[test]
 fn int8_weights_times_int8_activations() {
-    check("int8 times int8", Precision::Int8, ROUNDING, |generator, x, weight| {
+    check("int8 times int8", GpuPrecision::Int8, ROUNDING, |generator, x, weight| {
         let [x, weight] = [whole(generator, x), int8(generator, weight)];
         [x, weight.clone(), weight]
     });
@@ -166,7 +166,7 @@ fn int8_weights_times_int8_activations() {
 /// rounded down it is more than is tolerated.
 #[test]
 fn activations_rounded_to_int8() {
-    check("activations rounded to int8", Precision::Int8, 7e-3, |generator, x, weight| {
+    check("activations rounded to int8", GpuPrecision::Int8, 7e-3, |generator, x, weight| {
         let [x, weight] = [random(generator, x), int8(generator, weight)];
         [x, weight.clone(), weight]
     });
@@ -196,7 +196,7 @@ fn distances<O: Ops>(ops: &O, [x, weight, other]: [&HostTensor; 3]) -> O::Tensor
 #[test]
 fn what_smaller_types_cannot_hold() {
     let Some(gpu) = webgpu() else { return };
-    let gpu = gpu.with_precision(Precision::Int8);
+    let gpu = gpu.with_precision(GpuPrecision::Int8);
     let product = |x: &HostTensor, weight: &HostTensor| {
         let layer = Linear { weight: gpu.upload_weight(weight).unwrap(), bias: None };
         let product = gpu.linear(&gpu.upload(x).unwrap(), &layer, Then::Store).unwrap();

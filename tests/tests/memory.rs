@@ -9,7 +9,7 @@ use dinomaly::inference::detect::PhotoDetector;
 use dinomaly::inference::evaluate::evaluate_observed;
 use dinomaly::model_dir;
 use dinomaly::synth::Class;
-use dinomaly::synth::dataset::Plan;
+use dinomaly::synth::dataset::GenerationPlan;
 
 /// Good photos of a class, and defective ones of each kind.
 const PHOTOS: usize = 60;
@@ -26,7 +26,9 @@ fn an_evaluation_holds_the_maps_of_one_class() {
     let folder = tempfile::tempdir().unwrap();
     let classes = Class::ALL.to_vec();
     assert!(classes.len() >= 4);
-    Plan { classes, size: 96, seed: 3, train: 0, good: PHOTOS, defective: 2 }.write(folder.path(), || Ok(())).unwrap();
+    GenerationPlan { classes, size: 96, seed: 3, train: 0, good: PHOTOS, defective: 2 }
+        .write(folder.path(), || Ok(()))
+        .unwrap();
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model");
     let model = model_dir::read(&model).unwrap();
     let detector = PhotoDetector::new(&model).unwrap();

@@ -2,10 +2,10 @@
 
 use candle_core::{Device, Tensor};
 use dinomaly::features::{FeatureCache, Features, Limits, encode};
-use dinomaly::system::precision::Precision;
+use dinomaly::system::precision::TrainingPrecision;
 use dinomaly::training::head::TrainableHead;
 use dinomaly::training::schedule::Schedule;
-use dinomaly::training::train::{Settings, Trainer};
+use dinomaly::training::train::{Trainer, TrainingSettings};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
 use dinomaly_core::model::weights::encoder_shapes;
@@ -40,7 +40,7 @@ fn random(generator: &mut ChaCha8Rng, shape: &[usize], size: f32) -> Vec<f32> {
 }
 
 /// What an encoder of random weights says of random pictures, through the cache of this precision.
-fn features(config: &ModelConfig, precision: Precision) -> Features {
+fn features(config: &ModelConfig, precision: TrainingPrecision) -> Features {
     let mut generator = ChaCha8Rng::seed_from_u64(3);
     let shapes = encoder_shapes(&config.encoder, config.encoder_blocks_run()).unwrap();
     let weights = shapes.into_iter().map(|(name, shape)| {
@@ -63,12 +63,13 @@ fn features(config: &ModelConfig, precision: Precision) -> Features {
 }
 
 /// Losses of a run, and what it trained.
-fn course(precision: Precision) -> (Vec<f64>, Weights) {
+fn course(precision: TrainingPrecision) -> (Vec<f64>, Weights) {
     let config = config();
     let features = features(&config, precision);
     let head = TrainableHead::fresh(&config, 1, &Device::Cpu).unwrap();
     let schedule = Schedule { warmup: 20, mining_warmup: 60, ..Schedule::official(STEPS) };
-    let settings = Settings { batch: PHOTOS, seed: 1, schedule, gradient_clip: 0.1, optimizer_eps: 1e-10, precision };
+    let settings =
+        TrainingSettings { batch: PHOTOS, seed: 1, schedule, gradient_clip: 0.1, optimizer_eps: 1e-10, precision };
     let mut trainer = Trainer::new(config, settings, head, Device::Cpu).unwrap();
     let losses = (0..STEPS).map(|_| trainer.step(&features).unwrap().loss).collect();
     (losses, trainer.head.weights().unwrap())
@@ -76,7 +77,7 @@ fn course(precision: Precision) -> (Vec<f64>, Weights) {
 
 #[test]
 fn bf16_follows_f32() {
-    let ((single, of_single), (mixed, of_mixed)) = (course(Precision::F32), course(Precision::Bf16));
+    let ((single, of_single), (mixed, of_mixed)) = (course(TrainingPrecision::F32), course(TrainingPrecision::Bf16));
     let last = |losses: &[f64]| losses[STEPS - 20..].iter().sum::<f64>() / 20.0;
     assert!(last(&single) < 0.5 * single[0], "there is something to learn: {} to {}", single[0], last(&single));
     let apart: Vec<f64> = single.iter().zip(&mixed).map(|(s, m)| (s - m).abs()).collect();

@@ -10,7 +10,7 @@ use dinomaly::inference::detect::PhotoDetector;
 use dinomaly::model_dir;
 use dinomaly_core::bundle::{Model, SelfTest};
 use dinomaly_core::executors::processor;
-use dinomaly_core::executors::webgpu::Precision;
+use dinomaly_core::executors::webgpu::GpuPrecision;
 use dinomaly_core::quant::quantize;
 use dinomaly_core::tensor::HostTensor;
 use executors::webgpu;
@@ -50,7 +50,7 @@ fn the_fastest_precision_that_the_self_test_accepts_is_taken() {
     let (plain, rounded) = (widened(), int8());
     let mut chosen = Vec::new();
     // Activations are rounded where weights are int8 alone.
-    let (f32_weights, int8_weights) = (&Precision::FASTEST_FIRST[1..], &Precision::FASTEST_FIRST[..]);
+    let (f32_weights, int8_weights) = (&GpuPrecision::FASTEST_FIRST[1..], &GpuPrecision::FASTEST_FIRST[..]);
     for (name, model, candidates) in [("f32 weights", &plain, f32_weights), ("int8 weights", &rounded, int8_weights)] {
         for tolerance in [1.0, 1e-3, 1e-5, 0.0] {
             let mut model = model.clone();
@@ -76,10 +76,10 @@ fn the_fastest_precision_that_the_self_test_accepts_is_taken() {
         }
     }
     let [f32_weights, int8_weights] = [&chosen[..4], &chosen[4..]];
-    assert_eq!(f32_weights[0], Some(Precision::F16), "nothing is refused that differs by less than 1");
-    assert_eq!(f32_weights[2..], [Some(Precision::F32), None]);
+    assert_eq!(f32_weights[0], Some(GpuPrecision::F16), "nothing is refused that differs by less than 1");
+    assert_eq!(f32_weights[2..], [Some(GpuPrecision::F32), None]);
     // Activations in int8 move this model's map by 0.7 %, 3 are allowed whatever the tolerance. Nothing else is lost.
-    assert_eq!(int8_weights, [Some(Precision::Int8); 4]);
+    assert_eq!(int8_weights, [Some(GpuPrecision::Int8); 4]);
 }
 
 /// One channel that dwarfs the others, as large ViTs have, leaves them nothing of eight bits: int8 weights then meet exact activations.
@@ -99,9 +99,9 @@ fn activations_that_int8_cannot_hold_are_not_rounded() {
     }
     model.weights = quantize(&model.weights).unwrap().0;
     let model = tested(model);
-    let opened = block_on(gpu.open_model_in(&model, &Precision::FASTEST_FIRST)).unwrap();
-    assert_eq!(opened.detector.ops().precision(), Precision::F16);
-    assert!(matches!(opened.refused.as_slice(), [(Precision::Int8, _)]), "{:?}", opened.refused);
+    let opened = block_on(gpu.open_model_in(&model, &GpuPrecision::FASTEST_FIRST)).unwrap();
+    assert_eq!(opened.detector.ops().precision(), GpuPrecision::F16);
+    assert!(matches!(opened.refused.as_slice(), [(GpuPrecision::Int8, _)]), "{:?}", opened.refused);
 }
 
 #[test]
@@ -123,7 +123,8 @@ fn a_gpu_finds_what_the_processor_finds() {
 fn the_processor_takes_the_embedded_model_in_int8() {
     let model = model();
     let exact = PhotoDetector::new(&model).unwrap().scores(&photos()).unwrap();
-    let rounded = PhotoDetector::in_precision(&model, processor::Precision::Int8).unwrap().scores(&photos()).unwrap();
+    let rounded =
+        PhotoDetector::in_precision(&model, processor::ProcessorPrecision::Int8).unwrap().scores(&photos()).unwrap();
     let largest = exact.iter().zip(&rounded).map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f32::max);
     println!("scores differ by at most {largest:e} of them");
     assert!(largest > 0.0 && largest <= SelfTest::ROUNDED, "{largest:e}");

@@ -10,7 +10,7 @@ use clap::Parser;
 use dinomaly::cli::Cli;
 use dinomaly::inference::evaluate::Evaluation;
 use dinomaly::synth::Class;
-use dinomaly::synth::dataset::Plan;
+use dinomaly::synth::dataset::GenerationPlan;
 use serde_json::{Value, json};
 
 use page::chrome::Chrome;
@@ -24,7 +24,7 @@ fn a_report_says_what_the_metrics_say_and_asks_for_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let classes = Class::ALL.to_vec();
-    let plan = Plan { classes, size: 256, seed: 77, train: 0, good: 6, defective: 2 };
+    let plan = GenerationPlan { classes, size: 256, seed: 77, train: 0, good: 6, defective: 2 };
     plan.write(Path::new(&path("data")), || Ok(())).unwrap();
     let last = Class::ALL[Class::ALL.len() - 1].name();
     fs::rename(path(&format!("data/{last}")), path(&format!("data/{HOSTILE}"))).unwrap();

@@ -2,8 +2,8 @@
 
 use dinomaly_core::Result;
 use dinomaly_core::bundle::{Manifest, Storage};
-pub use dinomaly_core::executors::processor::Precision;
 use dinomaly_core::executors::processor::Processor;
+pub use dinomaly_core::executors::processor::ProcessorPrecision as Precision;
 
 use crate::results::{DeviceDescribed, KernelTimed};
 

@@ -2,7 +2,7 @@
 
 use dinomaly_core::Result;
 use dinomaly_core::bundle::Manifest;
-pub use dinomaly_core::executors::webgpu::Precision;
+pub use dinomaly_core::executors::webgpu::GpuPrecision as Precision;
 use dinomaly_core::executors::webgpu::WebGpu;
 
 use crate::results::{DeviceDescribed, KernelTimed};

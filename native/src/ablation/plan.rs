@@ -30,7 +30,7 @@ const RESERVED: [&str; 4] = ["out", "seed", "restart", "tensorboard"];
 
 /// What a plan's file says.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Plan {
+pub struct AblationPlan {
     data: Option<PathBuf>,
     #[serde(default = "one_seed")]
     seeds: Vec<u64>,
@@ -56,7 +56,7 @@ fn one_seed() -> Vec<u64> {
     vec![1]
 }
 
-impl Plan {
+impl AblationPlan {
     /// Reads a plan.
     ///
     /// # Errors
@@ -149,20 +149,21 @@ mod tests {
 
     #[test]
     fn every_variant_with_every_seed_is_a_cell() {
-        let cells = Plan::parse(PLAN).unwrap().cells(Some(Path::new(".")), Some(Path::new("b.pth"))).unwrap();
+        let cells = AblationPlan::parse(PLAN).unwrap().cells(Some(Path::new(".")), Some(Path::new("b.pth"))).unwrap();
         let names: Vec<_> = cells.iter().map(Cell::file_name).collect();
         assert_eq!(names, ["default-seed-3", "bare-seed-3", "default-seed-4", "bare-seed-4"]);
         assert_eq!(cells[0].options, ["--backbone=b.pth", "--classes=a,b", "--iterations=5"]);
         let bare = ["--backbone=b.pth", "--classes=a,b", "--dropout=0.5", "--iterations=9", "--remove-class-token"];
         assert_eq!(cells[3].options, bare);
-        let without = Plan::parse(&PLAN.replace("= true", "= false")).unwrap();
+        let without = AblationPlan::parse(&PLAN.replace("= true", "= false")).unwrap();
         assert_eq!(without.cells(Some(Path::new(".")), None).unwrap()[1].options.len(), 3);
     }
 
     #[test]
     fn what_is_no_plan_is_named() {
-        let refused =
-            |text: &str| format!("{:#}", Plan::parse(text).and_then(|plan| plan.cells(None, None)).unwrap_err());
+        let refused = |text: &str| {
+            format!("{:#}", AblationPlan::parse(text).and_then(|plan| plan.cells(None, None)).unwrap_err())
+        };
         for (text, expected) in [
             ("seeds = [1]", "no [[variant]]"),
             ("seeds = []\n[[variant]]\nname = 'a'", "seeds is empty"),

@@ -9,7 +9,7 @@ use clap::error::{ContextKind, ErrorKind};
 
 use super::options::Looking;
 use super::train;
-use crate::ablation::plan::Plan;
+use crate::ablation::plan::AblationPlan;
 use crate::ablation::table::Table;
 use crate::ablation::{self, Cell};
 use crate::dataset::Dataset;
@@ -48,7 +48,7 @@ struct Train {
 /// An unusable plan or option, before anything is trained; settings other than an earlier run's in the same folder; whatever
 /// training or evaluation refuses, naming the cell; [`Stopped`] if the user interrupted. What is finished is kept.
 pub fn run(args: &Args) -> Result<()> {
-    let plan = Plan::read(&args.plan)?;
+    let plan = AblationPlan::read(&args.plan)?;
     let refused = || format!("plan {} cannot be used", args.plan.display());
     let mut cells = plan.cells(args.data.as_deref(), args.backbone.as_deref()).with_context(refused)?;
     let trainings =
@@ -162,7 +162,7 @@ mod tests {
             files(&folder).chain(files(&folder.join("full"))).filter(|path| path.is_file()).collect();
         assert!(plans.len() > 10, "{plans:?}");
         for path in plans {
-            let cells = Plan::read(&path).unwrap().cells(Some(&folder), None).unwrap();
+            let cells = AblationPlan::read(&path).unwrap().cells(Some(&folder), None).unwrap();
             for cell in cells {
                 let mut cell = cell;
                 if !cell.options.iter().any(|option| option.starts_with("--backbone=")) {

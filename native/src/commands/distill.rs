@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::options::{DeviceOption, within};
-use crate::distillation::distill::{Distiller, Settings};
+use crate::distillation::distill::{DistillationSettings, Distiller};
 use crate::encoders::backbone;
 use crate::system::atomic::{check_file, check_other};
 use crate::system::interrupt::{Interrupt, Stopped};
@@ -77,7 +77,7 @@ pub struct Args {
 /// What a checkpoint says of its run.
 #[derive(Serialize, Deserialize)]
 struct State {
-    settings: Settings,
+    settings: DistillationSettings,
     teacher: String,
     /// Hash of the student that it went on from.
     #[serde(default)]
@@ -104,7 +104,7 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("--width {} is not a multiple of the {heads} attention heads", args.width);
     }
     let name = args.student.file_stem().context("--student names no file")?.to_string_lossy().into_owned();
-    let settings = Settings {
+    let settings = DistillationSettings {
         student: EncoderConfig {
             name,
             hidden_size: args.width,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::dataset::{Dataset, counted};
-use crate::synth::dataset::Plan;
+use crate::synth::dataset::GenerationPlan;
 use crate::synth::{Class, baseline};
 use crate::system::interrupt::{Interrupt, Stopped};
 use crate::system::progress::Progress;
@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut classes = if args.classes.is_empty() { Class::ALL.to_vec() } else { args.classes.clone() };
     classes.sort_by_key(|class| class.name());
     classes.dedup();
-    let plan = Plan {
+    let plan = GenerationPlan {
         classes,
         size: args.size as usize,
         seed: args.seed,

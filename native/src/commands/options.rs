@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use dinomaly_core::bundle::Model;
 use dinomaly_core::executors::candle::Candle;
-use dinomaly_core::executors::processor::Precision;
+use dinomaly_core::executors::processor::ProcessorPrecision;
 use dinomaly_core::executors::webgpu::WebGpu;
 use dinomaly_core::photo::preprocess::Geometry;
 
@@ -121,7 +121,7 @@ impl LookOption {
         }
         let device = self.device.open()?;
         if device.is_cpu() && self.int8 {
-            return Ok(Looking::Processor(Box::new(PhotoDetector::in_precision(model, Precision::Int8)?)));
+            return Ok(Looking::Processor(Box::new(PhotoDetector::in_precision(model, ProcessorPrecision::Int8)?)));
         }
         self.refuse_int8("CUDA computes in single precision")?;
         Looking::on(model, device)

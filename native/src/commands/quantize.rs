@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use dinomaly_core::bundle::Model;
 use dinomaly_core::detector::SELF_TEST_SEED;
-use dinomaly_core::quant::{self, Format, Moments, Rounding};
+use dinomaly_core::quant::{self, Format, InputMoments, Rounding};
 use dinomaly_core::tensor::Data;
 use pollster::block_on;
 
@@ -102,7 +102,7 @@ pub fn run(args: &Args) -> Result<()> {
     labelled.iter().try_for_each(check_labelled)?;
     let (moments, seen) = match &args.photos {
         Some(_) if args.to == To::F16 => bail!("--photos does nothing for f16: leave it out"),
-        None if args.to == To::F16 => (Moments::new(), String::new()),
+        None if args.to == To::F16 => (InputMoments::new(), String::new()),
         None => (moments::of_generated(&original, PICTURES)?, format!("{PICTURES} generated pictures")),
         Some(data) => {
             let good = Dataset::open_for_training(args.layout.layout, data, &args.classes)?;

@@ -10,6 +10,7 @@ use super::devices::{Devices, DevicesOption};
 use super::options::{GeometryOption, LayoutOption, parse_bytes, parse_colours, within};
 use super::preset::PresetOption;
 use super::variant::VariantOptions;
+use crate::dataset::split::Split;
 use crate::dataset::{Dataset, counted};
 use crate::encoders::catalogue;
 use crate::features::Limits;
@@ -19,13 +20,13 @@ use crate::publish;
 use crate::publish::calibrate::FalseAlarms;
 use crate::system::device::free_memory;
 use crate::system::interrupt::{Interrupt, Stopped};
-use crate::system::precision::Precision;
+use crate::system::precision::TrainingPrecision;
 use crate::training::checkpoint::Interval;
 use crate::training::recipe::{Recipe, Selection};
 use crate::training::replicas::Team;
-use crate::training::run::{Room, Run, Split};
+use crate::training::run::{Room, Run};
 use crate::training::schedule::Schedule;
-use crate::training::train::Settings;
+use crate::training::train::TrainingSettings;
 use crate::training::work_folder::WorkFolder;
 
 /// Arguments of `dinomaly train`.
@@ -95,7 +96,7 @@ pub struct Args {
     cache_memory: u64,
     /// What to multiply in: bf16 on NVIDIA GPUs and f32 on the processor without
     #[arg(long, value_enum)]
-    precision: Option<Precision>,
+    precision: Option<TrainingPrecision>,
     /// Iterations between checkpoints; one a minute without. There is always one at the end and where Ctrl-C stops the run
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "ITERATIONS")]
     checkpoint_every: Option<u32>,
@@ -129,7 +130,7 @@ pub fn run(args: &Args) -> Result<()> {
     print!("{}", args.preset);
     let devices = args.devices.open(args.batch)?;
     let device = devices.first().clone();
-    let precision = args.precision.unwrap_or(Precision::usual(&device));
+    let precision = args.precision.unwrap_or(TrainingPrecision::usual(&device));
     precision.begin(&device)?;
     // Before the first photo is read.
     on_device(args.cache_device, &device)?;
@@ -144,7 +145,7 @@ pub fn run(args: &Args) -> Result<()> {
     let work = WorkFolder::begin(&args.out)?;
     let interrupt = Interrupt::listen("finishing this step")?;
 
-    let settings = Settings {
+    let settings = TrainingSettings {
         batch: args.batch,
         seed: args.seed,
         schedule: args.variant.schedule(Schedule {

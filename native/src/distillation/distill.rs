@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::distillation::data_parallel::Workers;
 use crate::distillation::muon::Muon;
-use crate::distillation::subspace::{Moments, Regression, principal, tensor};
+use crate::distillation::subspace::{FeatureMoments, Regression, principal, tensor};
 use crate::encoders::backbone::Backbone;
 use crate::synth;
 use crate::training::head::truncated_normal;
@@ -43,7 +43,7 @@ const GRADIENT_CLIP: f64 = 1.0;
 
 /// Everything that determines a distillation besides the teacher.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Settings {
+pub struct DistillationSettings {
     /// Shape of the student. Its position grid is the one it is trained on.
     pub student: EncoderConfig,
     /// Pictures in a batch.
@@ -71,7 +71,7 @@ struct Teacher {
 
 /// A distillation in progress.
 pub struct Distiller {
-    settings: Settings,
+    settings: DistillationSettings,
     teacher: Teacher,
     student: Encoder<Tensor>,
     /// Moments of every trained tensor.
@@ -86,7 +86,12 @@ impl Distiller {
     /// # Errors
     /// If the student is wider than the teacher or their depths do not fit, the earlier student has another shape, or the
     /// device has no room.
-    pub fn new(teacher: &Backbone, earlier: Option<&Backbone>, settings: Settings, device: Device) -> Result<Self> {
+    pub fn new(
+        teacher: &Backbone,
+        earlier: Option<&Backbone>,
+        settings: DistillationSettings,
+        device: Device,
+    ) -> Result<Self> {
         let grid = settings.student.position_grid;
         let config = with_all_blocks(settings.student.clone());
         let values = match earlier {
@@ -244,7 +249,7 @@ impl Distiller {
     }
 
     /// Settings of the run.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &DistillationSettings {
         &self.settings
     }
 
@@ -271,8 +276,8 @@ impl Distiller {
     fn measure_teacher(&mut self, goes_on: bool) -> Result<()> {
         let (channels, width) = (self.teacher.config.encoder.hidden_size, self.settings.student.hidden_size);
         let count = self.teacher.blocks.len();
-        let mut streams: Vec<Moments> = (0..=count).map(|_| Moments::new(channels)).collect();
-        let mut updates: Vec<Moments> = (0..count).map(|_| Moments::new(channels)).collect();
+        let mut streams: Vec<FeatureMoments> = (0..=count).map(|_| FeatureMoments::new(channels)).collect();
+        let mut updates: Vec<FeatureMoments> = (0..count).map(|_| FeatureMoments::new(channels)).collect();
         let mut regression = Regression::new(channels, width);
         let rows = |x: &Tensor| x.detach().flatten_to(1);
         let shares = (0..MEASURED).step_by(SHARE).map(|first| first..first + SHARE as u64).collect();
@@ -404,9 +409,9 @@ mod tests {
         Backbone { config, weights, mean: [0.5; 3], std: [0.25; 3] }
     }
 
-    fn settings(width: usize, alone: usize) -> Settings {
+    fn settings(width: usize, alone: usize) -> DistillationSettings {
         let schedule = Schedule { warmup: 2, ..Schedule::official(60) };
-        Settings { student: shape(width, 12), batch: 12, alone, seed: 1, schedule }
+        DistillationSettings { student: shape(width, 12), batch: 12, alone, seed: 1, schedule }
     }
 
     #[test]
@@ -419,7 +424,7 @@ mod tests {
         assert!(losses[29] < 0.6 * losses[0] && after < 0.6 * before, "{before} to {after}, {losses:?}");
 
         let student = fresh.backbone().unwrap();
-        let other_seed = Settings { seed: 2, ..settings(16, 0) };
+        let other_seed = DistillationSettings { seed: 2, ..settings(16, 0) };
         let further = Distiller::new(&teacher, Some(&student), other_seed, Device::Cpu).unwrap();
         let begun = further.unexplained().unwrap();
         assert!(begun < 1.2 * after, "{after} became {begun}");

@@ -9,7 +9,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
 
 use crate::distillation::data_parallel::Workers;
-use crate::training::optimizer::{Moments, Settings, StableAdamW, update};
+use crate::training::optimizer::{AdamMoments, OptimizerSettings, StableAdamW, update};
 
 /// Decay of the momentum.
 const MOMENTUM: f64 = 0.95;
@@ -23,8 +23,8 @@ const ROUNDS: usize = 5;
 const QUINTIC: [f64; 3] = [3.4445, -4.7750, 2.0315];
 
 /// AdamW without AMSGrad, as training from nothing has it.
-const REST: Settings =
-    Settings { betas: (0.9, 0.98), weight_decay: 0.02, eps: 1e-8, amsgrad: false, clip_threshold: 1.0 };
+const REST: OptimizerSettings =
+    OptimizerSettings { betas: (0.9, 0.98), weight_decay: 0.02, eps: 1e-8, amsgrad: false, clip_threshold: 1.0 };
 
 /// The optimiser. Of a block's matrices only the first moment is used.
 pub struct Muon {
@@ -66,7 +66,7 @@ impl Muon {
     }
 }
 
-fn turn(var: &Var, state: &mut Moments, gradient: &Tensor, learning_rate: f64) -> Result<()> {
+fn turn(var: &Var, state: &mut AdamMoments, gradient: &Tensor, learning_rate: f64) -> Result<()> {
     state.steps += 1;
     state.mean = ((&state.mean * MOMENTUM)? + gradient)?;
     // As Nesterov: the momentum that the next gradient would meet.

@@ -4,13 +4,13 @@ use candle_core::{Device, Result, Tensor};
 use nalgebra::{DMatrix, DVector};
 
 /// First and second moments of the channels of a stream of tokens.
-pub struct Moments {
+pub struct FeatureMoments {
     rows: f64,
     sum: DVector<f64>,
     products: DMatrix<f64>,
 }
 
-impl Moments {
+impl FeatureMoments {
     /// Of nothing yet.
     pub fn new(channels: usize) -> Self {
         Self { rows: 0.0, sum: DVector::zeros(channels), products: DMatrix::zeros(channels, channels) }
@@ -41,7 +41,7 @@ impl Moments {
 
 /// The `width` orthonormal directions `[channels, width]` that hold most of the streams, strongest first. Each stream counts
 /// the same, however large its values are.
-pub fn principal<'a>(streams: impl Iterator<Item = &'a Moments>, width: usize) -> DMatrix<f64> {
+pub fn principal<'a>(streams: impl Iterator<Item = &'a FeatureMoments>, width: usize) -> DMatrix<f64> {
     let shares = streams.map(|stream| &stream.products / stream.products.trace().max(f64::MIN_POSITIVE));
     let eigen = shares.sum::<DMatrix<f64>>().symmetric_eigen();
     let mut order: Vec<usize> = (0..eigen.eigenvalues.len()).collect();
@@ -109,8 +109,8 @@ mod tests {
         Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
     }
 
-    fn moments(x: &Tensor) -> Moments {
-        let mut moments = Moments::new(x.dim(1).unwrap());
+    fn moments(x: &Tensor) -> FeatureMoments {
+        let mut moments = FeatureMoments::new(x.dim(1).unwrap());
         moments.add(&x.narrow(0, 0, 15).unwrap()).unwrap();
         moments.add(&x.narrow(0, 15, x.dim(0).unwrap() - 15).unwrap()).unwrap();
         moments

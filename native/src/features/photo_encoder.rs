@@ -14,7 +14,7 @@ use crate::dataset::read_photo;
 use crate::features::{FeatureCache, encode};
 use crate::system::batch_size;
 use crate::system::interrupt::Interrupt;
-use crate::system::precision::Precision;
+use crate::system::precision::TrainingPrecision;
 use crate::system::prefetch::prefetch;
 use crate::system::progress::Progress;
 
@@ -38,7 +38,7 @@ impl PhotoEncoder {
         config: &ModelConfig,
         preprocessor: &Preprocessor,
         device: Device,
-        precision: Precision,
+        precision: TrainingPrecision,
     ) -> Result<Self> {
         let patch = config.encoder.patch_size;
         preprocessor.geometry.validate(patch)?;

@@ -7,7 +7,7 @@ use candle_core::Device;
 use dinomaly_core::bundle::{Model, SelfTest};
 use dinomaly_core::detector::{Detection, Detector};
 use dinomaly_core::executors::candle::Candle;
-use dinomaly_core::executors::processor::{Precision, Processor};
+use dinomaly_core::executors::processor::{Processor, ProcessorPrecision};
 use dinomaly_core::executors::webgpu::{Opened, WebGpu};
 use dinomaly_core::maps::score::AnomalyMap;
 use dinomaly_core::model::config::ModelConfig;
@@ -21,7 +21,7 @@ use rayon::prelude::*;
 use crate::dataset::read_photo;
 use crate::system::batch_size::{self, BATCH};
 use crate::system::device;
-use crate::system::precision as training;
+use crate::system::precision::TrainingPrecision;
 use crate::system::prefetch::prefetch;
 use crate::system::progress::Progress;
 
@@ -38,25 +38,27 @@ impl PhotoDetector {
     /// # Errors
     /// If it computes the model's self-test wrongly.
     pub fn new(model: &Model) -> Result<Self> {
-        Self::in_precision(model, Precision::F32)
+        Self::in_precision(model, ProcessorPrecision::F32)
     }
 
     /// Takes a model to the processor, in a precision of choice.
     ///
     /// # Errors
     /// If it does not compute the model's self-test as closely as the model demands.
-    pub fn in_precision(model: &Model, precision: Precision) -> Result<Self> {
+    pub fn in_precision(model: &Model, precision: ProcessorPrecision) -> Result<Self> {
         let detector =
             Detector::of_parts(Processor::new(precision), &model.config, &model.preprocessor, &model.weights)?;
         if let Some(expected) = &model.self_test {
-            let rounding = if precision == Precision::Int8 { SelfTest::ROUNDED } else { 0.0 };
+            let rounding = if precision == ProcessorPrecision::Int8 { SelfTest::ROUNDED } else { 0.0 };
             block_on(detector.verify("processor", expected, rounding)).with_context(|| match precision {
                 // What the model was made with: nothing but the model can be wrong.
-                Precision::F32 => format!(
+                ProcessorPrecision::F32 => format!(
                     "model {} is damaged or was changed: publish or copy it again, any device finds the same",
                     model.name
                 ),
-                Precision::Int8 => format!("model {} cannot be computed in int8: leave --int8 out", model.name),
+                ProcessorPrecision::Int8 => {
+                    format!("model {} cannot be computed in int8: leave --int8 out", model.name)
+                }
             })?;
         }
         Ok(Self { detector, place: device::name(&Device::Cpu), batch: BATCH })
@@ -67,7 +69,7 @@ impl PhotoDetector {
     /// # Errors
     /// If the parts do not fit together.
     pub fn of_parts(config: &ModelConfig, preprocessor: &Preprocessor, weights: &Weights) -> Result<Self> {
-        let processor = Processor::new(Precision::F32);
+        let processor = Processor::new(ProcessorPrecision::F32);
         let detector = Detector::of_parts(processor, config, preprocessor, weights)?;
         Ok(Self { detector, place: device::name(&Device::Cpu), batch: BATCH })
     }
@@ -114,7 +116,7 @@ impl PhotoDetector<Candle<'static>> {
         device: Device,
     ) -> Result<Self> {
         // Training may have left the device to round the factors of products.
-        training::Precision::F32.begin(&device)?;
+        TrainingPrecision::F32.begin(&device)?;
         let (place, batch) = (device::name(&device), batch_size::of_candle(&device, config, preprocessor.geometry)?);
         let detector = Detector::of_parts(Candle::infer(device), config, preprocessor, weights)?;
         if let Some(expected) = self_test {

@@ -8,8 +8,8 @@ use dinomaly_core::bundle::{Calibration, ClassCalibration, ScoreStatistics};
 use dinomaly_core::ops::Read;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
+use crate::dataset::split::HELD_OUT;
 use crate::inference::detect::PhotoDetector;
-use crate::training::run::HELD_OUT;
 
 /// Cosine distances carry about this much rounding: no score is called smaller before its logarithm is taken.
 const SMALLEST_SCORE: f64 = 1e-6;

@@ -15,12 +15,13 @@ use dinomaly_core::tensor::named::Weights;
 use pollster::block_on;
 
 use crate::dataset::Dataset;
+use crate::dataset::split::Split;
 use crate::inference::detect::PhotoDetector;
 use crate::model_dir;
 use crate::publish::calibrate::calibrate;
 use crate::training::recipe::Recipe;
-use crate::training::run::{Split, recent_mean};
-use crate::training::train::Settings;
+use crate::training::run::recent_mean;
+use crate::training::train::TrainingSettings;
 
 /// How far score and map of the self-test picture may be from ours on another device. f32 executors differ by less than
 /// 1e-5; maps lie in 0..=2 and defects stand out by a few hundredths.
@@ -122,7 +123,7 @@ fn good_photos(dataset: &Dataset, split: &Split) -> Vec<(String, PathBuf)> {
 }
 
 /// The model card.
-fn card(model: &Model, split: &Split, settings: &Settings, losses: &[f64]) -> String {
+fn card(model: &Model, split: &Split, settings: &TrainingSettings, losses: &[f64]) -> String {
     let classes = model.calibration.classes.keys().cloned().collect::<Vec<_>>().join(", ");
     let geometry = model.preprocessor.geometry;
     let schedule = &settings.schedule;

@@ -12,7 +12,7 @@ use dinomaly_core::executors::watched::{Seen, Watched};
 use dinomaly_core::model::dinomaly::Dinomaly;
 use dinomaly_core::ops::Ops;
 use dinomaly_core::photo::decode::Photo;
-use dinomaly_core::quant::Moments;
+use dinomaly_core::quant::InputMoments;
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::tensor::named::is_linear_weight;
 use rayon::prelude::*;
@@ -41,7 +41,7 @@ pub fn choose(dataset: &Dataset, count: usize) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// A photo that cannot be read, by name.
-pub fn of_photos(model: &Model, photos: &[PathBuf]) -> Result<Moments> {
+pub fn of_photos(model: &Model, photos: &[PathBuf]) -> Result<InputMoments> {
     moments(model, photos.len(), |i| read_photo(&photos[i]))
 }
 
@@ -49,7 +49,7 @@ pub fn of_photos(model: &Model, photos: &[PathBuf]) -> Result<Moments> {
 ///
 /// # Errors
 /// None beyond those of a model that contradicts itself.
-pub fn of_generated(model: &Model, count: usize) -> Result<Moments> {
+pub fn of_generated(model: &Model, count: usize) -> Result<InputMoments> {
     let side = model.preprocessor.geometry.resize;
     moments(model, count, |i| {
         let (width, height) = (side as u32, side as u32);
@@ -64,7 +64,7 @@ type Sums = HashMap<String, (usize, Tensor)>;
 ///
 /// # Errors
 /// Whatever `picture` refuses.
-fn moments(model: &Model, count: usize, picture: impl Fn(usize) -> Result<Photo> + Sync) -> Result<Moments> {
+fn moments(model: &Model, count: usize, picture: impl Fn(usize) -> Result<Photo> + Sync) -> Result<InputMoments> {
     let (patch, grid) = (model.config.encoder.patch_size, model.grid());
     let (names, sums) = (RefCell::<HashMap<TensorId, String>>::default(), RefCell::<Sums>::default());
     let candle = Watched::new(Candle::infer(Device::Cpu), |seen| match seen {

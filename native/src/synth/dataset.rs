@@ -10,7 +10,7 @@ use super::Class;
 
 /// What to generate.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct GenerationPlan {
     /// Which classes.
     pub classes: Vec<Class>,
     /// Side of the photos in pixels.
@@ -33,7 +33,7 @@ struct Item {
     index: usize,
 }
 
-impl Plan {
+impl GenerationPlan {
     /// Number of photos, masks not counted.
     pub fn photos(&self) -> usize {
         self.classes.iter().map(|c| self.train + self.good + self.defective * c.defects().len()).sum()
@@ -110,8 +110,8 @@ mod tests {
     use super::*;
     use crate::dataset::Dataset;
 
-    fn plan() -> Plan {
-        Plan { classes: Class::ALL.to_vec(), size: 48, seed: 3, train: 2, good: 1, defective: 1 }
+    fn plan() -> GenerationPlan {
+        GenerationPlan { classes: Class::ALL.to_vec(), size: 48, seed: 3, train: 2, good: 1, defective: 1 }
     }
 
     #[test]

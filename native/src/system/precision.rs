@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// A precision of products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum Precision {
+pub enum TrainingPrecision {
     /// Single precision.
     #[default]
     F32,
@@ -20,7 +20,7 @@ pub enum Precision {
     Bf16,
 }
 
-impl Precision {
+impl TrainingPrecision {
     /// What is chosen for a device where nothing else is asked for.
     pub fn usual(device: &Device) -> Self {
         if device.is_cuda() { Self::Bf16 } else { Self::F32 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::model_dir::{self, RECIPE};
-use crate::training::train::Settings;
+use crate::training::train::TrainingSettings;
 
 /// Options, photos and backbone of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,8 +20,8 @@ pub struct Recipe {
     /// Shape of the model.
     pub config: ModelConfig,
     /// Rates, batch and seed.
-    pub settings: Settings,
-    /// Hash of photos, backbone and preprocessing: [`crate::training::run::Split::fingerprint`].
+    pub settings: TrainingSettings,
+    /// Hash of photos, backbone and preprocessing: [`crate::dataset::split::Split::fingerprint`].
     pub data: String,
     /// The preprocessing, to say what of it differs; absent in older checkpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -167,7 +167,7 @@ mod tests {
     use dinomaly_core::photo::preprocess::Geometry;
 
     use super::*;
-    use crate::system::precision::Precision;
+    use crate::system::precision::TrainingPrecision;
     use crate::training::schedule::Schedule;
 
     fn recipe() -> Recipe {
@@ -176,13 +176,13 @@ mod tests {
             "patch_size": 2, "num_register_tokens": 0, "position_grid": 2, "layer_norm_eps": 1e-6
         }));
         let schedule = Schedule::official(10);
-        let settings = Settings {
+        let settings = TrainingSettings {
             batch: 2,
             seed: 1,
             schedule,
             gradient_clip: 0.1,
             optimizer_eps: 1e-10,
-            precision: Precision::F32,
+            precision: TrainingPrecision::F32,
         };
         let config = ModelConfig::published(encoder.unwrap()).unwrap();
         let geometry = Geometry { resize: 8, crop: 8 };

@@ -1,22 +1,15 @@
 //! One training run: photos split, features cached, steps taken, checkpoints written.
 
-use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use candle_core::Device;
-use dinomaly_core::photo::preprocess::Preprocessor;
 use dinomaly_core::tensor::named::Weights;
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 use serde::{Deserialize, Deserializer, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::dataset::Dataset;
+use crate::dataset::split::Split;
 use crate::features::photo_encoder::PhotoEncoder;
 use crate::features::{FeatureCache, Limits};
 use crate::system::background_job::BackgroundJob;
@@ -28,57 +21,6 @@ use crate::training::recipe::Recipe;
 use crate::training::replicas::{Team, check_equal};
 use crate::training::tensorboard::Events;
 use crate::training::train::{Batches, Step, Trainer};
-
-/// From how many photos on the scores of a class have a spread of their own.
-pub const HELD_OUT: usize = 5;
-
-/// Good photos to train on, and those kept back to learn what good parts score.
-#[derive(Clone, Debug)]
-pub struct Split {
-    /// Photos of all classes.
-    pub train: Vec<PathBuf>,
-    /// Class and photo.
-    pub held_out: Vec<(String, PathBuf)>,
-}
-
-impl Split {
-    /// Holds out a share of each class's good photos, chosen by the seed: unless the share is 0 at least [`HELD_OUT`], but never
-    /// more than half of them.
-    pub fn new(dataset: &Dataset, share: f64, seed: u64) -> Self {
-        let mut split = Self { train: Vec::new(), held_out: Vec::new() };
-        for class in &dataset.classes {
-            let mut photos = class.train.clone();
-            photos.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-            let wanted = (share * photos.len() as f64).round() as usize;
-            let held_out = if share == 0.0 { 0 } else { wanted.max(HELD_OUT).min(photos.len() / 2) };
-            let mut train = photos.split_off(held_out);
-            train.sort();
-            split.train.extend(train);
-            split.held_out.extend(photos.into_iter().map(|photo| (class.name.clone(), photo)));
-        }
-        split
-    }
-
-    /// Hash of what features and thresholds depend on: the photos' and the backbone's bytes, and the preprocessing.
-    ///
-    /// # Errors
-    /// If a file cannot be read.
-    pub fn fingerprint(&self, backbone: &Path, preprocessor: &Preprocessor) -> Result<String> {
-        let mut hash = Sha256::new();
-        let bytes = fs::read(backbone).with_context(|| format!("backbone {} cannot be read", backbone.display()))?;
-        hash.update(Sha256::digest(&bytes));
-        hash.update(serde_json::to_vec(preprocessor)?);
-        let digest = |photo: &PathBuf| -> Result<_> {
-            let bytes = fs::read(photo).with_context(|| format!("photo {} cannot be read", photo.display()))?;
-            Ok(Sha256::digest(&bytes))
-        };
-        let photos: Vec<&PathBuf> = self.train.iter().chain(self.held_out.iter().map(|(_, photo)| photo)).collect();
-        for photo in photos.into_par_iter().map(digest).collect::<Vec<_>>() {
-            hash.update(photo?);
-        }
-        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-    }
-}
 
 /// What a checkpoint says of its run. A run is resumed only by the same command on the same photos.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -343,43 +285,4 @@ impl Run {
 pub fn recent_mean(losses: &[f64]) -> f64 {
     let recent = || losses[losses.len().saturating_sub(100)..].iter().filter(|loss| loss.is_finite());
     recent().sum::<f64>() / recent().count().max(1) as f64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::dataset::Class;
-
-    #[test]
-    fn enough_photos_are_held_out_and_enough_are_left() {
-        let held_out = |photos: usize, share: f64| {
-            let train = (0..photos).map(|i| PathBuf::from(format!("{i}.png"))).collect();
-            let class = Class { name: "nut".into(), folder: "nut".into(), train, test: Vec::new() };
-            let split = Split::new(&Dataset { classes: vec![class] }, share, 1);
-            assert_eq!(split.train.len() + split.held_out.len(), photos);
-            split.held_out.len()
-        };
-        assert_eq!([1, 2, 3, 12, 50, 240].map(|photos| held_out(photos, 0.1)), [0, 1, 1, 5, 5, 24]);
-        assert_eq!([1, 12, 240].map(|photos| held_out(photos, 0.0)), [0, 0, 0]);
-        assert_eq!([3, 12, 13].map(|photos| held_out(photos, 0.5)), [1, 6, 6]);
-    }
-
-    #[test]
-    fn the_fingerprint_changes_with_every_photo() {
-        let folder = tempfile::tempdir().unwrap();
-        let [backbone, trained, held_out] = ["backbone", "a.png", "b.png"].map(|name| folder.path().join(name));
-        let split = Split { train: vec![trained.clone()], held_out: vec![("nut".into(), held_out.clone())] };
-        let geometry = dinomaly_core::photo::preprocess::Geometry { resize: 8, crop: 8 };
-        let preprocessor = Preprocessor { geometry, mean: [0.5; 3], std: [0.5; 3] };
-        for path in [&backbone, &trained, &held_out] {
-            fs::write(path, "before").unwrap();
-        }
-        let mut earlier = split.fingerprint(&backbone, &preprocessor).unwrap();
-        for path in [&backbone, &trained, &held_out] {
-            fs::write(path, "after").unwrap();
-            let now = split.fingerprint(&backbone, &preprocessor).unwrap();
-            assert_ne!(now, earlier, "{}", path.display());
-            earlier = now;
-        }
-    }
 }

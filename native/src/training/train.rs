@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::features::Features;
-use crate::system::precision::Precision;
+use crate::system::precision::TrainingPrecision;
 use crate::training::head::TrainableHead;
 use crate::training::loss::{Loss, loss_of_part};
 use crate::training::noise::BottleneckNoise;
@@ -23,7 +23,7 @@ use crate::training::schedule::Schedule;
 
 /// Everything that determines a run besides the photos, the encoder and the model's shape.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Settings {
+pub struct TrainingSettings {
     /// Photos in a batch.
     pub batch: usize,
     /// Seed of initial values, order of photos and dropout.
@@ -37,12 +37,12 @@ pub struct Settings {
     pub optimizer_eps: f64,
     /// What is multiplied in.
     #[serde(default)]
-    pub precision: Precision,
+    pub precision: TrainingPrecision,
 }
 
 /// Of a checkpoint that was written before it could be chosen.
 fn official_eps() -> f64 {
-    optimizer::Settings::default().eps
+    optimizer::OptimizerSettings::default().eps
 }
 
 /// A run in progress.
@@ -50,7 +50,7 @@ pub struct Trainer {
     /// Shape of the model.
     pub config: ModelConfig,
     /// Rates, batch and seed.
-    pub settings: Settings,
+    pub settings: TrainingSettings,
     /// What is trained.
     pub head: TrainableHead,
     /// Moments of every trained tensor.
@@ -92,8 +92,9 @@ impl Trainer {
     ///
     /// # Errors
     /// If the device has no room.
-    pub fn new(config: ModelConfig, settings: Settings, head: TrainableHead, device: Device) -> Result<Self> {
-        let optimizer = optimizer::Settings { eps: settings.optimizer_eps, ..optimizer::Settings::default() };
+    pub fn new(config: ModelConfig, settings: TrainingSettings, head: TrainableHead, device: Device) -> Result<Self> {
+        let optimizer =
+            optimizer::OptimizerSettings { eps: settings.optimizer_eps, ..optimizer::OptimizerSettings::default() };
         let optimizer = StableAdamW::new(head.variables.clone(), optimizer)?;
         let unread = Vec::new();
         Ok(Self { config, settings, head, optimizer, iteration: 0, team: None, device, unread, left_out: 0 })
@@ -269,13 +270,13 @@ mod tests {
         }));
         let config = ModelConfig::published(encoder.unwrap()).unwrap();
         let schedule = Schedule { warmup: 0, ..Schedule::official(100) };
-        let settings = Settings {
+        let settings = TrainingSettings {
             batch: 2,
             seed: 1,
             schedule,
             gradient_clip: 0.1,
             optimizer_eps: 1e-10,
-            precision: Precision::F32,
+            precision: TrainingPrecision::F32,
         };
         let head = TrainableHead::fresh(&config, 1, &Device::Cpu).unwrap();
         let mut trainer = Trainer::new(config, settings, head, Device::Cpu).unwrap();

@@ -138,17 +138,17 @@ mod tests {
 
     use super::super::tests::model;
     use super::*;
-    use crate::executors::reference::{Reference, Tensor};
+    use crate::executors::reference::{Reference, ReferenceTensor};
     use crate::photo::decode::Photo;
 
-    fn begun(model: &Model) -> (Arriving<Tensor>, Vec<(String, Vec<u8>)>) {
+    fn begun(model: &Model) -> (Arriving<ReferenceTensor>, Vec<(String, Vec<u8>)>) {
         let mut files = model.to_files().unwrap();
         let (_, manifest) = files.pop().unwrap();
         (Arriving::new(Manifest::parse(&manifest).unwrap()), files)
     }
 
     /// Gives all files, those without tensors first.
-    fn arrive(arriving: &mut Arriving<Tensor>, files: &[(String, Vec<u8>)]) -> Result<()> {
+    fn arrive(arriving: &mut Arriving<ReferenceTensor>, files: &[(String, Vec<u8>)]) -> Result<()> {
         for (name, content) in files {
             arriving.verify(name, content)?;
             match name.ends_with(".safetensors") {

@@ -6,7 +6,7 @@ use super::shards::write_below;
 use super::*;
 use crate::model::config::EncoderConfig;
 use crate::photo::preprocess::Geometry;
-use crate::quant::{Format, Moments, quantize, quantize_to, round_tensor};
+use crate::quant::{Format, InputMoments, quantize, quantize_to, round_tensor};
 use crate::tensor::{Data, HostTensor};
 
 type Files = HashMap<String, Vec<u8>>;
@@ -317,7 +317,7 @@ fn one_of(weights: &Weights) -> (String, HostTensor) {
 fn int8_and_int4_are_for_linear_weights_only() {
     for format in [Format::Int8, Format::Int4] {
         let mut quantized = model();
-        quantized.weights = quantize_to(&quantized.weights, format, &Moments::new()).unwrap().0;
+        quantized.weights = quantize_to(&quantized.weights, format, &InputMoments::new()).unwrap().0;
         let mut files = files(&quantized);
         change_tensors(&mut files, "encoder", |t| {
             let table = t.get_mut("encoder.pos_embed").unwrap();

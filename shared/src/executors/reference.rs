@@ -13,14 +13,14 @@ pub struct Reference;
 
 /// A tensor of [`Reference`]: shape and shared values.
 #[derive(Clone, Debug)]
-pub struct Tensor {
+pub struct ReferenceTensor {
     /// Row-major shape.
     pub shape: Vec<usize>,
     /// Values in single precision.
     pub values: Rc<Vec<f32>>,
 }
 
-impl Tensor {
+impl ReferenceTensor {
     fn new(shape: Vec<usize>, values: Vec<f32>) -> Self {
         debug_assert_eq!(shape.iter().product::<usize>(), values.len());
         Self { shape, values: Rc::new(values) }
@@ -46,13 +46,18 @@ impl Tensor {
 }
 
 impl Ops for Reference {
-    type Tensor = Tensor;
+    type Tensor = ReferenceTensor;
 
-    fn upload(&self, tensor: &HostTensor) -> Result<Tensor> {
-        Ok(Tensor::new(tensor.shape.clone(), tensor.to_f32().into_owned()))
+    fn upload(&self, tensor: &HostTensor) -> Result<ReferenceTensor> {
+        Ok(ReferenceTensor::new(tensor.shape.clone(), tensor.to_f32().into_owned()))
     }
 
-    fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
+    fn linear(
+        &self,
+        x: &ReferenceTensor,
+        layer: &Linear<ReferenceTensor>,
+        then: Then<'_, ReferenceTensor>,
+    ) -> Result<ReferenceTensor> {
         let (batch, tokens, inputs) = x.rows("linear input")?;
         let outputs = layer.weight.shape[0];
         layer.weight.expect("linear weight", &[outputs, inputs])?;
@@ -74,10 +79,10 @@ impl Ops for Reference {
                 });
             }
         }
-        Ok(Tensor::new(vec![batch, tokens, outputs], values))
+        Ok(ReferenceTensor::new(vec![batch, tokens, outputs], values))
     }
 
-    fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
+    fn layer_norm(&self, x: &ReferenceTensor, norm: &Norm<ReferenceTensor>) -> Result<ReferenceTensor> {
         let (_, _, channels) = x.rows("layer norm input")?;
         norm.weight.expect("layer norm weight", &[channels])?;
         norm.bias.expect("layer norm bias", &[channels])?;
@@ -90,16 +95,16 @@ impl Ops for Reference {
                 values.push(((f64::from(v) - mean) * scale * f64::from(weight) + f64::from(bias)) as f32);
             }
         }
-        Ok(Tensor::new(x.shape.clone(), values))
+        Ok(ReferenceTensor::new(x.shape.clone(), values))
     }
 
     fn attention(
         &self,
-        qkv: &Tensor,
+        qkv: &ReferenceTensor,
         heads: usize,
         hidden: Option<Neighbours>,
-        bias: Option<&Tensor>,
-    ) -> Result<Tensor> {
+        bias: Option<&ReferenceTensor>,
+    ) -> Result<ReferenceTensor> {
         let (_, tokens, _) = qkv.rows("qkv")?;
         let grid = bias.map(|bias| RelativeBias::grid(&bias.shape, heads, tokens)).transpose()?.unwrap_or(0);
         let bias = |head: usize, query: usize, key: usize| {
@@ -117,7 +122,12 @@ impl Ops for Reference {
     }
 
     // The quadratic form of the same sums: slower than the other executors' and independent of how they order them.
-    fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
+    fn linear_attention(
+        &self,
+        qkv: &ReferenceTensor,
+        heads: usize,
+        hidden: Option<Neighbours>,
+    ) -> Result<ReferenceTensor> {
         attend(qkv, heads, hidden, |_, _, q, keys, hides| {
             let product = |k: &[f32]| q.iter().zip(k).map(|(&a, &b)| elu_plus_one(a) * elu_plus_one(b)).sum::<f64>();
             let weights: Vec<f64> =
@@ -127,7 +137,7 @@ impl Ops for Reference {
         })
     }
 
-    fn rotate(&self, qkv: &Tensor, heads: usize, rotation: &Tensor) -> Result<Tensor> {
+    fn rotate(&self, qkv: &ReferenceTensor, heads: usize, rotation: &ReferenceTensor) -> Result<ReferenceTensor> {
         let (_, tokens, packed) = qkv.rows("qkv")?;
         let prefix = rotation_prefix(tokens, packed, heads, &rotation.shape)?;
         let (size, mut values) = (rotation.shape[1], qkv.values.to_vec());
@@ -142,10 +152,10 @@ impl Ops for Reference {
                 }
             }
         }
-        Ok(Tensor::new(qkv.shape.clone(), values))
+        Ok(ReferenceTensor::new(qkv.shape.clone(), values))
     }
 
-    fn swiglu(&self, x: &Tensor) -> Result<Tensor> {
+    fn swiglu(&self, x: &ReferenceTensor) -> Result<ReferenceTensor> {
         let (batch, tokens, channels) = x.rows("SwiGLU input")?;
         let gated = |row: &[f32]| {
             let (gates, values) = row.split_at(channels / 2);
@@ -153,10 +163,10 @@ impl Ops for Reference {
             gates.iter().zip(values).map(|(&a, &b)| (silu(f64::from(a)) * f64::from(b)) as f32).collect::<Vec<_>>()
         };
         let values = x.values.chunks_exact(channels).flat_map(gated).collect();
-        Ok(Tensor::new(vec![batch, tokens, channels / 2], values))
+        Ok(ReferenceTensor::new(vec![batch, tokens, channels / 2], values))
     }
 
-    fn depthwise_conv(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    fn depthwise_conv(&self, x: &ReferenceTensor, weight: &ReferenceTensor) -> Result<ReferenceTensor> {
         let (batch, tokens, channels) = x.rows("convolution input")?;
         let (grid, side) = conv_extents(tokens, channels, &weight.shape)?;
         let reach = side / 2;
@@ -177,17 +187,17 @@ impl Ops for Reference {
                 values.push(sum as f32);
             }
         }
-        Ok(Tensor::new(x.shape.clone(), values))
+        Ok(ReferenceTensor::new(x.shape.clone(), values))
     }
 
-    fn drop_tokens(&self, x: &Tensor, first: usize) -> Result<Tensor> {
+    fn drop_tokens(&self, x: &ReferenceTensor, first: usize) -> Result<ReferenceTensor> {
         let (batch, tokens, channels) = x.rows("tokens")?;
         let photos = x.values.chunks_exact(tokens * channels);
         let values = photos.flat_map(|photo| &photo[first * channels..]).copied().collect();
-        Ok(Tensor::new(vec![batch, tokens - first, channels], values))
+        Ok(ReferenceTensor::new(vec![batch, tokens - first, channels], values))
     }
 
-    fn concatenate(&self, xs: &[Tensor]) -> Result<Tensor> {
+    fn concatenate(&self, xs: &[ReferenceTensor]) -> Result<ReferenceTensor> {
         let first = xs.first().ok_or_else(|| Error::config("nothing to put side by side"))?;
         let (batch, tokens, channels) = first.rows("tokens")?;
         for x in xs {
@@ -195,10 +205,15 @@ impl Ops for Reference {
         }
         let row = |token: usize| xs.iter().flat_map(move |x| &x.values[token * channels..(token + 1) * channels]);
         let values = (0..batch * tokens).flat_map(row).copied().collect();
-        Ok(Tensor::new(vec![batch, tokens, xs.len() * channels], values))
+        Ok(ReferenceTensor::new(vec![batch, tokens, xs.len() * channels], values))
     }
 
-    fn embed(&self, patches: &Tensor, prefix: &Tensor, positions: &Tensor) -> Result<Tensor> {
+    fn embed(
+        &self,
+        patches: &ReferenceTensor,
+        prefix: &ReferenceTensor,
+        positions: &ReferenceTensor,
+    ) -> Result<ReferenceTensor> {
         let (batch, tokens, channels) = patches.rows("patch embeddings")?;
         positions.expect("positions", &[tokens, channels])?;
         let before = prefix.shape[0];
@@ -208,10 +223,10 @@ impl Ops for Reference {
             values.extend_from_slice(&prefix.values);
             values.extend(photo.iter().zip(positions.values.iter()).map(|(p, position)| p + position));
         }
-        Ok(Tensor::new(vec![batch, before + tokens, channels], values))
+        Ok(ReferenceTensor::new(vec![batch, before + tokens, channels], values))
     }
 
-    fn mean(&self, xs: &[Tensor]) -> Result<Tensor> {
+    fn mean(&self, xs: &[ReferenceTensor]) -> Result<ReferenceTensor> {
         let first = xs.first().ok_or_else(|| Error::config("the mean of no tensors"))?;
         for x in xs {
             x.expect("mean operand", &first.shape)?;
@@ -219,10 +234,10 @@ impl Ops for Reference {
         let values = (0..first.values.len())
             .map(|i| (xs.iter().map(|x| f64::from(x.values[i])).sum::<f64>() / xs.len() as f64) as f32)
             .collect();
-        Ok(Tensor::new(first.shape.clone(), values))
+        Ok(ReferenceTensor::new(first.shape.clone(), values))
     }
 
-    fn cosine_distance(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    fn cosine_distance(&self, a: &ReferenceTensor, b: &ReferenceTensor) -> Result<ReferenceTensor> {
         let (batch, tokens, channels) = a.rows("cosine operand")?;
         b.expect("cosine operand", &a.shape)?;
         let rows = a.values.chunks_exact(channels).zip(b.values.chunks_exact(channels));
@@ -232,12 +247,12 @@ impl Ops for Reference {
                 (1.0 - dot(a, b) / norms) as f32
             })
             .collect();
-        Ok(Tensor::new(vec![batch, tokens], values))
+        Ok(ReferenceTensor::new(vec![batch, tokens], values))
     }
 }
 
 impl Read for Reference {
-    async fn read_back(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {
+    async fn read_back(&self, tensors: &[&ReferenceTensor]) -> Result<Vec<Vec<f32>>> {
         Ok(tensors.iter().map(|tensor| tensor.values.to_vec()).collect())
     }
 }
@@ -245,11 +260,11 @@ impl Read for Reference {
 /// Sums values with what `weigh(head, token, query, keys, is_hidden)` gives them, for every photo, head and token of packed
 /// `qkv`.
 fn attend(
-    qkv: &Tensor,
+    qkv: &ReferenceTensor,
     heads: usize,
     hidden: Option<Neighbours>,
     weigh: impl Fn(usize, usize, &[f32], &[&[f32]], &dyn Fn(usize) -> bool) -> Vec<f64>,
-) -> Result<Tensor> {
+) -> Result<ReferenceTensor> {
     let (batch, tokens, packed) = qkv.rows("qkv")?;
     let grid = hidden.map_or(Ok(0), |hidden| hidden.grid(tokens))?;
     let channels = packed / 3;
@@ -282,7 +297,7 @@ fn attend(
             }
         }
     }
-    Ok(Tensor::new(vec![batch, tokens, channels], out))
+    Ok(ReferenceTensor::new(vec![batch, tokens, channels], out))
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {

@@ -37,7 +37,7 @@ pub const INT4_GROUP: usize = 32;
 
 /// Second moments of layers' inputs on pictures, `[in + 1, in + 1]`, by the name of the weight: the mean of `xᵀx` over inputs `x`
 /// that a one follows, as a bias follows the weights. The last row is the inputs' mean.
-pub type Moments = BTreeMap<String, HostTensor>;
+pub type InputMoments = BTreeMap<String, HostTensor>;
 
 impl Format {
     /// What a tensor becomes; `None` if it stays as it is.
@@ -143,7 +143,7 @@ fn to_half(name: &str, tensor: &HostTensor, source: &[f32]) -> Result<HostTensor
 /// # Errors
 /// As [`quantize_to`].
 pub fn quantize(weights: &Weights) -> Result<(Weights, Vec<Rounding>)> {
-    quantize_to(weights, Format::Int8, &Moments::new())
+    quantize_to(weights, Format::Int8, &InputMoments::new())
 }
 
 /// Rounds the tensors that [`Format::of`] says, and reports for each what was lost. Those that are int8 or int4, or of their
@@ -151,7 +151,7 @@ pub fn quantize(weights: &Weights) -> Result<(Weights, Vec<Rounding>)> {
 ///
 /// # Errors
 /// As [`round_layer`].
-pub fn quantize_to(weights: &Weights, format: Format, moments: &Moments) -> Result<(Weights, Vec<Rounding>)> {
+pub fn quantize_to(weights: &Weights, format: Format, moments: &InputMoments) -> Result<(Weights, Vec<Rounding>)> {
     let mut quantized = weights.clone();
     let mut report = Vec::new();
     for (name, tensor) in &weights.0 {

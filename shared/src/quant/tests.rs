@@ -202,7 +202,7 @@ fn biases_change_where_moments_are_known() {
     let bias = HostTensor { shape: vec![2], ..half };
     let layer = |name: &str| [(format!("{name}.weight"), weight.clone()), (format!("{name}.bias"), bias.clone())];
     let weights = Weights([layer("a"), layer("b")].into_iter().flatten().collect());
-    let known = Moments::from([("a.weight".to_owned(), moments(&x, 8))]);
+    let known = InputMoments::from([("a.weight".to_owned(), moments(&x, 8))]);
     let (rounded, report) = quantize_to(&weights, Format::Int4, &known).unwrap();
     assert_eq!(report.len(), 2);
     assert_eq!(rounded.0["b.bias"], bias);

@@ -8,10 +8,10 @@ use clap::{Parser, ValueEnum};
 use dinomaly::costs::parts;
 use dinomaly::features::{FeatureCache, Limits, encode};
 use dinomaly::system::device::{Choice, free_memory, open_any, open_cuda};
-use dinomaly::system::precision::Precision;
+use dinomaly::system::precision::TrainingPrecision;
 use dinomaly::training::head::TrainableHead;
 use dinomaly::training::schedule::Schedule;
-use dinomaly::training::train::{Batches, Settings, Trainer};
+use dinomaly::training::train::{Batches, Trainer, TrainingSettings};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::model::config::ModelConfig;
 use dinomaly_tests::random;
@@ -26,7 +26,7 @@ struct Options {
     device: Choice,
     /// bf16 on a GPU and f32 on the processor without
     #[arg(long, value_enum)]
-    precision: Option<Precision>,
+    precision: Option<TrainingPrecision>,
     #[arg(long, value_enum, default_value = "base")]
     shape: Shape,
     /// Photos to train on
@@ -80,7 +80,7 @@ pub fn run() -> Result<()> {
         Choice::Cpu => Device::Cpu,
         Choice::Gpu => anyhow::bail!("device gpu does not train: use cuda or cpu"),
     };
-    let precision = o.precision.unwrap_or(Precision::usual(&device));
+    let precision = o.precision.unwrap_or(TrainingPrecision::usual(&device));
     precision.begin(&device)?;
     let before = free_memory(&device)?;
     let config = o.shape.config(o.grid)?;
@@ -88,7 +88,7 @@ pub fn run() -> Result<()> {
     let flop = 6.0 * trained.map(|part| part.linear + part.attention).sum::<u64>() as f64;
 
     let (cache, encoding) = cached(&o, &config, precision, &device)?;
-    let settings = Settings {
+    let settings = TrainingSettings {
         batch: o.batch,
         seed: 1,
         schedule: Schedule::official(10_000),
@@ -139,7 +139,12 @@ pub fn run() -> Result<()> {
 }
 
 /// Random photos through an encoder of random weights, and photos a second.
-fn cached(o: &Options, config: &ModelConfig, precision: Precision, device: &Device) -> Result<(FeatureCache, f64)> {
+fn cached(
+    o: &Options,
+    config: &ModelConfig,
+    precision: TrainingPrecision,
+    device: &Device,
+) -> Result<(FeatureCache, f64)> {
     const AT_ONCE: usize = 8;
     let ops = Candle::infer(device.clone()).storing(precision.element());
     let encoder = random::weights(config, 7, 7)?.encoder(&ops, config, o.grid)?;

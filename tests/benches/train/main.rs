@@ -11,10 +11,10 @@ use candle_core::{Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use dinomaly::costs::parts;
 use dinomaly::features::Features;
-use dinomaly::system::precision::Precision;
+use dinomaly::system::precision::TrainingPrecision;
 use dinomaly::training::head::TrainableHead;
 use dinomaly::training::schedule::Schedule;
-use dinomaly::training::train::{Settings, Trainer};
+use dinomaly::training::train::{Trainer, TrainingSettings};
 use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
 use measure::Flops;
 
@@ -45,13 +45,13 @@ fn steps(criterion: &mut Criterion<Flops>) {
         let trained =
             parts(&config, GRID).unwrap().into_iter().filter(|part| ["bottleneck", "decoder"].contains(&part.name));
         let operations = 3 * 2 * BATCH as u64 * trained.map(|part| part.linear + part.attention).sum::<u64>();
-        let settings = Settings {
+        let settings = TrainingSettings {
             batch: BATCH,
             seed: 1,
             schedule: Schedule::official(10_000),
             gradient_clip: 0.1,
             optimizer_eps: 1e-10,
-            precision: Precision::F32,
+            precision: TrainingPrecision::F32,
         };
         let mut trainer = Trainer::new(config, settings, head, Device::Cpu).unwrap();
         group.throughput(Throughput::Elements(operations));

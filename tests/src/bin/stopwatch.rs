@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use dinomaly::model_dir;
 use dinomaly_core::executors::candle::Candle;
-use dinomaly_core::executors::processor::{Precision, Processor};
+use dinomaly_core::executors::processor::{Processor, ProcessorPrecision};
 use dinomaly_core::ops::Read;
 use dinomaly_core::tensor::HostTensor;
 use pollster::block_on;
@@ -21,8 +21,8 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, patches, executor] = arguments.as_slice() else { bail!("expected MODEL PATCHES EXECUTOR") };
     match executor.as_str() {
-        "f32" => time(&Processor::new(Precision::F32), model, patches),
-        "int8" => time(&Processor::new(Precision::Int8), model, patches),
+        "f32" => time(&Processor::new(ProcessorPrecision::F32), model, patches),
+        "int8" => time(&Processor::new(ProcessorPrecision::Int8), model, patches),
         "candle" => time(&Candle::infer(Device::Cpu), model, patches),
         other => bail!("no executor is called {other}"),
     }

@@ -1,7 +1,7 @@
 //! StableAdamW's step over many tensors.
 
 use candle_core::{DType, Device, Tensor, Var};
-use dinomaly::training::optimizer::{Settings, StableAdamW};
+use dinomaly::training::optimizer::{OptimizerSettings, StableAdamW};
 use dinomaly_core::executors::candle::kernels::adamw::{self, Buffers, Pieces, Rates};
 
 use crate::machine::{Machine, is_there};
@@ -20,7 +20,7 @@ fn steps_on(mut machine: Machine) {
     // The last two take more than one block.
     let sizes = [1, 7, 300, 8193, 20_000];
     // More decay than in the official code, so that it shows.
-    let settings = Settings { weight_decay: 0.5, ..Settings::default() };
+    let settings = OptimizerSettings { weight_decay: 0.5, ..OptimizerSettings::default() };
     let variables: Vec<Var> = sizes.iter().enumerate().map(|(i, &n)| random(i as u64, &[n])).collect();
     let named = variables.iter().enumerate().map(|(i, var)| (format!("{i}"), var.clone())).collect();
     let start: Vec<Tensor> = variables.iter().map(|var| var.as_tensor().copy().unwrap()).collect();

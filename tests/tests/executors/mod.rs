@@ -2,7 +2,7 @@
 
 use candle_core::Device;
 use dinomaly_core::executors::candle::{Candle, no_noise};
-use dinomaly_core::executors::processor::{Kernels, Precision, Processor};
+use dinomaly_core::executors::processor::{Kernels, Processor, ProcessorPrecision};
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::executors::webgpu::WebGpu;
 use dinomaly_core::maps::score::MapLayout;
@@ -63,8 +63,8 @@ pub fn reference() -> Executor {
 pub fn others() -> Vec<Executor> {
     let infer = Candle::infer(Device::Cpu);
     let train = Candle::train(Device::Cpu, &no_noise);
-    let processor = Processor::new(Precision::F32);
-    let tiles = Processor::new(Precision::F32).with_kernels(Kernels::Tiles);
+    let processor = Processor::new(ProcessorPrecision::F32);
+    let tiles = Processor::new(ProcessorPrecision::F32).with_kernels(Kernels::Tiles);
     let mut all = vec![
         Executor { name: "processor", run: Box::new(move |op| run_on(&processor, op)) },
         Executor { name: "processor, the page's tiles", run: Box::new(move |op| run_on(&tiles, op)) },

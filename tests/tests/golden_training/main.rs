@@ -10,14 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 use dinomaly::features::{FeatureCache, Features, Limits, encode};
-use dinomaly::system::precision::Precision;
+use dinomaly::system::precision::TrainingPrecision;
 use dinomaly::training::head::TrainableHead;
 use dinomaly::training::loss::{HardMining, hard_mining_loss, hard_points};
 use dinomaly::training::mining;
 use dinomaly::training::noise::jittered;
-use dinomaly::training::optimizer::{Moments, gradient_norm};
+use dinomaly::training::optimizer::{AdamMoments, gradient_norm};
 use dinomaly::training::schedule::Schedule;
-use dinomaly::training::train::{Settings, Trainer};
+use dinomaly::training::train::{Trainer, TrainingSettings};
 use dinomaly_core::executors::candle::kernels::Element;
 use dinomaly_core::executors::candle::{Candle, no_noise};
 use dinomaly_core::model::dinomaly::Stage;
@@ -336,7 +336,7 @@ fn trajectory(case: &Case, input: &Golden, name: &str, run: &Value, tally: &mut 
 /// Adds a step's share to the noise of each value of a parameter. Adam divides gradients by their root mean square: where
 /// they are next to nothing, what is rounding in them becomes a visible part of a step (all of it for the keys' bias of a
 /// softmax decoder, whose gradient is zero but for rounding).
-fn add_step_noise(noise: &mut Vec<f32>, moments: &Moments, learning_rate: f32) {
+fn add_step_noise(noise: &mut Vec<f32>, moments: &AdamMoments, learning_rate: f32) {
     let roots: Vec<f32> = values(&moments.largest).iter().map(|square| square.sqrt()).collect();
     let rounding = relative_noise(&roots);
     noise.resize(roots.len(), 0.0);
@@ -393,7 +393,14 @@ fn trainer(case: &Case, schedule: Schedule) -> Trainer {
     let head = TrainableHead::from_weights(&config, &case.weights, &device()).unwrap();
     Trainer::new(
         config,
-        Settings { batch: 1, seed: 0, schedule, gradient_clip: 0.1, optimizer_eps: 1e-10, precision: Precision::F32 },
+        TrainingSettings {
+            batch: 1,
+            seed: 0,
+            schedule,
+            gradient_clip: 0.1,
+            optimizer_eps: 1e-10,
+            precision: TrainingPrecision::F32,
+        },
         head,
         device(),
     )

@@ -66,7 +66,7 @@ fn optimiser_alone() {
                 (tensor_name.to_owned(), Var::from_tensor(&init).unwrap())
             })
             .collect();
-        let settings = optimizer::Settings {
+        let settings = optimizer::OptimizerSettings {
             betas: serde_json::from_value(s["betas"].clone()).unwrap(),
             weight_decay: number(&s["weight_decay"]),
             eps: number(&s["eps"]),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::{Colours, Files, Finding, Severity, Sizes, pictures};
+use crate::dataset::split::HELD_OUT;
 use crate::dataset::{Class, Layout, left_out};
-use crate::training::run::HELD_OUT;
 
 /// The share of photos of one size from which on another size looks like a mistake.
 const NEARLY_ALL: f64 = 0.9;

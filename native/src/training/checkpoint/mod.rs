@@ -149,11 +149,11 @@ mod tests {
     use candle_core::Var;
 
     use super::*;
-    use crate::training::optimizer::Settings;
+    use crate::training::optimizer::OptimizerSettings;
 
     fn optimizer(names: &[&str], length: usize, value: f32) -> StableAdamW {
         let var = |name: &&str| ((*name).to_owned(), Var::from_vec(vec![value; length], length, &Device::Cpu).unwrap());
-        StableAdamW::new(names.iter().map(var).collect(), Settings::default()).unwrap()
+        StableAdamW::new(names.iter().map(var).collect(), OptimizerSettings::default()).unwrap()
     }
 
     #[test]

@@ -5,7 +5,7 @@ use candle_core::{CudaDevice, DType, Device, Result, Storage, Tensor, Var, bail}
 use dinomaly_core::executors::candle::kernels::adamw::{self, Buffers, Pieces, Rates};
 use dinomaly_core::executors::candle::kernels::device::{launch, pointer};
 
-use super::{Moments, StableAdamW};
+use super::{AdamMoments, StableAdamW};
 
 /// What lies on the device from step to step besides parameters and moments.
 pub struct Queue {
@@ -39,7 +39,7 @@ impl Queue {
     }
 
     /// See [`StableAdamW::count`].
-    pub fn count(&self, parameters: &mut [(String, Var, Moments)], steps: usize) {
+    pub fn count(&self, parameters: &mut [(String, Var, AdamMoments)], steps: usize) {
         for ((_, _, moments), trained) in parameters.iter_mut().zip(&self.trained) {
             moments.steps += if *trained { steps } else { 0 };
         }

@@ -11,7 +11,7 @@ use candle_core::{Result, Tensor, Var};
 
 /// Hyper-parameters of [`StableAdamW`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
+pub struct OptimizerSettings {
     /// Decay rates of the first and second moment.
     pub betas: (f64, f64),
     /// Decoupled weight decay, multiplied by the learning rate.
@@ -24,7 +24,7 @@ pub struct Settings {
     pub clip_threshold: f64,
 }
 
-impl Default for Settings {
+impl Default for OptimizerSettings {
     /// The official multi-class setting.
     fn default() -> Self {
         Self { betas: (0.9, 0.999), weight_decay: 1e-4, eps: 1e-10, amsgrad: true, clip_threshold: 1.0 }
@@ -33,7 +33,7 @@ impl Default for Settings {
 
 /// State of one tensor. A parameter without a gradient is skipped wholly: not even decayed.
 #[derive(Clone, Debug)]
-pub struct Moments {
+pub struct AdamMoments {
     /// First moment.
     pub mean: Tensor,
     /// Second moment.
@@ -46,9 +46,9 @@ pub struct Moments {
 
 /// The optimiser. Parameters are named so that its state can be saved.
 pub struct StableAdamW {
-    settings: Settings,
+    settings: OptimizerSettings,
     /// Name, parameter and state, in a fixed order. On CUDA, `steps` is what [`StableAdamW::count`] was told.
-    pub parameters: Vec<(String, Var, Moments)>,
+    pub parameters: Vec<(String, Var, AdamMoments)>,
     #[cfg(feature = "cuda")]
     queue: Option<cuda::Queue>,
 }
@@ -58,13 +58,13 @@ impl StableAdamW {
     ///
     /// # Errors
     /// If the device has no room.
-    pub fn new(parameters: Vec<(String, Var)>, settings: Settings) -> Result<Self> {
+    pub fn new(parameters: Vec<(String, Var)>, settings: OptimizerSettings) -> Result<Self> {
         let parameters = parameters
             .into_iter()
             .map(|(name, var)| {
                 // Three of them: kernels change them in place.
                 let (mean, square, largest) = (var.zeros_like()?, var.zeros_like()?, var.zeros_like()?);
-                Ok((name, var, Moments { mean, square, largest, steps: 0 }))
+                Ok((name, var, AdamMoments { mean, square, largest, steps: 0 }))
             })
             .collect::<Result<_>>()?;
         Ok(Self {
@@ -123,7 +123,13 @@ impl StableAdamW {
 ///
 /// # Errors
 /// If the device fails.
-pub fn update(s: &Settings, var: &Var, state: &mut Moments, gradient: &Tensor, learning_rate: f64) -> Result<()> {
+pub fn update(
+    s: &OptimizerSettings,
+    var: &Var,
+    state: &mut AdamMoments,
+    gradient: &Tensor,
+    learning_rate: f64,
+) -> Result<()> {
     let (beta1, beta2) = s.betas;
     state.steps += 1;
     state.mean = ((&state.mean * beta1)? + (gradient * (1.0 - beta1))?)?;

@@ -223,11 +223,11 @@ mod tests {
 
     use super::*;
     use crate::features::Features;
-    use crate::system::precision::Precision;
+    use crate::system::precision::TrainingPrecision;
     use crate::training::checkpoint;
     use crate::training::head::TrainableHead;
     use crate::training::schedule::Schedule;
-    use crate::training::train::{Settings, Trainer};
+    use crate::training::train::{Trainer, TrainingSettings};
 
     const PHOTOS: usize = 4;
 
@@ -244,8 +244,8 @@ mod tests {
             ..ModelConfig::published(encoder.unwrap()).unwrap()
         };
         let schedule = Schedule { warmup: 0, mining_rate: 0.5, mining_warmup: 0, ..Schedule::official(40) };
-        let (gradient_clip, optimizer_eps, precision) = (0.1, 1e-10, Precision::F32);
-        let settings = Settings { batch: PHOTOS, seed: 3, schedule, gradient_clip, optimizer_eps, precision };
+        let (gradient_clip, optimizer_eps, precision) = (0.1, 1e-10, TrainingPrecision::F32);
+        let settings = TrainingSettings { batch: PHOTOS, seed: 3, schedule, gradient_clip, optimizer_eps, precision };
         let head = TrainableHead::fresh(&config, 3, &Device::Cpu).unwrap();
         let mut trainer = Trainer::new(config, settings, head, Device::Cpu).unwrap();
         trainer.team = team;

@@ -6,7 +6,7 @@ use rten_simd::{Isa, SimdOp, SimdUnaryOp};
 use rten_vecmath::{Exp, Softmax};
 
 use super::gemm::{Kernels, Matrix, View};
-use super::{Precision, Tensor};
+use super::{ProcessorPrecision, ProcessorTensor};
 use crate::ops::{Neighbours, RelativeBias};
 use crate::{Error, Result};
 
@@ -44,7 +44,7 @@ impl Heads {
     ///
     /// # Errors
     /// If it cannot be split so.
-    pub fn split(qkv: &Tensor, heads: usize) -> Result<Self> {
+    pub fn split(qkv: &ProcessorTensor, heads: usize) -> Result<Self> {
         let [batch, tokens, packed] = qkv.activation("qkv")?;
         let channels = packed / 3;
         if packed != 3 * channels || heads == 0 || channels % heads != 0 {
@@ -98,7 +98,7 @@ impl Heads {
 pub(super) fn softmax(
     split: &Heads,
     kernels: Kernels,
-    precision: Precision,
+    precision: ProcessorPrecision,
     qkv: &[f32],
     hidden: Option<Neighbours>,
     bias: Option<Bias<'_>>,
@@ -207,12 +207,12 @@ fn linear_but_for(
 
 /// Keys, turned, and values of every head of every photo as products take them: with int8 weights, whose layers round more, as whole
 /// numbers.
-fn pack(split: &Heads, kernels: Kernels, precision: Precision, qkv: &[f32]) -> Result<Vec<(Matrix, Matrix)>> {
+fn pack(split: &Heads, kernels: Kernels, precision: ProcessorPrecision, qkv: &[f32]) -> Result<Vec<(Matrix, Matrix)>> {
     let of = |place| {
         let (keys, values) = (split.view(qkv, place, Part::Key).transposed(), split.view(qkv, place, Part::Value));
         Ok(match precision {
-            Precision::F32 => (Matrix::new(kernels, keys)?, Matrix::new(kernels, values)?),
-            Precision::Int8 => (Matrix::rounded(kernels, keys)?, Matrix::mixed(kernels, values)?),
+            ProcessorPrecision::F32 => (Matrix::new(kernels, keys)?, Matrix::new(kernels, values)?),
+            ProcessorPrecision::Int8 => (Matrix::rounded(kernels, keys)?, Matrix::mixed(kernels, values)?),
         })
     };
     (0..split.batch * split.heads).into_par_iter().map(of).collect()

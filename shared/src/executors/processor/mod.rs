@@ -2,7 +2,7 @@
 //! `rten-gemm`'s, which chooses at run time what the processor has (AVX2, AVX-512 and its VNNI, NEON), in the browser those of
 //! `gemm/tiles.rs`; element-wise functions are `rten-vecmath`'s.
 //!
-//! Weights are packed for the product once. In [`Precision::Int8`] they are int8 with one scale for each output channel, activations
+//! Weights are packed for the product once. In [`ProcessorPrecision::Int8`] they are int8 with one scale for each output channel, activations
 //! are rounded to eight bits (in the browser to more) with one scale for each token when they reach a product, and sums are exact in
 //! i32; all else is f32.
 
@@ -22,11 +22,11 @@ use crate::{Error, Result};
 use attention::Heads;
 pub use gemm::Kernels;
 use pool::Pool;
-pub use tensor::Tensor;
+pub use tensor::ProcessorTensor;
 
 /// What products are computed in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
+pub enum ProcessorPrecision {
     /// Single precision; int8 weights are widened.
     #[default]
     F32,
@@ -34,7 +34,7 @@ pub enum Precision {
     Int8,
 }
 
-impl Precision {
+impl ProcessorPrecision {
     /// `f32` or `int8`.
     pub fn name(self) -> &'static str {
         match self {
@@ -46,20 +46,20 @@ impl Precision {
 
 /// The executor on the processor.
 pub struct Processor {
-    precision: Precision,
+    precision: ProcessorPrecision,
     kernels: Kernels,
     pool: Rc<Pool>,
 }
 
 impl Processor {
     /// An executor that multiplies in this precision.
-    pub fn new(precision: Precision) -> Self {
+    pub fn new(precision: ProcessorPrecision) -> Self {
         Self { precision, kernels: Kernels::default(), pool: Rc::default() }
     }
 
     /// The same, for weights that are uploaded from now on, in this precision.
     #[must_use]
-    pub fn with_precision(self, precision: Precision) -> Self {
+    pub fn with_precision(self, precision: ProcessorPrecision) -> Self {
         Self { precision, ..self }
     }
 
@@ -70,28 +70,33 @@ impl Processor {
     }
 
     /// What products are computed in.
-    pub fn precision(&self) -> Precision {
+    pub fn precision(&self) -> ProcessorPrecision {
         self.precision
     }
 
     /// A tensor to be written.
-    fn result(&self, shape: Vec<usize>) -> Tensor {
-        Tensor::of_pool(&self.pool, shape)
+    fn result(&self, shape: Vec<usize>) -> ProcessorTensor {
+        ProcessorTensor::of_pool(&self.pool, shape)
     }
 }
 
 impl Ops for Processor {
-    type Tensor = Tensor;
+    type Tensor = ProcessorTensor;
 
-    fn upload(&self, tensor: &HostTensor) -> Result<Tensor> {
-        Ok(Tensor::upload(tensor))
+    fn upload(&self, tensor: &HostTensor) -> Result<ProcessorTensor> {
+        Ok(ProcessorTensor::upload(tensor))
     }
 
-    fn upload_weight(&self, weight: &HostTensor) -> Result<Tensor> {
-        Tensor::upload_weight(weight, self.precision, self.kernels)
+    fn upload_weight(&self, weight: &HostTensor) -> Result<ProcessorTensor> {
+        ProcessorTensor::upload_weight(weight, self.precision, self.kernels)
     }
 
-    fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
+    fn linear(
+        &self,
+        x: &ProcessorTensor,
+        layer: &Linear<ProcessorTensor>,
+        then: Then<'_, ProcessorTensor>,
+    ) -> Result<ProcessorTensor> {
         let [batch, tokens, inputs] = x.activation("linear input")?;
         let [outputs, _] = layer.weight.matrix("linear weight")?;
         layer.weight.expect("linear weight", &[outputs, inputs])?;
@@ -103,7 +108,7 @@ impl Ops for Processor {
         }
         let mut result = self.result(vec![batch, tokens, outputs]);
         let weight = layer.weight.packed()?;
-        let bias = layer.bias.as_ref().map(Tensor::values).transpose()?;
+        let bias = layer.bias.as_ref().map(ProcessorTensor::values).transpose()?;
         let then = match then {
             Then::Store => product::Then::Store,
             Then::Gelu => product::Then::Gelu,
@@ -113,7 +118,7 @@ impl Ops for Processor {
         Ok(result)
     }
 
-    fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
+    fn layer_norm(&self, x: &ProcessorTensor, norm: &Norm<ProcessorTensor>) -> Result<ProcessorTensor> {
         let [.., channels] = x.activation("layer norm input")?;
         norm.weight.expect("layer norm weight", &[channels])?;
         norm.bias.expect("layer norm bias", &[channels])?;
@@ -124,11 +129,11 @@ impl Ops for Processor {
 
     fn attention(
         &self,
-        qkv: &Tensor,
+        qkv: &ProcessorTensor,
         heads: usize,
         hidden: Option<Neighbours>,
-        bias: Option<&Tensor>,
-    ) -> Result<Tensor> {
+        bias: Option<&ProcessorTensor>,
+    ) -> Result<ProcessorTensor> {
         let split = Heads::split(qkv, heads)?;
         let bias = match bias {
             Some(bias) => {
@@ -142,14 +147,19 @@ impl Ops for Processor {
         Ok(result)
     }
 
-    fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
+    fn linear_attention(
+        &self,
+        qkv: &ProcessorTensor,
+        heads: usize,
+        hidden: Option<Neighbours>,
+    ) -> Result<ProcessorTensor> {
         let split = Heads::split(qkv, heads)?;
         let mut result = self.result(split.shape());
         attention::linear(&split, self.kernels, qkv.values()?, hidden, result.values_mut()?)?;
         Ok(result)
     }
 
-    fn rotate(&self, qkv: &Tensor, heads: usize, rotation: &Tensor) -> Result<Tensor> {
+    fn rotate(&self, qkv: &ProcessorTensor, heads: usize, rotation: &ProcessorTensor) -> Result<ProcessorTensor> {
         let [_, tokens, packed] = qkv.activation("qkv")?;
         let prefix = rotation_prefix(tokens, packed, heads, rotation.shape())?;
         let mut result = self.result(qkv.shape().to_vec());
@@ -157,14 +167,14 @@ impl Ops for Processor {
         Ok(result)
     }
 
-    fn swiglu(&self, x: &Tensor) -> Result<Tensor> {
+    fn swiglu(&self, x: &ProcessorTensor) -> Result<ProcessorTensor> {
         let [batch, tokens, channels] = x.activation("SwiGLU input")?;
         let mut result = self.result(vec![batch, tokens, channels / 2]);
         rows::swiglu(x.values()?, channels, result.values_mut()?);
         Ok(result)
     }
 
-    fn depthwise_conv(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    fn depthwise_conv(&self, x: &ProcessorTensor, weight: &ProcessorTensor) -> Result<ProcessorTensor> {
         let [_, tokens, channels] = x.activation("convolution input")?;
         let (grid, side) = conv_extents(tokens, channels, weight.shape())?;
         let mut result = self.result(x.shape().to_vec());
@@ -172,7 +182,12 @@ impl Ops for Processor {
         Ok(result)
     }
 
-    fn embed(&self, patches: &Tensor, prefix: &Tensor, positions: &Tensor) -> Result<Tensor> {
+    fn embed(
+        &self,
+        patches: &ProcessorTensor,
+        prefix: &ProcessorTensor,
+        positions: &ProcessorTensor,
+    ) -> Result<ProcessorTensor> {
         let [batch, tokens, channels] = patches.activation("patch embeddings")?;
         positions.expect("positions", &[tokens, channels])?;
         let [before, _] = prefix.matrix("prefix tokens")?;
@@ -188,7 +203,7 @@ impl Ops for Processor {
         Ok(result)
     }
 
-    fn drop_tokens(&self, x: &Tensor, first: usize) -> Result<Tensor> {
+    fn drop_tokens(&self, x: &ProcessorTensor, first: usize) -> Result<ProcessorTensor> {
         let [batch, tokens, channels] = x.activation("tokens")?;
         let mut result = self.result(vec![batch, tokens - first, channels]);
         let photos = x.values()?.chunks_exact(tokens * channels);
@@ -198,7 +213,7 @@ impl Ops for Processor {
         Ok(result)
     }
 
-    fn concatenate(&self, xs: &[Tensor]) -> Result<Tensor> {
+    fn concatenate(&self, xs: &[ProcessorTensor]) -> Result<ProcessorTensor> {
         let first = xs.first().ok_or_else(|| Error::config("nothing to put side by side"))?;
         let [batch, tokens, channels] = first.activation("tokens")?;
         let mut result = self.result(vec![batch, tokens, xs.len() * channels]);
@@ -212,18 +227,18 @@ impl Ops for Processor {
         Ok(result)
     }
 
-    fn mean(&self, xs: &[Tensor]) -> Result<Tensor> {
+    fn mean(&self, xs: &[ProcessorTensor]) -> Result<ProcessorTensor> {
         let first = xs.first().ok_or_else(|| Error::config("the mean of no tensors"))?;
         for x in xs {
             x.expect("mean operand", first.shape())?;
         }
-        let operands = xs.iter().map(Tensor::values).collect::<Result<Vec<_>>>()?;
+        let operands = xs.iter().map(ProcessorTensor::values).collect::<Result<Vec<_>>>()?;
         let mut result = self.result(first.shape().to_vec());
         rows::mean(&operands, result.values_mut()?);
         Ok(result)
     }
 
-    fn cosine_distance(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    fn cosine_distance(&self, a: &ProcessorTensor, b: &ProcessorTensor) -> Result<ProcessorTensor> {
         let [batch, tokens, channels] = a.activation("cosine operand")?;
         b.expect("cosine operand", a.shape())?;
         let mut result = self.result(vec![batch, tokens]);
@@ -233,7 +248,7 @@ impl Ops for Processor {
 }
 
 impl Read for Processor {
-    async fn read_back(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {
+    async fn read_back(&self, tensors: &[&ProcessorTensor]) -> Result<Vec<Vec<f32>>> {
         tensors.iter().map(|tensor| Ok(tensor.values()?.to_vec())).collect()
     }
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use rten_simd::SimdUnaryOp;
 
-use super::Precision;
+use super::ProcessorPrecision;
 use super::gelu::Gelu;
 use super::gemm::{Int8, Kernels, Matrix, View};
 use crate::quant::{Format, round_tensor};
@@ -36,12 +36,12 @@ impl Packed {
     ///
     /// # Errors
     /// If it is no matrix, or cannot be quantized.
-    pub fn new(tensor: &HostTensor, precision: Precision, kernels: Kernels) -> Result<Self> {
+    pub fn new(tensor: &HostTensor, precision: ProcessorPrecision, kernels: Kernels) -> Result<Self> {
         let &[outputs, inputs] = tensor.shape.as_slice() else {
             let reason = format!("expected [out, in], found shape {:?}", tensor.shape);
             return Err(Error::Tensor { name: "linear weight".into(), reason });
         };
-        if precision == Precision::F32 {
+        if precision == ProcessorPrecision::F32 {
             let values = tensor.to_f32();
             return Matrix::new(kernels, View::new(&values, [outputs, inputs]).transposed()).map(Self::F32);
         }
@@ -124,7 +124,7 @@ mod tests {
             let scales: Vec<f32> = (0..outputs).map(|o| 0.5 + o as f32).collect();
             let data = Data::Int8 { values: values.clone(), scales: scales.clone() };
             let weight = HostTensor { shape: vec![outputs, inputs], data };
-            let packed = Packed::new(&weight, Precision::Int8, Kernels::Native).unwrap();
+            let packed = Packed::new(&weight, ProcessorPrecision::Int8, Kernels::Native).unwrap();
             let mut out = vec![f32::NAN; rows * outputs];
             multiply(&x, &packed, None, Then::Store, &mut out).unwrap();
             for (i, &found) in out.iter().enumerate() {

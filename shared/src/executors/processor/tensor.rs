@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::Precision;
+use super::ProcessorPrecision;
 use super::gemm::Kernels;
 use super::pool::{Lease, Pool};
 use super::product::Packed;
@@ -11,7 +11,7 @@ use crate::{Error, Result};
 
 /// A tensor of [`super::Processor`]. Clones share the values.
 #[derive(Clone, Debug)]
-pub struct Tensor {
+pub struct ProcessorTensor {
     shape: Vec<usize>,
     storage: Storage,
 }
@@ -26,7 +26,7 @@ enum Storage {
     Weight(Rc<Packed>),
 }
 
-impl Tensor {
+impl ProcessorTensor {
     /// A result to be written.
     pub(super) fn of_pool(pool: &Rc<Pool>, shape: Vec<usize>) -> Self {
         let count = shape.iter().product();
@@ -40,7 +40,7 @@ impl Tensor {
     }
 
     /// Packs the weight of a linear layer.
-    pub(super) fn upload_weight(weight: &HostTensor, precision: Precision, kernels: Kernels) -> Result<Self> {
+    pub(super) fn upload_weight(weight: &HostTensor, precision: ProcessorPrecision, kernels: Kernels) -> Result<Self> {
         let storage = Storage::Weight(Rc::new(Packed::new(weight, precision, kernels)?));
         Ok(Self { shape: weight.shape.clone(), storage })
     }

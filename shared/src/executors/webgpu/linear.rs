@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::Precision;
+use super::GpuPrecision;
 use crate::bundle::Storage;
 
 /// How a linear layer's operands are stored. Sums are f32, or exact.
@@ -47,12 +47,12 @@ impl Operands {
     pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Int8, Self::Int4, Self::Int8Both];
 
     /// Those of a layer whose weight is stored in this type.
-    pub fn of(weight: Storage, precision: Precision, integer_dot: bool) -> Self {
+    pub fn of(weight: Storage, precision: GpuPrecision, integer_dot: bool) -> Self {
         match weight {
-            Storage::Float32 if precision > Precision::F32 => Self::F16,
+            Storage::Float32 if precision > GpuPrecision::F32 => Self::F16,
             Storage::Float32 => Self::F32,
             Storage::Float16 => Self::F16,
-            Storage::Int8 if precision == Precision::Int8 && integer_dot => Self::Int8Both,
+            Storage::Int8 if precision == GpuPrecision::Int8 && integer_dot => Self::Int8Both,
             Storage::Int8 => Self::Int8,
             Storage::Int4 => Self::Int4,
         }

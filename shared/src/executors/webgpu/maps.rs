@@ -4,18 +4,18 @@ use super::WebGpu;
 use super::gpu::fault;
 use super::kernel::Kernel;
 use super::ops::words;
-use super::tensor::{Tensor, padded_row};
+use super::tensor::{GpuTensor, padded_row};
 use crate::maps::score::{AnomalyMap, MAP_SIDE, MapLayout};
 use crate::ops::{Ops, Read};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
 impl Read for WebGpu {
-    async fn read_back(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {
+    async fn read_back(&self, tensors: &[&GpuTensor]) -> Result<Vec<Vec<f32>>> {
         self.read_all(tensors).await
     }
 
-    async fn read_maps(&self, groups: &[Tensor], photos: usize, layout: &MapLayout) -> Result<Vec<AnomalyMap>> {
+    async fn read_maps(&self, groups: &[GpuTensor], photos: usize, layout: &MapLayout) -> Result<Vec<AnomalyMap>> {
         let values = self.read(&self.maps(groups, photos, layout)?).await?;
         if values.iter().all(|value| value.is_finite()) {
             let maps = values.chunks_exact(MAP_SIDE * MAP_SIDE);
@@ -29,7 +29,7 @@ impl Read for WebGpu {
 
 impl WebGpu {
     /// Records the maps `[photos, MAP_SIDE, MAP_SIDE]` of every group's distances `[photos, tokens]`.
-    fn maps(&self, groups: &[Tensor], photos: usize, layout: &MapLayout) -> Result<Tensor> {
+    fn maps(&self, groups: &[GpuTensor], photos: usize, layout: &MapLayout) -> Result<GpuTensor> {
         let &MapLayout { prefix, grid, input_side, .. } = layout;
         if grid == 0 || input_side == 0 {
             return Err(Error::config(format!("no map has {grid}² patches of {input_side}² pixels")));
@@ -45,7 +45,7 @@ impl WebGpu {
 
     /// `axis · xᵀ` of each photo. `x` has so many rows, so many floats from photo to photo, before the first row, and from
     /// row to row.
-    fn along_axis(&self, x: &Tensor, photos: usize, x_layout: [usize; 4], axis: &Tensor) -> Result<Tensor> {
+    fn along_axis(&self, x: &GpuTensor, photos: usize, x_layout: [usize; 4], axis: &GpuTensor) -> Result<GpuTensor> {
         let [rows, photo, first, row] = x_layout;
         let [side, grid] = axis.matrix("map axis")?;
         let length = photos * side * padded_row(rows);
@@ -58,7 +58,7 @@ impl WebGpu {
         )
     }
 
-    fn axis(&self, layout: &MapLayout) -> Result<Tensor> {
+    fn axis(&self, layout: &MapLayout) -> Result<GpuTensor> {
         if let Some(axis) = self.axes.borrow().get(layout) {
             return Ok(axis.clone());
         }

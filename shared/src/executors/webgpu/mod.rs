@@ -25,9 +25,9 @@ pub use gpu::Adapter;
 pub use kernel::kernel_sources;
 pub use linear::Tile;
 pub use policy::Opened;
-pub use precision::Precision;
+pub use precision::GpuPrecision;
 pub use profile::KernelTime;
-pub use tensor::Tensor;
+pub use tensor::GpuTensor;
 
 use crate::Result;
 use crate::maps::score::MapLayout;
@@ -44,10 +44,10 @@ pub struct WebGpu {
     gpu: Rc<Gpu>,
     pool: Rc<Pool>,
     kernels: Kernels,
-    precision: Precision,
+    precision: GpuPrecision,
     tile: Tile,
     /// What maps are made with, by their layout: a model has one.
-    axes: RefCell<HashMap<MapLayout, Tensor>>,
+    axes: RefCell<HashMap<MapLayout, GpuTensor>>,
 }
 
 /// What an executor holds and has done, for tests and for the curious.
@@ -76,13 +76,13 @@ impl WebGpu {
 
     fn on(gpu: Rc<Gpu>, tile: Tile) -> Self {
         let (pool, kernels) = (Pool::new(gpu.clone()), Kernels::new(gpu.clone()));
-        Self { gpu, pool, kernels, precision: Precision::default(), tile, axes: RefCell::default() }
+        Self { gpu, pool, kernels, precision: GpuPrecision::default(), tile, axes: RefCell::default() }
     }
 
     /// The same GPU, with linear layers whose weights are uploaded from now on in this precision. What a model in another one
     /// left behind makes room at once.
     #[must_use]
-    pub fn with_precision(self, precision: Precision) -> Self {
+    pub fn with_precision(self, precision: GpuPrecision) -> Self {
         // All that was recorded.
         self.gpu.queue.submit([self.kernels.finish().finish()]);
         self.pool.clear();
@@ -96,7 +96,7 @@ impl WebGpu {
     }
 
     /// What linear layers are computed in.
-    pub fn precision(&self) -> Precision {
+    pub fn precision(&self) -> GpuPrecision {
         self.precision
     }
 
@@ -123,7 +123,7 @@ impl WebGpu {
     ///
     /// # Errors
     /// [`crate::Error::Device`] if the device fails, [`crate::Error::Tensor`] if the tensor is a weight that is not f32.
-    pub async fn read(&self, tensor: &Tensor) -> Result<Vec<f32>> {
+    pub async fn read(&self, tensor: &GpuTensor) -> Result<Vec<f32>> {
         Ok(self.read_all(&[tensor]).await?.remove(0))
     }
 
@@ -131,7 +131,7 @@ impl WebGpu {
     ///
     /// # Errors
     /// As [`WebGpu::read`].
-    pub async fn read_all(&self, tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>> {
+    pub async fn read_all(&self, tensors: &[&GpuTensor]) -> Result<Vec<Vec<f32>>> {
         self.gpu.check()?;
         let buffers = tensors.iter().map(|tensor| tensor.buffer("result")).collect::<Result<Vec<_>>>()?;
         let lengths: Vec<usize> = tensors.iter().map(|tensor| tensor.padded_len()).collect();

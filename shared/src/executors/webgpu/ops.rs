@@ -2,8 +2,8 @@
 
 use super::kernel::{Kernel, params};
 use super::linear::{Operands, Tile};
-use super::tensor::{Storage, Tensor, padded_row};
-use super::{Precision, WebGpu};
+use super::tensor::{GpuTensor, Storage, padded_row};
+use super::{GpuPrecision, WebGpu};
 use crate::ops::{Linear, Neighbours, Norm, Ops, RelativeBias, Then, conv_extents, rotation_prefix};
 use crate::photo::preprocess::Preprocessor;
 use crate::tensor::HostTensor;
@@ -17,19 +17,19 @@ const NORMED_ROWS: usize = 4;
 const GROUPS_ACROSS: usize = 32768;
 
 impl Ops for WebGpu {
-    type Tensor = Tensor;
+    type Tensor = GpuTensor;
 
-    fn upload(&self, tensor: &HostTensor) -> Result<Tensor> {
+    fn upload(&self, tensor: &HostTensor) -> Result<GpuTensor> {
         self.gpu.check()?;
-        Tensor::upload(&self.pool, tensor)
+        GpuTensor::upload(&self.pool, tensor)
     }
 
-    fn upload_weight(&self, weight: &HostTensor) -> Result<Tensor> {
+    fn upload_weight(&self, weight: &HostTensor) -> Result<GpuTensor> {
         self.gpu.check()?;
-        Tensor::upload_weight(&self.pool, weight, self.precision)
+        GpuTensor::upload_weight(&self.pool, weight, self.precision)
     }
 
-    fn upload_photos(&self, cut: &[Vec<u8>], preprocessor: &Preprocessor, patch: usize) -> Result<Tensor> {
+    fn upload_photos(&self, cut: &[Vec<u8>], preprocessor: &Preprocessor, patch: usize) -> Result<GpuTensor> {
         self.gpu.check()?;
         let Preprocessor { geometry, .. } = preprocessor;
         let (grid, row) = (geometry.grid(patch), 3 * patch * patch);
@@ -46,11 +46,11 @@ impl Ops for WebGpu {
         )
     }
 
-    fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
+    fn linear(&self, x: &GpuTensor, layer: &Linear<GpuTensor>, then: Then<'_, GpuTensor>) -> Result<GpuTensor> {
         self.product(self.tile, x, layer, then)
     }
 
-    fn layer_norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
+    fn layer_norm(&self, x: &GpuTensor, norm: &Norm<GpuTensor>) -> Result<GpuTensor> {
         let [batch, tokens, channels] = x.activation("layer norm input")?;
         norm.weight.expect("layer norm weight", &[channels])?;
         norm.bias.expect("layer norm bias", &[channels])?;
@@ -67,11 +67,11 @@ impl Ops for WebGpu {
 
     fn attention(
         &self,
-        qkv: &Tensor,
+        qkv: &GpuTensor,
         heads: usize,
         hidden: Option<Neighbours>,
-        bias: Option<&Tensor>,
-    ) -> Result<Tensor> {
+        bias: Option<&GpuTensor>,
+    ) -> Result<GpuTensor> {
         let Heads { batch, tokens, channels, size } = split(qkv, heads)?;
         let packed = qkv.buffer("qkv")?;
         // Without a bias its binding takes any buffer.
@@ -94,7 +94,7 @@ impl Ops for WebGpu {
         self.dispatch(Kernel::Attention, words, vec![batch, tokens, channels], &[packed, table], groups)
     }
 
-    fn rotate(&self, qkv: &Tensor, heads: usize, rotation: &Tensor) -> Result<Tensor> {
+    fn rotate(&self, qkv: &GpuTensor, heads: usize, rotation: &GpuTensor) -> Result<GpuTensor> {
         let [_, tokens, packed] = qkv.activation("qkv")?;
         let prefix = rotation_prefix(tokens, packed, heads, rotation.shape())?;
         let [_, size] = rotation.matrix("rotations")?;
@@ -108,7 +108,7 @@ impl Ops for WebGpu {
         )
     }
 
-    fn swiglu(&self, x: &Tensor) -> Result<Tensor> {
+    fn swiglu(&self, x: &GpuTensor) -> Result<GpuTensor> {
         let [batch, tokens, channels] = x.activation("SwiGLU input")?;
         let (half, pitch_out) = (channels / 2, padded_row(channels / 2));
         let length = batch * tokens * pitch_out;
@@ -121,7 +121,7 @@ impl Ops for WebGpu {
         )
     }
 
-    fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
+    fn linear_attention(&self, qkv: &GpuTensor, heads: usize, hidden: Option<Neighbours>) -> Result<GpuTensor> {
         let Heads { batch, tokens, channels, size } = split(qkv, heads)?;
         let (pitch, columns) = (padded_row(3 * channels), padded_row(size + 1));
         let packed = qkv.buffer("qkv")?;
@@ -145,7 +145,7 @@ impl Ops for WebGpu {
         )
     }
 
-    fn depthwise_conv(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    fn depthwise_conv(&self, x: &GpuTensor, weight: &GpuTensor) -> Result<GpuTensor> {
         let [batch, tokens, channels] = x.activation("convolution input")?;
         let (grid, side) = conv_extents(tokens, channels, weight.shape())?;
         let channels4 = padded_row(channels) / 4;
@@ -159,17 +159,17 @@ impl Ops for WebGpu {
         )
     }
 
-    fn drop_tokens(&self, x: &Tensor, first: usize) -> Result<Tensor> {
+    fn drop_tokens(&self, x: &GpuTensor, first: usize) -> Result<GpuTensor> {
         let [batch, tokens, channels] = x.activation("tokens")?;
-        let result = Tensor::result(&self.pool, vec![batch, tokens.saturating_sub(first), channels])?;
+        let result = GpuTensor::result(&self.pool, vec![batch, tokens.saturating_sub(first), channels])?;
         self.copy(x, first, &result, 0)?;
         Ok(result)
     }
 
-    fn concatenate(&self, xs: &[Tensor]) -> Result<Tensor> {
+    fn concatenate(&self, xs: &[GpuTensor]) -> Result<GpuTensor> {
         let first = xs.first().ok_or_else(|| Error::config("nothing to put side by side"))?;
         let [batch, tokens, channels] = first.activation("tokens")?;
-        let result = Tensor::result(&self.pool, vec![batch, tokens, xs.len() * channels])?;
+        let result = GpuTensor::result(&self.pool, vec![batch, tokens, xs.len() * channels])?;
         for (i, x) in xs.iter().enumerate() {
             x.expect("what is put side by side", first.shape())?;
             self.copy(x, 0, &result, i * channels)?;
@@ -177,7 +177,7 @@ impl Ops for WebGpu {
         Ok(result)
     }
 
-    fn embed(&self, patches: &Tensor, prefix: &Tensor, positions: &Tensor) -> Result<Tensor> {
+    fn embed(&self, patches: &GpuTensor, prefix: &GpuTensor, positions: &GpuTensor) -> Result<GpuTensor> {
         let [batch, tokens, channels] = patches.activation("patch embeddings")?;
         positions.expect("positions", &[tokens, channels])?;
         let [before, _] = prefix.matrix("prefix tokens")?;
@@ -193,13 +193,13 @@ impl Ops for WebGpu {
         )
     }
 
-    fn mean(&self, xs: &[Tensor]) -> Result<Tensor> {
+    fn mean(&self, xs: &[GpuTensor]) -> Result<GpuTensor> {
         let first = xs.first().ok_or_else(|| Error::config("the mean of no tensors"))?;
         for x in xs {
             x.expect("mean operand", first.shape())?;
         }
         let length = first.padded_len() / 4;
-        let result = Tensor::result(&self.pool, first.shape().to_vec())?;
+        let result = GpuTensor::result(&self.pool, first.shape().to_vec())?;
         for (step, operands) in xs.chunks(MEAN_STEP).enumerate() {
             let last = (step + 1) * MEAN_STEP >= xs.len();
             let factor = if last { 1.0 / xs.len() as f32 } else { 1.0 };
@@ -218,7 +218,7 @@ impl Ops for WebGpu {
         Ok(result)
     }
 
-    fn cosine_distance(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    fn cosine_distance(&self, a: &GpuTensor, b: &GpuTensor) -> Result<GpuTensor> {
         let [batch, tokens, channels] = a.activation("cosine operand")?;
         b.expect("cosine operand", a.shape())?;
         let pitch = padded_row(tokens);
@@ -235,17 +235,17 @@ impl Ops for WebGpu {
 impl WebGpu {
     /// Whether int8 weights are multiplied with int8 activations.
     fn rounds_activations(&self) -> bool {
-        self.precision == Precision::Int8 && self.gpu.adapter.integer_dot
+        self.precision == GpuPrecision::Int8 && self.gpu.adapter.integer_dot
     }
 
     /// [`Ops::linear`] in the given tile.
     pub(super) fn product(
         &self,
         tile: Tile,
-        x: &Tensor,
-        layer: &Linear<Tensor>,
-        then: Then<'_, Tensor>,
-    ) -> Result<Tensor> {
+        x: &GpuTensor,
+        layer: &Linear<GpuTensor>,
+        then: Then<'_, GpuTensor>,
+    ) -> Result<GpuTensor> {
         let [batch, tokens, inputs] = x.activation("linear input")?;
         let [outputs, _] = layer.weight.matrix("linear weight")?;
         layer.weight.expect("linear weight", &[outputs, inputs])?;
@@ -302,7 +302,7 @@ impl WebGpu {
     }
 
     /// Records a copy of tokens from number `first` on to columns from `start` on; the last columns take the padding along.
-    fn copy(&self, x: &Tensor, first: usize, result: &Tensor, start: usize) -> Result<()> {
+    fn copy(&self, x: &GpuTensor, first: usize, result: &GpuTensor, start: usize) -> Result<()> {
         let [batch, tokens, width] = result.activation("tokens")?;
         let [.., channels] = x.activation("tokens")?;
         let columns = if start + channels == width { padded_row(width) - start } else { channels };
@@ -320,8 +320,8 @@ impl WebGpu {
         shape: Vec<usize>,
         operands: &[&wgpu::Buffer],
         groups: [usize; 3],
-    ) -> Result<Tensor> {
-        let result = Tensor::result(&self.pool, shape)?;
+    ) -> Result<GpuTensor> {
+        let result = GpuTensor::result(&self.pool, shape)?;
         self.kernels.record(kernel, params(words), result.buffer("result")?, operands, groups)?;
         Ok(result)
     }
@@ -343,7 +343,7 @@ struct Heads {
     size: usize,
 }
 
-fn split(qkv: &Tensor, heads: usize) -> Result<Heads> {
+fn split(qkv: &GpuTensor, heads: usize) -> Result<Heads> {
     let [batch, tokens, packed] = qkv.activation("qkv")?;
     let channels = packed / 3;
     if packed != 3 * channels || heads == 0 || channels % heads != 0 {

@@ -2,7 +2,7 @@
 
 use super::kernel::Kernel;
 use super::linear::Operands;
-use super::{Precision, WebGpu};
+use super::{GpuPrecision, WebGpu};
 use crate::bundle::{Manifest, Model, Storage};
 use crate::detector::Detector;
 use crate::tensor::named::is_linear_weight;
@@ -13,7 +13,7 @@ pub struct Opened {
     /// The model, which has passed its self-test.
     pub detector: Detector<WebGpu>,
     /// The faster precisions that failed, with their reasons, each a sentence.
-    pub refused: Vec<(Precision, String)>,
+    pub refused: Vec<(GpuPrecision, String)>,
 }
 
 impl WebGpu {
@@ -31,7 +31,7 @@ impl WebGpu {
     /// The precisions that make a difference to a model here, the fastest first; the model's self-test is to say which of them will do. A
     /// model without one is computed in f32: nothing vouches for less. So is any on an emulated GPU, where smaller types save no time (f16
     /// weights took as long as f32 ones on SwiftShader, int8 activations a fifth longer).
-    pub fn candidates(&self, manifest: &Manifest) -> Vec<Precision> {
+    pub fn candidates(&self, manifest: &Manifest) -> Vec<GpuPrecision> {
         self.worthwhile(manifest.self_test.is_some(), |storage| manifest.stores(storage))
     }
 
@@ -55,7 +55,7 @@ impl WebGpu {
     ///
     /// # Errors
     /// As [`WebGpu::open_model`]; [`Error::Config`] if there is no candidate.
-    pub async fn open_model_in(mut self, model: &Model, candidates: &[Precision]) -> Result<Opened> {
+    pub async fn open_model_in(mut self, model: &Model, candidates: &[GpuPrecision]) -> Result<Opened> {
         let mut refused = Vec::new();
         let mut failure = Error::config("no precision to compute in was given");
         for &precision in candidates {
@@ -74,15 +74,15 @@ impl WebGpu {
         Err(failure)
     }
 
-    fn worthwhile(&self, is_tested: bool, stores: impl Fn(Storage) -> bool) -> Vec<Precision> {
+    fn worthwhile(&self, is_tested: bool, stores: impl Fn(Storage) -> bool) -> Vec<GpuPrecision> {
         if !is_tested || self.adapter().is_software {
-            return vec![Precision::F32];
+            return vec![GpuPrecision::F32];
         }
-        let differs = |precision: &Precision| match precision {
-            Precision::F32 => true,
-            Precision::F16 => stores(Storage::Float32),
-            Precision::Int8 => stores(Storage::Int8) && self.adapter().integer_dot,
+        let differs = |precision: &GpuPrecision| match precision {
+            GpuPrecision::F32 => true,
+            GpuPrecision::F16 => stores(Storage::Float32),
+            GpuPrecision::Int8 => stores(Storage::Int8) && self.adapter().integer_dot,
         };
-        Precision::FASTEST_FIRST.into_iter().filter(differs).collect()
+        GpuPrecision::FASTEST_FIRST.into_iter().filter(differs).collect()
     }
 }

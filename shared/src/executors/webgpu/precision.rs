@@ -7,18 +7,18 @@ use crate::{Error, Result};
 
 /// What linear layers are computed in. Sums are f32 in all of them, and so is everything but linear layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Precision {
+pub enum GpuPrecision {
     /// Weights as they are stored, activations f32: nothing is given up.
     #[default]
     F32,
     /// Weights that are stored in f32 are rounded to f16: half the memory and half the traffic.
     F16,
     /// Where weights are int8, activations are rounded to int8 too, with a scale for each token; other weights as in
-    /// [`Precision::F16`]. An adapter without integer dot products computes as in that.
+    /// [`GpuPrecision::F16`]. An adapter without integer dot products computes as in that.
     Int8,
 }
 
-impl Precision {
+impl GpuPrecision {
     /// From what gives up most to what gives up nothing.
     pub const FASTEST_FIRST: [Self; 3] = [Self::Int8, Self::F16, Self::F32];
 
@@ -40,7 +40,7 @@ impl Precision {
     }
 }
 
-impl FromStr for Precision {
+impl FromStr for GpuPrecision {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {

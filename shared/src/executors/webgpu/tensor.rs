@@ -6,13 +6,13 @@ use std::rc::Rc;
 use half::f16;
 
 use super::pool::{Lease, Pool};
-use super::precision::Precision;
+use super::precision::GpuPrecision;
 use crate::tensor::{Data, HostTensor};
 use crate::{Error, Result};
 
 /// A tensor of [`super::WebGpu`]: a shape and a buffer that returns to its pool when the last clone is dropped.
 #[derive(Clone)]
-pub struct Tensor(Rc<Inner>);
+pub struct GpuTensor(Rc<Inner>);
 
 struct Inner {
     shape: Vec<usize>,
@@ -36,7 +36,7 @@ pub(super) enum Storage {
     },
 }
 
-impl Tensor {
+impl GpuTensor {
     /// A result to be written by a kernel, padding included.
     pub(super) fn result(pool: &Rc<Pool>, shape: Vec<usize>) -> Result<Self> {
         let bytes = 4 * rows(&shape) * pitch(&shape);
@@ -50,7 +50,7 @@ impl Tensor {
     }
 
     /// Copies the weight of a linear layer: as it is stored, but f32 as f16 where that is precise enough.
-    pub(super) fn upload_weight(pool: &Rc<Pool>, weight: &HostTensor, precision: Precision) -> Result<Self> {
+    pub(super) fn upload_weight(pool: &Rc<Pool>, weight: &HostTensor, precision: GpuPrecision) -> Result<Self> {
         let &[outputs, inputs] = weight.shape.as_slice() else { return Self::upload(pool, weight) };
         let half = |values: &mut dyn Iterator<Item = f16>| {
             let bits: Vec<u16> = values.map(f16::to_bits).collect();
@@ -74,7 +74,7 @@ impl Tensor {
                 }
             }
             Data::F16(values) => Storage::F16(half(&mut values.iter().copied())?),
-            Data::F32(values) if precision > Precision::F32 && fit_f16(values) => {
+            Data::F32(values) if precision > GpuPrecision::F32 && fit_f16(values) => {
                 Storage::F16(half(&mut values.iter().map(|&value| f16::from_f32(value)))?)
             }
             _ => return Self::upload(pool, weight),
@@ -132,7 +132,7 @@ impl Tensor {
         rows(self.shape()) * pitch(self.shape())
     }
 
-    /// The values without their padding, from what [`Tensor::padded_len`] counts.
+    /// The values without their padding, from what [`GpuTensor::padded_len`] counts.
     pub(super) fn strip(&self, padded: &[f32]) -> Vec<f32> {
         let (row, pitch) = (last(self.shape()), pitch(self.shape()));
         if row == pitch {

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::derived::{Derived, record_encoder};
+use crate::Result;
 use crate::model::config::{DecoderConfig, EncoderConfig, ModelConfig};
 use crate::model::dinomaly::{Dinomaly, Encoder, Head};
 use crate::ops::Ops;
 use crate::tensor::HostTensor;
 use crate::tensor::named::{Shapes, Weights, is_linear_weight};
-use crate::Result;
 
 /// What an encoder's first `blocks` blocks are made of, under the names of this module.
 ///
@@ -125,6 +125,7 @@ fn encoder_block(name: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
     use crate::executors::reference::Reference;
 
     /// A model small enough to be written out, with weights of 0.1 everywhere.
