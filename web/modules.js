@@ -9,11 +9,12 @@ const RELAXED_SIMD = new Uint8Array([
 ]);
 
 /**
+ * The module for a device; undefined where the site has none yet.
  * @param {DeviceChoice} device
  * @param {Modules} modules
- * @returns {Module}
+ * @returns {Module | undefined}
  */
 export function moduleFor(device, modules) {
   if (device !== 'wasm') return modules.gpu;
-  return WebAssembly.validate(RELAXED_SIMD) ? modules.relaxed : modules.cpu;
+  return (WebAssembly.validate(RELAXED_SIMD) && modules.relaxed) || modules.cpu;
 }

@@ -11,8 +11,9 @@
  */
 
 /**
- * What computes: on the GPU, on the processor, and on the processor where the browser has relaxed SIMD.
- * @typedef {{gpu: Module, cpu: Module, relaxed: Module}} Modules
+ * What computes: on the GPU, on the processor, and on the processor where the browser has relaxed SIMD. The demo has `cpu` alone
+ * until the others are built.
+ * @typedef {{gpu?: Module, cpu: Module, relaxed?: Module}} Modules
  */
 
 /**

@@ -68,6 +68,8 @@ async function demandRealGpu() {
 async function load({ base, index, model, device, tuning }) {
   const url = (/** @type {string} */ path) => new URL(path, base).href;
   const half = moduleFor(device, index.modules);
+  // As in `dinomaly demo` until it is built.
+  if (!half) throw unusable('this site has no module for the graphics processor yet: load the page again in some minutes');
   const total = half.bytes + model.bytes;
   let loaded = 0;
   const grew = (/** @type {number} */ bytes) => {

@@ -13,17 +13,26 @@
 #[macro_use]
 pub mod system;
 
+#[cfg(feature = "trainer")]
 pub mod ablation;
 pub mod cli;
 pub mod commands;
+#[cfg(feature = "trainer")]
 pub mod costs;
+#[cfg(feature = "trainer")]
 pub mod dataset;
+#[cfg(feature = "trainer")]
 pub mod distillation;
+#[cfg(feature = "trainer")]
 pub mod encoders;
+#[cfg(feature = "trainer")]
 pub mod features;
+#[cfg(feature = "trainer")]
 pub mod inference;
 pub mod model_dir;
+#[cfg(feature = "trainer")]
 pub mod publish;
 pub mod site;
 pub mod synth;
+#[cfg(feature = "trainer")]
 pub mod training;

@@ -1,46 +1,80 @@
 //! `dinomaly demo`: the page with the embedded model and generated photos to try.
 
+use std::fs;
 use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use image::{DynamicImage, ImageFormat, RgbImage};
 use rayon::prelude::*;
 
 use super::{serve, site};
-use crate::site::Sample;
+use crate::site::modules::checkout;
+use crate::site::page::{DEMO_MODEL, MODULE_NAMES, MODULES};
 use crate::site::serve::Server;
-use crate::site::wasm_build;
+use crate::site::{Modules, Sample};
 use crate::synth::Class;
 
-/// Seed of the photos to try: not the one that the embedded model was trained with.
+/// Seed of the photos to try. The embedded model was trained with another one.
 const SEED: u64 = 2025;
-/// Their side, in pixels: that of the photos which the embedded model was trained on.
+/// Side of the photos to try in pixels, as of the photos that the embedded model was trained on.
 const SIDE: usize = 256;
 
 /// Arguments of `dinomaly demo`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example: dinomaly demo")]
 pub struct Args {
-    /// Port on 127.0.0.1; without it 8080 or, if that is taken, any that is free
+    /// Port on 127.0.0.1 [default: 8080, or any free port if that is taken]
     #[arg(long)]
     port: Option<u16>,
 }
 
-/// Builds the page's module, writes a site and serves it until Ctrl-C.
+/// Writes a site of the embedded model and serves it until Ctrl-C.
+///
+/// In a checkout the page's modules are built: the one that runs in every browser first, the others once the page is up.
 ///
 /// # Errors
-/// If the checkout that this program was built from is gone, the module cannot be built, or the port is taken.
+/// If a module cannot be built, the site cannot be written, or the port is taken.
 pub fn run(args: &Args) -> Result<()> {
-    let checkout = wasm_build::checkout()?;
-    // In the repository and not in the program: what builds the page's module needs the checkout anyway.
-    let model = checkout.join("native/assets/demo-model");
-    if !model.is_dir() {
-        bail!("the embedded model {} is missing: check the repository out again", model.display());
+    // Removed when the program ends.
+    let temporary = tempfile::Builder::new().prefix("dinomaly-demo-").tempdir()?;
+    let model = temporary.path().join("demo-model");
+    write_model(&model)?;
+    let out = checkout().map_or_else(|| temporary.path().join("site"), |root| root.join("target/demo-site"));
+    let samples = samples()?;
+    let (first, others) = MODULE_NAMES.split_at(1);
+    let is_embedded = !MODULES.is_empty();
+    let modules = if is_embedded {
+        Modules::Embedded
+    } else {
+        println!("building the page (a few minutes the first time)");
+        Modules::build(first)?
+    };
+    site::write(&out, &[model.clone()], &samples, &modules)?;
+    let server = Server::bind_or_any(&out, args.port)?;
+    if !is_embedded {
+        println!("building the modules for the graphics processor and for relaxed SIMD meanwhile");
+        thread::spawn(move || match add_modules(others, &out, model, &samples) {
+            Ok(()) => println!("the page now uses the graphics processor where there is one: load it again"),
+            Err(error) => eprintln!("dinomaly: the page stays as it is: {error:#}"),
+        });
     }
-    println!("building the page (some minutes the first time)");
-    let wasm = wasm_build::build()?;
-    let out = checkout.join("target/demo-site");
-    site::write(&out, &[model], &samples()?, &wasm)?;
-    serve::run_server(Server::bind_or_any(&out, args.port)?)
+    serve::run_server(server)
+}
+
+/// Builds further modules and writes the site again.
+fn add_modules(names: &[&str], out: &Path, model: PathBuf, samples: &[Sample]) -> Result<()> {
+    let modules = Modules::build(names)?;
+    site::write(out, &[model], samples, &modules)
+}
+
+/// Writes the embedded model's folder.
+fn write_model(folder: &Path) -> Result<()> {
+    fs::create_dir(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    DEMO_MODEL.iter().try_for_each(|(name, bytes)| {
+        fs::write(folder.join(name), bytes).with_context(|| format!("{name} of the embedded model cannot be written"))
+    })
 }
 
 /// A good photo of each product and one with each of its defects, generated now.

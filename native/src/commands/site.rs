@@ -1,14 +1,19 @@
 //! `dinomaly site`: models → a folder of static files.
 
+use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
-use crate::site::wasm_build;
-use crate::site::{self, Sample};
+use crate::site::page::halves;
+use crate::site::{self, Modules, Sample};
 
 /// Arguments of `dinomaly site`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example: dinomaly site model --samples photos --out public")]
 pub struct Args {
     /// Model folders, in the order in which the page offers them
     #[arg(required = true, value_name = "MODEL")]
@@ -16,10 +21,10 @@ pub struct Args {
     /// Folder to write the site to; an earlier site there is replaced
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Photos to try, offered on the page; those in a folder of it are of the class that the folder is named after
+    /// Photos to try, offered on the page; subfolders name their class
     #[arg(long, value_name = "DIR")]
     samples: Option<PathBuf>,
-    /// Use these page modules instead of building them: the folder wasm of another site
+    /// Page modules that were built before: the folder wasm of another site [default: those of this program, or built now]
     #[arg(long, value_name = "DIR")]
     wasm: Option<PathBuf>,
 }
@@ -29,22 +34,46 @@ pub struct Args {
 /// # Errors
 /// One sentence naming what is wrong; an earlier site is unchanged then.
 pub fn run(args: &Args) -> Result<()> {
+    // Before the modules are built for minutes.
     site::check(&args.out, &args.models)?;
     let samples = args.samples.as_deref().map(site::read_samples).transpose()?.unwrap_or_default();
-    let wasm = args.wasm.clone().map_or_else(wasm_build::build, Ok)?;
-    write(&args.out, &args.models, &samples, &wasm)?;
+    let modules = Modules::find(args.wasm.as_deref())?;
+    write(&args.out, &args.models, &samples, &modules)?;
     println!("look at it with: dinomaly serve {}", args.out.display());
     Ok(())
 }
 
-/// Writes a site and says how large it and the page's modules are.
-pub(super) fn write(out: &Path, models: &[PathBuf], samples: &[Sample], wasm: &Path) -> Result<()> {
-    let written = site::write(out, models, samples, wasm)?;
+/// Writes a site and prints its size and that of the page's modules.
+pub(super) fn write(out: &Path, models: &[PathBuf], samples: &[Sample], modules: &Modules) -> Result<()> {
+    let written = site::write(out, models, samples, modules)?;
     println!("site {}: {} files, {:.1} MB", out.display(), written.files, written.bytes as f64 / 1e6);
-    for module in wasm_build::MODULES {
-        let (raw, compressed) = wasm_build::sizes(&out.join("wasm").join(module.wasm))?;
-        let (raw, compressed) = (raw as f64 / 1e6, compressed as f64 / 1e6);
-        println!("the page's module {}: {raw:.2} MB, {compressed:.2} MB with gzip", module.name);
+    for name in modules.names() {
+        let [_, wasm] = halves(name);
+        let (raw, compressed) = sizes(&out.join("wasm").join(wasm))?;
+        println!("module {name}: {:.2} MB, {:.2} MB with gzip", raw as f64 / 1e6, compressed as f64 / 1e6);
     }
     Ok(())
+}
+
+/// Sizes in bytes of a file as it is, and compressed with gzip as web servers send it.
+fn sizes(path: &Path) -> Result<(usize, usize)> {
+    let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(&bytes)?;
+    Ok((bytes.len(), encoder.finish()?.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sizes_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("zeros");
+        fs::write(&path, vec![0; 100_000]).unwrap();
+        let (raw, compressed) = sizes(&path).unwrap();
+        assert_eq!(raw, 100_000);
+        assert!((20..1000).contains(&compressed), "{compressed}");
+    }
 }

@@ -9,7 +9,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 
-use super::{INDEX, OFFLINE};
+use super::hash::hex;
+use super::page::{INDEX, OFFLINE, without_query};
 use crate::system::ownership::{Content, Entries, Owner};
 
 /// A folder is a site if its lists name everything in it, with the hashes.
@@ -46,17 +47,17 @@ fn list(folder: &Path) -> Result<Entries> {
     let read = |name: &str| fs::read_to_string(folder.join(name)).with_context(|| format!("it has no {name}"));
     let damaged = |name: &str| format!("its {name} is not a site's");
     let index: Index = serde_json::from_str(&read(INDEX)?).with_context(|| damaged(INDEX))?;
-    let script = read(OFFLINE.0)?;
+    let script = read(OFFLINE)?;
     let list = script.split_once(LIST).map_or("", |(_, list)| list);
     let small = serde_json::Deserializer::from_str(list).into_iter::<Small>().next();
-    let small = small.with_context(|| damaged(OFFLINE.0))?.with_context(|| damaged(OFFLINE.0))?;
+    let small = small.with_context(|| damaged(OFFLINE))?.with_context(|| damaged(OFFLINE))?;
 
     let mut entries: Entries = ["wasm", "files", "samples"].map(|name| (name.into(), Content::Folder)).into();
-    entries.insert(OFFLINE.0.into(), Content::Accepted(|_| true));
+    entries.insert(OFFLINE.into(), Content::Accepted(|_| true));
     for (path, hash) in small.files {
         let base64 = hash.strip_prefix("sha256-").unwrap_or_default();
-        let hash = BASE64_STANDARD.decode(base64).with_context(|| damaged(OFFLINE.0))?;
-        entries.insert(without_query(&path).into(), Content::Sha256(super::hex(&hash)));
+        let hash = BASE64_STANDARD.decode(base64).with_context(|| damaged(OFFLINE))?;
+        entries.insert(without_query(&path).into(), Content::Sha256(hex(&hash)));
     }
     for module in index.modules.into_values() {
         let hash = module.wasm.split_once('?').map_or("", |(_, hash)| hash);
@@ -67,9 +68,4 @@ fn list(folder: &Path) -> Result<Entries> {
         entries.insert(path.into(), Content::Sha256(hash));
     }
     Ok(entries)
-}
-
-/// A path without what follows a question mark, which only tells browsers that the content changed.
-pub(super) fn without_query(path: &str) -> &str {
-    path.split('?').next().unwrap_or(path)
 }

@@ -7,11 +7,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::routing::any;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tower_http::services::ServeDir;
 use tower_http::set_header::SetResponseHeaderLayer;
+
+use super::page::OFFLINE;
 
 /// The port that is taken where none is asked for.
 pub const DEFAULT_PORT: u16 = 8080;
@@ -25,13 +28,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes a port; 0 takes any that is free.
+    /// Takes a port; 0 takes any free port. Files of the folder `page`, if one is given, are served in the place of the site's own.
     ///
     /// # Errors
-    /// If there is no page in the folder, or another program has the port.
-    pub fn bind(folder: &Path, port: u16) -> Result<Self> {
+    /// If there is no page in a folder, or another program has the port.
+    pub fn bind(folder: &Path, page: Option<&Path>, port: u16) -> Result<Self> {
         if !folder.join("index.html").is_file() {
             bail!("{} holds no index.html: make a site with dinomaly site", folder.display());
+        }
+        if let Some(page) = page.filter(|page| !page.join("index.html").is_file()) {
+            bail!("{} holds no index.html: --page needs the folder of the page's files", page.display());
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let listener =
@@ -44,7 +50,7 @@ impl Server {
                 _ => anyhow::Error::new(e).context(format!("port {port} cannot be taken")),
             })?;
         let address = listener.local_addr()?;
-        Ok(Self { runtime, listener, router: router(folder), address })
+        Ok(Self { runtime, listener, router: router(folder, page), address })
     }
 
     /// [`Server::bind`] to the given port, or without one to [`DEFAULT_PORT`] or, if that is taken, to any that is free.
@@ -53,8 +59,8 @@ impl Server {
     /// As [`Server::bind`].
     pub fn bind_or_any(folder: &Path, port: Option<u16>) -> Result<Self> {
         match port {
-            Some(port) => Self::bind(folder, port),
-            None => Self::bind(folder, DEFAULT_PORT).or_else(|_| Self::bind(folder, 0)),
+            Some(port) => Self::bind(folder, None, port),
+            None => Self::bind(folder, None, DEFAULT_PORT).or_else(|_| Self::bind(folder, None, 0)),
         }
     }
 
@@ -92,14 +98,19 @@ impl Server {
 }
 
 /// Files with their MIME types. `no-cache` lets browsers keep them but ask whether they changed.
-fn router(folder: &Path) -> Router {
+fn router(folder: &Path, page: Option<&Path>) -> Router {
     let always = |name: HeaderName, value: &'static str| {
         SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value))
     };
-    Router::new()
-        .fallback_service(ServeDir::new(folder))
-        .layer(always(header::CACHE_CONTROL, "no-cache"))
-        .layer(always(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+    let site = ServeDir::new(folder);
+    let files = match page {
+        // Without the service worker's list the browser keeps nothing: a change is seen at the next load.
+        Some(page) => Router::new()
+            .route(&format!("/{OFFLINE}"), any(|| async { StatusCode::NOT_FOUND }))
+            .fallback_service(ServeDir::new(page).fallback(site)),
+        None => Router::new().fallback_service(site),
+    };
+    files.layer(always(header::CACHE_CONTROL, "no-cache")).layer(always(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
 }
 
 #[cfg(test)]
@@ -130,7 +141,7 @@ mod tests {
     #[test]
     fn files_are_served_with_their_type_and_the_server_stops() {
         let folder = site();
-        let server = Server::bind(folder.path(), 0).unwrap();
+        let server = Server::bind(folder.path(), None, 0).unwrap();
         let url = server.url();
         assert!(url.starts_with("http://127.0.0.1:"), "{url}");
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -155,17 +166,39 @@ mod tests {
     }
 
     #[test]
+    fn files_of_another_page_are_read_at_each_request() {
+        let (folder, page) = (site(), site());
+        let style = page.path().join("a.css");
+        fs::remove_file(page.path().join("a.js")).unwrap();
+        fs::write(folder.path().join(OFFLINE), "list").unwrap();
+        let server = Server::bind(folder.path(), Some(page.path()), 0).unwrap();
+        let url = server.url();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let serving = std::thread::spawn(|| server.run_until(async { drop(stopped.await) }));
+        for content in ["first", "second"] {
+            fs::write(&style, content).unwrap();
+            assert!(get(&url, "/a.css").contains(content));
+        }
+        assert!(get(&url, "/a.js").ends_with('1'), "what the page's folder lacks is the site's");
+        assert!(get(&url, "/offline.js").contains("http/1.1 404"));
+        stop.send(()).unwrap();
+        serving.join().unwrap().unwrap();
+        let error = Server::bind(folder.path(), Some(Path::new("nowhere")), 0).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("nowhere holds no index.html: --page needs"), "{error}");
+    }
+
+    #[test]
     fn a_taken_port_and_an_empty_folder_get_a_sentence() {
         let folder = site();
-        let first = Server::bind(folder.path(), 0).unwrap();
+        let first = Server::bind(folder.path(), None, 0).unwrap();
         let port = first.address.port();
-        let error = Server::bind(folder.path(), port).map(|_| ()).unwrap_err().to_string();
+        let error = Server::bind(folder.path(), None, port).map(|_| ()).unwrap_err().to_string();
         assert_eq!(
             error,
             format!("port {port} is in use by another program: choose another with --port, or 0 for any free one")
         );
         let empty = tempfile::tempdir().unwrap();
-        let error = Server::bind(empty.path(), 0).map(|_| ()).unwrap_err().to_string();
+        let error = Server::bind(empty.path(), None, 0).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("holds no index.html"), "{error}");
     }
 }

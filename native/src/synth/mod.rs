@@ -6,6 +6,7 @@
 //! folders in the MVTec-AD layout; [`baseline`] shows that their classes cannot be solved pixel by pixel.
 //! [`scrap`] draws pictures of anything, from which an encoder can be distilled.
 
+#[cfg(feature = "trainer")]
 pub mod baseline;
 pub mod blister;
 pub mod board;
@@ -22,6 +23,7 @@ pub mod light;
 pub mod mask;
 pub mod noise;
 pub mod parts;
+#[cfg(feature = "trainer")]
 pub mod scrap;
 pub mod surface;
 pub mod texture;
@@ -33,6 +35,7 @@ use dice::Dice;
 use light::Lighting;
 use surface::Surface;
 
+#[cfg(feature = "trainer")]
 pub use scrap::scrap;
 
 /// A defect to draw: one of the product's kinds, and the chance that shapes it.

@@ -6,12 +6,18 @@ pub mod output;
 
 pub mod allocator;
 pub mod atomic;
+#[cfg(feature = "trainer")]
 pub mod background_job;
+#[cfg(feature = "trainer")]
 pub mod batch_size;
+#[cfg(feature = "trainer")]
 pub mod device;
 pub mod environment;
 pub mod interrupt;
 pub mod ownership;
+#[cfg(feature = "trainer")]
 pub mod precision;
+#[cfg(feature = "trainer")]
 pub mod prefetch;
+#[cfg(feature = "trainer")]
 pub mod progress;

@@ -50,6 +50,7 @@ fn note(write: impl FnOnce(&mut io::Stdout) -> io::Result<()>) {
     }
 }
 
+#[cfg(feature = "trainer")]
 /// std's, but see [`crate::system::output`].
 macro_rules! print {
     ($($text:tt)*) => { $crate::system::output::print(format_args!($($text)*)) };

@@ -8,8 +8,8 @@ use std::thread::{self, JoinHandle};
 use candle_core::Device;
 use dinomaly::model_dir;
 use dinomaly::site;
+use dinomaly::site::Modules;
 use dinomaly::site::serve::Server;
-use dinomaly::site::wasm_build;
 use dinomaly_core::bundle::Model;
 use dinomaly_core::detector::{Detection, Detector};
 use dinomaly_core::executors::candle::Candle;
@@ -54,7 +54,7 @@ impl Site {
     pub fn of(models: &[PathBuf], samples: Option<&Path>) -> Self {
         Self::filled(|folder| {
             let samples = samples.map(|folder| site::read_samples(folder).unwrap()).unwrap_or_default();
-            site::write(folder, models, &samples, module()).unwrap();
+            site::write(folder, models, &samples, modules()).unwrap();
         })
     }
 
@@ -74,7 +74,7 @@ impl Site {
     }
 
     fn serve(&mut self, port: u16) {
-        let server = Server::bind(self.root.path(), port).unwrap();
+        let server = Server::bind(self.root.path(), None, port).unwrap();
         self.url = format!("{}some/sub%20path/", server.url());
         let (stop, stopped) = oneshot::channel();
         let serving = thread::spawn(move || server.run_until(async { stopped.await.unwrap_or_default() }).unwrap());
@@ -105,7 +105,7 @@ impl Site {
 /// Writes the site of one of [`MODELS`].
 pub fn write(folder: &Path, name: &str) {
     let model = pristine().with_file_name(name);
-    site::write(folder, &[model], &[], module()).unwrap();
+    site::write(folder, &[model], &[], modules()).unwrap();
 }
 
 /// Lines put before the worker's own: how a test gets at what only the worker sees.
@@ -160,17 +160,17 @@ fn pristine() -> &'static Path {
             model_dir::write(&path, &model(name)).unwrap();
             path
         });
-        site::write(&folder.path().join("site"), &models, &[], module()).unwrap();
+        site::write(&folder.path().join("site"), &models, &[], modules()).unwrap();
         folder
     });
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| folder.path().join("site"))
 }
 
-/// The page's module, built once.
-pub fn module() -> &'static Path {
-    static MODULE: OnceLock<PathBuf> = OnceLock::new();
-    MODULE.get_or_init(|| wasm_build::build().unwrap())
+/// The page's modules, built once.
+pub fn modules() -> &'static Modules {
+    static MODULES: OnceLock<Modules> = OnceLock::new();
+    MODULES.get_or_init(|| Modules::find(None).unwrap())
 }
 
 /// Copies a folder with all that is in it.

@@ -1,73 +1,63 @@
 //! The page's WebAssembly modules, built from this checkout and bound to JavaScript.
 //!
-//! wasm-bindgen is a library here, of the version that Cargo.lock names, so that there is no tool to install and the two
-//! halves cannot drift apart.
+//! wasm-bindgen is a library here, of the version that Cargo.lock names: no tool has to be installed, and the two halves
+//! are always of one version.
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use wasm_bindgen_cli_support::Bindgen;
 
-/// One of the page's modules. A visitor fetches the one that his device and browser need.
+/// One of the page's modules. A visitor's browser fetches the one for its device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Module {
-    /// What the page calls it.
+    /// Name, and stem of its files: `NAME.js`, `NAME_bg.wasm`.
     pub name: &'static str,
-    /// The feature of `dinomaly-wasm` that makes it.
+    /// Feature of `dinomaly-wasm`.
     feature: &'static str,
-    /// What the compiler may use beside what `.cargo/config.toml` allows.
+    /// Target features beside those of `.cargo/config.toml`.
     target_features: &'static str,
-    /// JavaScript's half.
-    pub glue: &'static str,
-    /// The module itself.
-    pub wasm: &'static str,
 }
 
-/// The module for the GPU, and those for the processor: with relaxed SIMD, for browsers that have it, and without.
+/// The modules for the processor, for the processor with relaxed SIMD, and for the GPU. The first runs in every browser.
 pub const MODULES: [Module; 3] = [
-    Module { name: "gpu", feature: "gpu", target_features: "", glue: "gpu.js", wasm: "gpu_bg.wasm" },
-    Module { name: "cpu", feature: "cpu", target_features: "", glue: "cpu.js", wasm: "cpu_bg.wasm" },
-    Module {
-        name: "relaxed",
-        feature: "cpu",
-        target_features: "+relaxed-simd",
-        glue: "relaxed.js",
-        wasm: "relaxed_bg.wasm",
-    },
+    Module { name: "cpu", feature: "cpu", target_features: "" },
+    Module { name: "relaxed", feature: "cpu", target_features: "+relaxed-simd" },
+    Module { name: "gpu", feature: "gpu", target_features: "" },
 ];
 
 const TARGET: &str = "wasm32-unknown-unknown";
 /// See `[profile.wasm]` in Cargo.toml.
 const PROFILE: &str = "wasm";
 
-/// Builds [`MODULES`] and returns the folder that holds their files. What is up to date is not built again.
+/// Builds modules into a folder. What is up to date is not built again.
 ///
 /// # Errors
-/// If this program does not lie in its checkout any more, if the wasm target is neither there nor can be added, or if the
-/// build fails; the compiler has said why then.
-pub fn build() -> Result<PathBuf> {
-    let checkout = checkout()?;
+/// If the wasm target is neither there nor can be added, or if a build fails: the compiler has said why then.
+pub fn build(modules: &[Module], out: &Path) -> Result<()> {
+    let checkout = checkout();
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     if !has_target(&rustc, &checkout)? {
         add_target("rustup", &checkout)?;
     }
-    // Not the folder that this program was built into: whoever holds its lock would have to be waited for.
+    // A folder of its own: a cargo that runs this program may hold the lock of the usual one.
     let folder = checkout.join("target/wasm-build");
-    let out = folder.join("page");
-    for module in MODULES {
-        // One each: all builds would write the same file, and each time it would be made again.
+    for module in modules {
+        // One for each module: all builds write the same file.
         let target_dir = folder.join(module.name);
-        compile(module, &checkout, &target_dir)?;
-        bind(&target_dir.join(TARGET).join(PROFILE).join("dinomaly_wasm.wasm"), &out, module)?;
+        compile(*module, &checkout, &target_dir)?;
+        bind(&target_dir.join(TARGET).join(PROFILE).join("dinomaly_wasm.wasm"), out, *module)?;
     }
-    Ok(out)
+    Ok(())
+}
+
+/// The folder that [`build`] is given where nobody names another.
+pub fn default_folder() -> PathBuf {
+    checkout().join("target/wasm-build/page")
 }
 
 /// Runs cargo.
@@ -96,30 +86,8 @@ fn compile(module: Module, checkout: &Path, target_dir: &Path) -> Result<()> {
 }
 
 /// The checkout that this program was built from.
-///
-/// # Errors
-/// If it is not there any more.
-pub fn checkout() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"));
-    if !root.join("wasm/Cargo.toml").is_file() {
-        bail!(
-            "the checkout {} that this program was built from is gone: give a page module that was built before with --wasm, \
-             such as the folder wasm of another site",
-            root.display()
-        );
-    }
-    Ok(root.to_owned())
-}
-
-/// Sizes of a file as it is and compressed with gzip, as web servers send it, in bytes.
-///
-/// # Errors
-/// If it cannot be read.
-pub fn sizes(path: &Path) -> Result<(u64, u64)> {
-    let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let mut encoder = GzEncoder::new(Counter(0), Compression::default());
-    encoder.write_all(&bytes)?;
-    Ok((bytes.len() as u64, encoder.finish()?.0))
+pub fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("/")).to_owned()
 }
 
 /// Writes JavaScript's half and the module without what only the binding needs.
@@ -164,20 +132,6 @@ fn add_target(rustup: &str, checkout: &Path) -> Result<()> {
     }
 }
 
-/// Counts what is written to it.
-struct Counter(u64);
-
-impl Write for Counter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,15 +152,5 @@ mod tests {
         assert!(!has_target(&"false".into(), Path::new(".")).unwrap());
         let error = has_target(&"no-such-rustc".into(), Path::new(".")).unwrap_err().to_string();
         assert!(error.contains("install Rust"), "{error}");
-    }
-
-    #[test]
-    fn both_sizes_are_counted() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("zeros");
-        fs::write(&path, vec![0; 100_000]).unwrap();
-        let (raw, compressed) = sizes(&path).unwrap();
-        assert_eq!(raw, 100_000);
-        assert!((20..1000).contains(&compressed), "{compressed}");
     }
 }

@@ -1,0 +1,55 @@
+//! Puts the page and the demo's model into the program, and in a packaged crate the page's WebAssembly modules, too.
+//!
+//! In a checkout the page is `../web`, and the program has cargo build the modules. A packaged crate has both in `page/`, which
+//! `cargo page --package` filled.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Files of the checkout's page that are not served.
+const NOT_SERVED: [&str; 2] = ["README.md", "screenshot.png"];
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    let package = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
+    let checkout = package.join("../web");
+    let (page, modules) = if checkout.is_dir() { (checkout, Vec::new()) } else { packaged(&package.join("page")) };
+    let files = files(&page).into_iter().filter(|path| !NOT_SERVED.contains(&name(path))).collect::<Vec<_>>();
+    let mut code = String::new();
+    let demo = self::files(&package.join("assets/demo-model"));
+    for (constant, doc, files) in [
+        ("PAGE", "The page's files.", files),
+        ("MODULES", "The page's WebAssembly modules.", modules),
+        ("DEMO_MODEL", "The embedded model's files.", demo),
+    ] {
+        let _ = writeln!(code, "/// {doc}\npub const {constant}: &[(&str, &[u8])] = &[");
+        for path in files {
+            let _ = writeln!(code, "    ({:?}, include_bytes!({path:?})),", name(&path));
+        }
+        code += "];\n";
+    }
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    fs::write(out.join("page.rs"), code).expect("the build folder can be written to");
+}
+
+/// The folder of the page in a packaged crate, and its modules.
+fn packaged(page: &Path) -> (PathBuf, Vec<PathBuf>) {
+    let modules = page.join("wasm");
+    assert!(modules.is_dir(), "{} is missing: run `cargo page --package` before `cargo package`", modules.display());
+    (page.to_owned(), files(&modules))
+}
+
+/// Files directly in a folder, sorted.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    println!("cargo::rerun-if-changed={}", folder.display());
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{} cannot be read: {error}", folder.display()));
+    let mut files: Vec<PathBuf> =
+        entries.map(|entry| entry.expect("a readable folder").path()).filter(|path| path.is_file()).collect();
+    files.sort();
+    files
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).expect("names of the page's files are plain")
+}
