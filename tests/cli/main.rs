@@ -12,6 +12,7 @@ mod hub;
 mod output;
 mod path;
 mod quantize;
+mod released;
 mod replicas;
 mod resume;
 mod workshop;
