@@ -1,7 +1,8 @@
 //! `cargo verify`: everything that must hold before a change is good, on a fresh machine with rustup and a C compiler.
 //!
-//! Installs what the browser and GPU tests need where it may, or says exactly what to install; then formatting, clippy
-//! with warnings as errors, and all tests. `cargo verify NAME…` passes names on to the tests.
+//! Installs what the browser and GPU tests need where it may, or says exactly what to install; then formatting, clippy and
+//! documentation with warnings as errors, and all tests with the examples in the documentation. `cargo verify NAME…` passes
+//! names on to the tests.
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -11,8 +12,9 @@ use anyhow::{Context, Result, bail};
 
 const WASM: &str = "wasm32-unknown-unknown";
 
-/// Debian's names of the browser, and of a Vulkan driver that needs no GPU.
-const PACKAGES: [&str; 3] = ["chromium", "libvulkan1", "mesa-vulkan-drivers"];
+/// Debian's names of a Vulkan driver that needs no GPU, and of the browser.
+const DRIVER: [&str; 2] = ["libvulkan1", "mesa-vulkan-drivers"];
+const BROWSER: [&str; 1] = ["chromium"];
 
 /// Where apt calls them otherwise, or has none.
 const BY_HAND: &str = "install Chromium or Chrome (or name it in CHROME) and Mesa's Vulkan drivers by hand";
@@ -43,11 +45,17 @@ fn verify(names: &[String]) -> Result<()> {
             run("cargo", &[&one[..], &config, &["--target", WASM, "--", "-D", "warnings"]].concat())
         })
     })?;
+    step("documentation", || {
+        let all = ["doc", "--release", "--no-deps", "--workspace", "--exclude", "dinomaly-wasm"];
+        run_with(&[("RUSTDOCFLAGS", "-D warnings")], "cargo", &all)
+    })?;
     step("tests", || {
         let all = ["test", "--release", "--workspace", "--exclude", "dinomaly-wasm", "--lib", "--bins", "--tests"];
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         // What was compared and what was skipped is worth seeing when all is well, too.
-        run("cargo", &[&all[..], &["--", "--show-output"], &names].concat())
+        run("cargo", &[&all[..], &["--", "--show-output"], &names].concat())?;
+        let documented = ["test", "--release", "-p", "dinomaly-core", "-p", "dinomaly", "--doc"];
+        run("cargo", &[&documented[..], &["--"], &names].concat())
     })?;
     println!("verify: all of it holds ({:.0} s)", begun.elapsed().as_secs_f64());
     Ok(())
@@ -69,22 +77,28 @@ fn rust_parts() -> Result<()> {
 
 /// Chromium for the page's tests, and Mesa's lavapipe for the WGSL kernels' where there is no GPU.
 fn system_packages() -> Result<()> {
-    if has_browser() && has_vulkan() {
+    let mut missing = Vec::new();
+    if !has_vulkan() {
+        missing.extend(DRIVER);
+    }
+    if !has_browser() {
+        missing.extend(BROWSER);
+    }
+    if missing.is_empty() {
         return Ok(());
     }
-    let install = format!("apt-get install --yes {}", PACKAGES.join(" "));
     if !works("apt-get", &["--version"]) {
-        bail!("Chromium and a Vulkan driver are needed, and there is no apt-get to install them: {BY_HAND}");
+        bail!("{} are missing, and there is no apt-get to install them: {BY_HAND}", missing.join(", "));
     }
-    let words: Vec<&str> = install.split(' ').collect();
+    let install = [&["install", "--yes"], missing.as_slice()].concat();
     if works("sh", &["-c", "test $(id -u) = 0"]) {
         run("apt-get", &["update"])?;
-        run(words[0], &words[1..]).context(BY_HAND)
+        run("apt-get", &install).context(BY_HAND)
     } else if works("sudo", &["--non-interactive", "true"]) {
         run("sudo", &["apt-get", "update"])?;
-        run("sudo", &words).context(BY_HAND)
+        run("sudo", &[&["apt-get"], install.as_slice()].concat()).context(BY_HAND)
     } else {
-        bail!("Chromium and a Vulkan driver are needed: run `sudo {install}` and repeat this command");
+        bail!("{0} are missing: run `sudo apt-get install {0}` and repeat this command", missing.join(" "));
     }
 }
 
@@ -109,9 +123,15 @@ fn works(program: &str, arguments: &[&str]) -> bool {
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<()> {
+    run_with(&[], program, arguments)
+}
+
+/// Runs a command with these variables set.
+fn run_with(variables: &[(&str, &str)], program: &str, arguments: &[&str]) -> Result<()> {
     let command = || format!("`{program} {}`", arguments.join(" "));
     let status = Command::new(program)
         .args(arguments)
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .status()
         .with_context(|| format!("{} cannot be started", command()))?;
