@@ -25,7 +25,7 @@ def main():
     command, commits = sys.argv[1], sys.argv[2:]
     repository = Path(__file__).resolve().parents[2]
     for commit in commits:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             clone = Path(folder) / "clone"
             run(["git", "clone", "--quiet", repository, clone])
             run(["git", "checkout", "--quiet", commit], cwd=clone)
@@ -44,7 +44,7 @@ def demo(clone):
         if process.poll() is not None:
             sys.exit(f"{command} ended with {process.returncode}")
         time.sleep(1)
-    # To the whole group: cargo waits for the program that it runs, and its time counts once it is waited for.
+    # To the whole group: the demo builds further modules meanwhile.
     os.killpg(process.pid, signal.SIGINT)
     process.wait()
 
