@@ -17,11 +17,13 @@ fn main() {
     let (page, modules) = if checkout.is_dir() { (checkout, Vec::new()) } else { packaged(&package.join("page")) };
     let files = files(&page).into_iter().filter(|path| !NOT_SERVED.contains(&name(path))).collect::<Vec<_>>();
     let mut code = String::new();
-    let demo = self::files(&package.join("assets/demo-model"));
+    // But for its encoder, which the program holds once.
+    let mut demo = self::files(&package.join("assets/demo-model"));
+    demo.retain(|path| !name(path).starts_with("encoder-"));
     for (constant, doc, files) in [
         ("PAGE", "The page's files.", files),
         ("MODULES", "The page's WebAssembly modules.", modules),
-        ("DEMO_MODEL", "The embedded model's files.", demo),
+        ("DEMO_MODEL", "Files of the demo's model, without its encoder.", demo),
     ] {
         let _ = writeln!(code, "/// {doc}\npub const {constant}: &[(&str, &[u8])] = &[");
         for path in files {

@@ -23,6 +23,7 @@ pub mod costs;
 pub mod dataset;
 #[cfg(feature = "trainer")]
 pub mod distillation;
+pub mod embedded;
 #[cfg(feature = "trainer")]
 pub mod encoders;
 #[cfg(feature = "trainer")]

@@ -10,8 +10,9 @@ use image::{DynamicImage, ImageFormat, RgbImage};
 use rayon::prelude::*;
 
 use super::{serve, site};
+use crate::embedded::demo_model;
 use crate::site::modules::checkout;
-use crate::site::page::{DEMO_MODEL, MODULE_NAMES, MODULES};
+use crate::site::page::{MODULE_NAMES, MODULES};
 use crate::site::serve::Server;
 use crate::site::{Modules, Sample};
 use crate::synth::Class;
@@ -72,8 +73,8 @@ fn add_modules(names: &[&str], out: &Path, model: PathBuf, samples: &[Sample]) -
 /// Writes the embedded model's folder.
 fn write_model(folder: &Path) -> Result<()> {
     fs::create_dir(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-    DEMO_MODEL.iter().try_for_each(|(name, bytes)| {
-        fs::write(folder.join(name), bytes).with_context(|| format!("{name} of the embedded model cannot be written"))
+    demo_model()?.into_iter().try_for_each(|(name, bytes)| {
+        fs::write(folder.join(&name), bytes).with_context(|| format!("{name} of the embedded model cannot be written"))
     })
 }
 

@@ -15,9 +15,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use dinomaly_core::model::config::EncoderConfig;
 use dinomaly_core::model::positions::rotary;
-use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::tensor::named::{Shapes, Weights, check_finite};
 use dinomaly_core::tensor::safetensors_io::{self, Reader};
+use dinomaly_core::tensor::{Data, HostTensor};
+use half::f16;
 use serde::{Deserialize, Serialize};
 
 pub use naming::{Fold, ImportPlan, Source, Step, plan};
@@ -122,6 +123,15 @@ pub(crate) fn with_checkpoint<T>(
     then(&mut reader, &name, description)
 }
 
+/// Rounded values as f16, so that a model made from them can be rounded again, with the inputs of its own photos.
+fn widened(tensor: HostTensor) -> HostTensor {
+    if !matches!(tensor.data, Data::Int8 { .. } | Data::Int4 { .. }) {
+        return tensor;
+    }
+    let values = tensor.to_f32().iter().map(|&value| f16::from_f32(value)).collect();
+    HostTensor { shape: tensor.shape, data: Data::F16(values) }
+}
+
 /// Makes an encoder of a checkpoint's tensors; `heads` and `description` as for [`read`].
 pub(crate) fn import(
     checkpoint: &mut dyn Checkpoint,
@@ -133,7 +143,7 @@ pub(crate) fn import(
     let mut weights = BTreeMap::new();
     for step in plan.steps {
         let tensor = assemble(checkpoint, &step)?;
-        weights.insert(step.name, tensor);
+        weights.insert(step.name, widened(tensor));
     }
     let (mean, std) = description.map_or((IMAGENET_MEAN, IMAGENET_STD), |d| (d.mean, d.std));
     Ok(Backbone { config: plan.config, weights: Weights(weights), mean, std })
