@@ -2,8 +2,6 @@
 //! independent implementations made of the same picture (`peers/foundations.py`); and generated checkpoints of the published
 //! names and shapes of each foundation, whole and damaged.
 
-#[allow(dead_code, reason = "only the GPU is taken from it")]
-mod executors;
 mod layouts;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +16,7 @@ use dinomaly_core::model::dinomaly::Stage;
 use dinomaly_core::model::weights::encoder_shapes;
 use dinomaly_core::ops::Read;
 use dinomaly_core::tensor::HostTensor;
-use dinomaly_tests::{Golden, max_difference, read_golden};
+use dinomaly_tests::{Golden, executors, max_difference, read_golden};
 use layouts::layouts;
 
 /// File, expected values, kind of MLP and positions, epsilon.

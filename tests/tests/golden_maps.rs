@@ -1,8 +1,5 @@
 //! Distance maps → anomaly map → score, against every map that the golden folder holds.
 
-#[allow(dead_code, reason = "only the GPU is taken from it")]
-mod executors;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -14,8 +11,8 @@ use dinomaly_core::maps::score::{
 };
 use dinomaly_core::ops::{Ops, Read};
 use dinomaly_core::tensor::HostTensor;
+use dinomaly_tests::executors::webgpu;
 use dinomaly_tests::{Golden, assert_close, golden, max_difference, read_golden, read_json};
-use executors::webgpu;
 use pollster::block_on;
 use serde_json::Value;
 

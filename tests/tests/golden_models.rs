@@ -1,7 +1,5 @@
 //! The forward pass, step by step, on every executor, against every tensor that the golden folder holds of it.
 
-#[allow(dead_code, reason = "only the GPU is taken from it")]
-mod executors;
 mod golden_case;
 
 use std::collections::BTreeMap;
@@ -17,7 +15,7 @@ use dinomaly_core::maps::score::{
 use dinomaly_core::model::config::Comparison;
 use dinomaly_core::model::dinomaly::Stage;
 use dinomaly_core::ops::Read;
-use dinomaly_tests::{Golden, read_golden};
+use dinomaly_tests::{Golden, executors, read_golden};
 use golden_case::{Case, Tally, cases, channels_last, entries, recorded};
 use serde_json::Value;
 

@@ -2,14 +2,11 @@
 //!
 //! Tolerance: ten times the float noise of the official code, which the files state or show (its f32 against its f64).
 
-#[allow(dead_code, reason = "not every operation has golden cases")]
-mod executors;
-
 use std::collections::BTreeMap;
 
 use dinomaly_core::tensor::HostTensor;
+use dinomaly_tests::executors::{After, Executor, Op, others, reference};
 use dinomaly_tests::{Golden, assert_close, golden, max_difference, read_golden, read_json};
-use executors::{After, Executor, Op, others, reference};
 
 fn host(shape: impl Into<Vec<usize>>, values: &[f32]) -> HostTensor {
     HostTensor::f32(shape, values.to_vec()).unwrap()

@@ -1,8 +1,5 @@
 //! What a model takes of a GPU's memory: the pool of a photo, and the largest buffers.
 
-#[allow(dead_code, reason = "only the GPU is taken from it")]
-mod executors;
-
 use std::time::Instant;
 
 use dinomaly::costs::parts;
@@ -14,8 +11,8 @@ use dinomaly_core::model::weights::model_shapes;
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::tensor::named::Weights;
+use dinomaly_tests::executors::webgpu;
 use dinomaly_tests::max_difference;
-use executors::webgpu;
 use pollster::block_on;
 
 const MIB: u64 = 1 << 20;

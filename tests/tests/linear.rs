@@ -4,16 +4,13 @@
 //! Tolerances are relative to the largest value of the result. Where the operands are what the reference computes with, they
 //! are ten times the largest difference measured on lavapipe; activations rounded to int8 are another matter, see there.
 
-#[allow(dead_code, reason = "only the GPU and the reference are taken from it")]
-mod executors;
-
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::executors::webgpu::{GpuPrecision, Tile};
 use dinomaly_core::ops::{Linear, Ops, Then};
 use dinomaly_core::tensor::int4::pack;
 use dinomaly_core::tensor::{Data, HostTensor};
+use dinomaly_tests::executors::{After, Op, reference, run_on, webgpu};
 use dinomaly_tests::max_difference;
-use executors::{After, Op, reference, run_on, webgpu};
 use half::f16;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -6,8 +6,6 @@
 //! of 1536 products), layer norm 4.9e-7, attention 1.5e-6, linear attention 6.2e-7, mean and cosine distance 1.2e-7, which
 //! is one rounding; an embedding is one addition, and exact.
 
-mod executors;
-
 use std::collections::BTreeMap;
 
 use dinomaly_core::maps::score::MapBorder;
@@ -15,8 +13,8 @@ use dinomaly_core::maps::score::MapLayout;
 use dinomaly_core::ops::{Neighbours, RelativeBias};
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::tensor::{Data, HostTensor};
+use dinomaly_tests::executors::{After, Op, others, reference};
 use dinomaly_tests::max_difference;
-use executors::{After, Op, others, reference};
 use half::f16;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

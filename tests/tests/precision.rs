@@ -1,8 +1,5 @@
 //! A model on the GPU runs in the fastest precision that its self-test accepts, natively too.
 
-#[allow(dead_code, reason = "only the GPU is taken from it")]
-mod executors;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +10,7 @@ use dinomaly_core::executors::processor;
 use dinomaly_core::executors::webgpu::GpuPrecision;
 use dinomaly_core::quant::quantize;
 use dinomaly_core::tensor::HostTensor;
-use executors::webgpu;
+use dinomaly_tests::executors::webgpu;
 use pollster::block_on;
 
 fn model() -> Model {

@@ -1,8 +1,5 @@
 //! What the GPU executor promises beside its results: one submission a photo, buffers used again, faults as errors.
 
-#[allow(dead_code, reason = "only the GPU is taken from it")]
-mod executors;
-
 use dinomaly_core::Error;
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::executors::webgpu::WebGpu;
@@ -11,7 +8,7 @@ use dinomaly_core::maps::score::MapLayout;
 use dinomaly_core::ops::{Linear, Neighbours, Norm, Ops, Read, Then};
 use dinomaly_core::tensor::{Data, HostTensor};
 use dinomaly_tests::assert_close;
-use executors::webgpu;
+use dinomaly_tests::executors::webgpu;
 use pollster::block_on;
 
 fn waves(shape: &[usize], frequency: f32) -> HostTensor {

@@ -3,9 +3,6 @@
 //! `CHROME` names another browser. Faults that a page cannot be asked for (a GPU that computes wrongly or gets lost) are
 //! brought about by lines put before the worker's own, in a copy of the site.
 
-#[allow(dead_code, reason = "only the GPU is taken from it")]
-#[path = "../executors/mod.rs"]
-mod executors;
 mod faults;
 mod offline;
 #[path = "../page/mod.rs"]

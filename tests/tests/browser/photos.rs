@@ -99,7 +99,7 @@ fn real_photos_get_one_map_from_four_executors() {
     println!("int8 itself moves a map's values by up to {:e}", rounded.fold(0.0, f32::max));
 
     for (model, (name, expected)) in models.iter().zip(NAMES.iter().zip(&expected)) {
-        let Some(gpu) = crate::executors::webgpu() else { break };
+        let Some(gpu) = dinomaly_tests::executors::webgpu() else { break };
         let detector = Detector::new(gpu, &model_dir::read(model).unwrap()).unwrap();
         let look = |path: &PathBuf| block_on(detector.detect(&[read(path)])).unwrap().remove(0);
         let found: Vec<Detection> = photos[..EMULATED].iter().map(look).collect();

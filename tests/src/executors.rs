@@ -10,8 +10,9 @@ use dinomaly_core::ops::{Linear, Neighbours, Norm, Ops, Read, Then};
 use dinomaly_core::photo::preprocess::Preprocessor;
 use dinomaly_core::tensor::HostTensor;
 
-/// An operation with its operands.
+/// An operation of [`Ops`] with its operands, which have the names that they have there.
 #[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "`Ops` explains operations and operands")]
 pub enum Op {
     Photos { cut: Vec<Vec<u8>>, preprocessor: Preprocessor, patch: usize },
     Linear { x: HostTensor, weight: HostTensor, bias: Option<HostTensor>, then: After },
@@ -32,6 +33,7 @@ pub enum Op {
 
 /// [`Then`] with its operand on the host.
 #[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "as in `Then`")]
 pub enum After {
     Store,
     Gelu,
@@ -43,6 +45,7 @@ type Run = dyn Fn(&Op) -> Vec<f32>;
 
 /// An executor, by name.
 pub struct Executor {
+    /// Shown beside what was compared.
     pub name: &'static str,
     run: Box<Run>,
 }
