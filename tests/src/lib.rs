@@ -1,6 +1,7 @@
 //! What the tests share: where their data is, how safetensors files are read, how closely numbers agree, models to test with.
 
 pub mod executors;
+pub mod page;
 pub mod random;
 
 use std::collections::BTreeMap;

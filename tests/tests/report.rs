@@ -1,8 +1,5 @@
 //! The report of an evaluation, opened in a real Chromium.
 
-#[allow(dead_code, reason = "the site's part is not needed")]
-mod page;
-
 use std::fs;
 use std::path::Path;
 
@@ -13,7 +10,7 @@ use dinomaly::synth::Class;
 use dinomaly::synth::dataset::GenerationPlan;
 use serde_json::{Value, json};
 
-use page::chrome::Chrome;
+use dinomaly_tests::page::chrome::Chrome;
 
 /// A class of this name would run a script if names were not escaped.
 const HOSTILE: &str = "gear & <img src=x onerror=console.log(1)>";

@@ -12,9 +12,9 @@ use dinomaly_tests::max_difference;
 use dinomaly_tests::random::Shape;
 use serde::Deserialize;
 
-use crate::page::chrome::Chrome;
-use crate::page::site::Site;
 use crate::{median, write_model};
+use dinomaly_tests::page::chrome::Chrome;
+use dinomaly_tests::page::site::Site;
 
 /// Something to compare.
 struct Case {

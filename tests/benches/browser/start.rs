@@ -6,9 +6,9 @@ use anyhow::Result;
 use dinomaly_tests::random::Shape;
 use serde_json::Value;
 
-use crate::page::chrome::{Chrome, Page};
-use crate::page::site::Site;
 use crate::write_model;
+use dinomaly_tests::page::chrome::{Chrome, Page};
+use dinomaly_tests::page::site::Site;
 
 pub fn run(folder: &Path, photo: &Path) -> Result<()> {
     let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model");

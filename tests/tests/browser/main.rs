@@ -5,8 +5,6 @@
 
 mod faults;
 mod offline;
-#[path = "../page/mod.rs"]
-mod page;
 mod photos;
 mod pool;
 mod visit;
@@ -19,7 +17,7 @@ use dinomaly_core::photo::decode::Photo;
 use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 
-use page::chrome::{Found, Page};
+use dinomaly_tests::page::chrome::{Found, Page};
 
 /// Largest difference of a map's value between the page and the native detector. Cosine distances of these models are
 /// about 1.

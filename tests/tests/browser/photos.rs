@@ -14,14 +14,14 @@ use dinomaly_tests::max_difference;
 use image::RgbImage;
 use pollster::block_on;
 
-use crate::page::chrome::Chrome;
-use crate::page::site::{MODELS, Site, detect, detector};
 use crate::{ROUNDED, TOLERANCE, assert_silent, path_of, photos, read, turn};
+use dinomaly_tests::page::chrome::Chrome;
+use dinomaly_tests::page::site::{MODELS, Site, detect, detector};
 
 #[test]
 fn photos_of_every_kind_get_the_map_of_the_native_detector() {
     let _turn = turn();
-    let site = Site::new();
+    let site = Site::unaltered();
     let photos = photos();
     for device in ["wasm", "webgpu"] {
         let chrome = Chrome::launch();
@@ -37,7 +37,7 @@ fn photos_of_every_kind_get_the_map_of_the_native_detector() {
             assert_eq!(results.len(), photos.len(), "{device}, {name}: {}", page.text("main"));
             let native = detector(name);
             let allowed = allowed(device, name);
-            let threshold = crate::page::site::model(name).calibration.overall.threshold;
+            let threshold = dinomaly_tests::page::site::model(name).calibration.overall.threshold;
             let mut largest = 0.0_f32;
             for found in &results {
                 let photo = read(path_of(&photos, found));

@@ -18,10 +18,12 @@ use dinomaly_core::ops::Read;
 use dinomaly_core::photo::decode::Photo;
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::quant::quantize;
-use dinomaly_tests::random;
+
 use futures_channel::oneshot;
 use pollster::block_on;
 use tempfile::TempDir;
+
+use crate::random;
 
 /// Models of this folder name, in the order in which the page offers them: two that share their encoder, and the first
 /// one's weights in int8.
@@ -31,14 +33,15 @@ pub const MODELS: [&str; 3] = ["screws", "nuts", "screws in int8"];
 pub struct Site {
     /// The server's root.
     root: TempDir,
+    /// Address of the page.
     pub url: String,
     /// Stops the server, which is gone with the site, too.
     serving: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 impl Site {
-    /// The site of [`MODELS`] with the page's module from this checkout.
-    pub fn new() -> Self {
+    /// The site of [`MODELS`].
+    pub fn unaltered() -> Self {
         Self::altered(|_| ())
     }
 
@@ -54,7 +57,7 @@ impl Site {
     pub fn of(models: &[PathBuf], samples: Option<&Path>) -> Self {
         Self::filled(|folder| {
             let samples = samples.map(|folder| site::read_samples(folder).unwrap()).unwrap_or_default();
-            site::write(folder, models, &samples, module()).unwrap();
+            site::write(folder, models, &samples, modules()).unwrap();
         })
     }
 
@@ -105,7 +108,7 @@ impl Site {
 /// Writes the site of one of [`MODELS`].
 pub fn write(folder: &Path, name: &str) {
     let model = pristine().with_file_name(name);
-    site::write(folder, &[model], &[], module()).unwrap();
+    site::write(folder, &[model], &[], modules()).unwrap();
 }
 
 /// Lines put before the worker's own: how a test gets at what only the worker sees.
@@ -160,17 +163,17 @@ fn pristine() -> &'static Path {
             model_dir::write(&path, &model(name)).unwrap();
             path
         });
-        site::write(&folder.path().join("site"), &models, &[], module()).unwrap();
+        site::write(&folder.path().join("site"), &models, &[], modules()).unwrap();
         folder
     });
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| folder.path().join("site"))
 }
 
-/// The page's module, built once.
-pub fn module() -> &'static Path {
-    static MODULE: OnceLock<PathBuf> = OnceLock::new();
-    MODULE.get_or_init(|| wasm_build::build().unwrap())
+/// Folder of the page's WebAssembly modules, built once from this checkout.
+fn modules() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| wasm_build::build().unwrap())
 }
 
 /// Copies a folder with all that is in it.

@@ -157,18 +157,27 @@ pub struct Page {
 /// What the page found on a photo, from its event `dinomaly:result`.
 #[derive(Debug, Deserialize)]
 pub struct Found {
+    /// Name of the photo's file.
     pub file: String,
+    /// Device that computed it: `webgpu` or `wasm`.
     pub device: String,
+    /// Anomaly score.
     pub score: f32,
+    /// Score from which a photo counts as defective.
     pub threshold: f32,
+    /// Part of the photo that the map covers, in pixels: left, top, right and bottom.
     pub region: [f64; 4],
+    /// Width of the photo in pixels.
     pub width: u32,
+    /// Height of the photo in pixels.
     pub height: u32,
+    /// Width and height of the map.
     pub side: usize,
     map: Vec<f32>,
 }
 
 impl Found {
+    /// The distances that the heatmap is drawn from.
     pub fn map(&self) -> AnomalyMap {
         AnomalyMap { side: self.side, values: self.map.clone() }
     }
