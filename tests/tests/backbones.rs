@@ -11,7 +11,7 @@ use dinomaly_core::quant::quantize;
 use dinomaly_core::tensor::named::{Shapes, Weights};
 use dinomaly_core::tensor::safetensors_io;
 use dinomaly_core::tensor::{Data, HostTensor};
-use dinomaly_tests::{golden, read_golden, read_json};
+use dinomaly_tests::{fixtures, golden, read_golden, read_json};
 
 /// A way to write the tensors of a DINO or DINOv2 encoder: original name and shape → name and shape in the file.
 type Rename = fn(&str, &[usize]) -> Vec<(String, Vec<usize>)>;
@@ -253,7 +253,7 @@ fn write_small(path: &Path, original: &Shapes, naming: Rename) {
 }
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/backbones").join(name)
+    fixtures("backbones").join(name)
 }
 
 #[test]

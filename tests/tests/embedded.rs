@@ -14,6 +14,7 @@ use dinomaly_core::bundle::Model;
 use dinomaly_core::maps::metrics::Metrics;
 use dinomaly_core::quant::{Format, dequantize, quantize_to};
 use dinomaly_core::tensor::named::Weights;
+use dinomaly_tests::demo_model;
 
 /// As `dinomaly generate DATA --good 40 --defective 10` draws them; a photo does not depend on how many are drawn.
 fn photos(folder: &Path, seed: u64, train: usize) -> Dataset {
@@ -24,7 +25,7 @@ fn photos(folder: &Path, seed: u64, train: usize) -> Dataset {
 }
 
 fn model() -> Model {
-    model_dir::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model")).unwrap()
+    model_dir::read(&demo_model()).unwrap()
 }
 
 #[test]

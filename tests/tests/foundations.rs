@@ -4,7 +4,7 @@
 
 mod layouts;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use candle_core::Device;
 use dinomaly::encoders::backbone::{self, Backbone, plan};
@@ -16,7 +16,7 @@ use dinomaly_core::model::dinomaly::Stage;
 use dinomaly_core::model::weights::encoder_shapes;
 use dinomaly_core::ops::Read;
 use dinomaly_core::tensor::HostTensor;
-use dinomaly_tests::{Golden, executors, max_difference, read_golden};
+use dinomaly_tests::{Golden, executors, fixtures, max_difference, read_golden};
 use layouts::layouts;
 
 /// File, expected values, kind of MLP and positions, epsilon.
@@ -34,7 +34,7 @@ const CASES: [(&str, &str, Mlp, Positions, f64); 7] = [
 const TOLERANCE: f32 = 5e-6;
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/foundations").join(name)
+    fixtures("foundations").join(name)
 }
 
 /// `[1, 3, side, side]` → `[1, grid², 3·patch²]`.

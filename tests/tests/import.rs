@@ -17,7 +17,7 @@ use dinomaly_core::ops::{Ops, Read};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::tensor::named::Weights;
 use dinomaly_core::tensor::safetensors_io;
-use dinomaly_tests::{Golden, golden, max_difference, read_golden};
+use dinomaly_tests::{Golden, fixtures, golden, max_difference, read_golden};
 use golden_case::{Case, Tally, cases, recorded};
 
 /// The case's tensors as a state dict of the official class has them.
@@ -164,7 +164,7 @@ fn blurred(map: &[f32]) -> Vec<f32> {
 /// As PyTorch saves them, with all that Lightning puts beside the weights; `make.py` beside the file says how it was made.
 #[test]
 fn a_lightning_checkpoint_is_read_without_running_anything_in_it() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/backbones/anomalib.ckpt");
+    let path = fixtures("backbones/anomalib.ckpt");
     let imported = import::read(&path, Some(2), |encoder| {
         let mut config = ModelConfig::with_decoder(encoder.clone(), DecoderConfig::published(&encoder, 2));
         (config.target_layers, config.groups) = (vec![1, 2], vec![vec![0], vec![1]]);

@@ -2,7 +2,6 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
-use std::path::Path;
 
 use dinomaly::dataset::Dataset;
 use dinomaly::inference::detect::PhotoDetector;
@@ -10,6 +9,7 @@ use dinomaly::inference::evaluate::evaluate_observed;
 use dinomaly::model_dir;
 use dinomaly::synth::Class;
 use dinomaly::synth::dataset::GenerationPlan;
+use dinomaly_tests::demo_model;
 
 /// Good photos of a class, and defective ones of each kind.
 const PHOTOS: usize = 60;
@@ -29,8 +29,7 @@ fn an_evaluation_holds_the_maps_of_one_class() {
     GenerationPlan { classes, size: 96, seed: 3, train: 0, good: PHOTOS, defective: 2 }
         .write(folder.path(), || Ok(()))
         .unwrap();
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model");
-    let model = model_dir::read(&model).unwrap();
+    let model = model_dir::read(&demo_model()).unwrap();
     let detector = PhotoDetector::new(&model).unwrap();
     let dataset = Dataset::open(folder.path(), &[]).unwrap();
     let mut peaks = Vec::new();

@@ -1,8 +1,9 @@
 //! Photos of every kind against Pillow: `fixtures/photos/make.py` wrote them and what Pillow makes of them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use dinomaly_core::photo::decode::Photo;
+use dinomaly_tests::fixtures;
 
 /// How far a decoder may be from Pillow's, in levels: largest difference and mean.
 ///
@@ -57,7 +58,7 @@ fn no_kind_is_read_by_half() {
 }
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/photos")
+    fixtures("photos")
 }
 
 fn read(name: &str) -> Photo {

@@ -1,7 +1,7 @@
 //! A model on the GPU runs in the fastest precision that its self-test accepts, natively too.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use dinomaly::inference::detect::PhotoDetector;
 use dinomaly::model_dir;
@@ -11,10 +11,11 @@ use dinomaly_core::executors::webgpu::GpuPrecision;
 use dinomaly_core::quant::quantize;
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_tests::executors::webgpu;
+use dinomaly_tests::{demo_model, fixtures};
 use pollster::block_on;
 
 fn model() -> Model {
-    model_dir::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model")).unwrap()
+    model_dir::read(&demo_model()).unwrap()
 }
 
 /// The model with f32 weights and their own self-test.
@@ -128,7 +129,7 @@ fn the_processor_takes_the_embedded_model_in_int8() {
 }
 
 fn photos() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/photos");
+    let folder = fixtures("photos");
     let mut photos: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     photos.retain(|path| path.extension().is_some_and(|kind| kind == "jpg"));
     photos

@@ -10,6 +10,7 @@ use dinomaly::synth::Class;
 use dinomaly::synth::dataset::GenerationPlan;
 use serde_json::{Value, json};
 
+use dinomaly_tests::demo_model;
 use dinomaly_tests::page::chrome::Chrome;
 
 /// A class of this name would run a script if names were not escaped.
@@ -25,7 +26,7 @@ fn a_report_says_what_the_metrics_say_and_asks_for_nothing() {
     plan.write(Path::new(&path("data")), || Ok(())).unwrap();
     let last = Class::ALL[Class::ALL.len() - 1].name();
     fs::rename(path(&format!("data/{last}")), path(&format!("data/{HOSTILE}"))).unwrap();
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model");
+    let model = demo_model();
     let [data, html, json] = [path("data"), path("report.html"), path("m.json")];
     let evaluate = ["dinomaly", "evaluate", model.to_str().unwrap(), &data, "--report", &html, "--json", &json];
     Cli::parse_from([&evaluate[..], &["--gallery", "9"]].concat()).run().unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 use dinomaly::publish::SELF_TEST_TOLERANCE;
 use dinomaly_core::executors::webgpu::kernel_sources;
 use dinomaly_core::photo::decode::Photo;
-use dinomaly_tests::max_difference;
+use dinomaly_tests::{fixtures, max_difference};
 
 use crate::{TOLERANCE, assert_silent, path_of, photos, read, turn};
 use dinomaly_tests::page::chrome::{Chrome, Found};
@@ -17,8 +17,8 @@ fn bad_photos_get_their_sentence() {
     let _turn = turn();
     let site = Site::unaltered();
     let folder = tempfile::tempdir().unwrap();
-    let good = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/photos/444.jpg")).unwrap();
-    let mut huge = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/photos/rgb.png")).unwrap();
+    let good = fs::read(fixtures("photos/444.jpg")).unwrap();
+    let mut huge = fs::read(fixtures("photos/rgb.png")).unwrap();
     huge[16..24].copy_from_slice(&[0, 0, 0x4e, 0x20, 0, 0, 0x4e, 0x20]);
     let mut hasher = flate2::Crc::new();
     hasher.update(&huge[12..29]);

@@ -17,6 +17,7 @@ use dinomaly_core::photo::decode::Photo;
 use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 
+use dinomaly_tests::fixtures;
 use dinomaly_tests::page::chrome::{Found, Page};
 
 /// Largest difference of a map's value between the page and the native detector. Cosine distances of these models are
@@ -47,8 +48,7 @@ fn photos() -> Vec<PathBuf> {
         photo.save(folder.path().join("large.jpg")).unwrap();
         folder
     });
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/photos");
-    let folders = [fixtures.as_path(), large.path()].map(|folder| fs::read_dir(folder).unwrap());
+    let folders = [fixtures("photos").as_path(), large.path()].map(|folder| fs::read_dir(folder).unwrap());
     let mut photos: Vec<PathBuf> = folders.into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
     photos.retain(|path| [".rgb.png", ".py", ".md"].iter().all(|end| !path.to_str().unwrap().ends_with(end)));
     photos.sort();

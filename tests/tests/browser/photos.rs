@@ -10,7 +10,7 @@ use dinomaly::inference::detect::PhotoDetector;
 use dinomaly::model_dir;
 use dinomaly::synth::Class;
 use dinomaly_core::detector::{Detection, Detector};
-use dinomaly_tests::max_difference;
+use dinomaly_tests::{demo_model, max_difference};
 use image::RgbImage;
 use pollster::block_on;
 
@@ -164,7 +164,7 @@ fn assert_same<'a>(what: &str, allowed: f32, pairs: impl Iterator<Item = ((&'a [
 #[test]
 fn samples_of_the_embedded_model_are_judged_by_their_class() {
     let _turn = turn();
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model");
+    let model = demo_model();
     let folder = tempfile::tempdir().unwrap();
     for class in Class::ALL {
         fs::create_dir(folder.path().join(class.name())).unwrap();
