@@ -1,7 +1,5 @@
 //! The forward pass, step by step, on every executor, against every tensor that the golden folder holds of it.
 
-mod golden_case;
-
 use std::collections::BTreeMap;
 
 use candle_core::Device;
@@ -16,8 +14,9 @@ use dinomaly_core::model::config::Comparison;
 use dinomaly_core::model::dinomaly::Stage;
 use dinomaly_core::ops::Read;
 use dinomaly_tests::{Golden, executors, read_golden};
-use golden_case::{Case, Tally, cases, channels_last, entries, recorded};
 use serde_json::Value;
+
+use crate::case::{Case, Tally, cases, channels_last, entries, recorded};
 
 #[test]
 fn reference() {

@@ -1,8 +1,5 @@
 //! Golden models with rounded weights: what they say stays close to what they said.
 
-#[allow(dead_code, reason = "no tallies are needed")]
-mod golden_case;
-
 use candle_core::Device;
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::reference::Reference;
@@ -11,7 +8,8 @@ use dinomaly_core::quant::{Format, InputMoments, dequantize, quantize_to, round_
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::tensor::named::Weights;
 use dinomaly_tests::{Golden, read_golden};
-use golden_case::{Case, cases, entries};
+
+use crate::case::{Case, cases, entries};
 
 /// The distance maps of a case's first input.
 fn distances(case: &Case, weights: &Weights, input: &Golden) -> Vec<f32> {

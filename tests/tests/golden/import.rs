@@ -1,8 +1,5 @@
 //! Whole checkpoints of the official implementation and of anomalib, built from golden weights, give the golden outputs.
 
-#[allow(dead_code, reason = "gradients have a test of their own")]
-mod golden_case;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -18,7 +15,8 @@ use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::tensor::named::Weights;
 use dinomaly_core::tensor::safetensors_io;
 use dinomaly_tests::{Golden, fixtures, golden, max_difference, read_golden};
-use golden_case::{Case, Tally, cases, recorded};
+
+use crate::case::{Case, Tally, cases, recorded};
 
 /// The case's tensors as a state dict of the official class has them.
 fn official(case: &Case) -> Weights {

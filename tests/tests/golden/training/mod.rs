@@ -1,8 +1,6 @@
 //! Training against the official implementation: loss, gradients, optimiser, schedules, dropout, and whole trajectories,
 //! each from the stored photos on as the trainer does it.
 
-#[path = "../golden_case/mod.rs"]
-mod golden_case;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,8 +21,9 @@ use dinomaly_core::executors::candle::{Candle, no_noise};
 use dinomaly_core::model::dinomaly::Stage;
 use dinomaly_core::ops::{NoiseAt, Ops};
 use dinomaly_tests::{Golden, device, read_golden};
-use golden_case::{Case, Tally, cases, channels_last, entries, recorded};
 use serde_json::Value;
+
+use crate::case::{Case, Tally, cases, channels_last, entries, recorded};
 
 /// Noise of a tensor for which none is recorded, relative to its largest value: a tenth of what is tolerated.
 const RELATIVE_NOISE: f32 = 2e-7;

@@ -6,8 +6,8 @@ use dinomaly::training::optimizer::{self, StableAdamW};
 use dinomaly::training::schedule::Schedule;
 use dinomaly_tests::{Golden, device, golden, read_golden, read_json};
 
-use crate::golden_case::{Tally, channels_last};
-use crate::{COSINE_NOISE, compare_number, number, relative_noise, scalar, values};
+use super::{COSINE_NOISE, compare_number, number, relative_noise, scalar, values};
+use crate::case::{Tally, channels_last};
 
 #[test]
 fn loss_alone() {
