@@ -215,7 +215,7 @@ fn where_there_is_no_room_nothing_changes() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let limited = "trap '' XFSZ; ulimit -f 512; exec \"$0\" --exact where_there_is_no_room_nothing_changes";
+    let limited = "trap '' XFSZ; ulimit -f 512; exec \"$0\" --exact bundle::where_there_is_no_room_nothing_changes";
     let output = Command::new("sh")
         .args(["-c", limited])
         .arg(std::env::current_exe().unwrap())
