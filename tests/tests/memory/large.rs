@@ -13,7 +13,9 @@ use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::tensor::named::Weights;
 
-/// `cargo test --release -p dinomaly-tests --test large -- --ignored --nocapture`
+use crate::peak;
+
+/// `cargo test --release -p dinomaly-tests --test memory -- --ignored --nocapture`
 #[test]
 #[ignore = "takes half a minute and several GiB; prints figures for BENCHMARKS.md"]
 fn one_photo_through_dinov2_large_at_392() {
@@ -49,6 +51,8 @@ fn one_photo_through_dinov2_large_at_392() {
     let seconds = begun.elapsed().as_secs_f64();
     assert!(found.score.is_finite() && found.score > 0.0 && found.map.values.iter().all(|v| v.is_finite()));
 
+    // Weights as they were made included.
+    let memory = peak().map_or("unknown memory".into(), |bytes| format!("{} kB", bytes / 1024));
     let parts = parts(&config, 28).unwrap();
     let macs = parts.iter().map(|part| part.linear + part.attention).sum::<u64>() as f64;
     println!(
@@ -57,13 +61,6 @@ fn one_photo_through_dinov2_large_at_392() {
         2e-9 * macs,
         rayon::current_num_threads(),
         2e-9 * macs / seconds,
-        peak_memory()
+        memory
     );
-}
-
-/// What Linux counts for this process, weights as they were made included.
-fn peak_memory() -> String {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.map_or("unknown memory".into(), |size| size.trim().to_owned())
 }

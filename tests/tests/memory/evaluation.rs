@@ -1,7 +1,4 @@
-//! What an evaluation holds in memory at once. A program of its own: the peak is a process's.
-#![cfg(target_os = "linux")]
-
-use std::fs;
+//! What an evaluation holds in memory at once.
 
 use dinomaly::dataset::Dataset;
 use dinomaly::inference::detect::PhotoDetector;
@@ -11,15 +8,10 @@ use dinomaly::synth::Class;
 use dinomaly::synth::dataset::GenerationPlan;
 use dinomaly_tests::demo_model;
 
+use crate::peak;
+
 /// Good photos of a class, and defective ones of each kind.
 const PHOTOS: usize = 60;
-
-/// The most memory that this process has had, in bytes.
-fn peak() -> usize {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    1024 * line.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
-}
 
 #[test]
 fn an_evaluation_holds_the_maps_of_one_class() {
@@ -35,7 +27,7 @@ fn an_evaluation_holds_the_maps_of_one_class() {
     let mut peaks = Vec::new();
     let mut maps = Vec::new();
     evaluate_observed(&detector, model.preprocessor.geometry, &dataset, &mut |_, found| {
-        peaks.push(peak());
+        peaks.push(peak().unwrap());
         maps.push(found.iter().map(|found| 4 * found.detection.map.values.len()).sum::<usize>());
         Ok(())
     })
