@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use anyhow::Result;
+use dinomaly_tests::demo_model;
+use dinomaly_tests::page::chrome::{Chrome, Page};
+use dinomaly_tests::page::site::Site;
 use dinomaly_tests::random::Shape;
 use serde_json::Value;
 
 use crate::write_model;
-use dinomaly_tests::demo_model;
-use dinomaly_tests::page::chrome::{Chrome, Page};
-use dinomaly_tests::page::site::Site;
 
 pub fn run(folder: &Path, photo: &Path) -> Result<()> {
     let small = write_model(folder, Shape::VitS14, true)?;

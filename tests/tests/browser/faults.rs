@@ -6,11 +6,11 @@ use std::path::Path;
 use dinomaly::publish::SELF_TEST_TOLERANCE;
 use dinomaly_core::executors::webgpu::kernel_sources;
 use dinomaly_core::photo::decode::Photo;
+use dinomaly_tests::page::chrome::{Chrome, Found};
+use dinomaly_tests::page::site::{MODELS, Site, before_worker, detect, detector, shards};
 use dinomaly_tests::{fixtures, max_difference};
 
 use crate::{TOLERANCE, assert_silent, path_of, photos, read, turn};
-use dinomaly_tests::page::chrome::{Chrome, Found};
-use dinomaly_tests::page::site::{MODELS, Site, before_worker, detect, detector, shards};
 
 #[test]
 fn bad_photos_get_their_sentence() {

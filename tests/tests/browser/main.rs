@@ -1,13 +1,15 @@
-//! The page in a real Chromium: on its software WebGPU and on the processor, against the native detector.
+//! The page and reports in a real Chromium. The page runs on its software WebGPU and on the processor, against the native
+//! detector.
 //!
 //! `CHROME` names another browser. Faults that a page cannot be asked for (a GPU that computes wrongly or gets lost) are
 //! brought about by lines put before the worker's own, in a copy of the site.
 
-mod faults;
-mod offline;
-mod photos;
-mod pool;
-mod visit;
+mod faults; // bad photos, altered models, GPUs that are missing, emulated, wrong or lost
+mod offline; // visits after the first: without a request, without a server, never with an outdated page
+mod photos; // dropped photos of every kind: maps, scores and verdicts
+mod pool; // several photos at a time
+mod report; // an evaluation's report: its numbers against the JSON's, no request, no complaint
+mod visit; // what a visitor does with the page, and what it asks the network for
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -5,10 +5,10 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use dinomaly_tests::max_difference;
-
-use crate::{TOLERANCE, assert_silent, photos, read, turn};
 use dinomaly_tests::page::chrome::{Chrome, Page};
 use dinomaly_tests::page::site::{MODELS, Site, before, before_worker, detect, detector, write};
+
+use crate::{TOLERANCE, assert_silent, photos, read, turn};
 
 /// Opens a page and waits until the next visit is prepared.
 fn first_visit(chrome: &Chrome, url: &str) -> Page {

@@ -10,13 +10,13 @@ use dinomaly::inference::detect::PhotoDetector;
 use dinomaly::model_dir;
 use dinomaly::synth::Class;
 use dinomaly_core::detector::{Detection, Detector};
+use dinomaly_tests::page::chrome::Chrome;
+use dinomaly_tests::page::site::{MODELS, Site, detect, detector};
 use dinomaly_tests::{demo_model, max_difference};
 use image::RgbImage;
 use pollster::block_on;
 
 use crate::{ROUNDED, TOLERANCE, assert_silent, path_of, photos, read, turn};
-use dinomaly_tests::page::chrome::Chrome;
-use dinomaly_tests::page::site::{MODELS, Site, detect, detector};
 
 #[test]
 fn photos_of_every_kind_get_the_map_of_the_native_detector() {

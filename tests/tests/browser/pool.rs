@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use dinomaly::model_dir;
 use dinomaly::synth::Class;
+use dinomaly_tests::page::chrome::{Chrome, Found, Page};
+use dinomaly_tests::page::site::{MODELS, Site, before_worker};
 use dinomaly_tests::random::{self, Shape};
 
 use crate::{assert_silent, turn};
-use dinomaly_tests::page::chrome::{Chrome, Found, Page};
-use dinomaly_tests::page::site::{MODELS, Site, before_worker};
 
 /// Photos that are looked at.
 const PHOTOS: usize = 12;

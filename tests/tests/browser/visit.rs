@@ -4,10 +4,10 @@ use std::fs;
 use std::net::TcpListener;
 
 use dinomaly_tests::max_difference;
-
-use crate::{TOLERANCE, assert_silent, photos, read, turn};
 use dinomaly_tests::page::chrome::Chrome;
 use dinomaly_tests::page::site::{MODELS, Site, before_worker, detect, detector, shards};
+
+use crate::{TOLERANCE, assert_silent, photos, read, turn};
 
 #[test]
 fn models_share_their_encoder() {

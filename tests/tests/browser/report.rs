@@ -8,10 +8,11 @@ use dinomaly::cli::Cli;
 use dinomaly::inference::evaluate::Evaluation;
 use dinomaly::synth::Class;
 use dinomaly::synth::dataset::GenerationPlan;
-use serde_json::{Value, json};
-
 use dinomaly_tests::demo_model;
 use dinomaly_tests::page::chrome::Chrome;
+use serde_json::{Value, json};
+
+use crate::turn;
 
 /// A class of this name would run a script if names were not escaped.
 const HOSTILE: &str = "gear & <img src=x onerror=console.log(1)>";
@@ -19,6 +20,7 @@ const HOSTILE: &str = "gear & <img src=x onerror=console.log(1)>";
 /// The embedded model on generated photos, of which it knows all but the renamed class.
 #[test]
 fn a_report_says_what_the_metrics_say_and_asks_for_nothing() {
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let classes = Class::ALL.to_vec();
