@@ -1,8 +1,8 @@
-//! What the tests share: where their data is, how safetensors files are read, how closely numbers agree, models to test with.
+//! What tests and benchmarks share: where their data is, how safetensors files are read, how closely numbers agree.
 
-pub mod executors;
-pub mod page;
-pub mod random;
+pub mod executors; // one operation on any executor
+pub mod page; // a site with small models, and a browser that looks at it
+pub mod random; // models with random weights
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

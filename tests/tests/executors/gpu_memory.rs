@@ -87,7 +87,7 @@ fn no_buffer_of_small_base_and_large_exceeds_128_mib() {
     }
 }
 
-/// `cargo test --release -p dinomaly-tests --test gpu_memory -- --ignored --nocapture`
+/// `cargo test --release -p dinomaly-tests --test executors gpu_memory:: -- --ignored --nocapture`
 #[test]
 #[ignore = "62 GFLOP, half a minute without a real GPU; prints figures for BENCHMARKS.md"]
 fn activations_of_small_at_392_take_less_than_40_mib() {
