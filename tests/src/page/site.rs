@@ -13,7 +13,7 @@ use dinomaly::site::wasm_build;
 use dinomaly_core::bundle::Model;
 use dinomaly_core::detector::{Detection, Detector};
 use dinomaly_core::executors::candle::Candle;
-use dinomaly_core::model::config::ModelConfig;
+use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
 use dinomaly_core::ops::Read;
 use dinomaly_core::photo::decode::Photo;
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
@@ -144,7 +144,8 @@ pub fn detect<O: Read>(detector: &Detector<O>, photo: &Photo) -> Detection {
 /// A model with arbitrary weights, of a geometry that leaves a border uncovered. Encoders of all models are alike, heads
 /// differ but for the int8 copy.
 pub fn model(name: &str) -> Model {
-    let config = ModelConfig::published(random::encoder(48, 3, 14, 2, 5)).unwrap();
+    let encoder = EncoderConfig { num_register_tokens: 2, ..EncoderConfig::vit(48, 3, 14, 5) };
+    let config = ModelConfig::published(encoder).unwrap();
     let mut weights = random::weights(&config, 7, if name.starts_with("screws") { 7 } else { 8 }).unwrap();
     if name.ends_with("int8") {
         weights = quantize(&weights).unwrap().0;

@@ -23,17 +23,9 @@ const DETECTED: f32 = 2.5e-6;
 /// DINOv2 with registers, of the given width.
 fn config(width: usize, blocks: usize) -> ModelConfig {
     let encoder = EncoderConfig {
-        name: format!("dinov2-reg-{width}"),
-        hidden_size: width,
-        num_attention_heads: width / 64,
         num_hidden_layers: blocks,
-        intermediate_size: 4 * width,
-        patch_size: 14,
         num_register_tokens: 4,
-        position_grid: 37,
-        layer_norm_eps: 1e-6,
-        mlp: Default::default(),
-        positions: Default::default(),
+        ..EncoderConfig::vit(width, width / 64, 14, 37)
     };
     ModelConfig::published(encoder).unwrap()
 }

@@ -216,17 +216,10 @@ fn check_values(found: &Backbone, original: &Shapes) {
 /// The original names and shapes of a small encoder.
 fn small(width: usize, hidden: usize, depth: usize, grid: usize, registers: usize, layer_scale: bool) -> Shapes {
     let config = EncoderConfig {
-        name: "small".into(),
-        hidden_size: width,
-        num_attention_heads: 2,
         num_hidden_layers: depth,
         intermediate_size: hidden,
-        patch_size: 2,
         num_register_tokens: registers,
-        position_grid: grid,
-        layer_norm_eps: 1e-6,
-        mlp: Default::default(),
-        positions: Default::default(),
+        ..EncoderConfig::vit(width, 2, 2, grid)
     };
     let shapes = encoder_shapes(&config, depth).unwrap().into_iter();
     let mut shapes: Shapes = shapes.map(|(name, shape)| (name["encoder.".len()..].to_owned(), shape)).collect();
@@ -432,19 +425,7 @@ fn golden_encoders_are_read_with_their_layer_scale_folded_in() {
 fn deit_tiny_is_read() {
     let Some(folder) = dinomaly_tests::weights() else { return };
     let read = backbone::read(&folder.join("deit_tiny_patch16_224.safetensors"), None).unwrap();
-    let expected = EncoderConfig {
-        name: "deit_tiny_patch16_224".into(),
-        hidden_size: 192,
-        num_attention_heads: 3,
-        num_hidden_layers: 12,
-        intermediate_size: 768,
-        patch_size: 16,
-        num_register_tokens: 0,
-        position_grid: 14,
-        layer_norm_eps: 1e-6,
-        mlp: Default::default(),
-        positions: Default::default(),
-    };
+    let expected = EncoderConfig { name: "deit_tiny_patch16_224".into(), ..EncoderConfig::vit(192, 3, 16, 14) };
     assert_eq!(read.config, expected);
     read.weights.check(&encoder_shapes(&expected, 12).unwrap()).unwrap();
     assert_eq!(read.weights.parameters(), 5_717_416 - 1000 * 193 - 2 * 192);

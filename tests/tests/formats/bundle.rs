@@ -19,19 +19,7 @@ use dinomaly_core::tensor::named::Weights;
 
 /// A model of this width with arbitrary weights.
 fn model(width: usize, name: &str) -> Model {
-    let encoder = EncoderConfig {
-        name: "synthetic".into(),
-        hidden_size: width,
-        num_attention_heads: 4,
-        num_hidden_layers: 12,
-        intermediate_size: 4 * width,
-        patch_size: 14,
-        num_register_tokens: 4,
-        position_grid: 5,
-        layer_norm_eps: 1e-6,
-        mlp: Default::default(),
-        positions: Default::default(),
-    };
+    let encoder = EncoderConfig { num_register_tokens: 4, ..EncoderConfig::vit(width, 4, 14, 5) };
     let config = ModelConfig::published(encoder).unwrap();
     let weights = arbitrary(model_shapes(&config).unwrap());
     let scores = ClassCalibration { threshold: 0.3, good_scores: ScoreStatistics::of(&[0.1, 0.2, 0.15]).unwrap() };

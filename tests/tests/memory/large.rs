@@ -19,19 +19,8 @@ use crate::peak;
 #[test]
 #[ignore = "takes half a minute and several GiB; prints figures for BENCHMARKS.md"]
 fn one_photo_through_dinov2_large_at_392() {
-    let encoder = EncoderConfig {
-        name: "dinov2-reg-large".into(),
-        hidden_size: 1024,
-        num_attention_heads: 16,
-        num_hidden_layers: 24,
-        intermediate_size: 4096,
-        patch_size: 14,
-        num_register_tokens: 4,
-        position_grid: 37,
-        layer_norm_eps: 1e-6,
-        mlp: Default::default(),
-        positions: Default::default(),
-    };
+    let encoder =
+        EncoderConfig { num_hidden_layers: 24, num_register_tokens: 4, ..EncoderConfig::vit(1024, 16, 14, 37) };
     let config = ModelConfig::published(encoder).unwrap();
     let mut state = 1u32;
     let mut random = || {

@@ -54,14 +54,7 @@ fn gradients_reach_all_that_is_trained_and_nothing_that_is_frozen() {
         let features = encode(&candle.ops, &encoder, &config, &patches).unwrap();
 
         let head = TrainableHead::fresh(&config, 0, &Device::Cpu).unwrap();
-        let settings = TrainingSettings {
-            batch: PHOTOS,
-            seed: 0,
-            schedule: Schedule::official(100),
-            gradient_clip: 0.1,
-            optimizer_eps: 1e-10,
-            precision,
-        };
+        let settings = TrainingSettings { precision, ..TrainingSettings::official(PHOTOS, Schedule::official(100)) };
         let trainer = Trainer::new(config.clone(), settings, head, Device::Cpu).unwrap();
         let (_, gradients) = trainer.loss(&features).unwrap();
 
@@ -114,17 +107,9 @@ fn configs() -> Vec<ModelConfig> {
 
 fn config() -> ModelConfig {
     ModelConfig::published(EncoderConfig {
-        name: "test".into(),
-        hidden_size: 12,
-        num_attention_heads: 3,
-        num_hidden_layers: 12,
         intermediate_size: 20,
-        patch_size: 4,
         num_register_tokens: 2,
-        position_grid: 2,
-        layer_norm_eps: 1e-6,
-        mlp: Default::default(),
-        positions: Default::default(),
+        ..EncoderConfig::vit(12, 3, 4, 2)
     })
     .unwrap()
 }

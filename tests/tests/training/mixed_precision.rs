@@ -19,19 +19,8 @@ const PHOTOS: usize = 4;
 const STEPS: usize = 100;
 
 fn config() -> ModelConfig {
-    let encoder = EncoderConfig {
-        name: "test".into(),
-        hidden_size: 64,
-        num_attention_heads: 2,
-        num_hidden_layers: 12,
-        intermediate_size: 128,
-        patch_size: 4,
-        num_register_tokens: 1,
-        position_grid: GRID,
-        layer_norm_eps: 1e-6,
-        mlp: Default::default(),
-        positions: Default::default(),
-    };
+    let encoder =
+        EncoderConfig { intermediate_size: 128, num_register_tokens: 1, ..EncoderConfig::vit(64, 2, 4, GRID) };
     ModelConfig::published(encoder).unwrap()
 }
 
@@ -68,8 +57,7 @@ fn course(precision: TrainingPrecision) -> (Vec<f64>, Weights) {
     let features = features(&config, precision);
     let head = TrainableHead::fresh(&config, 1, &Device::Cpu).unwrap();
     let schedule = Schedule { warmup: 20, mining_warmup: 60, ..Schedule::official(STEPS) };
-    let settings =
-        TrainingSettings { batch: PHOTOS, seed: 1, schedule, gradient_clip: 0.1, optimizer_eps: 1e-10, precision };
+    let settings = TrainingSettings { precision, ..TrainingSettings::official(PHOTOS, schedule) };
     let mut trainer = Trainer::new(config, settings, head, Device::Cpu).unwrap();
     let losses = (0..STEPS).map(|_| trainer.step(&features).unwrap().loss).collect();
     (losses, trainer.head.weights().unwrap())

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 use dinomaly::features::{FeatureCache, Features, Limits, encode};
-use dinomaly::system::precision::TrainingPrecision;
 use dinomaly::training::head::TrainableHead;
 use dinomaly::training::loss::{HardMining, hard_mining_loss, hard_points};
 use dinomaly::training::mining;
@@ -390,20 +389,8 @@ fn trainer(case: &Case, schedule: Schedule) -> Trainer {
     let mut config = case.config.clone();
     config.bottleneck_dropout = 0.0;
     let head = TrainableHead::from_weights(&config, &case.weights, &device()).unwrap();
-    Trainer::new(
-        config,
-        TrainingSettings {
-            batch: 1,
-            seed: 0,
-            schedule,
-            gradient_clip: 0.1,
-            optimizer_eps: 1e-10,
-            precision: TrainingPrecision::F32,
-        },
-        head,
-        device(),
-    )
-    .unwrap()
+    Trainer::new(config, TrainingSettings { seed: 0, ..TrainingSettings::official(1, schedule) }, head, device())
+        .unwrap()
 }
 
 /// A schedule with this hard mining from the start.
