@@ -3,6 +3,7 @@
 mod ablate; // ablations: broken off, gone on with, and the numbers in their tables
 mod attention; // pictures of where a decoder looks
 mod bad_input; // bad input: one sentence, and nothing half-written
+mod broken_off; // no test: runs that end before their time, and go on
 mod cuda; // `--device cuda` and `auto` where there is no NVIDIA GPU
 mod data; // data sets in other layouts than the generator's, and `data check`
 mod events; // event files of a training, read back as TensorBoard reads them
