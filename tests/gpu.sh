@@ -21,7 +21,7 @@ build() {
     local target=${CARGO_TARGET_DIR:-target/cuda}/$(rustc -vV | sed -n 's/^host: //p')/release
     cp "$target/dinomaly" "$target/random_model" "$programs"
     keep() { cp "$(sed -n 's/.*Executable .*(\(.*\))$/\1/p' | tail -1)" "$programs/$1"; }
-    "${cuda[@]}" test --release -p dinomaly-tests --features cuda --test golden_training --no-run 2>&1 | keep golden
+    "${cuda[@]}" test --release -p dinomaly-tests --features cuda --test golden --no-run 2>&1 | keep golden
     "${cuda[@]}" bench -p dinomaly-tests --features cuda --bench train --no-run 2>&1 | keep speed
     strip "$programs"/*
     ls -lh "$programs"
@@ -70,7 +70,7 @@ part() {
 # Outputs of the official implementation, in f32.
 golden() {
     title golden
-    (cd tests && timed "$programs/golden" --nocapture | grep -vE '^ |^$')
+    (cd tests && timed "$programs/golden" training:: --nocapture | grep -vE '^ |^$')
 }
 
 # Steps of each size, photos a second and the share of the device's own products.

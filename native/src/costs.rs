@@ -85,15 +85,17 @@ pub fn parameters_left_out(config: &ModelConfig) -> Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    use dinomaly_core::model::config::EncoderConfig;
+
     use super::*;
 
     fn published(width: usize, blocks: usize) -> ModelConfig {
-        let encoder = serde_json::from_value(serde_json::json!({
-            "name": "ViT/14", "hidden_size": width, "num_attention_heads": width / 64, "num_hidden_layers": blocks,
-            "intermediate_size": 4 * width, "patch_size": 14, "num_register_tokens": 4, "position_grid": 37,
-            "layer_norm_eps": 1e-6
-        }));
-        ModelConfig::published(encoder.unwrap()).unwrap()
+        let encoder = EncoderConfig {
+            num_hidden_layers: blocks,
+            num_register_tokens: 4,
+            ..EncoderConfig::vit(width, width / 64, 14, 37)
+        };
+        ModelConfig::published(encoder).unwrap()
     }
 
     /// The paper's table of encoder sizes (Table 4 of the published version): parameters in millions, GMACs at 392².

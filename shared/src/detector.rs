@@ -188,10 +188,10 @@ mod tests {
 
     use super::*;
     use crate::bundle::tests::model;
-    use crate::executors::reference::{Reference, ReferenceTensor};
+    use crate::executors::reference::Reference;
     use crate::maps::score::MapBorder;
     use crate::maps::score::anomaly_map;
-    use crate::ops::{Linear, Neighbours, Norm, Ops, Then};
+    use crate::ops::Ops;
     use crate::tensor::HostTensor;
 
     fn photos() -> Vec<Photo> {
@@ -254,86 +254,12 @@ mod tests {
         assert!(error.starts_with("reference: fails the model's self-test"), "{error}");
     }
 
-    /// An executor whose cosine distances are no numbers.
-    struct Broken;
-
-    impl Ops for Broken {
-        type Tensor = ReferenceTensor;
-        fn upload(&self, tensor: &HostTensor) -> Result<ReferenceTensor> {
-            Reference.upload(tensor)
-        }
-        fn linear(
-            &self,
-            x: &ReferenceTensor,
-            layer: &Linear<ReferenceTensor>,
-            then: Then<'_, ReferenceTensor>,
-        ) -> Result<ReferenceTensor> {
-            Reference.linear(x, layer, then)
-        }
-        fn layer_norm(&self, x: &ReferenceTensor, norm: &Norm<ReferenceTensor>) -> Result<ReferenceTensor> {
-            Reference.layer_norm(x, norm)
-        }
-        fn attention(
-            &self,
-            qkv: &ReferenceTensor,
-            heads: usize,
-            hidden: Option<Neighbours>,
-            bias: Option<&ReferenceTensor>,
-        ) -> Result<ReferenceTensor> {
-            Reference.attention(qkv, heads, hidden, bias)
-        }
-
-        fn rotate(&self, qkv: &ReferenceTensor, heads: usize, rotation: &ReferenceTensor) -> Result<ReferenceTensor> {
-            Reference.rotate(qkv, heads, rotation)
-        }
-
-        fn swiglu(&self, x: &ReferenceTensor) -> Result<ReferenceTensor> {
-            Reference.swiglu(x)
-        }
-        fn linear_attention(
-            &self,
-            qkv: &ReferenceTensor,
-            heads: usize,
-            hidden: Option<Neighbours>,
-        ) -> Result<ReferenceTensor> {
-            Reference.linear_attention(qkv, heads, hidden)
-        }
-        fn depthwise_conv(&self, x: &ReferenceTensor, weight: &ReferenceTensor) -> Result<ReferenceTensor> {
-            Reference.depthwise_conv(x, weight)
-        }
-        fn drop_tokens(&self, x: &ReferenceTensor, first: usize) -> Result<ReferenceTensor> {
-            Reference.drop_tokens(x, first)
-        }
-        fn concatenate(&self, xs: &[ReferenceTensor]) -> Result<ReferenceTensor> {
-            Reference.concatenate(xs)
-        }
-        fn embed(
-            &self,
-            patches: &ReferenceTensor,
-            prefix: &ReferenceTensor,
-            positions: &ReferenceTensor,
-        ) -> Result<ReferenceTensor> {
-            Reference.embed(patches, prefix, positions)
-        }
-        fn mean(&self, xs: &[ReferenceTensor]) -> Result<ReferenceTensor> {
-            Reference.mean(xs)
-        }
-        fn cosine_distance(&self, a: &ReferenceTensor, b: &ReferenceTensor) -> Result<ReferenceTensor> {
-            let mut distances = Reference.cosine_distance(a, b)?;
-            distances.values = vec![f32::NAN; distances.values.len()].into();
-            Ok(distances)
-        }
-    }
-
-    impl Read for Broken {
-        async fn read_back(&self, tensors: &[&ReferenceTensor]) -> Result<Vec<Vec<f32>>> {
-            Reference.read_back(tensors).await
-        }
-    }
-
     #[test]
     fn what_is_no_number_is_refused() {
-        let detector = Detector::new(Broken, &model()).unwrap();
+        let mut model = model();
+        let bias = model.weights.0.get_mut("decoder.3.mlp.fc2.bias").unwrap();
+        *bias = HostTensor::f32(bias.shape.clone(), vec![f32::NAN; bias.shape[0]]).unwrap();
+        let detector = Detector::new(Reference, &model).unwrap();
         let error = block_on(detector.detect(&photos())).unwrap_err().to_string();
         assert!(error.contains("the distance NaN, expected a finite number"), "{error}");
     }

@@ -6,7 +6,6 @@
 mod measure;
 
 use std::io::Cursor;
-use std::path::Path;
 
 use candle_core::Device;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -20,6 +19,7 @@ use dinomaly_core::executors::webgpu::WebGpu;
 use dinomaly_core::ops::Read;
 use dinomaly_core::photo::decode::Photo;
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
+use dinomaly_tests::demo_model;
 use image::ImageFormat;
 use measure::Flops;
 use pollster::block_on;
@@ -39,7 +39,7 @@ fn preprocessing(criterion: &mut Criterion<Flops>) {
 }
 
 fn end_to_end(criterion: &mut Criterion<Flops>) {
-    let model = model_dir::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model")).unwrap();
+    let model = model_dir::read(&demo_model()).unwrap();
     let mut jpeg = Cursor::new(Vec::new());
     Class::Gear.good(1, "bench", 0, 1024).write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
     let macs = parts(&model.config, model.grid()).unwrap().iter().map(|part| part.linear + part.attention).sum::<u64>();

@@ -7,7 +7,7 @@ use std::process::Command;
 use dinomaly::ablation::Cell;
 use dinomaly::inference::evaluate::Evaluation;
 
-use crate::resume::{start, wait_for_checkpoint};
+use crate::broken_off::{interrupt, kill, start};
 use crate::workshop::{Workshop, names};
 
 const PLAN: &str = r#"
@@ -45,19 +45,12 @@ fn a_killed_and_an_interrupted_ablation_ends_in_the_same_table() {
     let text = shop.succeed(ablate(&shop, PLAN, "unbroken"));
     assert!(text.contains("cell 4 of 4: bare: no noise, softmax seed 2"), "{text}");
 
-    let begin = || start(ablate(&shop, PLAN, "broken"));
     let checkpoint = |cell: &str| shop.path(&format!("broken/models/{cell}.training/checkpoint.safetensors"));
-    let mut child = begin();
-    wait_for_checkpoint(&mut child, &checkpoint("bare--no-noise--softmax-seed-1"));
-    child.kill().unwrap();
-    child.wait().unwrap();
+    kill(start(ablate(&shop, PLAN, "broken"), &checkpoint("bare--no-noise--softmax-seed-1")));
     let finished = read(&shop.path("broken/cells/default-seed-1.json"));
     #[cfg(unix)]
     {
-        let mut child = begin();
-        wait_for_checkpoint(&mut child, &checkpoint("default-seed-2"));
-        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-        assert_eq!(child.wait().unwrap().code(), Some(130), "Ctrl-C is no success");
+        interrupt(start(ablate(&shop, PLAN, "broken"), &checkpoint("default-seed-2")));
         assert!(checkpoint("default-seed-2").exists());
         assert!(read(&shop.path("broken/table.md")).contains("| bare: no noise, softmax | 1 |"));
     }

@@ -6,7 +6,7 @@ use dinomaly::training::schedule::Schedule;
 use dinomaly::training::tensorboard::Event;
 use prost::Message;
 
-use crate::resume::{start, wait_for_checkpoint};
+use crate::broken_off::{kill, start};
 use crate::workshop::{Workshop, names};
 
 /// The events of a file's bytes: records of length, its checksum, protocol buffer, its checksum.
@@ -34,10 +34,7 @@ fn event_files_say_what_happened_and_a_resumed_run_takes_back_what_was_lost() {
     let shop = Workshop::new();
     let train =
         || shop.train("model", "--iterations 80 --checkpoint-every 10 --mining-warmup 20 --tensorboard @events");
-    let mut child = start(train());
-    wait_for_checkpoint(&mut child, &shop.path("model.training/checkpoint.safetensors"));
-    child.kill().unwrap();
-    child.wait().unwrap();
+    kill(start(train(), &shop.path("model.training/checkpoint.safetensors")));
     let text = shop.succeed(train());
     let resumed: usize =
         text.split("resuming after iteration ").nth(1).unwrap().lines().next().unwrap().parse().unwrap();

@@ -112,19 +112,7 @@ fn answer(
 
 /// A file with the shape of DeiT-Ti, but for its width.
 fn deit(shop: &Workshop, width: usize) -> Vec<u8> {
-    let config = EncoderConfig {
-        name: "deit".into(),
-        hidden_size: width,
-        num_attention_heads: 3,
-        num_hidden_layers: 12,
-        intermediate_size: 4 * width,
-        patch_size: 16,
-        num_register_tokens: 0,
-        position_grid: 14,
-        layer_norm_eps: 1e-6,
-        mlp: Default::default(),
-        positions: Default::default(),
-    };
+    let config = EncoderConfig::vit(width, 3, 16, 14);
     let tensor = |shape: Vec<usize>| {
         let values = vec![f16::from_f32(0.01); shape.iter().product()];
         HostTensor { shape, data: Data::F16(values) }

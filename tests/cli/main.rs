@@ -1,18 +1,19 @@
 //! The command line as a user meets it: the whole path on small generated photos, crashes, interrupts, and bad input.
 
-mod ablate;
-mod attention;
-mod bad_input;
-mod cuda;
-mod data;
-mod events;
-mod foreign_folders;
-mod gpu;
-mod hub;
-mod output;
-mod path;
-mod quantize;
-mod released;
-mod replicas;
-mod resume;
-mod workshop;
+mod ablate; // ablations: broken off, gone on with, and the numbers in their tables
+mod attention; // pictures of where a decoder looks
+mod bad_input; // bad input: one sentence, and nothing half-written
+mod broken_off; // no test: runs that end before their time, and go on
+mod cuda; // `--device cuda` and `auto` where there is no NVIDIA GPU
+mod data; // data sets in other layouts than the generator's, and `data check`
+mod events; // event files of a training, read back as TensorBoard reads them
+mod foreign_folders; // `--out` where others' files lie: nothing in them changes
+mod gpu; // `--device gpu`, and a sentence where there is none
+mod hub; // `backbone` against a server that speaks the hub's protocol, well and badly
+mod output; // standard output that is closed or full
+mod path; // photos → model → metrics, scores, heatmaps, int8, in the commands of the README
+mod quantize; // `quantize` in every format, with and without photos
+mod released; // models and sites that earlier versions wrote
+mod replicas; // `--devices`: several devices train as one does
+mod resume; // crashes and interrupts lose nothing, and change nothing
+mod workshop; // no test: a folder with photos, a small encoder and the program

@@ -1,8 +1,6 @@
 //! `--devices`: several devices train as one does, and stop and go on together.
 
-use std::process::Command;
-
-use crate::resume::{kill_and_go_on, start, wait_for_checkpoint};
+use crate::broken_off::{end_and_go_on, interrupt, kill, start};
 use crate::workshop::{Workshop, names};
 
 #[test]
@@ -54,18 +52,15 @@ fn gpus_train_as_one_does() {
 
 #[test]
 fn a_killed_run_of_two_devices_goes_on_and_ends_in_the_same_bits() {
-    kill_and_go_on(&Workshop::new(), "--iterations 60 --devices cpu,cpu");
+    end_and_go_on(&Workshop::new(), "--iterations 60 --devices cpu,cpu", kill);
 }
 
 #[cfg(unix)]
 #[test]
 fn two_devices_stop_cleanly_together() {
     let shop = Workshop::new();
-    let mut child = start(shop.train("model", "--iterations 100000 --checkpoint-every 3 --devices cpu,cpu"));
-    wait_for_checkpoint(&mut child, &shop.path("model.training/checkpoint.safetensors"));
-    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(status.success());
-    assert_eq!(child.wait().unwrap().code(), Some(130), "Ctrl-C is no success");
+    let train = shop.train("model", "--iterations 100000 --checkpoint-every 3 --devices cpu,cpu");
+    interrupt(start(train, &shop.path("model.training/checkpoint.safetensors")));
     assert_eq!(names(&shop.path("model.training")), ["checkpoint.safetensors"]);
 }
 

@@ -73,19 +73,7 @@ impl Workshop {
 
 /// Shape of the small encoder.
 fn encoder() -> Backbone {
-    let config = EncoderConfig {
-        name: "small".into(),
-        hidden_size: 64,
-        num_attention_heads: 1,
-        num_hidden_layers: 12,
-        intermediate_size: 128,
-        patch_size: 16,
-        num_register_tokens: 0,
-        position_grid: 4,
-        layer_norm_eps: 1e-6,
-        mlp: Default::default(),
-        positions: Default::default(),
-    };
+    let config = EncoderConfig { intermediate_size: 128, ..EncoderConfig::vit(64, 1, 16, 4) };
     let mut state = 1u32;
     let mut random = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

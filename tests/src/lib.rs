@@ -1,6 +1,8 @@
-//! What the tests share: where their data is, how safetensors files are read, how closely numbers agree, models to test with.
+//! What tests and benchmarks share: where their data is, how safetensors files are read, how closely numbers agree.
 
-pub mod random;
+pub mod executors; // one operation on any executor
+pub mod page; // a site with small models, and a browser that looks at it
+pub mod random; // models with random weights
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,8 +14,17 @@ use safetensors::{Dtype, SafeTensors};
 
 /// The folder of golden cases: `DINOMALY_GOLDEN`, by default the committed subset.
 pub fn golden() -> PathBuf {
-    std::env::var_os("DINOMALY_GOLDEN")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/golden"), PathBuf::from)
+    std::env::var_os("DINOMALY_GOLDEN").map_or_else(|| fixtures("golden"), PathBuf::from)
+}
+
+/// A file or folder of `tests/fixtures`.
+pub fn fixtures(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+}
+
+/// The folder of the embedded model.
+pub fn demo_model() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model")
 }
 
 /// The folder of real photos (`DINOMALY_DATA`), or `None` after saying why the test is skipped.

@@ -45,25 +45,11 @@ impl Shape {
             Self::VitS14 | Self::VitB14 => Geometry { resize: 448, crop: 392 },
         };
         // A position table of the input's size: nothing to interpolate, also not for tests/peers/export_onnx.py.
-        let encoder = encoder(width, width / 64, patch, registers, geometry.grid(patch));
+        let encoder = EncoderConfig {
+            num_register_tokens: registers,
+            ..EncoderConfig::vit(width, width / 64, patch, geometry.grid(patch))
+        };
         Ok((ModelConfig::published(encoder)?, Preprocessor::imagenet(geometry)))
-    }
-}
-
-/// An encoder of twelve blocks.
-pub fn encoder(width: usize, heads: usize, patch: usize, registers: usize, position_grid: usize) -> EncoderConfig {
-    EncoderConfig {
-        name: "arbitrary".into(),
-        hidden_size: width,
-        num_attention_heads: heads,
-        num_hidden_layers: 12,
-        intermediate_size: 4 * width,
-        patch_size: patch,
-        num_register_tokens: registers,
-        position_grid,
-        layer_norm_eps: 1e-6,
-        mlp: Default::default(),
-        positions: Default::default(),
     }
 }
 

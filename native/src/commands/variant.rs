@@ -209,11 +209,7 @@ mod tests {
     }
 
     fn encoder(layers: usize) -> EncoderConfig {
-        serde_json::from_value(serde_json::json!({
-            "name": "test", "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": layers, "intermediate_size": 8,
-            "patch_size": 2, "num_register_tokens": 0, "position_grid": 2, "layer_norm_eps": 1e-6
-        }))
-        .unwrap()
+        EncoderConfig { num_hidden_layers: layers, ..EncoderConfig::tiny() }
     }
 
     fn model(layers: usize, options: &str) -> Result<ModelConfig> {

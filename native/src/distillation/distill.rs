@@ -382,17 +382,12 @@ mod tests {
 
     fn shape(width: usize, layers: usize) -> EncoderConfig {
         EncoderConfig {
-            name: "test".into(),
             hidden_size: width,
-            num_attention_heads: 2,
             num_hidden_layers: layers,
             intermediate_size: 2 * width,
             patch_size: 4,
-            num_register_tokens: 0,
             position_grid: 4,
-            layer_norm_eps: 1e-6,
-            mlp: Default::default(),
-            positions: Default::default(),
+            ..EncoderConfig::tiny()
         }
     }
 

@@ -262,16 +262,12 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use candle_core::{CpuStorage, Storage};
+    use dinomaly_core::model::config::EncoderConfig;
 
     use super::*;
 
     fn config(groups: Vec<Vec<usize>>) -> ModelConfig {
-        let encoder = serde_json::from_value(serde_json::json!({
-            "name": "test", "hidden_size": 4, "num_attention_heads": 1, "num_hidden_layers": 12, "intermediate_size": 8,
-            "patch_size": 2, "num_register_tokens": 0, "position_grid": 2, "layer_norm_eps": 1e-6
-        }))
-        .unwrap();
-        ModelConfig { groups, ..ModelConfig::published(encoder).unwrap() }
+        ModelConfig { groups, ..ModelConfig::published(EncoderConfig::tiny()).unwrap() }
     }
 
     #[test]

@@ -39,17 +39,15 @@ fn countable(config: &ModelConfig, geometry: Geometry) -> Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    use dinomaly_core::model::config::EncoderConfig;
+
     use super::*;
 
     #[test]
     fn the_weights_of_a_batch_can_be_counted() {
         let batch = |heads: usize, crop: usize| {
-            let encoder = serde_json::from_value(serde_json::json!({
-                "name": "vit", "hidden_size": 64 * heads, "num_attention_heads": heads, "num_hidden_layers": 12,
-                "intermediate_size": 8, "patch_size": 14, "num_register_tokens": 4, "position_grid": 2,
-                "layer_norm_eps": 1e-6
-            }));
-            let config = ModelConfig::published(encoder.unwrap()).unwrap();
+            let encoder = EncoderConfig { num_register_tokens: 4, ..EncoderConfig::vit(64 * heads, heads, 14, 2) };
+            let config = ModelConfig::published(encoder).unwrap();
             countable(&config, Geometry { resize: crop, crop })
         };
         // 64² + 5 tokens and 16 heads: 8 photos have 2,152,729,728 weights, 2³¹ are 2,147,483,648.

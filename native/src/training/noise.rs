@@ -213,6 +213,7 @@ impl CustomOp1 for Drop {
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Var};
+    use dinomaly_core::model::config::EncoderConfig;
 
     use super::*;
 
@@ -277,11 +278,7 @@ mod tests {
 
     #[test]
     fn a_part_of_a_batch_has_the_noise_of_its_place() {
-        let encoder = serde_json::from_value(serde_json::json!({
-            "name": "test", "hidden_size": 4, "num_attention_heads": 1, "num_hidden_layers": 12, "intermediate_size": 8,
-            "patch_size": 2, "num_register_tokens": 0, "position_grid": 2, "layer_norm_eps": 1e-6
-        }));
-        let published = ModelConfig::published(encoder.unwrap()).unwrap();
+        let published = ModelConfig::published(EncoderConfig::tiny()).unwrap();
         // Parts that begin and end within a block of ChaCha: 5 tokens of 3 channels, two photos each.
         let x = Tensor::randn(0f32, 1f32, (6, 5, 3), &Device::Cpu).unwrap();
         let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();

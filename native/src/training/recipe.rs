@@ -164,27 +164,15 @@ fn option(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use dinomaly_core::model::config::EncoderConfig;
     use dinomaly_core::photo::preprocess::Geometry;
 
     use super::*;
-    use crate::system::precision::TrainingPrecision;
     use crate::training::schedule::Schedule;
 
     fn recipe() -> Recipe {
-        let encoder = serde_json::from_value(serde_json::json!({
-            "name": "test", "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 12, "intermediate_size": 8,
-            "patch_size": 2, "num_register_tokens": 0, "position_grid": 2, "layer_norm_eps": 1e-6
-        }));
-        let schedule = Schedule::official(10);
-        let settings = TrainingSettings {
-            batch: 2,
-            seed: 1,
-            schedule,
-            gradient_clip: 0.1,
-            optimizer_eps: 1e-10,
-            precision: TrainingPrecision::F32,
-        };
-        let config = ModelConfig::published(encoder.unwrap()).unwrap();
+        let settings = TrainingSettings::official(2, Schedule::official(10));
+        let config = ModelConfig::published(EncoderConfig::tiny()).unwrap();
         let geometry = Geometry { resize: 8, crop: 8 };
         let preprocessor = Preprocessor { geometry, mean: [0.5; 3], std: [0.5; 3] };
         let selection = Some(Selection { classes: vec!["nut".into(), "screw".into()], holdout: 0.1 });

@@ -40,7 +40,21 @@ pub struct TrainingSettings {
     pub precision: TrainingPrecision,
 }
 
-/// Of a checkpoint that was written before it could be chosen.
+impl TrainingSettings {
+    /// As the official code trains, in f32.
+    pub fn official(batch: usize, schedule: Schedule) -> Self {
+        Self {
+            batch,
+            seed: 1,
+            schedule,
+            gradient_clip: 0.1,
+            optimizer_eps: official_eps(),
+            precision: TrainingPrecision::F32,
+        }
+    }
+}
+
+/// The optimiser's own, also of a checkpoint that was written before it could be chosen.
 fn official_eps() -> f64 {
     optimizer::OptimizerSettings::default().eps
 }
@@ -246,6 +260,8 @@ impl Batches {
 
 #[cfg(test)]
 mod tests {
+    use dinomaly_core::model::config::EncoderConfig;
+
     use super::*;
 
     #[test]
@@ -264,20 +280,9 @@ mod tests {
 
     #[test]
     fn a_step_without_a_number_is_left_out_and_several_in_a_row_stop_the_run() {
-        let encoder = serde_json::from_value(serde_json::json!({
-            "name": "test", "hidden_size": 4, "num_attention_heads": 1, "num_hidden_layers": 12, "intermediate_size": 8,
-            "patch_size": 2, "num_register_tokens": 0, "position_grid": 2, "layer_norm_eps": 1e-6
-        }));
-        let config = ModelConfig::published(encoder.unwrap()).unwrap();
+        let config = ModelConfig::published(EncoderConfig::tiny()).unwrap();
         let schedule = Schedule { warmup: 0, ..Schedule::official(100) };
-        let settings = TrainingSettings {
-            batch: 2,
-            seed: 1,
-            schedule,
-            gradient_clip: 0.1,
-            optimizer_eps: 1e-10,
-            precision: TrainingPrecision::F32,
-        };
+        let settings = TrainingSettings::official(2, schedule);
         let head = TrainableHead::fresh(&config, 1, &Device::Cpu).unwrap();
         let mut trainer = Trainer::new(config, settings, head, Device::Cpu).unwrap();
         let features = |offset: f32| {

@@ -12,19 +12,7 @@ use crate::tensor::{Data, HostTensor};
 type Files = HashMap<String, Vec<u8>>;
 
 pub(crate) fn model() -> Model {
-    let encoder = EncoderConfig {
-        name: "tiny".into(),
-        hidden_size: 4,
-        num_attention_heads: 2,
-        num_hidden_layers: 12,
-        intermediate_size: 8,
-        patch_size: 2,
-        num_register_tokens: 1,
-        position_grid: 3,
-        layer_norm_eps: 1e-6,
-        mlp: Default::default(),
-        positions: Default::default(),
-    };
+    let encoder = EncoderConfig { num_register_tokens: 1, ..EncoderConfig::tiny() };
     let config = ModelConfig::published(encoder).unwrap();
     let tensor = |(i, (name, shape)): (usize, (String, Vec<usize>))| {
         let values = (0..shape.iter().product()).map(|j| ((i * 31 + j * 17) % 97) as f32 / 97.0 - 0.4).collect();

@@ -180,6 +180,31 @@ impl DecoderConfig {
 }
 
 impl EncoderConfig {
+    /// A plain vision transformer: twelve blocks, MLPs four times as wide as a token, no registers, a position table of
+    /// `grid` × `grid` patches. Fields in which an encoder differs are set around it:
+    /// `EncoderConfig { num_register_tokens: 4, ..EncoderConfig::vit(384, 6, 14, 37) }`.
+    pub fn vit(width: usize, heads: usize, patch: usize, grid: usize) -> Self {
+        Self {
+            name: "vit".into(),
+            hidden_size: width,
+            num_attention_heads: heads,
+            num_hidden_layers: 12,
+            intermediate_size: 4 * width,
+            patch_size: patch,
+            num_register_tokens: 0,
+            position_grid: grid,
+            layer_norm_eps: 1e-6,
+            mlp: Mlp::Gelu,
+            positions: Positions::Table,
+        }
+    }
+
+    /// The smallest shape that has all parts, for tests.
+    #[doc(hidden)]
+    pub fn tiny() -> Self {
+        Self { name: "tiny".into(), intermediate_size: 8, ..Self::vit(4, 2, 2, 3) }
+    }
+
     /// Tokens before the first patch: the class token and the registers.
     pub fn prefix_tokens(&self) -> usize {
         1 + self.num_register_tokens

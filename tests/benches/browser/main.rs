@@ -9,9 +9,6 @@
 //! Both run in one page, warmed up, in turn; the ratio of each pair counts, because machines are shared. Chromium's GPU is
 //! SwiftShader, and onnxruntime has one thread, as on pages that are not isolated.
 
-#[allow(dead_code, reason = "tests need more of it")]
-#[path = "../../tests/page/mod.rs"]
-mod page;
 mod peer;
 mod start;
 

@@ -9,11 +9,11 @@ use dinomaly::model_dir;
 use dinomaly_core::maps::score::anomaly_map;
 use dinomaly_core::photo::decode::Photo;
 use dinomaly_tests::max_difference;
+use dinomaly_tests::page::chrome::Chrome;
+use dinomaly_tests::page::site::Site;
 use dinomaly_tests::random::Shape;
 use serde::Deserialize;
 
-use crate::page::chrome::Chrome;
-use crate::page::site::Site;
 use crate::{median, write_model};
 
 /// Something to compare.

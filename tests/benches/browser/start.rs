@@ -3,18 +3,19 @@
 use std::path::Path;
 
 use anyhow::Result;
+use dinomaly_tests::demo_model;
+use dinomaly_tests::page::chrome::{Chrome, Page};
+use dinomaly_tests::page::site::Site;
 use dinomaly_tests::random::Shape;
 use serde_json::Value;
 
-use crate::page::chrome::{Chrome, Page};
-use crate::page::site::Site;
 use crate::write_model;
 
 pub fn run(folder: &Path, photo: &Path) -> Result<()> {
-    let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model");
     let small = write_model(folder, Shape::VitS14, true)?;
     // An emulated GPU needs minutes for the larger one.
-    let models = [("embedded", embedded, &["wasm", "webgpu"][..]), ("ViT-S/14 at 392², int8", small, &["wasm"][..])];
+    let models =
+        [("embedded", demo_model(), &["wasm", "webgpu"][..]), ("ViT-S/14 at 392², int8", small, &["wasm"][..])];
     for (name, model, devices) in models {
         let site = Site::of(&[model], None);
         for device in devices {

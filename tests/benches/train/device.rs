@@ -13,7 +13,7 @@ use dinomaly::training::head::TrainableHead;
 use dinomaly::training::schedule::Schedule;
 use dinomaly::training::train::{Batches, Trainer, TrainingSettings};
 use dinomaly_core::executors::candle::Candle;
-use dinomaly_core::model::config::ModelConfig;
+use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
 use dinomaly_tests::random;
 
 /// Steps between two looks at the device: a measurement is the median over these rounds.
@@ -63,11 +63,12 @@ impl Shape {
             Self::Base => (768, 12),
             Self::Large => (1024, 24),
         };
-        let encoder = random::encoder(width, width / 64, 14, 4, grid);
-        Ok(ModelConfig::published(dinomaly_core::model::config::EncoderConfig {
+        let encoder = EncoderConfig {
             num_hidden_layers: blocks,
-            ..encoder
-        })?)
+            num_register_tokens: 4,
+            ..EncoderConfig::vit(width, width / 64, 14, grid)
+        };
+        Ok(ModelConfig::published(encoder)?)
     }
 }
 
@@ -88,14 +89,7 @@ pub fn run() -> Result<()> {
     let flop = 6.0 * trained.map(|part| part.linear + part.attention).sum::<u64>() as f64;
 
     let (cache, encoding) = cached(&o, &config, precision, &device)?;
-    let settings = TrainingSettings {
-        batch: o.batch,
-        seed: 1,
-        schedule: Schedule::official(10_000),
-        gradient_clip: 0.1,
-        optimizer_eps: 1e-10,
-        precision,
-    };
+    let settings = TrainingSettings { precision, ..TrainingSettings::official(o.batch, Schedule::official(10_000)) };
     let head = TrainableHead::fresh(&config, 1, &device)?;
     let mut trainer = Trainer::new(config, settings, head, device.clone())?;
     let batches = Batches::new(cache.len(), o.batch, 1);

@@ -11,7 +11,6 @@ use candle_core::{Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use dinomaly::costs::parts;
 use dinomaly::features::Features;
-use dinomaly::system::precision::TrainingPrecision;
 use dinomaly::training::head::TrainableHead;
 use dinomaly::training::schedule::Schedule;
 use dinomaly::training::train::{Trainer, TrainingSettings};
@@ -24,20 +23,7 @@ const GRID: usize = 14;
 fn steps(criterion: &mut Criterion<Flops>) {
     let mut group = criterion.benchmark_group("training step");
     for (name, width) in [("embedded encoder", 144), ("DeiT-Ti", 192)] {
-        let config = ModelConfig::published(EncoderConfig {
-            name: name.into(),
-            hidden_size: width,
-            num_attention_heads: 3,
-            num_hidden_layers: 12,
-            intermediate_size: 4 * width,
-            patch_size: 16,
-            num_register_tokens: 0,
-            position_grid: GRID,
-            layer_norm_eps: 1e-6,
-            mlp: Default::default(),
-            positions: Default::default(),
-        })
-        .unwrap();
+        let config = ModelConfig::published(EncoderConfig::vit(width, 3, 16, GRID)).unwrap();
         let tokens = GRID * GRID + config.kept_prefix_tokens();
         let features = || Tensor::randn(0f32, 1.0, (BATCH, tokens, width), &Device::Cpu).unwrap();
         let features = Features { groups: config.groups.iter().map(|_| features()).collect(), fused: features() };
@@ -45,14 +31,7 @@ fn steps(criterion: &mut Criterion<Flops>) {
         let trained =
             parts(&config, GRID).unwrap().into_iter().filter(|part| ["bottleneck", "decoder"].contains(&part.name));
         let operations = 3 * 2 * BATCH as u64 * trained.map(|part| part.linear + part.attention).sum::<u64>();
-        let settings = TrainingSettings {
-            batch: BATCH,
-            seed: 1,
-            schedule: Schedule::official(10_000),
-            gradient_clip: 0.1,
-            optimizer_eps: 1e-10,
-            precision: TrainingPrecision::F32,
-        };
+        let settings = TrainingSettings::official(BATCH, Schedule::official(10_000));
         let mut trainer = Trainer::new(config, settings, head, Device::Cpu).unwrap();
         group.throughput(Throughput::Elements(operations));
         group.bench_function(BenchmarkId::new(name, format!("{BATCH}x{tokens}x{width}")), |b| {

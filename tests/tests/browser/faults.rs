@@ -6,19 +6,19 @@ use std::path::Path;
 use dinomaly::publish::SELF_TEST_TOLERANCE;
 use dinomaly_core::executors::webgpu::kernel_sources;
 use dinomaly_core::photo::decode::Photo;
-use dinomaly_tests::max_difference;
+use dinomaly_tests::page::chrome::{Chrome, Found};
+use dinomaly_tests::page::site::{MODELS, Site, before_worker, detect, detector, shards};
+use dinomaly_tests::{fixtures, max_difference};
 
-use crate::page::chrome::{Chrome, Found};
-use crate::page::site::{MODELS, Site, before_worker, detect, detector, shards};
 use crate::{TOLERANCE, assert_silent, path_of, photos, read, turn};
 
 #[test]
 fn bad_photos_get_their_sentence() {
     let _turn = turn();
-    let site = Site::new();
+    let site = Site::unaltered();
     let folder = tempfile::tempdir().unwrap();
-    let good = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/photos/444.jpg")).unwrap();
-    let mut huge = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/photos/rgb.png")).unwrap();
+    let good = fs::read(fixtures("photos/444.jpg")).unwrap();
+    let mut huge = fs::read(fixtures("photos/rgb.png")).unwrap();
     huge[16..24].copy_from_slice(&[0, 0, 0x4e, 0x20, 0, 0, 0x4e, 0x20]);
     let mut hasher = flate2::Crc::new();
     hasher.update(&huge[12..29]);
@@ -87,7 +87,7 @@ const DISGUISE: &str = "Object.defineProperty(GPUAdapterInfo.prototype, 'isFallb
 #[test]
 fn an_emulated_gpu_is_not_taken_and_the_page_says_why() {
     let _turn = turn();
-    let site = Site::new();
+    let site = Site::unaltered();
     let chrome = Chrome::launch();
     let page = chrome.open(&site.url);
     page.wait_for_model();
@@ -245,7 +245,7 @@ fn a_lost_gpu_is_opened_again_and_given_up_when_it_is_lost_for_good() {
 #[test]
 fn kernels_compile_in_a_browser() {
     let _turn = turn();
-    let site = Site::new();
+    let site = Site::unaltered();
     let chrome = Chrome::launch();
     let page = chrome.open(&site.url);
     let compile = |source: &str| {

@@ -1,18 +1,15 @@
-//! The page in a real Chromium: on its software WebGPU and on the processor, against the native detector.
+//! The page and reports in a real Chromium. The page runs on its software WebGPU and on the processor, against the native
+//! detector.
 //!
 //! `CHROME` names another browser. Faults that a page cannot be asked for (a GPU that computes wrongly or gets lost) are
 //! brought about by lines put before the worker's own, in a copy of the site.
 
-#[allow(dead_code, reason = "only the GPU is taken from it")]
-#[path = "../executors/mod.rs"]
-mod executors;
-mod faults;
-mod offline;
-#[path = "../page/mod.rs"]
-mod page;
-mod photos;
-mod pool;
-mod visit;
+mod faults; // bad photos, altered models, GPUs that are missing, emulated, wrong or lost
+mod offline; // visits after the first: without a request, without a server, never with an outdated page
+mod photos; // dropped photos of every kind: maps, scores and verdicts
+mod pool; // several photos at a time
+mod report; // an evaluation's report: its numbers against the JSON's, no request, no complaint
+mod visit; // what a visitor does with the page, and what it asks the network for
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +19,8 @@ use dinomaly_core::photo::decode::Photo;
 use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 
-use page::chrome::{Found, Page};
+use dinomaly_tests::fixtures;
+use dinomaly_tests::page::chrome::{Found, Page};
 
 /// Largest difference of a map's value between the page and the native detector. Cosine distances of these models are
 /// about 1.
@@ -52,8 +50,7 @@ fn photos() -> Vec<PathBuf> {
         photo.save(folder.path().join("large.jpg")).unwrap();
         folder
     });
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/photos");
-    let folders = [fixtures.as_path(), large.path()].map(|folder| fs::read_dir(folder).unwrap());
+    let folders = [fixtures("photos").as_path(), large.path()].map(|folder| fs::read_dir(folder).unwrap());
     let mut photos: Vec<PathBuf> = folders.into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
     photos.retain(|path| [".rgb.png", ".py", ".md"].iter().all(|end| !path.to_str().unwrap().ends_with(end)));
     photos.sort();

@@ -5,9 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use dinomaly_tests::max_difference;
+use dinomaly_tests::page::chrome::{Chrome, Page};
+use dinomaly_tests::page::site::{MODELS, Site, before, before_worker, detect, detector, write};
 
-use crate::page::chrome::{Chrome, Page};
-use crate::page::site::{MODELS, Site, before, before_worker, detect, detector, write};
 use crate::{TOLERANCE, assert_silent, photos, read, turn};
 
 /// Opens a page and waits until the next visit is prepared.
@@ -49,7 +49,7 @@ fn is_newer_offered(page: &Page) -> bool {
 #[test]
 fn a_second_visit_asks_only_for_a_newer_service_worker() {
     let _turn = turn();
-    let site = Site::new();
+    let site = Site::unaltered();
     let chrome = Chrome::launch();
     let page = first_visit(&chrome, &site.url);
     for address in ["", "?device=wasm", "index.html?profile&device=wasm#top"] {
@@ -75,7 +75,7 @@ fn a_second_visit_asks_only_for_a_newer_service_worker() {
 #[test]
 fn a_file_that_is_missing_in_the_cache_comes_from_the_site() {
     let _turn = turn();
-    let site = Site::new();
+    let site = Site::unaltered();
     let chrome = Chrome::launch();
     let page = first_visit(&chrome, &site.url);
     let cache = &kept(&page)[0];
@@ -95,7 +95,7 @@ fn a_file_that_is_missing_in_the_cache_comes_from_the_site() {
 #[test]
 fn without_a_server_the_page_opens_and_looks_at_photos() {
     let _turn = turn();
-    let mut site = Site::new();
+    let mut site = Site::unaltered();
     let chrome = Chrome::launch();
     let page = first_visit(&chrome, &site.url);
     site.stop();

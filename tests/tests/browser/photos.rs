@@ -10,18 +10,18 @@ use dinomaly::inference::detect::PhotoDetector;
 use dinomaly::model_dir;
 use dinomaly::synth::Class;
 use dinomaly_core::detector::{Detection, Detector};
-use dinomaly_tests::max_difference;
+use dinomaly_tests::page::chrome::Chrome;
+use dinomaly_tests::page::site::{MODELS, Site, detect, detector};
+use dinomaly_tests::{demo_model, max_difference};
 use image::RgbImage;
 use pollster::block_on;
 
-use crate::page::chrome::Chrome;
-use crate::page::site::{MODELS, Site, detect, detector};
 use crate::{ROUNDED, TOLERANCE, assert_silent, path_of, photos, read, turn};
 
 #[test]
 fn photos_of_every_kind_get_the_map_of_the_native_detector() {
     let _turn = turn();
-    let site = Site::new();
+    let site = Site::unaltered();
     let photos = photos();
     for device in ["wasm", "webgpu"] {
         let chrome = Chrome::launch();
@@ -37,7 +37,7 @@ fn photos_of_every_kind_get_the_map_of_the_native_detector() {
             assert_eq!(results.len(), photos.len(), "{device}, {name}: {}", page.text("main"));
             let native = detector(name);
             let allowed = allowed(device, name);
-            let threshold = crate::page::site::model(name).calibration.overall.threshold;
+            let threshold = dinomaly_tests::page::site::model(name).calibration.overall.threshold;
             let mut largest = 0.0_f32;
             for found in &results {
                 let photo = read(path_of(&photos, found));
@@ -99,7 +99,7 @@ fn real_photos_get_one_map_from_four_executors() {
     println!("int8 itself moves a map's values by up to {:e}", rounded.fold(0.0, f32::max));
 
     for (model, (name, expected)) in models.iter().zip(NAMES.iter().zip(&expected)) {
-        let Some(gpu) = crate::executors::webgpu() else { break };
+        let Some(gpu) = dinomaly_tests::executors::webgpu() else { break };
         let detector = Detector::new(gpu, &model_dir::read(model).unwrap()).unwrap();
         let look = |path: &PathBuf| block_on(detector.detect(&[read(path)])).unwrap().remove(0);
         let found: Vec<Detection> = photos[..EMULATED].iter().map(look).collect();
@@ -164,7 +164,7 @@ fn assert_same<'a>(what: &str, allowed: f32, pairs: impl Iterator<Item = ((&'a [
 #[test]
 fn samples_of_the_embedded_model_are_judged_by_their_class() {
     let _turn = turn();
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model");
+    let model = demo_model();
     let folder = tempfile::tempdir().unwrap();
     for class in Class::ALL {
         fs::create_dir(folder.path().join(class.name())).unwrap();

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use dinomaly::model_dir;
 use dinomaly::synth::Class;
+use dinomaly_tests::page::chrome::{Chrome, Found, Page};
+use dinomaly_tests::page::site::{MODELS, Site, before_worker};
 use dinomaly_tests::random::{self, Shape};
 
-use crate::page::chrome::{Chrome, Found, Page};
-use crate::page::site::{MODELS, Site, before_worker};
 use crate::{assert_silent, turn};
 
 /// Photos that are looked at.
@@ -88,7 +88,7 @@ fn many_photos_at_once_get_the_scores_of_one_by_one_and_in_their_order() {
 #[test]
 fn a_bad_photo_between_others_is_refused_alone() {
     let _turn = turn();
-    let site = Site::new();
+    let site = Site::unaltered();
     let folder = tempfile::tempdir().unwrap();
     let photos: Vec<PathBuf> = (0..5)
         .map(|i| {

@@ -4,14 +4,14 @@ use std::fs;
 use std::net::TcpListener;
 
 use dinomaly_tests::max_difference;
+use dinomaly_tests::page::chrome::Chrome;
+use dinomaly_tests::page::site::{MODELS, Site, before_worker, detect, detector, shards};
 
-use crate::page::chrome::Chrome;
-use crate::page::site::{MODELS, Site, before_worker, detect, detector, shards};
 use crate::{TOLERANCE, assert_silent, photos, read, turn};
 
 #[test]
 fn models_share_their_encoder() {
-    let site = Site::new();
+    let site = Site::unaltered();
     let index = dinomaly_tests::read_json(&site.folder().join("models.json"));
     let encoder = |i: usize| {
         let files = index["models"][i]["files"].as_object().unwrap();
@@ -25,7 +25,7 @@ fn models_share_their_encoder() {
 #[test]
 fn verdicts_follow_the_threshold_of_the_chosen_class() {
     let _turn = turn();
-    let site = Site::new();
+    let site = Site::unaltered();
     let photos = photos();
     let chrome = Chrome::launch();
     let page = chrome.open(&format!("{}?device=wasm", site.url));
@@ -55,7 +55,7 @@ fn verdicts_follow_the_threshold_of_the_chosen_class() {
         println!("{class}: {} good, {} defective", verdicts[0], verdicts[1]);
     }
     let of = |class| thresholds.iter().find(|(name, _)| *name == class).unwrap().1;
-    let calibration = crate::page::site::model(MODELS[0]).calibration;
+    let calibration = dinomaly_tests::page::site::model(MODELS[0]).calibration;
     assert_eq!(of("Any"), calibration.overall.threshold);
     assert_eq!(of("strict"), calibration.classes["strict"].threshold);
     assert_eq!(of("usual"), calibration.classes["usual"].threshold);
@@ -68,7 +68,7 @@ fn verdicts_follow_the_threshold_of_the_chosen_class() {
 #[test]
 fn photos_are_chosen_and_pasted_and_their_heatmaps_fade() {
     let _turn = turn();
-    let site = Site::new();
+    let site = Site::unaltered();
     let chrome = Chrome::launch();
     let page = chrome.open(&format!("{}?device=wasm", site.url));
     page.wait_for_model();
@@ -139,7 +139,7 @@ fn sites_of_one_origin_leave_each_other_s_files_alone() {
     let _turn = turn();
     let site = Site::altered(|folder| {
         let other = folder.parent().unwrap().join("other");
-        crate::page::site::copy(folder, &other);
+        dinomaly_tests::page::site::copy(folder, &other);
     });
     let chrome = Chrome::launch();
     let page = chrome.open(&format!("{}?device=wasm", site.url));
@@ -155,7 +155,7 @@ fn sites_of_one_origin_leave_each_other_s_files_alone() {
 #[test]
 fn no_request_leaves_the_site() {
     let _turn = turn();
-    let site = Site::new();
+    let site = Site::unaltered();
     let chrome = Chrome::launch();
     let page = chrome.open(&site.url);
     page.wait_for_model();
@@ -211,13 +211,13 @@ fn the_policy_binds_the_worker_too() {
 #[test]
 fn a_second_visit_needs_no_download_and_mends_a_damaged_cache() {
     let _turn = turn();
-    let site = Site::new();
+    let site = Site::unaltered();
     let chrome = Chrome::launch();
     let page = chrome.open(&format!("{}?device=wasm", site.url));
     page.wait_for_model();
     assert_eq!(page.eval("document.documentElement.dataset.state"), "ready");
     let kept = page.eval("caches.open('dinomaly-files').then((cache) => cache.keys()).then((keys) => keys.length)");
-    let files = crate::page::site::model(MODELS[0]).to_files().unwrap().len();
+    let files = dinomaly_tests::page::site::model(MODELS[0]).to_files().unwrap().len();
     assert_eq!(kept, files + 1, "the model's files and the module");
 
     // Damaged in the cache: fetched again.

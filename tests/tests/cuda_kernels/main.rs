@@ -5,13 +5,13 @@
 //! orders of `host.h`. What it cannot show: other orders, blocks that run at once, accesses beyond an array in shared memory or
 //! before it was written (it is zero at first and kept from block to block), and that kernels run, and how fast, on a GPU.
 
-mod attention;
-mod compile;
-mod loss;
-mod machine;
-mod noise;
-mod optimizer;
-mod rows;
+mod attention; // linear attention against candle's products
+mod compile; // NVIDIA's compiler takes every kernel, where it is at hand
+mod loss; // the hard-mining loss
+mod machine; // no test: a processor that runs the kernels, compiled as C++
+mod noise; // dropout drops the same values
+mod optimizer; // StableAdamW's step over many tensors
+mod rows; // layer norm, softmax, bias and GELU
 
 use candle_core::{DType, Device, Tensor, Var};
 use dinomaly_core::executors::candle::kernels::Element;

@@ -219,11 +219,10 @@ pub fn check_equal(team: &dyn Collective, variables: &[(String, Var)]) -> Result
 mod tests {
     use std::path::Path;
 
-    use dinomaly_core::model::config::ModelConfig;
+    use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
 
     use super::*;
     use crate::features::Features;
-    use crate::system::precision::TrainingPrecision;
     use crate::training::checkpoint;
     use crate::training::head::TrainableHead;
     use crate::training::schedule::Schedule;
@@ -233,19 +232,15 @@ mod tests {
 
     /// A small model with every kind of noise and half of the points easy from the first step on.
     fn trainer(team: Option<Team>) -> Trainer {
-        let encoder = serde_json::from_value(serde_json::json!({
-            "name": "test", "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 12, "intermediate_size": 32,
-            "patch_size": 2, "num_register_tokens": 0, "position_grid": 3, "layer_norm_eps": 1e-6
-        }));
+        let encoder = EncoderConfig { hidden_size: 16, intermediate_size: 32, ..EncoderConfig::tiny() };
         let config = ModelConfig {
             bottleneck_dropout: 0.2,
             feature_jitter: 0.5,
             patch_masking: 0.1,
-            ..ModelConfig::published(encoder.unwrap()).unwrap()
+            ..ModelConfig::published(encoder).unwrap()
         };
         let schedule = Schedule { warmup: 0, mining_rate: 0.5, mining_warmup: 0, ..Schedule::official(40) };
-        let (gradient_clip, optimizer_eps, precision) = (0.1, 1e-10, TrainingPrecision::F32);
-        let settings = TrainingSettings { batch: PHOTOS, seed: 3, schedule, gradient_clip, optimizer_eps, precision };
+        let settings = TrainingSettings { seed: 3, ..TrainingSettings::official(PHOTOS, schedule) };
         let head = TrainableHead::fresh(&config, 3, &Device::Cpu).unwrap();
         let mut trainer = Trainer::new(config, settings, head, Device::Cpu).unwrap();
         trainer.team = team;

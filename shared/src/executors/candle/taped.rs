@@ -264,7 +264,7 @@ mod tests {
 
     use super::super::kernels::Element;
     use super::*;
-    use crate::model::config::{Comparison, Mixer, ModelConfig};
+    use crate::model::config::{Comparison, EncoderConfig, Mixer, ModelConfig};
     use crate::model::dinomaly::{Head, decoded};
 
     /// Values between -0.5 and 0.5.
@@ -322,11 +322,9 @@ mod tests {
     }
 
     fn published() -> ModelConfig {
-        let encoder = serde_json::from_value(serde_json::json!({
-            "name": "test", "hidden_size": 12, "num_attention_heads": 2, "num_hidden_layers": 12, "intermediate_size": 20,
-            "patch_size": 2, "num_register_tokens": 1, "position_grid": 3, "layer_norm_eps": 1e-6
-        }));
-        ModelConfig::published(encoder.unwrap()).unwrap()
+        let encoder =
+            EncoderConfig { hidden_size: 12, intermediate_size: 20, num_register_tokens: 1, ..EncoderConfig::tiny() };
+        ModelConfig::published(encoder).unwrap()
     }
 
     #[test]

@@ -130,19 +130,7 @@ mod tests {
 
     /// A model small enough to be written out, with weights of 0.1 everywhere.
     fn tiny(registers: usize) -> (ModelConfig, Weights) {
-        let encoder = EncoderConfig {
-            name: "tiny".into(),
-            hidden_size: 4,
-            num_attention_heads: 2,
-            num_hidden_layers: 12,
-            intermediate_size: 8,
-            patch_size: 2,
-            num_register_tokens: registers,
-            position_grid: 3,
-            layer_norm_eps: 1e-6,
-            mlp: Default::default(),
-            positions: Default::default(),
-        };
+        let encoder = EncoderConfig { num_register_tokens: registers, ..EncoderConfig::tiny() };
         let config = ModelConfig::published(encoder).unwrap();
         let weights = model_shapes(&config)
             .unwrap()

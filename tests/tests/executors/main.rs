@@ -1,0 +1,7 @@
+//! The executors against each other and against plain loops. The GPU is Vulkan's software driver where there is no other.
+
+mod gpu_memory; // a photo from pixels to maps as one submission, its activations, the largest buffers of ViT-S, B and L
+mod linear; // kernels of linear layers on the GPU: each way of storing operands in each tile
+mod ops; // every operation on every executor, on odd sizes
+mod precision; // precision that a model runs in: the fastest that its self-test accepts
+mod webgpu; // what the GPU executor promises beside its results: submissions, reused buffers, faults as errors

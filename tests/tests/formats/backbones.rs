@@ -1,0 +1,432 @@
+//! Checkpoints of other projects become our encoders: by layout (names and shapes of the published models), by value
+//! (small files in every naming, PyTorch's own pickles, real weights), and refused by name where something is wrong.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use dinomaly::encoders::backbone::{self, Backbone, plan};
+use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
+use dinomaly_core::model::weights::{encoder_shapes, head_shapes};
+use dinomaly_core::quant::quantize;
+use dinomaly_core::tensor::named::{Shapes, Weights};
+use dinomaly_core::tensor::safetensors_io;
+use dinomaly_core::tensor::{Data, HostTensor};
+use dinomaly_tests::{fixtures, golden, read_golden, read_json};
+
+/// A way to write the tensors of a DINO or DINOv2 encoder: original name and shape → name and shape in the file.
+type Rename = fn(&str, &[usize]) -> Vec<(String, Vec<usize>)>;
+
+/// Every naming that is read, with the original one first.
+const NAMINGS: [(&str, Rename); 7] = [
+    ("original", |name, shape| vec![(name.into(), shape.into())]),
+    ("DINO training state", |name, shape| vec![(format!("module.backbone.{name}"), shape.into())]),
+    ("DINOv2 training state in chunks", |name, shape| {
+        let chunk = |block: &str| block.parse::<usize>().unwrap() / 3;
+        let name = match name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
+            Some((block, rest)) => format!("blocks.{}.{block}.{rest}", chunk(block)),
+            None => name.into(),
+        };
+        vec![(format!("backbone.{name}"), shape.into())]
+    }),
+    ("official Dinomaly state dict", |name, shape| vec![(format!("encoder.{name}"), shape.into())]),
+    ("timm", |name, shape| vec![(name.replace("register_tokens", "reg_token"), shape.into())]),
+    ("Hugging Face", hugging_face),
+    ("Hugging Face classifier", |name, shape| {
+        let inner = hugging_face(name, shape).into_iter();
+        inner.map(|(name, shape)| (format!("dinov2_with_registers.{name}"), shape)).collect()
+    }),
+];
+
+/// As `Dinov2Model` and `Dinov2WithRegistersModel` name them.
+fn hugging_face(name: &str, shape: &[usize]) -> Vec<(String, Vec<usize>)> {
+    let mut name = name.to_owned();
+    for (original, theirs) in [
+        ("blocks.", "encoder.layer."),
+        ("attn.proj", "attention.output.dense"),
+        ("ls1.gamma", "layer_scale1.lambda1"),
+        ("ls2.gamma", "layer_scale2.lambda1"),
+        ("patch_embed.proj", "embeddings.patch_embeddings.projection"),
+        ("pos_embed", "embeddings.position_embeddings"),
+        ("cls_token", "embeddings.cls_token"),
+        ("mask_token", "embeddings.mask_token"),
+        ("register_tokens", "embeddings.register_tokens"),
+    ] {
+        name = name.replace(original, theirs);
+    }
+    if name.starts_with("norm.") {
+        name = name.replace("norm.", "layernorm.");
+    }
+    let Some((layer, end)) = name.split_once("attn.qkv.") else {
+        return vec![(name, shape.into())];
+    };
+    let mut third = shape.to_vec();
+    third[0] /= 3;
+    ["query", "key", "value"].map(|part| (format!("{layer}attention.attention.{part}.{end}"), third.clone())).into()
+}
+
+fn rename(shapes: &Shapes, naming: Rename) -> Shapes {
+    shapes.iter().flat_map(|(name, shape)| naming(name, shape)).collect()
+}
+
+fn encoder_keys(layout: &serde_json::Value) -> Shapes {
+    serde_json::from_value(layout["encoder_file_keys"].clone()).unwrap()
+}
+
+fn layouts() -> Vec<(PathBuf, serde_json::Value)> {
+    let Ok(folder) = golden().join("layouts").read_dir() else {
+        println!("{} holds no layouts", golden().display());
+        return Vec::new();
+    };
+    let mut files: Vec<PathBuf> = folder.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.into_iter().map(|path| (path.clone(), read_json(&path))).collect()
+}
+
+/// What our encoder must be made of: the file's tensors but those that are folded in or not used.
+fn ours(file: &Shapes) -> Shapes {
+    let unused = |name: &str| name == "mask_token" || name.starts_with("norm.") || name.ends_with(".gamma");
+    let used = file.iter().filter(|(name, _)| !unused(name));
+    used.map(|(name, shape)| (format!("encoder.{name}"), shape.clone())).collect()
+}
+
+#[test]
+fn published_layouts_become_our_names_in_every_naming() {
+    let mut compared = 0;
+    for (path, layout) in layouts() {
+        let original = encoder_keys(&layout);
+        let expected = ours(&original);
+        for (naming, rule) in NAMINGS {
+            let what = format!("{} as {naming}", path.display());
+            let plan = plan(&rename(&original, rule), "name", None, None).unwrap_or_else(|e| panic!("{what}: {e:#}"));
+            let depth = plan.config.num_hidden_layers;
+            assert_eq!(encoder_shapes(&plan.config, depth).unwrap(), expected, "{what}");
+            assert!(plan.steps.iter().map(|step| &step.name).eq(expected.keys()), "{what}");
+            assert_eq!(plan.config.num_attention_heads * 64, expected["encoder.cls_token"][2], "{what}");
+            compared += expected.len();
+        }
+        // timm's DINOv2: no row for the class token in the position table.
+        let mut timm = rename(&original, NAMINGS[4].1);
+        timm.get_mut("pos_embed").unwrap()[1] -= 1;
+        let plan = plan(&timm, "name", None, None).unwrap();
+        assert_eq!(encoder_shapes(&plan.config, plan.config.num_hidden_layers).unwrap(), expected);
+        compared += expected.len();
+    }
+    println!("{compared} tensors compared");
+}
+
+#[test]
+fn official_state_dicts_hold_our_model_and_nothing_else() {
+    for (path, layout) in layouts() {
+        // A list of names and shapes, in the order of the official class.
+        let official: Vec<(String, Vec<usize>)> =
+            serde_json::from_value(layout["dinomaly_state_dict_keys"].clone()).unwrap();
+        let official = Shapes::from_iter(official);
+        let plan = plan(&official, "name", None, None).unwrap_or_else(|e| panic!("{}: {e:#}", path.display()));
+        let head = head_shapes(&ModelConfig::published(plan.config).unwrap()).unwrap();
+        let theirs = official.into_iter().filter(|(name, _)| !name.starts_with("encoder.")).collect::<Shapes>();
+        assert_eq!(head, theirs, "{}", path.display());
+        let parameters: usize = head.values().map(|shape| shape.iter().product::<usize>()).sum();
+        assert_eq!(parameters, layout["n_trainable"], "{}", path.display());
+        println!("{}: {} tensors compared", path.display(), head.len());
+    }
+}
+
+/// Whether a change makes another valid encoder, which nobody can tell from a damaged one.
+fn is_another_encoder(name: &str, dimension: Option<usize>) -> bool {
+    let registers = ["register_tokens", "reg_token"].iter().any(|token| name.ends_with(token));
+    registers && matches!(dimension, None | Some(1))
+}
+
+#[test]
+fn a_missing_misshapen_or_extra_tensor_is_named() {
+    let mut damaged = 0;
+    let mut check = |shapes: &Shapes, culprit: &str, found: &str| {
+        let error = format!("{:#}", plan(shapes, "name", None, None).expect_err(culprit));
+        assert!(error.contains(&format!("tensor {culprit}")) && error.contains(found), "{culprit}: {error}");
+        damaged += 1;
+    };
+    for (_, layout) in layouts() {
+        let original = encoder_keys(&layout);
+        for (naming, rule) in [NAMINGS[0], NAMINGS[1], NAMINGS[4], NAMINGS[5]] {
+            let whole = rename(&original, rule);
+            let unused = |name: &str| {
+                let inner = name.trim_start_matches("module.backbone.");
+                name.ends_with("mask_token") || inner.starts_with("norm.") || inner.starts_with("layernorm.")
+            };
+            for (name, shape) in whole.iter().filter(|(name, _)| !unused(name)) {
+                if !is_another_encoder(name, None) {
+                    let mut fewer = whole.clone();
+                    fewer.remove(name);
+                    // Without a class token nothing tells where the encoder is.
+                    let culprit = if name.ends_with("cls_token") { "cls_token" } else { name };
+                    check(&fewer, culprit, "is missing");
+                }
+                for dimension in (0..shape.len()).filter(|&d| !is_another_encoder(name, Some(d))) {
+                    let mut changed = whole.clone();
+                    changed.get_mut(name).unwrap()[dimension] += 1;
+                    check(&changed, name, "");
+                }
+                let mut changed = whole.clone();
+                changed.get_mut(name).unwrap().push(1);
+                check(&changed, name, "");
+            }
+            let prefix = if naming == "DINO training state" { "module.backbone." } else { "" };
+            for extra in ["dist_token", "blocks.99.attn.relative_position", "blocks.0.attn.q_norm.weight"] {
+                let mut more = whole.clone();
+                let extra = format!("{prefix}{extra}");
+                more.insert(extra.clone(), vec![64]);
+                check(&more, &extra, "the model has no such tensor");
+            }
+        }
+    }
+    println!("{damaged} damaged checkpoints refused");
+}
+
+/// What `tests/fixtures/backbones/make.py` puts into every tensor.
+fn value(name: &str, i: usize) -> f32 {
+    let seed: usize = name.bytes().map(usize::from).sum();
+    ((seed * 31 + i * 17) % 97) as f32 / 64.0 - 0.75
+}
+
+fn values(name: &str, shape: &[usize]) -> Vec<f32> {
+    (0..shape.iter().product()).map(|i| value(name, i)).collect()
+}
+
+/// Checks an encoder against the formula, LayerScale multiplied in where the original has it.
+fn check_values(found: &Backbone, original: &Shapes) {
+    let expected = ours(original);
+    assert!(found.weights.0.keys().eq(expected.keys()), "{:?}", found.weights.0.keys());
+    for (name, shape) in expected {
+        let inner = name.trim_start_matches("encoder.");
+        let mut values = values(inner, &shape);
+        let scale = match inner.split('.').collect::<Vec<_>>().as_slice() {
+            ["blocks", i, "attn", "proj", _] => format!("blocks.{i}.ls1.gamma"),
+            ["blocks", i, "mlp", "fc2", _] => format!("blocks.{i}.ls2.gamma"),
+            _ => String::new(),
+        };
+        if original.contains_key(&scale) {
+            let row = values.len() / shape[0];
+            values.iter_mut().enumerate().for_each(|(i, v)| *v *= value(&scale, i / row));
+        }
+        let tensor = &found.weights.0[&name];
+        assert_eq!((&tensor.shape, tensor.to_f32().as_ref()), (&shape, values.as_slice()), "{name}");
+    }
+}
+
+/// The original names and shapes of a small encoder.
+fn small(width: usize, hidden: usize, depth: usize, grid: usize, registers: usize, layer_scale: bool) -> Shapes {
+    let config = EncoderConfig {
+        num_hidden_layers: depth,
+        intermediate_size: hidden,
+        num_register_tokens: registers,
+        ..EncoderConfig::vit(width, 2, 2, grid)
+    };
+    let shapes = encoder_shapes(&config, depth).unwrap().into_iter();
+    let mut shapes: Shapes = shapes.map(|(name, shape)| (name["encoder.".len()..].to_owned(), shape)).collect();
+    shapes.extend(["norm.weight", "norm.bias"].map(|name| (name.into(), vec![width])));
+    if layer_scale {
+        shapes.insert("mask_token".into(), vec![1, width]);
+        shapes.extend((0..depth).flat_map(|i| [1, 2].map(|k| (format!("blocks.{i}.ls{k}.gamma"), vec![width]))));
+    }
+    shapes
+}
+
+/// Writes the small encoder's values under the names of a naming.
+fn write_small(path: &Path, original: &Shapes, naming: Rename) {
+    let mut tensors = BTreeMap::new();
+    for (name, shape) in original {
+        let mut rest = values(name, shape);
+        for (name, shape) in naming(name, shape) {
+            let after = rest.split_off(shape.iter().product());
+            tensors.insert(name, HostTensor::f32(shape, rest).unwrap());
+            rest = after;
+        }
+    }
+    std::fs::write(path, safetensors_io::write(&Weights(tensors), None).unwrap()).unwrap();
+}
+
+fn fixture(name: &str) -> PathBuf {
+    fixtures("backbones").join(name)
+}
+
+#[test]
+fn values_arrive_where_they_belong_in_every_naming() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("small.safetensors");
+    for (registers, layer_scale) in [(0, false), (2, true)] {
+        let original = small(4, 8, 2, 3, registers, layer_scale);
+        for (naming, rule) in NAMINGS {
+            write_small(&path, &original, rule);
+            let read = backbone::read(&path, Some(2)).unwrap_or_else(|e| panic!("{naming}: {e:#}"));
+            check_values(&read, &original);
+            assert_eq!((read.config.name.as_str(), read.config.num_attention_heads), ("small", 2));
+        }
+    }
+}
+
+#[test]
+fn timm_without_a_class_position_gets_a_zero_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("timm.safetensors");
+    let mut original = small(4, 8, 1, 3, 2, true);
+    original.insert("pos_embed".into(), vec![1, 9, 4]);
+    write_small(&path, &original, NAMINGS[4].1);
+    let read = backbone::read(&path, Some(2)).unwrap();
+    let table = read.weights.0["encoder.pos_embed"].clone();
+    assert_eq!(table.shape, [1, 10, 4]);
+    assert_eq!(table.to_f32()[..4], [0.0; 4]);
+    assert_eq!(table.to_f32()[4..], values("pos_embed", &[9, 4]));
+}
+
+#[test]
+fn pytorch_pickles_are_read() {
+    let read = backbone::read(&fixture("dino_training_state.pth"), Some(2)).unwrap();
+    check_values(&read, &small(8, 16, 2, 2, 0, false));
+    let read = backbone::read(&fixture("dinov2_registers.pth"), Some(2)).unwrap();
+    check_values(&read, &small(4, 8, 1, 3, 2, true));
+    assert!(matches!(read.weights.0["encoder.cls_token"].data, Data::F16(_)));
+}
+
+#[test]
+fn damaged_and_foreign_files_are_refused_in_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file.pth");
+    let check = |bytes: &[u8], expected: &str| {
+        std::fs::write(&path, bytes).unwrap();
+        let error = format!("{:#}", backbone::read(&path, Some(2)).expect_err(expected));
+        assert!(error.contains("file.pth") && error.contains(expected) && !error.contains('\n'), "{error}");
+    };
+    for name in ["dino_training_state.pth", "dinov2_registers.pth"] {
+        let whole = std::fs::read(fixture(name)).unwrap();
+        for length in (4..whole.len()).step_by(whole.len() / 40) {
+            check(&whole[..length], "truncated");
+        }
+        let mut altered = whole.clone();
+        let at = whole.windows(8).position(|w| w == b"norm1.we").unwrap();
+        altered[at] ^= 1;
+        check(&altered, "data.pkl cannot be read");
+    }
+    check(b"", "not a whole safetensors file");
+    check(b"<!DOCTYPE html><html>Not found</html>", "not a whole safetensors file");
+    check(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n", "Git LFS");
+    check(b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20j\xa8P\x19.\x80\x02M\xe9\x03.", "before 1.6");
+    let missing = format!("{:#}", backbone::read(Path::new("no/such.pth"), None).unwrap_err());
+    assert!(missing.contains("no/such.pth"), "{missing}");
+}
+
+#[test]
+fn values_that_are_no_numbers_are_named_as_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nan.safetensors");
+    for culprit in ["encoder.layer.1.layer_scale2.lambda1", "encoder.layer.0.attention.attention.key.weight"] {
+        write_small(&path, &small(4, 8, 2, 3, 0, true), hugging_face);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let header: usize = u64::from_le_bytes(bytes[..8].try_into().unwrap()).try_into().unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+        let start = json[culprit]["data_offsets"][0].as_u64().unwrap() as usize;
+        bytes[8 + header + start + 4..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        let error = format!("{:#}", backbone::read(&path, Some(2)).unwrap_err());
+        assert!(error.contains(&format!("tensor {culprit}: the value at [")) && error.contains("is NaN"), "{error}");
+    }
+}
+
+#[test]
+fn heads_are_asked_for_where_they_cannot_be_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("small.safetensors");
+    write_small(&path, &small(4, 8, 1, 3, 0, false), NAMINGS[0].1);
+    for (heads, expected) in [(None, "width 4 is no multiple of 64"), (Some(3), "3 heads"), (Some(0), "0 heads")] {
+        let error = format!("{:#}", backbone::read(&path, heads).unwrap_err());
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn two_encoders_in_one_file_are_not_guessed_between() {
+    let one = small(64, 256, 1, 3, 0, false);
+    let prefixed = |prefix: &str| one.iter().map(|(n, s)| (format!("{prefix}.{n}"), s.clone())).collect::<Shapes>();
+    let both = prefixed("student").into_iter().chain(prefixed("teacher")).collect();
+    let error = format!("{:#}", plan(&both, "name", None, None).unwrap_err());
+    assert!(error.contains("several encoders, student., teacher."), "{error}");
+}
+
+#[test]
+fn our_own_file_describes_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, path) = (folder.path().join("small.safetensors"), folder.path().join("own.safetensors"));
+    write_small(&source, &small(4, 8, 12, 3, 2, true), NAMINGS[0].1);
+    let mut own = backbone::read(&source, Some(2)).unwrap();
+    own.config.name = "distilled".into();
+    own.config.layer_norm_eps = 1e-5;
+    (own.mean, own.std) = ([0.5; 3], [0.25; 3]);
+    own.weights.prune(&ModelConfig::published(own.config.clone()).unwrap());
+    let quantized = Backbone { weights: quantize(&own.weights).unwrap().0, ..own.clone() };
+    for own in [own.clone(), quantized] {
+        backbone::write(&path, &own).unwrap();
+        assert_eq!(backbone::read(&path, None).unwrap(), own);
+        let first = std::fs::read(&path).unwrap();
+        backbone::write(&path, &own).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), first);
+    }
+    assert_eq!(backbone::read(&path, Some(4)).unwrap().config.num_attention_heads, 4);
+
+    for (change, expected) in [
+        (r#""num_hidden_layers":9"#, "says that it has 9 blocks and holds 10"),
+        (r#""num_layers":12"#, "metadata is not understood: unknown field `num_layers`"),
+    ] {
+        let weights = own.weights.clone();
+        let text = r#"{"config":{"name":"n","hidden_size":4,"num_attention_heads":2,"num_hidden_layers":12,
+            "intermediate_size":8,"patch_size":2,"num_register_tokens":2,"position_grid":3,"layer_norm_eps":1e-6},
+            "mean":[0,0,0],"std":[1,1,1]}"#;
+        let text = text.replace(r#""num_hidden_layers":12"#, change);
+        std::fs::write(&path, safetensors_io::write(&weights, Some(("dinomaly_encoder", &text))).unwrap()).unwrap();
+        let error = format!("{:#}", backbone::read(&path, None).unwrap_err());
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn golden_encoders_are_read_with_their_layer_scale_folded_in() {
+    let Ok(folder) = golden().join("models").read_dir() else {
+        println!("{} holds no models", golden().display());
+        return;
+    };
+    let mut compared = 0;
+    for case in folder.map(|entry| entry.unwrap().path()).filter(|case| case.join("encoder.safetensors").is_file()) {
+        let config = read_json(&case.join("meta.json"))["config"].clone();
+        let number = |key: &str| config[key].as_u64().unwrap() as usize;
+        let read = backbone::read(&case.join("encoder.safetensors"), Some(number("heads"))).unwrap();
+        assert_eq!(read.config.hidden_size, number("dim"), "{}", case.display());
+        assert_eq!(read.config.num_hidden_layers, number("depth"), "{}", case.display());
+        assert_eq!(read.config.patch_size, number("patch"), "{}", case.display());
+        assert_eq!(read.config.num_register_tokens, number("registers"), "{}", case.display());
+        assert_eq!(read.config.position_grid, number("grid"), "{}", case.display());
+        let file = read_golden(&case.join("encoder.safetensors"));
+        for (name, tensor) in &read.weights.0 {
+            let inner = &name["encoder.".len()..];
+            let layer = inner.rsplit_once('.').map_or("", |(layer, _)| layer);
+            let gamma = match layer {
+                _ if layer.ends_with(".attn.proj") => file.get(&layer.replace("attn.proj", "ls1.gamma")),
+                _ if layer.ends_with(".mlp.fc2") => file.get(&layer.replace("mlp.fc2", "ls2.gamma")),
+                _ => None,
+            };
+            let row = tensor.len() / tensor.shape[0];
+            let scale = |i: usize| gamma.map_or(1.0, |gamma| gamma.values[i / row]);
+            let expected: Vec<f32> = file[inner].values.iter().enumerate().map(|(i, v)| v * scale(i)).collect();
+            assert_eq!(tensor.to_f32().as_ref(), expected, "{}: {name}", case.display());
+            compared += 1;
+        }
+    }
+    println!("{compared} tensors compared");
+}
+
+#[test]
+fn deit_tiny_is_read() {
+    let Some(folder) = dinomaly_tests::weights() else { return };
+    let read = backbone::read(&folder.join("deit_tiny_patch16_224.safetensors"), None).unwrap();
+    let expected = EncoderConfig { name: "deit_tiny_patch16_224".into(), ..EncoderConfig::vit(192, 3, 16, 14) };
+    assert_eq!(read.config, expected);
+    read.weights.check(&encoder_shapes(&expected, 12).unwrap()).unwrap();
+    assert_eq!(read.weights.parameters(), 5_717_416 - 1000 * 193 - 2 * 192);
+}

@@ -1,0 +1,40 @@
+//! What an evaluation holds in memory at once.
+
+use dinomaly::dataset::Dataset;
+use dinomaly::inference::detect::PhotoDetector;
+use dinomaly::inference::evaluate::evaluate_observed;
+use dinomaly::model_dir;
+use dinomaly::synth::Class;
+use dinomaly::synth::dataset::GenerationPlan;
+use dinomaly_tests::demo_model;
+
+use crate::peak;
+
+/// Good photos of a class, and defective ones of each kind.
+const PHOTOS: usize = 60;
+
+#[test]
+fn an_evaluation_holds_the_maps_of_one_class() {
+    let folder = tempfile::tempdir().unwrap();
+    let classes = Class::ALL.to_vec();
+    assert!(classes.len() >= 4);
+    GenerationPlan { classes, size: 96, seed: 3, train: 0, good: PHOTOS, defective: 2 }
+        .write(folder.path(), || Ok(()))
+        .unwrap();
+    let model = model_dir::read(&demo_model()).unwrap();
+    let detector = PhotoDetector::new(&model).unwrap();
+    let dataset = Dataset::open(folder.path(), &[]).unwrap();
+    let mut peaks = Vec::new();
+    let mut maps = Vec::new();
+    evaluate_observed(&detector, model.preprocessor.geometry, &dataset, &mut |_, found| {
+        peaks.push(peak().unwrap());
+        maps.push(found.iter().map(|found| 4 * found.detection.map.values.len()).sum::<usize>());
+        Ok(())
+    })
+    .unwrap();
+    let (first, later) = (peaks[0], peaks[peaks.len() - 1] - peaks[0]);
+    println!("{first} bytes after the first class, {later} more after {}; maps of each: {maps:?}", peaks.len());
+    assert!(maps.iter().all(|&bytes| bytes > 4 << 20), "too little to be seen: {maps:?}");
+    // All that could be kept of the others would be their maps. Some is what threads have for themselves: measured are 15 MB of 56.
+    assert!(later < maps[1..].iter().sum::<usize>() / 2, "{later} more bytes after the first class");
+}
