@@ -64,10 +64,10 @@ pub fn write(folder: &Path, model: &Model) -> Result<()> {
     write_with(folder, model, None)
 }
 
-/// [`write`], with a further file beside the model's own.
+/// [`write()`], with a further file beside the model's own.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_with(folder: &Path, model: &Model, file: Option<(&str, Vec<u8>)>) -> Result<()> {
     let write = || -> Result<()> {
         let files = model.to_files()?;
@@ -83,7 +83,7 @@ pub fn write_with(folder: &Path, model: &Model, file: Option<(&str, Vec<u8>)>) -
 /// Checks that a model could be written there, before hours are spent on making it.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn check_target(folder: &Path) -> Result<()> {
     OWNER
         .check(folder)

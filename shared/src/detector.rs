@@ -1,6 +1,10 @@
 //! Photo → result: the one flow that native programs and the page share, on any executor.
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use crate::bundle::{Model, SelfTest};
+use crate::maps::heatmap::{overlay, range_around};
 use crate::maps::score::{AnomalyMap, MapLayout, image_score};
 use crate::model::config::ModelConfig;
 use crate::model::dinomaly::Dinomaly;
@@ -54,6 +58,22 @@ pub struct Detection {
     pub map: AnomalyMap,
     /// The part of the photo that was looked at.
     pub region: Region,
+}
+
+impl Detection {
+    /// The heatmap over its photo, in the photo's size. A score equal to `threshold` has the colour in the middle of the
+    /// scale; `opacity`, 0 to 1, is that of the heatmap where something is unusual. The part of the photo that the
+    /// detector does not see is grey and hatched.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if photo or map do not hold what they should.
+    pub fn heatmap(&self, photo: &Photo, threshold: f32, opacity: f32) -> Result<Photo> {
+        let Region { x0, y0, x1, y1 } = self.region;
+        let (width, height) = (photo.width, photo.height);
+        let (region, range) = ((x0, y0, x1, y1), range_around(threshold));
+        let rgb = overlay(&photo.rgb, width as usize, height as usize, &self.map, region, range, opacity)?;
+        Ok(Photo { width, height, rgb })
+    }
 }
 
 impl<O: Read> Detector<O> {
@@ -111,6 +131,20 @@ impl<O: Read> Detector<O> {
         let patches = photos.iter().map(|photo| self.prepare(photo)).collect::<Vec<_>>();
         let maps = self.maps(&patches).await?;
         Ok(photos.iter().zip(maps).map(|(photo, map)| self.detection(photo, map)).collect())
+    }
+
+    /// [`Detector::detect`] for one photo and an executor that never waits, such as the processor.
+    ///
+    /// # Errors
+    /// As [`Detector::detect`], and [`Error::Device`] if the executor has to be waited for, as a GPU.
+    pub fn detect_now(&self, photo: &Photo) -> Result<Detection> {
+        let prepared = [self.prepare(photo)];
+        let waits = || Error::Device {
+            executor: "the executor",
+            reason: "has to be waited for: use detect() in place of detect_now()".into(),
+        };
+        let map = now(self.maps(&prepared)).ok_or_else(waits)??.remove(0);
+        Ok(self.detection(photo, map))
     }
 
     /// Scores the map of a photo.
@@ -182,6 +216,14 @@ impl<O: Read> Detector<O> {
     }
 }
 
+/// The output of a future that is ready when it is first asked; `None` if it is not.
+fn now<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use pollster::block_on;
@@ -210,11 +252,29 @@ mod tests {
         assert_eq!(together.len(), 3);
         for (photo, detection) in photos().into_iter().zip(&together) {
             assert_eq!(detection.region, detector.region(&photo));
+            assert_eq!(&detector.detect_now(&photo).unwrap(), detection);
             assert_eq!(block_on(detector.detect(&[photo])).unwrap(), std::slice::from_ref(detection));
             assert!(detection.score > 0.0 && detection.map.values.len() == 256 * 256);
         }
         assert_ne!(together[0].map, together[1].map);
         assert!(block_on(detector.detect(&[])).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_has_to_be_waited_for_is_not_there_now() {
+        assert_eq!(now(std::future::ready(3)), Some(3));
+        assert_eq!(now(std::future::pending::<()>()), None);
+    }
+
+    #[test]
+    fn a_heatmap_is_as_large_as_its_photo_and_shows_a_score_above_the_threshold() {
+        let detector = Detector::new(Reference, &model()).unwrap();
+        let photo = &photos()[0];
+        let detection = detector.detect_now(photo).unwrap();
+        let seen = detection.heatmap(photo, detection.score / 2.0, 0.5).unwrap();
+        assert_eq!((seen.width, seen.height, seen.rgb.len()), (photo.width, photo.height, photo.rgb.len()));
+        let unseen = detection.heatmap(photo, detection.score / 2.0, 0.0).unwrap();
+        assert_ne!(seen, unseen);
     }
 
     /// The maps are made of patches alone: what class and register tokens say is dropped.

@@ -4,7 +4,7 @@
 //! [`camera`] make a photo. Everything follows from a seed, on every platform alike. The mask of a defect is where
 //! the photo visibly differs from the photo of the same piece without the defect ([`mask`]). [`dataset`] writes
 //! folders in the MVTec-AD layout; [`baseline`] shows that their classes cannot be solved pixel by pixel.
-//! [`scrap`] draws pictures of anything, from which an encoder can be distilled.
+//! [`mod@scrap`] draws pictures of anything, from which an encoder can be distilled.
 
 #[cfg(feature = "trainer")]
 pub mod baseline;

@@ -20,6 +20,7 @@ mod self_test;
 mod shards;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -59,6 +60,25 @@ pub struct Model {
 }
 
 impl Model {
+    /// Reads a model folder: `read` gives the content of a file of this name in it.
+    ///
+    /// `Model::read(|name| std::fs::read(folder.join(name)))` reads one from disk.
+    ///
+    /// # Errors
+    /// [`Error::Model`] naming the file that cannot be read, and as [`Model::parse`].
+    pub fn read(mut read: impl FnMut(&str) -> io::Result<Vec<u8>>) -> Result<Self> {
+        Self::parse(&mut |name| {
+            read(name).map_err(|error| {
+                let reason = match error.kind() {
+                    io::ErrorKind::NotFound if name == MANIFEST => "is missing: this is no model folder".into(),
+                    io::ErrorKind::NotFound => "is missing: publish or copy the model again".into(),
+                    _ => format!("cannot be read: {error}"),
+                };
+                Error::Model { file: name.into(), reason }
+            })
+        })
+    }
+
     /// Reads a model. `read` gives the whole file of a name inside the model folder; each is asked for once, the
     /// manifest first.
     ///

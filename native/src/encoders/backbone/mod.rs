@@ -2,7 +2,7 @@
 //!
 //! Read are: the original files of DINO, DINOv2, DINOv3, iBOT, MoCo v3, MAE, DeiT, BEiT v2 and D-iGPT (`.pth`, encoder alone
 //! or whole training state), Hugging Face's and timm's of the same, the encoder inside an official Dinomaly checkpoint, and
-//! what [`write`] wrote. The format is told from the content, the naming from the tensors. `.pth` files are pickled
+//! what [`write()`] wrote. The format is told from the content, the naming from the tensors. `.pth` files are pickled
 //! programs: they are parsed, never run.
 
 mod naming;

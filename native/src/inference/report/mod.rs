@@ -1,5 +1,5 @@
 //! An evaluation as one HTML page for people: no script, no request, nothing beside it. [`Report`] takes from each class what is
-//! shown of it while its maps are there, [`page`] puts it together out of [`chart`]s and a [`gallery`].
+//! shown of it while its maps are there, [`page`] puts it together out of `chart`s and a `gallery`.
 
 mod chart;
 mod gallery;

@@ -44,7 +44,8 @@ impl ProcessorPrecision {
     }
 }
 
-/// The executor on the processor.
+/// The executor on the processor. The default one computes in single precision.
+#[derive(Default)]
 pub struct Processor {
     precision: ProcessorPrecision,
     kernels: Kernels,
