@@ -1,12 +1,12 @@
-//! The depthwise convolution as one pass with its gradients, for the CPU.
+//! Depthwise convolution with gradients in one pass each, for the CPU.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::fused::{add_rows, last_dim, values};
 
-/// Each channel of `image [batch, grid, grid, channels]` convolved with its column of `kernels [side², channels]`, zeros around
-/// the grid; differentiable in both.
+/// Depthwise convolution of `image [batch, grid, grid, channels]` with `kernels [side², channels]`, zero padding; differentiable in
+/// both.
 pub fn depthwise_conv(image: &Tensor, kernels: &Tensor) -> Result<Tensor> {
     image.contiguous()?.apply_op2(kernels, DepthwiseConv)
 }
@@ -48,7 +48,7 @@ impl CustomOp2 for DepthwiseConv {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        // What flows back is the gradient convolved with the kernels turned around.
+        // The gradient of the image is the result's, convolved with the flipped kernels.
         let of_image = grad.apply_op2_no_bwd(&kernels.flip(&[0])?.contiguous()?, &DepthwiseConv)?;
         let of_kernels =
             image.contiguous()?.apply_op3_no_bwd(&grad, &kernels.contiguous()?, &DepthwiseConvGradKernels)?;
@@ -94,20 +94,20 @@ impl CustomOp3 for DepthwiseConvGradKernels {
     }
 }
 
-/// A square kernel on a square grid.
+/// Square kernel on a square grid.
 struct Window {
     grid: usize,
     side: usize,
 }
 
 impl Window {
-    /// Of `image [batch, grid, grid, channels]` and `kernels [side², channels]`.
+    /// Extents of `image [batch, grid, grid, channels]` and `kernels [side², channels]`.
     fn of(image: &Layout, kernels: &Layout) -> Result<Self> {
         let ((_, grid, _, _), (places, _)) = (image.shape().dims4()?, kernels.shape().dims2()?);
         Ok(Self { grid, side: places.isqrt() })
     }
 
-    /// Every point of the grid, every point that its window covers, and the place of that one in the kernel.
+    /// Calls `visit` for every point of the grid and every point of its window, with the position of the latter in the kernel.
     fn each(&self, mut visit: impl FnMut(usize, usize, usize)) {
         let (grid, side, reach) = (self.grid, self.side, self.side / 2);
         for (row, column) in (0..grid * grid).map(|point| (point / grid, point % grid)) {

@@ -1,4 +1,4 @@
-//! Bias, and GELU after it.
+//! Addition of a bias, and GELU after it.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
@@ -11,7 +11,7 @@ use super::{add_rows, blocks, blocks_mut, gradient, last_dim, stored, values};
 use crate::executors::candle::kernels::{Element, Rows, bias as kernels, device::compute};
 use crate::executors::erf::erf;
 
-/// `x + bias` over the last dimension, stored as `x` is; differentiable in both.
+/// `x + bias` over the last dimension, stored like `x`; differentiable in both.
 ///
 /// # Errors
 /// If the operands do not fit together.
@@ -19,7 +19,7 @@ pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
     x.contiguous()?.apply_op2(bias, AddBias)
 }
 
-/// Exact GELU of `x + bias`, stored as `x` is; differentiable in both.
+/// Exact GELU of `x + bias`, stored like `x`; differentiable in both.
 ///
 /// # Errors
 /// If the operands do not fit together.
@@ -27,7 +27,7 @@ pub fn add_bias_gelu(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
     x.contiguous()?.apply_op2(bias, AddBiasGelu)
 }
 
-/// The gradient of `x` from the result's in [`add_bias_gelu`], stored as `x` is; that of the bias is its [`column_sum`].
+/// Gradient of `x` in [`add_bias_gelu`], stored like `x`. That of the bias is its [`column_sum`].
 ///
 /// # Errors
 /// If the operands do not fit together.
@@ -35,7 +35,7 @@ pub fn add_bias_gelu_grad(x: &Tensor, bias: &Tensor, gradient_of_result: &Tensor
     x.contiguous()?.apply_op3_no_bwd(bias, &gradient(gradient_of_result, x)?, &AddBiasGeluGrad)
 }
 
-/// The distribution function of the normal distribution.
+/// Cumulative distribution function of the standard normal distribution.
 fn normal_cdf(x: f32) -> f32 {
     0.5 + 0.5 * erf(x * std::f32::consts::FRAC_1_SQRT_2)
 }
@@ -179,7 +179,7 @@ impl CustomOp3 for AddBiasGeluGrad {
     }
 }
 
-/// `out[r, c] = f(x[r, c], bias[c])`.
+/// Computes `out[r, c] = f(x[r, c], bias[c])`.
 fn map_with_bias(
     x: &CpuStorage,
     x_layout: &Layout,

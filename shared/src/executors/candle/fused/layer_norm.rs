@@ -1,4 +1,4 @@
-//! Layer norm.
+//! Layer normalisation.
 
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
@@ -11,8 +11,8 @@ use super::{add_rows, blocks, blocks_mut, gradient, last_dim, stored, sum, value
 #[cfg(feature = "cuda")]
 use crate::executors::candle::kernels::{Element, Rows, device::compute, layer_norm as kernels};
 
-/// `(x - mean) / sqrt(variance + eps) * weight + bias` over the last dimension of `x` in f32, stored as `out`; differentiable in
-/// all three.
+/// `(x - mean) / sqrt(variance + eps) * weight + bias` over the last dimension of `x` in f32, stored in type `out`; differentiable
+/// in all three.
 ///
 /// # Errors
 /// If the operands do not fit together.
@@ -20,7 +20,7 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, out: DTy
     x.contiguous()?.apply_op3(weight, bias, LayerNorm { eps: eps as f32, out })
 }
 
-/// The gradients of `x`, weight and bias from the result's in [`layer_norm`], in f32; that of `x` plus `more`, another one that it has.
+/// Gradients of `x`, weight and bias in [`layer_norm`], in f32. `more` is added to the gradient of `x`.
 ///
 /// # Errors
 /// If the operands do not fit together.
@@ -110,7 +110,7 @@ impl CustomOp3 for LayerNorm {
 }
 
 struct LayerNormGradX {
-    /// An operation takes three tensors; this is the fourth.
+    /// Fourth operand, because candle's operations take three.
     more: Option<Tensor>,
     eps: f32,
 }
@@ -191,7 +191,7 @@ impl CustomOp3 for LayerNormGradX {
     }
 }
 
-/// The gradients of weight and bias, `[2, width]`.
+/// Gradients of weight and bias, `[2, width]`.
 struct LayerNormGradWeight {
     eps: f32,
 }

@@ -1,4 +1,4 @@
-//! Linear attention and its gradient, head by head.
+//! Linear attention with its gradient, head by head.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
@@ -11,26 +11,26 @@ use crate::executors::candle::kernels::linear_attention::{Heads, SIDE};
 #[cfg(feature = "cuda")]
 use crate::executors::candle::kernels::{Element, device::compute, linear_attention as kernels};
 
-/// Attention as it is mixed, and what its gradient needs.
+/// Result of linear attention, and the sums that its gradient needs.
 pub struct Mixed {
-    /// `[batch, tokens, channels]`, stored as the packed queries, keys and values are.
+    /// Result `[batch, tokens, channels]`, stored like `qkv`.
     pub tokens: Tensor,
-    /// Of each head the sum of `φ(k) vᵀ` over tokens, and behind those of all heads the sums of `φ(k)`, in f32; on a GPU of each
-    /// chunk of a head's tokens.
+    /// Sums of `φ(k) vᵀ` over the tokens of each head, then those of `φ(k)`, in f32. On a GPU there is one sum per chunk of a head's
+    /// tokens.
     pub sums: Tensor,
 }
 
-/// The extents of `qkv [batch, tokens, 3·channels]`, or `None` where heads are too large for the kernels of a GPU.
+/// Extents of `qkv [batch, tokens, 3·channels]`; `None` if heads are too large for the kernels of a GPU.
 ///
 /// # Errors
-/// If it has other dimensions.
+/// If `qkv` does not have three dimensions.
 pub fn heads_of(qkv: &Tensor, heads: usize) -> Result<Option<Heads>> {
     let (batch, tokens, packed) = qkv.dims3()?;
     let heads = Heads { batch, tokens, heads, size: packed / 3 / heads };
     Ok((qkv.device().is_cpu() || heads.size <= SIDE).then_some(heads))
 }
 
-/// Linear attention of packed `qkv [batch, tokens, 3·channels]` (see [`crate::ops::Ops::linear_attention`]).
+/// Linear attention of packed `qkv [batch, tokens, 3·channels]`; see [`crate::ops::Ops::linear_attention`].
 ///
 /// # Errors
 /// If the device fails.
@@ -40,7 +40,7 @@ pub fn linear_attention(qkv: &Tensor, heads: Heads) -> Result<Mixed> {
     Ok(Mixed { tokens: qkv.apply_op2_no_bwd(&sums, &Attend { heads })?, sums })
 }
 
-/// The gradient of `qkv`, stored as it is, from that of [`Mixed::tokens`].
+/// Gradient of `qkv`, stored like it, from the gradient of [`Mixed::tokens`].
 ///
 /// # Errors
 /// If the device fails.
@@ -49,7 +49,7 @@ pub fn linear_attention_grad(qkv: &Tensor, sums: &Tensor, of_tokens: &Tensor, he
     qkv.contiguous()?.apply_op3_no_bwd(sums, &of_tokens, &Grad { heads })
 }
 
-/// `ELU + 1`, and its slope.
+/// `ELU + 1`, and its derivative.
 fn feature(x: f32) -> (f32, f32) {
     if x > 0.0 { (x + 1.0, 1.0) } else { (x.exp(), x.exp()) }
 }
@@ -63,27 +63,27 @@ struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// All heads, in the order of sums and totals.
+    /// All heads, in the order of the sums.
     fn all(heads: Heads, qkv: &'a [f32]) -> impl IndexedParallelIterator<Item = Self> {
         let of = move |i| Self { heads, batch: i / heads.heads, head: i % heads.heads, qkv };
         (0..heads.batch * heads.heads).into_par_iter().map(of)
     }
 
-    /// A token's query (0), key (1) or value (2).
+    /// Query (0), key (1) or value (2) of a token.
     fn row(&self, token: usize, part: usize) -> &'a [f32] {
         let Heads { tokens, heads, size, .. } = self.heads;
         let begin = (((self.batch * tokens + token) * 3 + part) * heads + self.head) * size;
         &self.qkv[begin..begin + size]
     }
 
-    /// A token's row of `[batch, tokens, heads, size]`.
+    /// Row of a token in `[batch, tokens, heads, size]`.
     fn mixed<'b>(&self, values: &'b [f32], token: usize) -> &'b [f32] {
         let Heads { tokens, heads, size, .. } = self.heads;
         let begin = ((self.batch * tokens + token) * heads + self.head) * size;
         &values[begin..begin + size]
     }
 
-    /// This head's matrix and vector of sums.
+    /// Matrix and vector of this head's sums.
     fn sums<'b>(&self, sums: &'b [f32]) -> (&'b [f32], &'b [f32]) {
         let Heads { batch, heads, size, .. } = self.heads;
         let (matrices, vectors) = sums.split_at(batch * heads * size * size);
@@ -97,7 +97,7 @@ fn add_scaled(to: &mut [f32], factor: f32, from: &[f32]) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to += factor * from);
 }
 
-/// The transpose of a square matrix.
+/// Transpose of a square matrix.
 fn transposed(matrix: &[f32], side: usize) -> Vec<f32> {
     (0..side * side).map(|i| matrix[i % side * side + i / side]).collect()
 }
@@ -106,7 +106,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     super::sum(a.iter().zip(b).map(|(a, b)| a * b))
 }
 
-/// Puts heads' rows `[batch·heads, tokens, parts, size]` in the order of tokens `[batch, tokens, parts, heads, size]`.
+/// Reorders rows by head `[batch·heads, tokens, parts, size]` to rows by token `[batch, tokens, parts, heads, size]`.
 fn by_token(of_heads: &[Vec<f32>], heads: Heads, parts: usize) -> Vec<f32> {
     let Heads { tokens, heads, size, .. } = heads;
     let mut out = vec![0f32; of_heads.len() * tokens * parts * size];
@@ -160,7 +160,7 @@ impl CustomOp1 for Sums {
     }
 }
 
-/// Where the totals lie behind the sums.
+/// Address of the totals, after the sums.
 #[cfg(feature = "cuda")]
 fn totals(sums: u64, heads: Heads) -> u64 {
     sums + 4 * heads.sums() as u64
@@ -230,8 +230,8 @@ impl CustomOp3 for Grad {
         "linear-attention-grad"
     }
 
-    /// With `y = φ(q) S / (φ(q) · t)`, S and t the sums: the gradient g of y goes to S by `φ(q)ᵀ (g / normaliser)`, to the
-    /// normaliser by `-(g · y) / normaliser`, and from S and t to every key and value.
+    /// For `y = φ(q) S / (φ(q) · t)`, where S and t are the sums: the gradient g of y gives `φ(q)ᵀ (g / normaliser)` for S and
+    /// `-(g · y) / normaliser` for the normaliser; S and t pass theirs on to every key and value.
     fn cpu_fwd(
         &self,
         qkv: &CpuStorage,
@@ -247,7 +247,7 @@ impl CustomOp3 for Grad {
         let of_head = |head: Head<'_>| {
             let (matrix, vector) = head.sums(&sums);
             let (turned, mut of_vector) = (transposed(matrix, size), vec![0f32; size]);
-            // Transposed, too.
+            // Transposed as well.
             let mut of_matrix = vec![0f32; size * size];
             let mut out = vec![0f32; tokens * 3 * size];
             let mut query = vec![(0f32, 0f32); size];
@@ -260,7 +260,7 @@ impl CustomOp3 for Grad {
                 for (&divided, row) in divided.iter().zip(turned.chunks_exact(size)) {
                     add_scaled(of_query, divided, row);
                 }
-                // g · y, without y.
+                // g · y, from the gradient of φ(q).
                 let along = super::sum(query.iter().zip(&*of_query).map(|((query, _), of_query)| query * of_query));
                 let of_below = -along / below;
                 for (((of_query, total), of_total), (query, slope)) in
@@ -324,7 +324,7 @@ mod tests {
     use crate::executors::candle::{Candle, no_noise};
     use crate::ops::Ops;
 
-    /// Relative to the largest value of sums of up to 300 terms, measured 1e-7 to 7e-7.
+    /// Measured differences are 1e-7 to 7e-7 of the largest value, for sums of up to 300 terms.
     #[test]
     fn the_fused_form_and_its_gradient_equal_the_composed_one() {
         for (batch, tokens, heads, size) in [(1, 1, 1, 1), (2, 67, 3, 20), (1, 300, 2, 64), (2, 33, 1, 96)] {

@@ -1,4 +1,4 @@
-//! A product, its bias and the residual that it is added to.
+//! Addition of bias and residual to a product.
 
 #[cfg(feature = "cuda")]
 use candle_core::backend::BackendStorage;

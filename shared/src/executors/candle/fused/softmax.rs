@@ -10,7 +10,7 @@ use super::{blocks, blocks_mut, last_dim, stored, sum, values};
 #[cfg(feature = "cuda")]
 use crate::executors::candle::kernels::{Element, Rows, device::compute, softmax as kernels};
 
-/// The softmax of `x` times a positive `scale` over the last dimension, stored as `x` is; without a gradient.
+/// Softmax of `x` times a positive `scale` over the last dimension, stored like `x`; not differentiable.
 ///
 /// # Errors
 /// If the device fails.
