@@ -16,16 +16,10 @@ use dinomaly_core::maps::score::AnomalyMap;
 use dinomaly_core::ops::Ops;
 use dinomaly_core::photo::decode::Photo;
 use wasm_bindgen::prelude::*;
+use web_sys::WorkerGlobalScope;
 
 use device::{Device, Executor, Precision};
 use results::{Described, FileListed, StartTimings, Timings};
-
-#[wasm_bindgen]
-extern "C" {
-    /// Milliseconds since the worker began.
-    #[wasm_bindgen(js_namespace = performance, js_name = now)]
-    fn now() -> f64;
-}
 
 /// Prints the message of a panic to the console.
 #[wasm_bindgen(start)]
@@ -235,6 +229,12 @@ impl Detector {
             }
         }
     }
+}
+
+/// Milliseconds since the worker began.
+fn now() -> f64 {
+    let worker: WorkerGlobalScope = js_sys::global().unchecked_into();
+    worker.performance().map_or(0.0, |clock| clock.now())
 }
 
 /// JavaScript error to throw.
