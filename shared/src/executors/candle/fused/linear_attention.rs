@@ -1,12 +1,11 @@
 //! Linear attention with its gradient, head by head.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 #[cfg(feature = "cuda")]
-use candle_core::{CudaStorage, DType};
+use candle_core::{CudaStorage, Layout, backend::BackendStorage};
+use candle_core::{DType, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{stored, values};
+use super::{Fused, Op};
 use crate::executors::candle::kernels::linear_attention::{Heads, SIDE};
 #[cfg(feature = "cuda")]
 use crate::executors::candle::kernels::{Element, device::compute, linear_attention as kernels};
@@ -36,8 +35,8 @@ pub fn heads_of(qkv: &Tensor, heads: usize) -> Result<Option<Heads>> {
 /// If the device fails.
 pub fn linear_attention(qkv: &Tensor, heads: Heads) -> Result<Mixed> {
     let qkv = qkv.contiguous()?;
-    let sums = qkv.apply_op1_no_bwd(&Sums { heads })?;
-    Ok(Mixed { tokens: qkv.apply_op2_no_bwd(&sums, &Attend { heads })?, sums })
+    let sums = qkv.apply_op1_no_bwd(&Op(Sums { heads }))?;
+    Ok(Mixed { tokens: qkv.apply_op2_no_bwd(&sums, &Op(Attend { heads }))?, sums })
 }
 
 /// Gradient of `qkv`, stored like it, from the gradient of [`Mixed::tokens`].
@@ -46,7 +45,7 @@ pub fn linear_attention(qkv: &Tensor, heads: Heads) -> Result<Mixed> {
 /// If the device fails.
 pub fn linear_attention_grad(qkv: &Tensor, sums: &Tensor, of_tokens: &Tensor, heads: Heads) -> Result<Tensor> {
     let of_tokens = of_tokens.to_dtype(qkv.dtype())?.contiguous()?;
-    qkv.contiguous()?.apply_op3_no_bwd(sums, &of_tokens, &Grad { heads })
+    qkv.contiguous()?.apply_op3_no_bwd(sums, &of_tokens, &Op(Grad { heads }))
 }
 
 /// `ELU + 1`, and its derivative.
@@ -124,13 +123,15 @@ struct Sums {
     heads: Heads,
 }
 
-impl CustomOp1 for Sums {
-    fn name(&self) -> &'static str {
-        "linear-attention-sums"
+impl Fused<1> for Sums {
+    const NAME: &'static str = "linear-attention-sums";
+
+    fn dtype(&self, _first: DType) -> DType {
+        DType::F32
     }
 
-    fn cpu_fwd(&self, qkv: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (qkv, Heads { tokens, size, .. }) = (values(qkv, layout)?, self.heads);
+    fn cpu(&self, [qkv]: [&[f32]; 1], _shapes: [&Shape; 1]) -> Result<(Vec<f32>, Shape)> {
+        let Heads { tokens, size, .. } = self.heads;
         let of_head = |head: Head<'_>| {
             let (mut matrix, mut vector) = (vec![0f32; size * size], vec![0f32; size]);
             for token in 0..tokens {
@@ -143,14 +144,14 @@ impl CustomOp1 for Sums {
             }
             (matrix, vector)
         };
-        let (matrices, vectors): (Vec<_>, Vec<_>) = Head::all(self.heads, &qkv).map(of_head).unzip();
+        let (matrices, vectors): (Vec<_>, Vec<_>) = Head::all(self.heads, qkv).map(of_head).unzip();
         let sums = [matrices.concat(), vectors.concat()].concat();
         let count = sums.len();
-        Ok((CpuStorage::F32(sums), Shape::from(count)))
+        Ok((sums, Shape::from(count)))
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, qkv: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+    fn cuda(&self, [(qkv, layout)]: [(&CudaStorage, &Layout); 1]) -> Result<(CudaStorage, Shape)> {
         let (heads, element) = (self.heads, Element::of(qkv.dtype())?);
         let count = heads.sums() + heads.totals();
         let out = compute([(qkv, layout)], [], DType::F32, count, |[qkv], [], sums| {
@@ -170,22 +171,13 @@ struct Attend {
     heads: Heads,
 }
 
-impl CustomOp2 for Attend {
-    fn name(&self) -> &'static str {
-        "linear-attention"
-    }
+impl Fused<2> for Attend {
+    const NAME: &'static str = "linear-attention";
 
-    fn cpu_fwd(
-        &self,
-        qkv: &CpuStorage,
-        layout: &Layout,
-        sums: &CpuStorage,
-        sums_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let dtype = qkv.dtype();
-        let (qkv, sums, Heads { tokens, size, .. }) = (values(qkv, layout)?, values(sums, sums_layout)?, self.heads);
+    fn cpu(&self, [qkv, sums]: [&[f32]; 2], _shapes: [&Shape; 2]) -> Result<(Vec<f32>, Shape)> {
+        let Heads { tokens, size, .. } = self.heads;
         let of_head = |head: Head<'_>| {
-            let (matrix, vector) = head.sums(&sums);
+            let (matrix, vector) = head.sums(sums);
             let mut out = vec![0f32; tokens * size];
             for (token, out) in out.chunks_exact_mut(size).enumerate() {
                 let query: Vec<f32> = head.row(token, 0).iter().map(|&x| feature(x).0).collect();
@@ -196,21 +188,15 @@ impl CustomOp2 for Attend {
             }
             out
         };
-        let of_heads: Vec<Vec<f32>> = Head::all(self.heads, &qkv).map(of_head).collect();
-        Ok((stored(by_token(&of_heads, self.heads, 1), dtype)?, mixed_shape(self.heads)))
+        let of_heads: Vec<Vec<f32>> = Head::all(self.heads, qkv).map(of_head).collect();
+        Ok((by_token(&of_heads, self.heads, 1), mixed_shape(self.heads)))
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        qkv: &CudaStorage,
-        layout: &Layout,
-        sums: &CudaStorage,
-        sums_layout: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
+    fn cuda(&self, operands: [(&CudaStorage, &Layout); 2]) -> Result<(CudaStorage, Shape)> {
+        let (qkv, _) = operands[0];
         let (heads, element, shape) = (self.heads, Element::of(qkv.dtype())?, mixed_shape(self.heads));
-        let inputs = [(qkv, layout), (sums, sums_layout)];
-        let out = compute(inputs, [], qkv.dtype(), shape.elem_count(), |[qkv, sums], [], out| {
+        let out = compute(operands, [], qkv.dtype(), shape.elem_count(), |[qkv, sums], [], out| {
             [kernels::attend(element, [qkv, sums, totals(sums, heads), out], heads)]
         })?;
         Ok((out, shape))
@@ -225,27 +211,15 @@ struct Grad {
     heads: Heads,
 }
 
-impl CustomOp3 for Grad {
-    fn name(&self) -> &'static str {
-        "linear-attention-grad"
-    }
+impl Fused<3> for Grad {
+    const NAME: &'static str = "linear-attention-grad";
 
     /// For `y = φ(q) S / (φ(q) · t)`, where S and t are the sums: the gradient g of y gives `φ(q)ᵀ (g / normaliser)` for S and
     /// `-(g · y) / normaliser` for the normaliser; S and t pass theirs on to every key and value.
-    fn cpu_fwd(
-        &self,
-        qkv: &CpuStorage,
-        layout: &Layout,
-        sums: &CpuStorage,
-        sums_layout: &Layout,
-        of_result: &CpuStorage,
-        of_result_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (dtype, Heads { tokens, size, .. }) = (qkv.dtype(), self.heads);
-        let (qkv, sums, of_result) =
-            (values(qkv, layout)?, values(sums, sums_layout)?, values(of_result, of_result_layout)?);
+    fn cpu(&self, [qkv, sums, of_result]: [&[f32]; 3], [shape, ..]: [&Shape; 3]) -> Result<(Vec<f32>, Shape)> {
+        let Heads { tokens, size, .. } = self.heads;
         let of_head = |head: Head<'_>| {
-            let (matrix, vector) = head.sums(&sums);
+            let (matrix, vector) = head.sums(sums);
             let (turned, mut of_vector) = (transposed(matrix, size), vec![0f32; size]);
             // Transposed as well.
             let mut of_matrix = vec![0f32; size * size];
@@ -256,7 +230,7 @@ impl CustomOp3 for Grad {
                 let below = super::sum(query.iter().zip(vector).map(|((query, _), total)| query * total));
                 let (of_query, divided) = out.split_at_mut(size);
                 let divided = &mut divided[..size];
-                divided.iter_mut().zip(head.mixed(&of_result, token)).for_each(|(divided, g)| *divided = g / below);
+                divided.iter_mut().zip(head.mixed(of_result, token)).for_each(|(divided, g)| *divided = g / below);
                 for (&divided, row) in divided.iter().zip(turned.chunks_exact(size)) {
                     add_scaled(of_query, divided, row);
                 }
@@ -289,25 +263,17 @@ impl CustomOp3 for Grad {
             }
             out
         };
-        let of_heads: Vec<Vec<f32>> = Head::all(self.heads, &qkv).map(of_head).collect();
-        Ok((stored(by_token(&of_heads, self.heads, 3), dtype)?, layout.shape().clone()))
+        let of_heads: Vec<Vec<f32>> = Head::all(self.heads, qkv).map(of_head).collect();
+        Ok((by_token(&of_heads, self.heads, 3), shape.clone()))
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        qkv: &CudaStorage,
-        layout: &Layout,
-        sums: &CudaStorage,
-        sums_layout: &Layout,
-        of_result: &CudaStorage,
-        of_result_layout: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
+    fn cuda(&self, operands: [(&CudaStorage, &Layout); 3]) -> Result<(CudaStorage, Shape)> {
+        let (qkv, layout) = operands[0];
         let (heads, element) = (self.heads, Element::of(qkv.dtype())?);
         let scratch = [heads.rows(), heads.rows(), heads.sums(), heads.totals()];
         let count = layout.shape().elem_count();
-        let inputs = [(qkv, layout), (sums, sums_layout), (of_result, of_result_layout)];
-        let out = compute(inputs, scratch, qkv.dtype(), count, |[qkv, sums, grad], scratch, out| {
+        let out = compute(operands, scratch, qkv.dtype(), count, |[qkv, sums, grad], scratch, out| {
             let ([inverses, slopes, of_sums, of_totals], totals) = (scratch, totals(sums, heads));
             let buffers = kernels::Grad { qkv, grad, sums, totals, inverses, slopes, of_sums, of_totals, out };
             kernels::grad(element, &buffers, heads)

@@ -6,18 +6,20 @@
 mod bias;
 mod layer_norm;
 mod linear_attention;
+mod op;
 mod residual;
 mod softmax;
 
 use std::borrow::Cow;
 
-use candle_core::{CpuStorage, DType, Layout, Result, Tensor, bail};
+use candle_core::{CpuStorage, DType, Layout, Result, Shape, Tensor, bail};
 use half::bf16;
 use rayon::prelude::*;
 
 pub use bias::{add_bias, add_bias_gelu, add_bias_gelu_grad, column_sum};
 pub use layer_norm::{layer_norm, layer_norm_grad};
 pub use linear_attention::{Mixed, heads_of, linear_attention, linear_attention_grad};
+pub(super) use op::{Fused, Op};
 pub use residual::add_bias_residual;
 pub use softmax::softmax;
 
@@ -52,8 +54,8 @@ fn blocks_mut(values: &mut [f32], width: usize) -> rayon::slice::ChunksMut<'_, f
     values.par_chunks_mut(ROWS * width)
 }
 
-pub(super) fn last_dim(layout: &Layout) -> usize {
-    layout.dims().last().copied().unwrap_or(1)
+pub(super) fn last_dim(shape: &Shape) -> usize {
+    shape.dims().last().copied().unwrap_or(1)
 }
 
 /// Values of a contiguous operand of f32 or bf16.
