@@ -133,6 +133,17 @@ pub fn rotation_prefix(tokens: usize, packed: usize, heads: usize, rotation: &[u
     }
 }
 
+/// Number of channels per head, in packed queries, keys and values of `packed` channels.
+///
+/// # Errors
+/// If the channels cannot be split into 3 parts of `heads` heads.
+pub fn head_size(packed: usize, heads: usize) -> Result<usize> {
+    if heads > 0 && packed.is_multiple_of(3 * heads) {
+        return Ok(packed / 3 / heads);
+    }
+    Err(Error::config(format!("qkv of {packed} channels cannot be split into 3 parts of {heads} heads")))
+}
+
 /// Side of a square grid of `patches` patches.
 ///
 /// # Errors

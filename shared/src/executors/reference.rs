@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use crate::ops::{Linear, Neighbours, Norm, Ops, Read, RelativeBias, Then, conv_extents, rotation_prefix};
+use crate::ops::{Linear, Neighbours, Norm, Ops, Read, RelativeBias, Then, conv_extents, head_size, rotation_prefix};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
@@ -267,11 +267,7 @@ fn attend(
 ) -> Result<ReferenceTensor> {
     let (batch, tokens, packed) = qkv.rows("qkv")?;
     let grid = hidden.map_or(Ok(0), |hidden| hidden.grid(tokens))?;
-    let channels = packed / 3;
-    if packed != 3 * channels || heads == 0 || channels % heads != 0 {
-        return Err(Error::config(format!("qkv of {packed} channels cannot be split into 3 parts of {heads} heads")));
-    }
-    let size = channels / heads;
+    let (channels, size) = (packed / 3, head_size(packed, heads)?);
     let mut out = vec![0f32; batch * tokens * channels];
     let mut sums = vec![0f64; size];
     for photo in 0..batch {

@@ -7,7 +7,7 @@ use rten_vecmath::{Exp, Softmax};
 
 use super::gemm::{Kernels, Matrix, View};
 use super::{ProcessorPrecision, ProcessorTensor};
-use crate::ops::{Neighbours, RelativeBias};
+use crate::ops::{Neighbours, RelativeBias, head_size};
 use crate::{Error, Result};
 
 /// Number of queries of a block: its logits stay in the L2 cache.
@@ -46,13 +46,7 @@ impl Heads {
     /// If the channels cannot be split into 3 parts of `heads` heads.
     pub fn split(qkv: &ProcessorTensor, heads: usize) -> Result<Self> {
         let [batch, tokens, packed] = qkv.activation("qkv")?;
-        let channels = packed / 3;
-        if packed != 3 * channels || heads == 0 || channels % heads != 0 {
-            return Err(Error::config(format!(
-                "qkv of {packed} channels cannot be split into 3 parts of {heads} heads"
-            )));
-        }
-        Ok(Self { batch, tokens, channels, heads, size: channels / heads })
+        Ok(Self { batch, tokens, channels: packed / 3, heads, size: head_size(packed, heads)? })
     }
 
     /// Shape of the result.

@@ -4,7 +4,7 @@ use super::kernel::{Kernel, params};
 use super::linear::{Operands, Tile};
 use super::tensor::{GpuTensor, Storage, padded_row};
 use super::{GpuPrecision, WebGpu};
-use crate::ops::{Linear, Neighbours, Norm, Ops, RelativeBias, Then, conv_extents, rotation_prefix};
+use crate::ops::{Linear, Neighbours, Norm, Ops, RelativeBias, Then, conv_extents, head_size, rotation_prefix};
 use crate::photo::preprocess::Preprocessor;
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
@@ -345,11 +345,7 @@ struct Heads {
 
 fn split(qkv: &GpuTensor, heads: usize) -> Result<Heads> {
     let [batch, tokens, packed] = qkv.activation("qkv")?;
-    let channels = packed / 3;
-    if packed != 3 * channels || heads == 0 || channels % heads != 0 {
-        return Err(Error::config(format!("qkv of {packed} channels cannot be split into 3 parts of {heads} heads")));
-    }
-    Ok(Heads { batch, tokens, channels, size: channels / heads })
+    Ok(Heads { batch, tokens, channels: packed / 3, size: head_size(packed, heads)? })
 }
 
 /// One workgroup per row, in two dimensions if they exceed the limit of one.
