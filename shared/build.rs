@@ -1,4 +1,4 @@
-//! With the feature `cuda`: compiles the kernels of `src/executors/candle/kernels` to PTX.
+//! Compiles the CUDA kernels of `src/executors/candle/kernels` to PTX, with the feature `cuda`.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::Command;
 
 const KERNELS: &str = "src/executors/candle/kernels";
 
-/// What the PTX is for: the driver compiles it for any GPU from compute capability 8.0 (A100) on, 9.0 (H100, H200) included.
+/// Target of the PTX: the driver compiles it for any GPU of compute capability 8.0 (A100) or later, such as 9.0 (H100, H200).
 const ARCHITECTURE: &str = "compute_80";
 
 fn main() {
@@ -30,7 +30,7 @@ fn main() {
     }
 }
 
-/// Compiles one file; panics with one sentence where that fails, which cargo shows.
+/// Compiles one file; on failure panics with a sentence that cargo shows.
 fn compile(nvcc: &Path, file: &Path, out: &Path) {
     let ptx = out.join(file.file_stem().expect("a file's name")).with_extension("ptx");
     let output = Command::new(nvcc)

@@ -1,5 +1,5 @@
 // @ts-check
-// The page: which model on which device, and what goes on with it.
+// The page: choice of model and device, and its status.
 
 import { byId, make, sentence } from './dom.js';
 import { Gallery } from './gallery.js';
@@ -23,7 +23,7 @@ const gallery = new Gallery(ready);
 /** @type {Pool | undefined} */
 let detector;
 
-// An outdated page should be known early; on a first visit nothing should hold up the model.
+// Look for a newer page early, but on a first visit only after the model has loaded.
 if (fromCache) prepareNextVisit();
 listen((files) => gallery.add(files));
 const query = new URLSearchParams(location.search);
@@ -50,17 +50,17 @@ products.addEventListener('change', () => void gallery.choose(products.value || 
 /** @returns {Promise<Index>} */
 async function readIndex() {
   const response = await fetch(new URL('models.json', document.baseURI), { cache: 'no-cache' }).catch(() => undefined);
-  if (!response?.ok) throw new Error('models.json could not be fetched: the site is incomplete or the connection is down');
+  if (!response?.ok) throw new Error('models.json could not be loaded: check the connection, or whether the site is complete');
   /** @type {Index} */
   const index = await response.json();
   if (index.version !== INDEX_VERSION) {
-    throw new Error(`models.json has version ${index.version}, this page reads ${INDEX_VERSION}: load the page again`);
+    throw new Error(`models.json has version ${index.version}, but this page reads ${INDEX_VERSION}: reload the page`);
   }
   return index;
 }
 
 /**
- * Loads a model in the place of the one before.
+ * Loads a model in place of the previous one.
  * @param {Index} index
  * @param {ModelEntry} model
  */
@@ -78,12 +78,12 @@ async function run(index, model) {
     ready(description);
     prepareNextVisit();
     if (query.has('profile')) await profile(description, opened, byId('profile', HTMLParagraphElement));
-    // Another model may have been chosen meanwhile.
+    // Another model may have been chosen in the meantime.
     if (opened !== detector) return;
     gallery.resume(opened, description);
   } catch (error) {
     if (opened !== detector) return;
-    // Downloads that go on would still report.
+    // Stops downloads, which would go on reporting progress.
     detector.close();
     detector = undefined;
     failed(error);
@@ -109,20 +109,20 @@ function ready({ device, refused, encoder, parameters, inputSide, selfTested }) 
   page.dataset.state = 'ready';
   page.dataset.device = device.kind;
   const where = device.kind === 'webgpu'
-    ? `Ready on the graphics processor (WebGPU${device.name ? `, ${device.name}` : ''}${device.software ? ', emulated' : ''})`
-    : 'Ready on the processor (WebAssembly)';
+    ? `Ready on the GPU (WebGPU${device.name ? `, ${device.name}` : ''}${device.software ? ', emulated' : ''})`
+    : 'Ready on the CPU (WebAssembly)';
   status(where);
   const millions = (parameters / 1e6).toFixed(1);
   const tested = `${selfTested ? ', self-test passed' : ''} in ${device.precision}${refused.length > 0 ? `, not in ${refused.join(' or ')}` : ''}`;
   const about = `${encoder}, ${millions} million parameters, ${inputSide} × ${inputSide} pixels${tested}`;
-  tell(device.fallback ? `Not on the graphics processor – ${device.fallback}.` : '', about);
+  tell(device.fallback ? `Not on the GPU: ${device.fallback}.` : '', about);
 }
 
 /** @param {unknown} error */
 function failed(error) {
   bar.hidden = true;
   page.dataset.state = 'failed';
-  status('The detector cannot be used');
+  status('The detector could not be started');
   tell(sentence(error));
 }
 
@@ -156,7 +156,7 @@ function offer(samples) {
     const button = make('button', { type: 'button' }, image, make('span', { textContent: name }));
     button.addEventListener('click', async () => {
       const response = await fetch(new URL(path, document.baseURI)).catch(() => undefined);
-      // A sample that is missing is refused like any other file that is no photo.
+      // A missing sample is refused like any file that is not a photo.
       const content = response?.ok ? await response.blob() : new Blob();
       gallery.add([new File([content], name)], product);
     });

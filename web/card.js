@@ -1,5 +1,5 @@
 // @ts-check
-// One photo: what is seen of it while it waits, when it was looked at, and when it cannot be.
+// Card of a photo: waiting, working, done or failed.
 
 import { make, sentence } from './dom.js';
 import { Picture } from './picture.js';
@@ -15,7 +15,7 @@ export class Card {
 
   /**
    * @param {File} file
-   * @param {string | null} product the photo's class, where it is known for sure
+   * @param {string | null} product the photo's class, if known for certain
    * @param {(card: Card) => void} remove
    */
   constructor(file, product, remove) {
@@ -29,17 +29,17 @@ export class Card {
     this.wait();
   }
 
-  /** Shows that the photo was not looked at yet. */
+  /** Shows that the photo waits for inspection. */
   wait() {
     this.detection = undefined;
     this.element.dataset.state = 'waiting';
     this.body.replaceChildren(make('div', { className: 'stage shimmer' }), this.#caption('Waiting…'));
   }
 
-  /** Shows that the photo is being looked at. */
+  /** Shows that the photo is being inspected. */
   work() {
     this.element.dataset.state = 'working';
-    this.body.replaceChildren(make('div', { className: 'stage shimmer' }), this.#caption('Looking…'));
+    this.body.replaceChildren(make('div', { className: 'stage shimmer' }), this.#caption('Inspecting…'));
   }
 
   /** @param {unknown} error */
@@ -62,9 +62,9 @@ export class Card {
     const canvas = make('canvas');
     canvas.setAttribute('role', 'img');
     this.#picture = new Picture(canvas, detection);
-    // The canvas has it now; hundreds of photos would fill the memory twice.
+    // The canvas has a copy. Hundreds of photos must not be in memory twice.
     detection.preview = new Uint8ClampedArray();
-    this.stage = make('button', { type: 'button', className: 'stage', title: 'Larger or smaller' }, canvas);
+    this.stage = make('button', { type: 'button', className: 'stage', title: 'Enlarge or shrink' }, canvas);
     this.stage.addEventListener('click', () => this.element.classList.toggle('wide'));
     await this.judge(description, detector, product);
     this.draw(opacity);
@@ -72,7 +72,7 @@ export class Card {
   }
 
   /**
-   * The class that the photo is judged as: its own, or the one chosen on the page, if the model knows it.
+   * The class whose threshold counts: the photo's own, or the one chosen on the page, if the model knows it.
    * @param {Description} description
    * @param {string | null} chosen
    */
@@ -81,7 +81,7 @@ export class Card {
   }
 
   /**
-   * Compares the score with the threshold of the photo's class, or of the one chosen on the page.
+   * Compares the score with the threshold of the photo's class, or of the class chosen on the page.
    * @param {Description} description
    * @param {Pool} detector
    * @param {string | null} chosen
@@ -101,7 +101,7 @@ export class Card {
     const verdict = make('span', { className: 'verdict', textContent: defective ? 'Defective' : 'Good' });
     const gauge = make('div', { className: 'gauge' });
     gauge.style.setProperty('--score', String(Math.min(1, detection.score / (2 * threshold))));
-    const device = description.device.kind === 'webgpu' ? 'GPU' : 'processor';
+    const device = description.device.kind === 'webgpu' ? 'GPU' : 'CPU';
     const against = `Score ${short(detection.score)} · threshold ${short(threshold)}${known ? ` (${known.name})` : ''}`;
     const { decode, detect } = detection.timings;
     const time = `${duration(decode + detect)} on the ${device}`;

@@ -1,17 +1,17 @@
 // @ts-check
-// The page's side of the worker: requests, answers, and going on after a device was lost.
+// The page's side of a worker: requests, answers, and recovery after the loss of a device.
 
 /** @import {DeviceChoice, Description, Detection, Index, KernelTime, Message, ModelEntry, Progress} from './types.js' */
 
-const CRASHED = 'the detector stopped, most likely because memory ran out: use smaller photos or close other pages';
+const CRASHED = 'the detector stopped, probably out of memory: use smaller photos or close other pages';
 
-/** Where a GPU's tuning is kept. */
+/** Key of the GPU's tuning in the local storage. */
 const TUNING = 'dinomaly-gpu';
 
-/** Refusals after which a photo is looked at again. */
+/** Errors after which a photo is tried again. */
 const RECOVERABLE = ['DeviceError', 'Crash', 'SharedCrash', 'Reopened'];
 
-/** A model that is being loaded or runs, in a worker of its own. */
+/** A model in a worker of its own. */
 export class Detector {
   /** @type {Worker | undefined} */
   #worker;
@@ -21,9 +21,9 @@ export class Detector {
   #closed = false;
   /** @type {Promise<Description>} */
   #opened = Promise.reject(new Error('the detector was not opened'));
-  /** @type {string | null} why the processor had to be taken */
+  /** @type {string | null} reason for the fallback to the CPU */
   #fallback = null;
-  /** Photos that are tried again one after the other, because nobody knows which of them made the worker crash. */
+  /** Queue of photos that are tried again one by one, because any of them may have made the worker crash. */
   #suspects = Promise.resolve();
 
   /**
@@ -41,7 +41,7 @@ export class Detector {
   }
 
   /**
-   * Loads the model and opens the device; where no GPU can be had and none is asked for, the processor.
+   * Loads the model and opens the device. With the choice `auto` the CPU is used if there is no usable GPU.
    * @returns {Promise<Description>}
    */
   open() {
@@ -59,7 +59,7 @@ export class Detector {
     return this.#opened;
   }
 
-  /** A fresh worker: what the one before held is free. */
+  /** Starts a new worker, and frees the memory of the previous one. */
   async #launch() {
     this.#worker?.terminate();
     this.#abandon(named('Reopened', 'the detector was opened again'));
@@ -69,9 +69,9 @@ export class Detector {
       started = true;
       this.#hear(event.data);
     });
-    // A trap while a photo is looked at comes here; so does a script that cannot be loaded.
+    // A trap during inspection, or a script that could not be loaded.
     worker.addEventListener('error', () => {
-      if (!started) return this.#abandon(named('Crash', 'the detector could not be started: load the page again'));
+      if (!started) return this.#abandon(named('Crash', 'the detector could not be started: reload the page'));
       this.#abandon(named(this.#waiting.size > 1 ? 'SharedCrash' : 'Crash', CRASHED));
     });
     this.#worker = worker;
@@ -90,10 +90,10 @@ export class Detector {
   }
 
   /**
-   * Looks at a photo. A device that fails is opened again, once; if it fails again, the processor takes over.
+   * Inspects a photo. A device that fails is opened again once; if it fails again, the CPU takes over.
    * @param {File} file
-   * @param {string | null} product whose threshold the heatmap's colours go by
-   * @param {(description: Description) => void} reopened called where the device was opened again
+   * @param {string | null} product the class whose threshold sets the heatmap's colours
+   * @param {(description: Description) => void} reopened called after the device was opened again
    * @returns {Promise<Detection>}
    */
   async detect(file, product, reopened) {
@@ -107,7 +107,7 @@ export class Detector {
       } catch (error) {
         const { name, message } = /** @type {Error} */ (error);
         if (this.#closed || !RECOVERABLE.includes(name)) throw error;
-        // Of photos that fail together the first one opens the device again.
+        // If several photos fail together, the first one opens the device again.
         if (this.#opened === opened) reopened(await this.#recover(name === 'DeviceError' && failures > 0, message));
         else await this.#opened;
         if (name === 'Crash' || (name === 'SharedCrash' && suspected)) throw named('Crash', `photo ${file.name}: ${message}`);
@@ -124,27 +124,27 @@ export class Detector {
    */
   async #look(file, product) {
     const bytes = await file.arrayBuffer().catch(() => {
-      throw new Error(`photo ${file.name}: cannot be read, it may be a folder or was moved`);
+      throw new Error(`photo ${file.name}: cannot be read: it may be a folder, or was moved`);
     });
     return this.#ask({ kind: 'detect', name: file.name, bytes, class: product }, [bytes]);
   }
 
   /**
    * @param {boolean} again whether the device failed before
-   * @param {string} message what it said
+   * @param {string} message its error
    */
   async #recover(again, message) {
-    if (again) this.#leaveGpu(`it failed again and again (${message})`);
+    if (again) this.#leaveGpu(`it failed repeatedly (${message})`);
     return this.open().catch((reason) => {
       if (this.#closed || this.device === 'wasm') throw reason;
       // The device is gone for good.
-      this.#leaveGpu(`it failed again and again (${message})`);
+      this.#leaveGpu(`it failed repeatedly (${message})`);
       return this.open();
     });
   }
 
   /**
-   * A map in colours, RGBA.
+   * Heatmap of a map, RGBA.
    * @param {Float32Array} map
    * @param {string | null} product
    * @returns {Promise<Uint8Array<ArrayBuffer>>}
@@ -163,7 +163,7 @@ export class Detector {
     return this.#ask({ kind: 'kernels' });
   }
 
-  /** Stops at once; whoever waits for an answer is refused. */
+  /** Stops at once. Pending requests fail. */
   close() {
     this.#closed = true;
     this.#worker?.terminate();
@@ -201,12 +201,12 @@ export class Detector {
   }
 }
 
-/** What was found out about this browser's GPU on an earlier visit. */
+/** Tuning of this browser's GPU from an earlier visit. */
 function recall() {
   try {
     return localStorage.getItem(TUNING);
   } catch {
-    // Pages may be forbidden to keep anything.
+    // The browser may forbid storage.
     return null;
   }
 }
@@ -216,19 +216,19 @@ function remember(tuning) {
   try {
     if (tuning) localStorage.setItem(TUNING, tuning);
   } catch {
-    // The GPU is measured again the next time.
+    // The GPU is measured again on the next visit.
   }
 }
 
 /**
- * A worker made from a blob inherits the page's Content-Security-Policy; one fetched from a server would have only what
- * that server sends with it, which on a static host is nothing.
+ * A worker created from a blob inherits the page's Content-Security-Policy. One fetched from a server has only the policy of
+ * that response, and static hosts send none.
  */
 function spawn() {
   const script = `import ${JSON.stringify(new URL('worker.js', document.baseURI).href)};`;
   const url = URL.createObjectURL(new Blob([script], { type: 'text/javascript' }));
   const worker = new Worker(url, { type: 'module' });
-  // Once it said something, the script was read.
+  // The first message proves that the script was read.
   worker.addEventListener('message', () => URL.revokeObjectURL(url), { once: true });
   return worker;
 }

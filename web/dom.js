@@ -2,7 +2,7 @@
 // Elements of the page.
 
 /**
- * The element of this id, which must be of this type.
+ * Element with this id, which must be of this type.
  * @template {HTMLElement} T
  * @param {string} id
  * @param {new () => T} type
@@ -15,7 +15,7 @@ export function byId(id, type) {
 }
 
 /**
- * A new element.
+ * New element.
  * @template {keyof HTMLElementTagNameMap} K
  * @param {K} tag
  * @param {Partial<HTMLElementTagNameMap[K]>} properties
@@ -29,7 +29,7 @@ export function make(tag, properties = {}, ...children) {
 }
 
 /**
- * The message of whatever was thrown.
+ * Message of a thrown value.
  * @param {unknown} error
  */
 export function sentence(error) {

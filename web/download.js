@@ -1,16 +1,16 @@
 // @ts-check
-// Files of a site, with progress, kept by their content.
+// Download of a site's files, with progress and a cache.
 
 const CACHE = 'dinomaly-files';
 
 /**
- * Takes a file from the cache or, where it is missing there or damaged, from the site.
+ * Takes a file from the cache, or from the site if it is missing there or damaged.
  * @template T
  * @param {Store} store
- * @param {string} url which names the content
- * @param {string} name what it is called where it cannot be had
+ * @param {string} url address, which changes with the content
+ * @param {string} name name in error messages
  * @param {(bytes: number) => void} grew called with the size of each piece
- * @param {(content: Uint8Array<ArrayBuffer>) => T | Promise<T>} take throws where the content is not the right one
+ * @param {(content: Uint8Array<ArrayBuffer>) => T | Promise<T>} take throws if the content is wrong
  * @returns {Promise<T>}
  */
 export async function obtain(store, url, name, grew, take) {
@@ -21,7 +21,7 @@ export async function obtain(store, url, name, grew, take) {
       grew(cached.length);
       return taken;
     } catch {
-      // Fetched again below.
+      // Downloaded again below.
     }
   }
   const bytes = await fetchBytes(url, name, grew);
@@ -31,9 +31,9 @@ export async function obtain(store, url, name, grew, take) {
 }
 
 /**
- * Fetches a file and tells how it grows.
+ * Downloads a file and reports progress.
  * @param {string} url
- * @param {string} name what it is called where it cannot be had
+ * @param {string} name name in error messages
  * @param {(bytes: number) => void} grew called with the size of each piece
  * @returns {Promise<Uint8Array<ArrayBuffer>>}
  */
@@ -62,8 +62,8 @@ async function fetchBytes(url, name, grew) {
  */
 async function request(url, name) {
   const response = await fetch(url).catch(() => undefined);
-  if (!response) throw new Error(`${name} could not be fetched: check the connection and load the page again`);
-  if (!response.ok) throw new Error(`${name} could not be fetched: the server answered ${response.status}`);
+  if (!response) throw new Error(`${name} could not be downloaded: check the connection and reload the page`);
+  if (!response.ok) throw new Error(`${name} could not be downloaded: the server answered ${response.status}`);
   return response;
 }
 
@@ -76,14 +76,14 @@ async function* pieceByPiece(response, name) {
   if (!reader) return;
   for (;;) {
     const { done, value } = await reader.read().catch(() => {
-      throw new Error(`${name} broke off: check the connection and load the page again`);
+      throw new Error(`the download of ${name} was interrupted: check the connection and reload the page`);
     });
     if (done) return;
     yield value;
   }
 }
 
-/** Files whose URL names their content, kept in the browser's cache; where that is not to be had, nowhere. */
+/** Browser cache of files whose address changes with their content. If there is no cache, nothing is stored. */
 export class Store {
   /** @param {Cache | undefined} cache */
   constructor(cache) {
@@ -91,7 +91,7 @@ export class Store {
   }
 
   static async open() {
-    // Private windows and pages without https have no cache, or one that fails.
+    // Private windows, and pages that do not use https, have no cache, or one that fails.
     const cache = await globalThis.caches?.open(CACHE).catch(() => undefined);
     return new Store(cache);
   }
@@ -114,14 +114,14 @@ export class Store {
    * @param {Uint8Array<ArrayBuffer>} bytes
    */
   async put(url, bytes) {
-    // A full disk costs another download next time, nothing else.
+    // If the disk is full, the next visit downloads the file again.
     await this.cache?.put(url, new Response(bytes)).catch(() => {});
   }
 
   /**
-   * Forgets what no model of the site needs any more; other sites of the same origin share the cache, and may lie below this one.
-   * @param {string} site its address
-   * @param {Set<string>} urls those to keep
+   * Deletes files that no model of the site needs any more. Other sites of the same origin share the cache, and may be below this one.
+   * @param {string} site address of this site
+   * @param {Set<string>} urls files to keep
    */
   async retain(site, urls) {
     try {
@@ -130,7 +130,7 @@ export class Store {
       const old = kept.filter(({ url }) => own.some((folder) => url.startsWith(folder)) && !urls.has(url));
       await Promise.all(old.map((entry) => this.cache?.delete(entry)));
     } catch {
-      // Nothing is lost but space.
+      // Only space is wasted.
     }
   }
 }

@@ -1,5 +1,5 @@
 // @ts-check
-// All photos on the page, looked at in the order in which they came, as many at a time as the detector can take.
+// All photos on the page, inspected in order of arrival, as many at a time as the detector takes.
 
 import { Card } from './card.js';
 import { byId } from './dom.js';
@@ -12,9 +12,9 @@ export class Gallery {
   #cards = [];
   /** @type {{detector: Pool, description: Description} | undefined} */
   #running;
-  /** Photos that are being looked at. */
+  /** Number of photos being inspected. */
   #looking = 0;
-  /** Results are announced in the order of the photos. */
+  /** Queue of announcements, so that results are announced in the order of the photos. */
   #announced = Promise.resolve();
   /** @type {string | null} */
   #product = null;
@@ -23,7 +23,7 @@ export class Gallery {
   #summary = byId('summary', HTMLParagraphElement);
   #opacity = byId('opacity', HTMLInputElement);
 
-  /** @param {(description: Description) => void} reopened called where a device was lost and opened again */
+  /** @param {(description: Description) => void} reopened called after a lost device was opened again */
   constructor(reopened) {
     this.reopened = reopened;
     this.#opacity.addEventListener('input', () => {
@@ -40,9 +40,9 @@ export class Gallery {
   }
 
   /**
-   * Takes photos in; newest first.
+   * Adds photos; the newest are shown first.
    * @param {File[]} files
-   * @param {string | null} product their class, where it is known for sure
+   * @param {string | null} product their class, if known for certain
    */
   add(files, product = null) {
     const cards = files.map((file) => new Card(file, product, (card) => this.#remove(card)));
@@ -52,7 +52,7 @@ export class Gallery {
     this.#work();
   }
 
-  /** No model is there: photos wait. */
+  /** Makes photos wait, while there is no model. */
   pause() {
     this.#running = undefined;
     for (const card of this.#cards) if (card.element.dataset.state !== 'waiting') card.wait();
@@ -60,7 +60,7 @@ export class Gallery {
   }
 
   /**
-   * Looks at all photos with this model.
+   * Inspects all photos with this model.
    * @param {Pool} detector
    * @param {Description} description
    */
@@ -80,7 +80,7 @@ export class Gallery {
         await card.judge(description, detector, product);
         card.draw(this.opacity);
       } catch {
-        // The device was lost or another model was chosen meanwhile: the photo is looked at again.
+        // The device was lost, or another model was chosen: the photo is inspected again.
         card.wait();
       }
     }
@@ -109,7 +109,7 @@ export class Gallery {
   }
 
   /**
-   * Whether there is a result.
+   * Inspects a photo; returns whether there is a result.
    * @param {Card} card
    * @param {{detector: Pool, description: Description}} running
    * @returns {Promise<boolean>}
@@ -135,7 +135,7 @@ export class Gallery {
   }
 
   /**
-   * For scripts on the page and for tests: the event `dinomaly:result` carries the detection's numbers.
+   * Dispatches the event `dinomaly:result` with the detection's numbers, for scripts and tests.
    * @param {Card} card
    * @param {Description} description
    */
@@ -161,15 +161,15 @@ export class Gallery {
     const parts = [
       [verdict('defective'), 'defective'],
       [verdict('good'), 'good'],
-      [count(({ element }) => element.dataset.state === 'failed'), 'not readable'],
-      [count(({ element }) => ['waiting', 'working'].includes(element.dataset.state ?? '')), 'to go'],
+      [count(({ element }) => element.dataset.state === 'failed'), 'failed'],
+      [count(({ element }) => ['waiting', 'working'].includes(element.dataset.state ?? '')), 'waiting'],
     ];
     this.#summary.textContent = parts.filter(([n]) => n).map(([n, what]) => `${n} ${what}`).join(' · ');
     this.#section.hidden = this.#cards.length === 0;
   }
 
   /**
-   * The legend's colours are those of the maps.
+   * Draws the legend, in the colours of the heatmaps.
    * @param {Pool} detector
    * @param {Description} description
    */

@@ -1,5 +1,5 @@
 // @ts-check
-// How photos come in: dropped anywhere on the page, chosen, or pasted.
+// Intake of photos: dropped anywhere on the page, chosen, or pasted.
 
 import { byId } from './dom.js';
 
@@ -10,11 +10,11 @@ export function listen(take) {
 
   input.addEventListener('change', () => {
     take([...(input.files ?? [])]);
-    // The same file may be chosen again.
+    // Allows the same file to be chosen again.
     input.value = '';
   });
 
-  // Elements inside the page end and begin a drag all the time; only the sum tells whether it is over the page.
+  // A drag enters and leaves elements of the page all the time; their sum tells whether it is over the page.
   let depth = 0;
   const hover = (/** @type {number} */ change) => {
     depth = Math.max(0, depth + change);

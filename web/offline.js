@@ -1,10 +1,10 @@
 // @ts-check
 /// <reference lib="webworker" />
-// The service worker: gives the page its own small files from a cache, so that it opens without a request and without a
-// server. It fetches what is listed here from the site itself, and nothing else; photos never come by, they are no requests.
+// The service worker: serves the page's own small files from a cache, so that it opens with no request and no server. It fetches
+// only the files listed here, from the site itself. It never sees photos, which are not requests.
 
 /**
- * The page's files by path, with the hashes of their content. `dinomaly site` writes them here.
+ * Hashes of the page's files by path, written by `dinomaly site`.
  * @type {{version: string, files: Record<string, string>}}
  */
 const SITE = { version: '', files: {} };
@@ -12,7 +12,7 @@ const SITE = { version: '', files: {} };
 const worker = /** @type {ServiceWorkerGlobalScope} */ (/** @type {unknown} */ (self));
 const { scope } = worker.registration;
 
-/** Caches of this site, and of no other one of its origin, begin with this: addresses have no blanks. */
+/** Prefix of this site's caches. Other sites of the origin have other prefixes, because addresses contain no blanks. */
 const OWN = `dinomaly-page ${scope} `;
 const CACHE = `${OWN}${SITE.version}`;
 
@@ -29,14 +29,14 @@ worker.addEventListener('fetch', (event) => {
   if (event.request.method === 'GET' && listed.has(url)) event.respondWith(answer(url, event.request));
 });
 
-/** Takes all files or none: where one cannot be had as it is listed, this version is not installed. */
+/** Stores all files or none: if one is not available as listed, this version is not installed. */
 async function keep() {
   const fetched = await Promise.all([...listed].map(async ([url, hash]) => ({ url, response: await obtain(url, hash) })));
   const cache = await caches.open(CACHE);
   try {
     await Promise.all(fetched.map(({ url, response }) => cache.put(url, response)));
   } catch (reason) {
-    // No room for all of it.
+    // There is not enough space for all files.
     await caches.delete(CACHE);
     throw reason;
   }
@@ -44,15 +44,15 @@ async function keep() {
 
 /**
  * @param {string} url
- * @param {string} integrity the hash: other content is refused
+ * @param {string} integrity hash; other content is refused
  */
 async function obtain(url, integrity) {
-  // What the browser's HTTP cache has may be older than the site.
+  // The browser's HTTP cache may be older than the site.
   const { body, headers } = await fetch(url, { integrity }).catch(() => fetch(url, { integrity, cache: 'reload' }));
   const kept = new Headers(headers);
-  // There is one answer to each address, whoever asks.
+  // Each address has one answer for all requests.
   kept.delete('vary');
-  // Pages are not opened from an answer that was redirected; a new one was not.
+  // Browsers refuse pages from a redirected response; a new one is not redirected.
   return new Response(body, { headers: kept });
 }
 
@@ -62,7 +62,7 @@ async function forgetOlder() {
 }
 
 /**
- * What is asked for; the page is the same whatever its address says behind the question mark.
+ * Address of the requested file. The page is the same for every query string.
  * @param {Request} request
  */
 function address({ url, mode }) {

@@ -1,9 +1,9 @@
 // @ts-check
-// A photo with its heatmap on a canvas.
+// Canvas with a photo and its heatmap.
 
 /** @import {Detection} from './types.js' */
 
-/** A small photo is enlarged to this length of its longer side, in pixels, so that what is drawn on it stays sharp. */
+/** Shortest length of the canvas's longer side in pixels. Small photos are enlarged, so that the heatmap stays sharp. */
 const SMALLEST = 640;
 
 /** @type {HTMLCanvasElement | undefined} */
@@ -61,7 +61,7 @@ export class Picture {
     context.fillRect(0, 0, width, height);
     context.globalCompositeOperation = 'source-over';
     const pattern = context.createPattern(hatch(), 'repeat');
-    // About as wide on the screen whatever the photo's size.
+    // About the same width on the screen for every size of photo.
     pattern?.setTransform(new DOMMatrix().scale(Math.max(width, height) / 480));
     context.fillStyle = pattern ?? 'grey';
     context.fillRect(0, 0, width, height);
@@ -70,7 +70,7 @@ export class Picture {
 }
 
 /**
- * Pixels as something that can be drawn.
+ * Canvas of pixels, for drawing.
  * @param {Uint8ClampedArray<ArrayBuffer>} rgba
  * @param {number} width
  */
@@ -82,7 +82,7 @@ function picture(rgba, width) {
   return canvas;
 }
 
-/** A tile of diagonal stripes. */
+/** Tile of diagonal stripes. */
 function hatch() {
   if (stripes) return stripes;
   const side = 12;

@@ -1,30 +1,30 @@
 // @ts-check
-// Several photos at a time: on the processor in a worker each, on a GPU two, so that it never waits for the next one.
+// Several photos at a time: on the CPU one per worker, on a GPU two in one worker, so that it never waits for the next photo.
 
 import { Detector } from './detector.js';
 
 /** @import {Description, Detection, DeviceChoice, Index, ModelEntry, Progress} from './types.js' */
 
-/** Photos in a GPU's worker: one computes, one is prepared. */
+/** Number of photos in a GPU's worker: one is computed, one prepared. */
 const GPU_LANES = 2;
 
-/** A worker's memory besides the weights, in bytes: a large photo, activations, the module. */
+/** Memory of a worker in bytes, weights excluded: a large photo, activations, the module. */
 const WORKER_BYTES = 256e6;
 
-/** The device's memory in GiB, where the browser does not tell. */
+/** Assumed memory of the device in GiB, if the browser does not tell. */
 const USUAL_MEMORY = 4;
 
-/** One model in as many workers as are worth having. */
+/** One model in as many workers as are useful. */
 export class Pool {
   /** @type {Detector[]} */
   #workers;
-  /** Who can take a photo; a GPU's worker is in it more than once. @type {Detector[]} */
+  /** Workers that can take a photo; a GPU's worker is listed twice. @type {Detector[]} */
   #free = [];
-  /** Photos that wait for a worker. @type {((worker: Detector) => void)[]} */
+  /** Photos waiting for a worker. @type {((worker: Detector) => void)[]} */
   #waiting = [];
-  /** How many workers to have. */
+  /** Largest number of workers. */
   #limit = 1;
-  /** How many photos are worth handing over at a time. */
+  /** Number of photos to hand over at a time. */
   lanes = 1;
 
   /**
@@ -51,16 +51,16 @@ export class Pool {
   }
 
   /**
-   * Looks at a photo as soon as a worker is free.
+   * Inspects a photo as soon as a worker is free.
    * @param {File} file
-   * @param {string | null} product whose threshold the heatmap's colours go by
-   * @param {(description: Description) => void} reopened called where the device was opened again
+   * @param {string | null} product the class whose threshold sets the heatmap's colours
+   * @param {(description: Description) => void} reopened called after the device was opened again
    * @returns {Promise<Detection>}
    */
   async detect(file, product, reopened) {
     const worker = this.#free.shift() ?? (await this.#next());
     try {
-      // What further workers compute on is known.
+      // Only the first worker can change its device.
       return await worker.detect(file, product, worker === this.#workers[0] ? reopened : () => {});
     } finally {
       this.#release(worker);
@@ -68,26 +68,26 @@ export class Pool {
   }
 
   /**
-   * A map in colours, RGBA.
+   * Heatmap of a map, RGBA.
    * @param {Float32Array} map
    * @param {string | null} product
    */
   colours(map, product) {
-    // One that looks at a photo would answer only afterwards.
+    // A busy worker would answer only after its photo.
     return (this.#free[0] ?? this.#workers[0]).colours(map, product);
   }
 
-  /** Times the kernels of photos from now on, on a GPU that has a clock. */
+  /** Times the kernels of photos from now on, if the GPU supports it. */
   startProfile() {
     return this.#workers[0].startProfile();
   }
 
-  /** What kernels took since. */
+  /** Times of kernels since then. */
   kernelTimes() {
     return this.#workers[0].kernelTimes();
   }
 
-  /** Stops at once; whoever waits for an answer is refused. */
+  /** Stops at once. Pending requests fail. */
   close() {
     this.#limit = 0;
     for (const worker of this.#workers) worker.close();
@@ -109,7 +109,7 @@ export class Pool {
     else this.#free.push(worker);
   }
 
-  /** One worker more, ready for those that wait then. */
+  /** Adds a worker, for photos that still wait when it is ready. */
   async #grow() {
     if (this.#workers.length >= this.#limit) return;
     const worker = new Detector(this.index, this.model, 'wasm', () => {});
@@ -118,7 +118,7 @@ export class Pool {
       await worker.open();
       this.#release(worker);
     } catch {
-      // No memory for it, most likely: those that are there go on.
+      // Probably out of memory: the present workers go on.
       this.#workers.splice(this.#workers.indexOf(worker), 1);
       this.#limit = this.#workers.length;
     }
@@ -126,14 +126,14 @@ export class Pool {
 }
 
 /**
- * How many workers there is memory for, and a core each.
+ * Number of workers that memory and cores allow.
  * @param {number} parameters
  */
 function affordable(parameters) {
-  // Without a cache each worker would download the model.
+  // If there is no cache, each worker would download the model.
   if (!globalThis.caches) return 1;
   const { deviceMemory = USUAL_MEMORY, hardwareConcurrency } = /** @type {any} */ (navigator);
-  // Weights as they come and as f32, in half of the memory.
+  // Weights as downloaded and as f32, in half of the memory.
   const fit = Math.floor((deviceMemory * 2 ** 30) / 2 / (8 * parameters + WORKER_BYTES));
   return Math.max(1, Math.min(hardwareConcurrency, fit));
 }

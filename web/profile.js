@@ -1,16 +1,16 @@
 // @ts-check
-// What a start is made of, and the first photo on a GPU, shown with ?profile and kept as performance measures: dinomaly:download and so on.
+// Times of the start and of the first photo's kernels, shown with ?profile and recorded as performance measures (dinomaly:download, …).
 
 /** @import {Description, KernelTime} from './types.js' */
 /** @import {Pool} from './pool.js' */
 
-/** Of the model before: its first photo may never come. */
+/** Stops listening for the previous model's first photo, which may never come. */
 let listening = new AbortController();
 
 /**
  * @param {Description} description
  * @param {Pool} detector
- * @param {HTMLElement} place where it is shown
+ * @param {HTMLElement} place element that shows the times
  */
 export async function profile({ timings }, detector, place) {
   const { download, compile, upload, selfTest } = timings;

@@ -1,11 +1,11 @@
 // @ts-check
-// Visits after the first: offline.js opens the page from the cache, and it is loaded again where the site has changed since.
+// Later visits: offline.js serves the page from the cache, and the page reloads if the site has changed.
 
 import { byId } from './dom.js';
 
 const SCRIPT = new URL('offline.js', document.baseURI).href;
 
-/** Milliseconds within which the page does not load itself twice: where a host's servers disagree it would never end. */
+/** Shortest time between two automatic reloads in milliseconds, against endless reloads if a host's servers disagree. */
 const PAUSE = 10_000;
 
 const workers = serviceWorkers();
@@ -13,9 +13,9 @@ const workers = serviceWorkers();
 /** Whether this page came from the cache. */
 export const fromCache = workers?.controller?.scriptURL === SCRIPT;
 
-/** Whether something could be lost: a photo, a choice, a dialog that is open. */
+/** Whether a reload could lose something: a photo, a choice, an open dialog. */
 let touched = false;
-/** Whether the visitor wants the newer page all the same. */
+/** Whether the visitor agreed to a reload. */
 let agreed = false;
 for (const event of ['click', 'change', 'dragenter', 'drop', 'paste']) {
   addEventListener(event, () => { touched = true; }, { capture: true, once: true });
@@ -24,10 +24,10 @@ for (const event of ['click', 'change', 'dragenter', 'drop', 'paste']) {
 /** @type {Promise<void> | undefined} */
 let prepared;
 
-/** Keeps the page for the next visit. If it came from the cache, asks the site for a newer one. */
+/** Stores the page for the next visit. If it came from the cache, looks for a newer one. */
 export function prepareNextVisit() {
   prepared ??= prepare().catch(() => {
-    // Windows that may keep nothing: each visit is a first one.
+    // The browser forbids storage: each visit is like the first.
   });
 }
 
@@ -41,7 +41,7 @@ async function prepare() {
 }
 
 /**
- * Takes a newer version when it is complete.
+ * Switches to a newer version when it is complete.
  * @param {ServiceWorkerRegistration} registration
  * @param {ServiceWorker | null} newer
  */
@@ -57,31 +57,31 @@ function follow(registration, newer) {
 }
 
 /**
- * What the site has now cannot be kept, or it is gone: the next page comes from the server, whatever that has.
+ * The newer version cannot be stored, or the site is gone: the next page comes from the server.
  * @param {ServiceWorkerRegistration} registration
  */
 async function leave(registration) {
   const answer = await fetch(SCRIPT, { cache: 'no-store' }).catch(() => undefined);
-  // Without a connection, before somebody's login, or while the server fails, the cache has the better page.
+  // If there is no connection, a login page, or a failing server, the cache has the better page.
   if (!answer || answer.redirected || !(answer.ok || [404, 410].includes(answer.status))) return;
   await registration.unregister();
-  // Until then the worker still gives this page its files.
+  // Until then the worker still serves this page's files.
   whenFree(() => forget(registration.scope).then(reload, reload));
 }
 
 /**
- * Removes what the service worker kept, which nobody would ask for again. offline.js names the caches.
+ * Deletes the service worker's caches, which are no longer used. offline.js names them.
  * @param {string} scope
  */
 async function forget(scope) {
-  // Another window may have kept the page anew.
+  // Another window may have stored the page again.
   if (await workers?.getRegistration(scope)) return;
   const kept = (await caches.keys()).filter((name) => name.startsWith(`dinomaly-page ${scope} `));
   await Promise.all(kept.map((name) => caches.delete(name)));
 }
 
 /**
- * Goes on where nothing can be lost, else when the visitor says so.
+ * Calls `act` if nothing can be lost, else when the visitor agrees.
  * @param {() => void} act
  */
 function whenFree(act) {
@@ -98,10 +98,10 @@ function whenFree(act) {
 /** @returns {ServiceWorkerContainer | undefined} */
 function serviceWorkers() {
   try {
-    // None without https.
+    // Undefined if the page does not use https.
     return navigator.serviceWorker;
   } catch {
-    // Frames may be forbidden to ask.
+    // Access may be forbidden in frames.
     return undefined;
   }
 }

@@ -1,6 +1,6 @@
 // @ts-check
 /// <reference lib="webworker" />
-// Owns the detector: one worker, one model, one device. Its memory goes with it when another model is chosen.
+// Worker of the detector: one model on one device. Its memory is freed with it when another model is chosen.
 
 import { Store, obtain } from './download.js';
 import { moduleFor } from './modules.js';
@@ -8,13 +8,13 @@ import { moduleFor } from './modules.js';
 /** @import {Description, DeviceChoice, FileListed, Index, Message, ModelEntry, Request} from './types.js' */
 /** @import {Detector} from './wasm/cpu.js' */
 
-/** Downloads at a time. */
+/** Number of parallel downloads. */
 const PARALLEL = 4;
 
 /** @type {Detector | undefined} */
 let detector;
 
-// Photos are not kept apart: while a GPU computes one, the next is decoded. On the processor each runs to its end.
+// Requests overlap: while a GPU computes one photo, the next is decoded. On the CPU each runs to its end.
 self.addEventListener('message', (/** @type {MessageEvent<Request>} */ event) => void answer(event.data));
 
 /** @param {Request} request */
@@ -24,7 +24,7 @@ async function answer(request) {
     say({ kind: 'answer', id: request.id, value }, transferable(value));
   } catch (error) {
     const { name, message } = error instanceof Error ? error : new Error(String(error));
-    // A trap, such as memory that ran out, leaves the module in no state to go on.
+    // After a trap, such as out of memory, the module cannot go on.
     const crashed = error instanceof WebAssembly.RuntimeError;
     say({ kind: 'refusal', id: request.id, name: crashed ? 'Crash' : name, message });
   }
@@ -36,11 +36,11 @@ async function perform(request) {
     if (request.device === 'auto') await demandRealGpu();
     return load(request);
   }
-  // As after a device was lost: whoever asks opens the model again.
+  // As after the loss of a device, the page opens the model again.
   if (!detector) throw unusable('no model is open');
   if (request.kind === 'detect') {
     const detection = await detector.detect(request.name, new Uint8Array(request.bytes));
-    // In the same answer: asked for later, they would wait for the next photo.
+    // Part of the same answer, because a later request would wait for the next photo.
     const rgba = detector.colours(detection.map, request.class ?? undefined);
     return { ...detection, colours: { class: request.class, rgba } };
   }
@@ -49,19 +49,19 @@ async function perform(request) {
   return detector.colours(request.map, request.class ?? undefined);
 }
 
-/** Refuses where no GPU is worth using, before anything is fetched for one. */
+/** Refuses if there is no real GPU, before anything is downloaded for one. */
 async function demandRealGpu() {
   const { gpu } = /** @type {any} */ (navigator);
   const adapter = await gpu?.requestAdapter({ powerPreference: 'high-performance' }).catch(() => null);
   if (!adapter) throw unusable('no GPU was found: this browser has no WebGPU, or it is switched off');
   if (adapter.info?.isFallbackAdapter) {
-    throw unusable('the browser only emulates a GPU, which is slower than the processor itself');
+    throw unusable('the browser only emulates a GPU, which is slower than the CPU itself');
   }
 }
 
 /**
- * Fetches the device's module and the model, whatever of them the browser does not have yet, and starts it. Weights go to the device as
- * they come.
+ * Downloads the device's module and the model, except for cached files, and starts the model. Weights are uploaded to the device as
+ * they arrive.
  * @param {{base: string, index: Index, model: ModelEntry, device: DeviceChoice, tuning: string | null}} request
  * @returns {Promise<Description>}
  */
@@ -82,7 +82,7 @@ async function load({ base, index, model, device, tuning }) {
   let compile = 0;
   const module = async () => {
     const glue = await import(url(half.glue)).catch(() => {
-      throw new Error('the detector could not be fetched: check the connection and load the page again');
+      throw new Error('the detector could not be downloaded: check the connection and reload the page');
     });
     await obtain(store, url(half.wasm), 'the detector', grew, async (bytes) => {
       const fetched = performance.now();
@@ -99,21 +99,21 @@ async function load({ base, index, model, device, tuning }) {
   /** @type {FileListed[]} */
   const files = opened.files();
   const fetchAll = async (/** @type {FileListed[]} */ wanted, /** @type {Promise<unknown>} */ ready, /** @type {typeof grew} */ count) => {
-    // Whoever waits for it hears of its failure.
+    // Its failure is handled where it is awaited.
     ready.catch(() => {});
     const queue = [...wanted];
     const lane = async () => {
       for (let file = queue.shift(); file; file = queue.shift()) {
         const { name } = file;
         const path = model.files[name];
-        if (!path) throw new Error(`model file ${name}: models.json does not list it, the site must be written again`);
+        if (!path) throw new Error(`model file ${name}: models.json does not list it: write the site again`);
         const content = await obtain(store, url(path), `model file ${name}`, count, (bytes) => (opened.verify(name, bytes), bytes));
         await ready;
         opened.add(name, content);
       }
     };
     await Promise.all(Array.from({ length: PARALLEL }, lane)).catch((error) => {
-      // What others would fetch is for nothing.
+      // The other lanes need not go on.
       queue.length = 0;
       throw error;
     });
@@ -131,7 +131,7 @@ async function load({ base, index, model, device, tuning }) {
   /** @type {Description | undefined} */
   let description = await opened.start();
   while (!description) {
-    // The next precision takes the weights anew, from the cache most likely.
+    // The next precision needs the weights again, usually from the cache.
     await fetchAll(weights, Promise.resolve(), () => {});
     description = await opened.start();
   }
@@ -141,7 +141,7 @@ async function load({ base, index, model, device, tuning }) {
 }
 
 /**
- * A refusal after which another device may do better.
+ * Error after which another device may succeed.
  * @param {string} reason
  */
 function unusable(reason) {
@@ -157,7 +157,7 @@ function say(message, transfer = []) {
 }
 
 /**
- * What of an answer can be handed over instead of copied.
+ * Parts of an answer that can be transferred instead of copied.
  * @param {any} value
  * @returns {Transferable[]}
  */

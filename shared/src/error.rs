@@ -1,49 +1,49 @@
-//! Every way in which this crate refuses its input: one sentence that names the thing, what was expected and what was found.
+//! Errors of this crate: one sentence each, which names the item, what was expected and what was found.
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why an input was refused. `Display` is one clear sentence, fit to be shown to a user as it is.
+/// Reason why an input was refused. `Display` is one sentence, ready to be shown to a user.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A picture that cannot be read or used.
+    /// Picture that cannot be read or used.
     #[error("photo {name}: {reason}")]
     Photo {
-        /// File name as the user knows it.
+        /// File name known to the user.
         name: String,
         /// What is wrong and what to do.
         reason: String,
     },
-    /// A tensor that a model needs and a file does not hold.
+    /// Tensor of the model that the file does not hold.
     #[error("tensor {name} is missing: the file holds {found} tensors, none of this name")]
     MissingTensor {
-        /// The name looked for.
+        /// Name of the tensor.
         name: String,
-        /// How many tensors the file holds.
+        /// Number of tensors in the file.
         found: usize,
     },
-    /// A tensor of another shape than the model's.
+    /// Tensor or operand of another shape than expected.
     #[error("tensor {name}: expected shape {expected:?}, found {found:?}")]
     Shape {
         /// Name of the tensor or of the operand.
         name: String,
-        /// Shape that the model asks for.
+        /// Expected shape.
         expected: Vec<usize>,
-        /// Shape that was given.
+        /// Shape found.
         found: Vec<usize>,
     },
-    /// A tensor of a type that is not understood, or with values that are not numbers.
+    /// Tensor of an unknown type, or with values that are not finite.
     #[error("tensor {name}: {reason}")]
     Tensor {
         /// Name of the tensor.
         name: String,
-        /// What is wrong with it.
+        /// What is wrong.
         reason: String,
     },
-    /// A model description that contradicts itself or asks for something that does not exist.
+    /// Model description that is contradictory or asks for something that does not exist.
     #[error("config: {0}")]
     Config(String),
-    /// A file of a published model that cannot be used.
+    /// File of a published model that cannot be used.
     #[error("model file {file}: {reason}")]
     Model {
         /// Name inside the model folder.
@@ -51,18 +51,18 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
-    /// A metric that is not defined for its input.
+    /// Metric that is not defined for its input.
     #[error("{metric} is undefined: {reason}")]
     Metric {
         /// Name of the metric.
         metric: &'static str,
-        /// Why it has no value.
+        /// Why it is not defined.
         reason: String,
     },
-    /// A device that is absent, was lost, or failed.
+    /// Device that is absent, was lost, or failed.
     #[error("{executor}: {reason}")]
     Device {
-        /// Which executor.
+        /// Name of the executor.
         executor: &'static str,
         /// What happened.
         reason: String,
@@ -70,12 +70,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// An [`Error::Config`] from anything that can be shown.
+    /// Makes an [`Error::Config`].
     pub fn config(reason: impl Into<String>) -> Self {
         Self::Config(reason.into())
     }
 
-    /// The same refusal, naming the model file that it was found in.
+    /// The same error, attributed to a model file.
     pub fn in_file(self, file: &str) -> Self {
         match self {
             Self::Model { .. } => self,

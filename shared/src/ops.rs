@@ -1,23 +1,23 @@
-//! The operations a model is written in. One operation is what one GPU kernel does.
+//! The operations that a model is written in. One operation is the work of one GPU kernel.
 //!
-//! Activations are packed rows `[batch, tokens, channels]`. Operations record or compute and never wait; reading a
-//! result back is the executor's own business and happens once a photo. Dropping a tensor gives its memory back.
+//! Activations are packed rows `[batch, tokens, channels]`. Operations record or compute and never wait: results are read
+//! back through [`Read`], once a photo. Dropping a tensor frees its memory.
 
 use crate::maps::score::{AnomalyMap, MapLayout};
 use crate::photo::preprocess::Preprocessor;
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
-/// An affine layer: `x · weightᵀ + bias`.
+/// Affine layer: `x · weightᵀ + bias`.
 #[derive(Clone, Debug)]
 pub struct Linear<T> {
-    /// `[out, in]`, in whatever storage the executor keeps weights.
+    /// `[out, in]`, in the executor's storage type.
     pub weight: T,
-    /// `[out]`; some layers have none.
+    /// `[out]`, if the layer has one.
     pub bias: Option<T>,
 }
 
-/// A layer normalisation over channels.
+/// Layer normalisation over channels.
 #[derive(Clone, Debug)]
 pub struct Norm<T> {
     /// `[channels]`.
@@ -28,18 +28,18 @@ pub struct Norm<T> {
     pub eps: f64,
 }
 
-/// What a linear layer does with its result before storing it.
+/// Last step of a linear layer, before its result is stored.
 #[derive(Clone, Copy, Debug)]
 pub enum Then<'a, T> {
-    /// Store it.
+    /// None.
     Store,
-    /// Exact-erf GELU.
+    /// GELU with the exact error function.
     Gelu,
-    /// Add a residual of the same shape.
+    /// Addition of a residual of the same shape.
     Add(&'a T),
 }
 
-/// Where in the bottleneck noise comes in.
+/// Place of noise in the bottleneck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoiseAt {
     /// Before the first layer.
@@ -50,18 +50,18 @@ pub enum NoiseAt {
     Output,
 }
 
-/// What each patch must not look at: the patches around it, itself included, on their square grid (the neighbour masking of
-/// UniAD, You et al. 2022; official `generate_mask`).
+/// Keys hidden from each patch: the patches around it, itself included, on their square grid (neighbour masking of UniAD,
+/// You et al. 2022; official `generate_mask`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Neighbours {
-    /// Tokens before the first patch: they see everything and are seen by everything.
+    /// Number of tokens before the first patch. They attend to all tokens, and all tokens to them.
     pub prefix: usize,
-    /// How far the square window around a patch reaches; it is cut at the border.
+    /// Half side of the square window around a patch, which ends at the border.
     pub reach: usize,
 }
 
 impl Neighbours {
-    /// Whether token `query` must not see token `key`, on a grid of so many patches a side.
+    /// Whether token `key` is hidden from token `query`, on a grid of `grid × grid` patches.
     pub fn hides(&self, grid: usize, query: usize, key: usize) -> bool {
         if query < self.prefix || key < self.prefix {
             return false;
@@ -71,28 +71,28 @@ impl Neighbours {
         row.abs_diff(other_row) <= self.reach && column.abs_diff(other_column) <= self.reach
     }
 
-    /// Patches on a side of the grid that makes these tokens.
+    /// Side of the grid in patches, from the number of tokens.
     ///
     /// # Errors
-    /// If what follows the prefix is no square.
+    /// If the tokens after the prefix do not form a square grid.
     pub fn grid(&self, tokens: usize) -> Result<usize> {
         square_grid(tokens.saturating_sub(self.prefix))
     }
 }
 
-/// What is added to attention's logits for the way from each query to each key: BEiT's relative position bias. The first
+/// Relative position bias of BEiT: a value added to attention's logits for the offset from each query to each key. The first
 /// token is the class token, all others are patches.
 #[derive(Clone, Copy, Debug)]
 pub struct RelativeBias;
 
 impl RelativeBias {
-    /// Entries of a head's table on a grid of so many patches a side: a square of ways, then class token to patch, patch to
-    /// class token, class token to itself.
+    /// Number of entries of a head's table on a grid of `grid × grid` patches: a square of offsets, then class token to patch,
+    /// patch to class token, class token to itself.
     pub fn entries(grid: usize) -> usize {
         (2 * grid - 1).pow(2) + 3
     }
 
-    /// The entry for the way from token `query` to token `key`.
+    /// Index of the entry for the offset from token `query` to token `key`.
     pub fn entry(grid: usize, query: usize, key: usize) -> usize {
         let ways = (2 * grid - 1).pow(2);
         match (query.checked_sub(1), key.checked_sub(1)) {
@@ -106,10 +106,10 @@ impl RelativeBias {
         }
     }
 
-    /// Patches on a side of the grid that a table of shape `[heads, entries]` and these tokens have in common.
+    /// Side of the grid in patches that fits both a table of shape `[heads, entries]` and the number of tokens.
     ///
     /// # Errors
-    /// If they have none.
+    /// If there is no such grid.
     pub fn grid(table: &[usize], heads: usize, tokens: usize) -> Result<usize> {
         let grid = square_grid(tokens.saturating_sub(1))?;
         if table == [heads, Self::entries(grid)] {
@@ -119,10 +119,11 @@ impl RelativeBias {
     }
 }
 
-/// Tokens before the first patch that `rotation [patches, size]` leaves alone in `qkv` of so many channels.
+/// Number of tokens before the first patch, which `rotation [patches, size]` does not change; `packed` is the number of
+/// channels of `qkv`.
 ///
 /// # Errors
-/// If head size or tokens do not fit.
+/// If head size or number of tokens do not fit.
 pub fn rotation_prefix(tokens: usize, packed: usize, heads: usize, rotation: &[usize]) -> Result<usize> {
     match *rotation {
         [patches, size] if 3 * heads * size == packed && size % 2 == 0 && patches <= tokens => Ok(tokens - patches),
@@ -132,22 +133,33 @@ pub fn rotation_prefix(tokens: usize, packed: usize, heads: usize, rotation: &[u
     }
 }
 
-/// Patches on a side of a square grid of `patches`.
+/// Number of channels per head, in packed queries, keys and values of `packed` channels.
 ///
 /// # Errors
-/// If they are no square.
+/// If the channels cannot be split into 3 parts of `heads` heads.
+pub fn head_size(packed: usize, heads: usize) -> Result<usize> {
+    if heads > 0 && packed.is_multiple_of(3 * heads) {
+        return Ok(packed / 3 / heads);
+    }
+    Err(Error::config(format!("qkv of {packed} channels cannot be split into 3 parts of {heads} heads")))
+}
+
+/// Side of a square grid of `patches` patches.
+///
+/// # Errors
+/// If the number is not a square.
 pub fn square_grid(patches: usize) -> Result<usize> {
     let grid = patches.isqrt();
     if grid > 0 && grid * grid == patches {
         return Ok(grid);
     }
-    Err(Error::config(format!("{patches} patches are no square grid")))
+    Err(Error::config(format!("{patches} patches do not form a square grid")))
 }
 
-/// Sides of the grid and of the kernel of [`Ops::depthwise_conv`].
+/// Side of the grid, and of the kernel, in [`Ops::depthwise_conv`].
 ///
 /// # Errors
-/// If the patches are no square, or the kernels `weight [channels, 1, k, k]` do not fit them.
+/// If the patches do not form a square grid, or the kernels `weight [channels, 1, k, k]` do not fit.
 pub fn conv_extents(tokens: usize, channels: usize, weight: &[usize]) -> Result<(usize, usize)> {
     let grid = square_grid(tokens)?;
     match *weight {
@@ -156,18 +168,21 @@ pub fn conv_extents(tokens: usize, channels: usize, weight: &[usize]) -> Result<
     }
 }
 
-/// An executor: something that can run the model.
+/// An executor of the model: processor, GPU, or training library.
+///
+/// Every method can fail: [`Error::Device`] if the device fails or is out of memory; [`Error::Config`], [`Error::Shape`] or
+/// [`Error::Tensor`] if operands do not fit together. "As [`Ops`]" below an `# Errors` heading means these.
 pub trait Ops {
-    /// A tensor where this executor keeps it. Cloning shares, it never copies the values.
+    /// Tensor in the executor's memory. A clone shares the values.
     type Tensor: Clone;
 
-    /// Takes a host tensor over.
+    /// Copies a host tensor to the executor.
     ///
     /// # Errors
-    /// If the device has no room or cannot hold the type.
+    /// If the device is out of memory or does not support the type.
     fn upload(&self, tensor: &HostTensor) -> Result<Self::Tensor>;
 
-    /// Takes the weight of a linear layer over, `[out, in]`: an executor may keep it, and nothing else, in a smaller type.
+    /// Copies the weight `[out, in]` of a linear layer to the executor. Only weights may be stored in a smaller type.
     ///
     /// # Errors
     /// As [`Ops::upload`].
@@ -175,9 +190,9 @@ pub trait Ops {
         self.upload(weight)
     }
 
-    /// Takes photos over as [`Preprocessor::patches`] has them, `[batch, grid², 3·patch²]`; each is what
-    /// [`Geometry::cut`](crate::photo::preprocess::Geometry::cut) made of it. The host normalises and sorts the pixels, unless an
-    /// executor does, which then gives the same bits.
+    /// Uploads photos as patches `[batch, grid², 3·patch²]`, in the order of [`Preprocessor::patches`]; `cut` holds results of
+    /// [`Geometry::cut`](crate::photo::preprocess::Geometry::cut). By default the host normalises and reorders the pixels; an
+    /// executor that does so itself gives the same bits.
     ///
     /// # Errors
     /// As [`Ops::upload`].
@@ -195,13 +210,13 @@ pub trait Ops {
         then: Then<'_, Self::Tensor>,
     ) -> Result<Self::Tensor>;
 
-    /// Normalises each row over its channels, sums in f32 at least, biased variance. Same shape.
+    /// Normalises each row over its channels: biased variance, sums in f32 or better. Same shape.
     fn layer_norm(&self, x: &Self::Tensor, norm: &Norm<Self::Tensor>) -> Result<Self::Tensor>;
 
-    /// Softmax attention, scale `head_dim^-0.5`: `qkv [batch, tokens, 3·channels]` (q, k, v; inside each head by head) →
-    /// `[batch, tokens, channels]`. Weights of hidden keys become zero AFTER the softmax and are not made up for, as the
-    /// official code has it. `bias [heads, RelativeBias::entries]` is added to the scaled logits: a table of the ways on the
-    /// grid, not of all pairs of tokens, which would be hundreds of times as large.
+    /// Softmax attention, scale `head_dim^-0.5`: `qkv [batch, tokens, 3·channels]` (q, k, v, each head by head) →
+    /// `[batch, tokens, channels]`. Weights of hidden keys become zero AFTER the softmax, and the others are not renormalised,
+    /// as in the official code. `bias [heads, RelativeBias::entries]` is added to the scaled logits: a table of offsets on the
+    /// grid, because one of all pairs of tokens would be hundreds of times as large.
     fn attention(
         &self,
         qkv: &Self::Tensor,
@@ -210,60 +225,59 @@ pub trait Ops {
         bias: Option<&Self::Tensor>,
     ) -> Result<Self::Tensor>;
 
-    /// Turns queries and keys of `qkv [batch, tokens, 3·heads·size]`, in each head channel i with channel i + size/2, by the
-    /// angle whose cosine and sine are entries i and i + size/2 of a patch's row in `rotation [patches, size]`. The tokens
-    /// before the patches, and all values, stay as they are.
+    /// Rotary positions: turns queries and keys of `qkv [batch, tokens, 3·heads·size]`. In each head, channels i and i + size/2
+    /// turn by the angle whose cosine and sine are entries i and i + size/2 of the patch's row in `rotation [patches, size]`.
+    /// Tokens before the first patch, and all values, do not change.
     fn rotate(&self, qkv: &Self::Tensor, heads: usize, rotation: &Self::Tensor) -> Result<Self::Tensor>;
 
     /// `silu(a) · b` with the halves a and b of the channels: `[batch, tokens, 2·channels]` → `[batch, tokens, channels]`.
     fn swiglu(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
 
-    /// Linear attention, `phi = elu + 1`, no scale and no epsilon in the normaliser: shapes as in [`Ops::attention`]. Hidden
-    /// keys are left out BEFORE the normaliser is summed.
+    /// Linear attention, `phi = elu + 1`, no scale, no epsilon in the normaliser; shapes as in [`Ops::attention`]. Hidden keys
+    /// are excluded BEFORE the normaliser is summed.
     fn linear_attention(&self, qkv: &Self::Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Self::Tensor>;
 
-    /// Convolves each channel with a kernel of its own, zeros around the grid: patches `x [batch, grid², channels]` and
-    /// `weight [channels, 1, k, k]`, k odd → the shape of `x`.
+    /// Depthwise convolution with zero padding: patches `x [batch, grid², channels]` and `weight [channels, 1, k, k]`, k odd →
+    /// the shape of `x`.
     fn depthwise_conv(&self, x: &Self::Tensor, weight: &Self::Tensor) -> Result<Self::Tensor>;
 
-    /// Adds `positions [patches, channels]` to every photo's `patches [batch, patches, channels]` and puts the rows of
-    /// `prefix [p, channels]` (class token with its position, registers without) before them → `[batch, p + patches, channels]`.
+    /// Adds `positions [patches, channels]` to `patches [batch, patches, channels]` and prepends the rows of
+    /// `prefix [p, channels]`: class token plus its position, then registers, which have none → `[batch, p + patches, channels]`.
     fn embed(&self, patches: &Self::Tensor, prefix: &Self::Tensor, positions: &Self::Tensor) -> Result<Self::Tensor>;
 
-    /// The tokens from number `first` on: `[batch, tokens, channels]` → `[batch, tokens - first, channels]`.
+    /// Removes the first `first` tokens: `[batch, tokens, channels]` → `[batch, tokens - first, channels]`.
     fn drop_tokens(&self, x: &Self::Tensor, first: usize) -> Result<Self::Tensor>;
 
-    /// Tensors of one shape side by side: each `[batch, tokens, channels]` → `[batch, tokens, n·channels]`.
+    /// Concatenates n tensors of one shape along channels: each `[batch, tokens, channels]` → `[batch, tokens, n·channels]`.
     fn concatenate(&self, xs: &[Self::Tensor]) -> Result<Self::Tensor>;
 
     /// Element-wise mean of tensors of one shape.
     fn mean(&self, xs: &[Self::Tensor]) -> Result<Self::Tensor>;
 
-    /// `1 - cosine(a, b)` over channels: two `[batch, tokens, channels]` → `[batch, tokens]`.
-    /// Each norm is clamped from below at 1e-8, as `torch.cosine_similarity` does.
+    /// Cosine distance `1 - cosine(a, b)` over channels: two `[batch, tokens, channels]` → `[batch, tokens]`.
+    /// Each norm is at least 1e-8, as in `torch.cosine_similarity`.
     fn cosine_distance(&self, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor>;
 
-    /// The bottleneck's noise. Executors that only infer leave it as it is, as the official model does in evaluation.
+    /// Noise of the bottleneck. Executors for inference return `x`, as the official model does in evaluation.
     fn bottleneck_noise(&self, x: &Self::Tensor, _at: NoiseAt) -> Result<Self::Tensor> {
         Ok(x.clone())
     }
 }
 
-/// An executor whose results can be had: whoever waits for a photo needs it, the model does not.
+/// An executor whose results can be read back. The forward pass needs only [`Ops`], a detector needs this too.
 pub trait Read: Ops {
-    /// Copies tensors to the host, all in one readback; each row-major, in single precision. Processors answer at once, a
-    /// GPU when it has finished: natively such a future may be waited for with any executor, in a browser the event loop
-    /// goes on meanwhile.
+    /// Copies tensors to the host in one readback, each row-major in f32. The future of a processor is ready at once, that of a
+    /// GPU when it has finished. Any async runtime can wait for it; in a browser the event loop goes on meanwhile.
     ///
     /// # Errors
     /// If the device fails.
     fn read_back(&self, tensors: &[&Self::Tensor]) -> impl Future<Output = Result<Vec<Vec<f32>>>>;
 
-    /// The anomaly maps of `photos` from every group's distances `[photos, tokens]`, in one readback. The host makes them
-    /// of the distances, unless an executor has them where the distances are.
+    /// Anomaly maps of `photos` photos from every group's distances `[photos, tokens]`, in one readback. By default the host
+    /// computes them from the distances; a GPU computes them before the readback.
     ///
     /// # Errors
-    /// If the device fails, or a distance is not a finite number.
+    /// If the device fails, or a distance is not finite.
     fn read_maps(
         &self,
         groups: &[Self::Tensor],

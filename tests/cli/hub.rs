@@ -231,7 +231,7 @@ fn a_file_that_is_wrong_is_not_kept() {
     assert!(error.contains("is not deit-tiny: expected width 192") && error.contains("found width 96"), "{error}");
     let text = Server::new(Manner::Well, b"<html>sign in</html>".to_vec());
     let error = shop.refuse(at(&shop, &text, "backbone fetch deit-tiny --out @copy.safetensors"));
-    assert!(error.contains("not a whole safetensors file"), "{error}");
+    assert!(error.contains("not a complete safetensors file"), "{error}");
     assert!(!shop.path("copy.safetensors").exists());
     let well = Server::new(Manner::Well, content);
     shop.succeed(at(&shop, &well, "backbone fetch deit-tiny --out @copy.safetensors"));

@@ -1,4 +1,4 @@
-//! What runs the model: in each of the modules one executor.
+//! Executor of the model, one for each module.
 
 #[cfg_attr(feature = "gpu", path = "gpu.rs")]
 #[cfg_attr(not(feature = "gpu"), path = "cpu.rs")]
@@ -13,7 +13,7 @@ pub use executor::{
 
 use crate::refusal;
 
-/// An executor without a model yet.
+/// Executor with no model yet.
 #[wasm_bindgen]
 pub struct Device(Executor);
 
@@ -24,17 +24,17 @@ impl Device {
     }
 }
 
-/// Opens what this module computes on, which may be done while a model's files arrive. `tuning` is what a description of this device
-/// said on an earlier visit.
+/// Opens this module's device, which can be done while a model's files are loaded. `tuning` is that of the device's description on an
+/// earlier visit.
 ///
 /// # Errors
-/// If there is no such device, or it cannot be used.
+/// If there is no device, or it cannot be used.
 #[wasm_bindgen(js_name = openDevice)]
 pub async fn open_device(tuning: Option<String>) -> Result<Device, JsValue> {
     Ok(Device(executor::open(tuning.as_deref()).await.map_err(unusable)?))
 }
 
-/// An error that another device may not have.
+/// Turns an error into a `DeviceError`, which another device may not have.
 pub fn unusable(error: Error) -> JsValue {
     match error {
         Error::Device { .. } => refusal(error),

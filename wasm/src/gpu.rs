@@ -1,4 +1,4 @@
-//! The GPU's module: WGSL kernels through WebGPU.
+//! Module for the GPU: WGSL kernels through WebGPU.
 
 use dinomaly_core::Result;
 use dinomaly_core::bundle::Manifest;
@@ -7,43 +7,43 @@ use dinomaly_core::executors::webgpu::WebGpu;
 
 use crate::results::{DeviceDescribed, KernelTimed};
 
-/// What computes.
+/// Executor of this module.
 pub type Executor = WebGpu;
 
-/// What it is called in messages.
+/// Name of the executor in error messages.
 pub const NAME: &str = "webgpu";
 
-/// Opens the fastest GPU, even one that is emulated: whether it is worth using is for the page to say. What an earlier visit measured
-/// of it need not be measured again.
+/// Opens the fastest GPU, even an emulated one: the page decides whether to use it. With the tuning of an earlier visit it is not
+/// measured again.
 pub async fn open(tuning: Option<&str>) -> Result<Executor> {
     if let Some(tuning) = tuning {
-        // One of an older page: the GPU is measured again.
+        // Fails for the tuning of an older page: the GPU is measured again.
         let _ = WebGpu::restore(tuning);
     }
     WebGpu::new().await
 }
 
-/// What a model may be computed in, the fastest first.
+/// Precisions for a model, the fastest first.
 pub fn candidates(gpu: &Executor, manifest: &Manifest) -> Vec<Precision> {
     gpu.candidates(manifest)
 }
 
-/// The GPU in another precision.
+/// The same executor in another precision.
 pub fn compute_in(gpu: Executor, precision: Precision) -> Executor {
     gpu.with_precision(precision)
 }
 
-/// What part of a result may be lost to rounding.
+/// Relative error allowed for rounding.
 pub fn rounding(gpu: &Executor) -> f32 {
     gpu.precision().rounding()
 }
 
-/// Whether it can go on in another precision.
+/// Checks that the device can go on in another precision.
 pub fn check(gpu: &Executor) -> Result<()> {
     gpu.check()
 }
 
-/// Describes it for the page.
+/// Description for the page.
 pub fn describe(gpu: &Executor) -> DeviceDescribed {
     let adapter = gpu.adapter();
     DeviceDescribed {
@@ -55,17 +55,17 @@ pub fn describe(gpu: &Executor) -> DeviceDescribed {
     }
 }
 
-/// Compiles what a model's photos need, which goes on while the weights arrive.
+/// Compiles kernels for a model in the background, while its weights are loaded.
 pub fn prepare(gpu: &Executor, manifest: &Manifest) {
     gpu.compile(manifest);
 }
 
-/// Times kernels from now on.
+/// Starts timing kernels.
 pub fn start_profile(gpu: &Executor) -> Result<()> {
     gpu.start_profile()
 }
 
-/// What they took since.
+/// Times of kernels since then.
 pub fn kernel_times(gpu: &Executor) -> Vec<KernelTimed> {
     let times = gpu.profile().into_iter();
     times.map(|time| KernelTimed::new(time.kernel, time.count, time.nanoseconds)).collect()

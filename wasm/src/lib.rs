@@ -1,9 +1,9 @@
-//! Dinomaly in the browser: one class, [`Detector`], that takes a published model's files and photos' bytes.
+//! Dinomaly in the browser: one class, [`Detector`], for a published model's files and the bytes of photos.
 //!
-//! Everything is computed by `dinomaly-core`, the same code as natively; here is only what the page gets to see. It is built
-//! for the GPU, for the processor, and for the processor with relaxed SIMD (`device.rs`), and the page fetches the one that it
-//! needs. Whatever is refused is thrown as a JavaScript `Error` whose message is one sentence and whose `name` is `DeviceError`
-//! where another device, or the same one opened again, may do better.
+//! All computation is in `dinomaly-core`, the same code as natively; this crate is the interface to the page. It is built for the
+//! GPU, for the processor, and for the processor with relaxed SIMD (`device.rs`); the page downloads the module that it needs.
+//! Errors are thrown as a JavaScript `Error` whose message is one sentence. Its `name` is `DeviceError` if another device, or the
+//! same one opened again, may succeed.
 
 mod device;
 mod results;
@@ -16,24 +16,18 @@ use dinomaly_core::maps::score::AnomalyMap;
 use dinomaly_core::ops::Ops;
 use dinomaly_core::photo::decode::Photo;
 use wasm_bindgen::prelude::*;
+use web_sys::WorkerGlobalScope;
 
 use device::{Device, Executor, Precision};
 use results::{Described, FileListed, StartTimings, Timings};
 
-#[wasm_bindgen]
-extern "C" {
-    /// Milliseconds since the worker began.
-    #[wasm_bindgen(js_namespace = performance, js_name = now)]
-    fn now() -> f64;
-}
-
-/// Makes a panic's message appear in the console.
+/// Prints the message of a panic to the console.
 #[wasm_bindgen(start)]
 fn start() {
     console_error_panic_hook::set_once();
 }
 
-/// A published model, first arriving file by file, then looking at photos.
+/// A published model, which is loaded file by file, then inspects photos.
 #[wasm_bindgen]
 pub struct Detector {
     stage: Stage,
@@ -42,35 +36,35 @@ pub struct Detector {
 enum Stage {
     Arriving(Box<Arrival>),
     Ready(Box<Ready>),
-    /// A start failed, and the device with it.
+    /// After a failed start, which drops the device.
     Failed,
 }
 
-/// A model on its way to a device.
+/// A partly loaded model.
 struct Arrival {
     model: Arriving<<Executor as Ops>::Tensor>,
-    /// What the weights go to, from [`Detector::use_device`] on.
+    /// Device of the weights, after [`Detector::use_device`].
     executor: Option<Executor>,
-    /// What else it may compute in where the self-test refuses the present one, the fastest first.
+    /// Further precisions, the fastest first, if the present one fails the self-test.
     fallbacks: Vec<Precision>,
-    /// The faster precisions that the self-test refused.
+    /// Faster precisions that failed the self-test.
     refused: Vec<&'static str>,
-    /// Milliseconds that the weights' way to the device took.
+    /// Time of uploading weights in milliseconds.
     upload: f64,
 }
 
 struct Ready {
     detector: detector::Detector<Executor>,
-    /// Without its weights.
+    /// The model, its weights removed.
     model: Model,
 }
 
 #[wasm_bindgen]
 impl Detector {
-    /// Begins with the content of a model's `manifest.json`.
+    /// Starts with the content of a model's `manifest.json`.
     ///
     /// # Errors
-    /// If it is no manifest, or of another version.
+    /// If it is not a manifest, or of another version.
     #[wasm_bindgen(constructor)]
     pub fn new(manifest: &[u8]) -> Result<Detector, JsValue> {
         let model = Arriving::new(Manifest::parse(manifest).map_err(refusal)?);
@@ -78,10 +72,10 @@ impl Detector {
         Ok(Self { stage: Stage::Arriving(Box::new(arrival)) })
     }
 
-    /// The files to [`Detector::add`], those without weights first: `{name, bytes, sha256, weights}[]`.
+    /// Files to [`Detector::add`], those with weights last: `{name, bytes, sha256, weights}[]`.
     ///
     /// # Errors
-    /// None that can be expected.
+    /// If the model is already running.
     pub fn files(&mut self) -> Result<JsValue, JsValue> {
         let files = &self.arrival()?.model.manifest().files;
         let (weights, texts): (Vec<_>, Vec<_>) = files.iter().partition(|entry| entry.kind.is_shard());
@@ -89,10 +83,10 @@ impl Detector {
         Ok(serde_wasm_bindgen::to_value(&listed)?)
     }
 
-    /// Takes what the weights go to, in the fastest precision that the model may be computed in.
+    /// Sets the device of the weights, in the fastest precision for the model.
     ///
     /// # Errors
-    /// If the model runs already.
+    /// If the model is already running.
     #[wasm_bindgen(js_name = useDevice)]
     pub fn use_device(&mut self, device: Device) -> Result<(), JsValue> {
         let arrival = self.arrival()?;
@@ -105,46 +99,47 @@ impl Detector {
         Ok(())
     }
 
-    /// Checks that this is the content of one of the files.
+    /// Checks a file's content against the manifest.
     ///
     /// # Errors
-    /// If the manifest lists no such file, or its content is not the one that was published: fetch it again.
+    /// If the manifest does not list the file, or its content differs, so that it must be downloaded again.
     pub fn verify(&mut self, name: &str, content: &[u8]) -> Result<(), JsValue> {
         self.arrival()?.model.verify(name, content).map_err(refusal)
     }
 
-    /// Takes the content of one of the files, which was verified. Weights go to the device at once: that has to be there, and so do all
-    /// files without weights.
+    /// Adds a verified file. Weights are uploaded at once, which needs the device and all other files.
     ///
     /// # Errors
-    /// If it contradicts the other files; if the device has no room for it.
+    /// If the content contradicts other files, or the device is out of memory.
     pub fn add(&mut self, name: &str, content: Vec<u8>) -> Result<(), JsValue> {
         let Arrival { model, executor, upload, .. } = self.arrival()?;
         let is_shard = model.manifest().shards().any(|entry| entry.name == name);
         if !is_shard {
             return model.describe(name, content).map_err(refusal);
         }
-        let executor = executor.as_ref().ok_or_else(|| refusal(Error::config("no device was given yet")))?;
+        let executor =
+            executor.as_ref().ok_or_else(|| refusal(Error::config("no device was set: call useDevice first")))?;
         let began = now();
         model.place(executor, name, &content).map_err(refusal)?;
         *upload += now() - began;
         Ok(())
     }
 
-    /// Checks with the model's self-test that the device computes rightly, and returns a description of both; or nothing, where it does not
-    /// compute rightly enough in this precision: then add the files with weights again, for the next one.
+    /// Runs the self-test, and returns a description of model and device. If the self-test fails in this precision but others are left,
+    /// returns `undefined`: add the files with weights again, for the next precision.
     ///
     /// # Errors
-    /// If a file is missing; if the device computes wrongly in every precision.
+    /// If a file is missing, or the self-test fails in every precision.
     pub async fn start(&mut self) -> Result<JsValue, JsValue> {
         let mut arrival = match std::mem::replace(&mut self.stage, Stage::Failed) {
             Stage::Arriving(arrival) => arrival,
             started => {
                 self.stage = started;
-                return Err(refusal(Error::config("the model was started already")));
+                return Err(refusal(Error::config("the model was already started")));
             }
         };
-        let executor = arrival.executor.take().ok_or_else(|| refusal(Error::config("no device was given yet")))?;
+        let executor =
+            arrival.executor.take().ok_or_else(|| refusal(Error::config("no device was set: call useDevice first")))?;
         arrival.model.check().map_err(refusal)?;
         let began = now();
         let rounding = device::rounding(&executor);
@@ -154,7 +149,7 @@ impl Detector {
             && let Err(error) = detector.verify(device::NAME, self_test, rounding).await
         {
             let executor = detector.into_ops();
-            // A device that is lost fails in every precision.
+            // A lost device fails in every precision.
             device::check(&executor).map_err(refusal)?;
             if arrival.fallbacks.is_empty() {
                 return Err(device::unusable(error));
@@ -174,16 +169,16 @@ impl Detector {
         Ok(description)
     }
 
-    /// Times the device's kernels from now on, where it can.
+    /// Starts timing the device's kernels.
     ///
     /// # Errors
-    /// If it cannot.
+    /// If the device does not support it.
     #[wasm_bindgen(js_name = startProfile)]
     pub fn start_profile(&self) -> Result<(), JsValue> {
         device::start_profile(self.ready()?.detector.ops()).map_err(refusal)
     }
 
-    /// What kernels took since the profile was started or last asked for, the longest first: `{kernel, count, milliseconds}[]`.
+    /// Times of kernels since the start of the profile or the last call, the longest first: `{kernel, count, milliseconds}[]`.
     ///
     /// # Errors
     /// Before [`Detector::start`].
@@ -192,12 +187,12 @@ impl Detector {
         Ok(serde_wasm_bindgen::to_value(&device::kernel_times(self.ready()?.detector.ops()))?)
     }
 
-    /// Looks at a photo, given as the bytes of its file; `name` is for messages only. Returns `{score, region: [x0, y0,
+    /// Inspects a photo, given as the bytes of its file; `name` is used in error messages only. Returns `{score, region: [x0, y0,
     /// x1, y1], width, height, map: Float32Array, side, preview: Uint8ClampedArray, previewWidth, timings: {decode,
     /// detect}}`: region in pixels of the photo, preview in RGBA, timings in milliseconds.
     ///
     /// # Errors
-    /// If the bytes are no photo that can be read, or the device fails.
+    /// If the photo cannot be read, or the device fails.
     pub async fn detect(&self, name: &str, bytes: Vec<u8>) -> Result<JsValue, JsValue> {
         let ready = self.ready()?;
         let began = now();
@@ -209,7 +204,7 @@ impl Detector {
         results::detection(&photo, &detections[0], timings)
     }
 
-    /// A map in colours, RGBA. The middle of the scale is the threshold of this class, or of all classes together.
+    /// Heatmap of a map, RGBA. The middle of the colour scale is the threshold of this class, or the overall one.
     ///
     /// # Errors
     /// Before [`Detector::start`].
@@ -222,19 +217,27 @@ impl Detector {
     fn arrival(&mut self) -> Result<&mut Arrival, JsValue> {
         match &mut self.stage {
             Stage::Arriving(arrival) => Ok(arrival),
-            Stage::Ready(_) | Stage::Failed => Err(refusal(Error::config("the model was started already"))),
+            Stage::Ready(_) | Stage::Failed => Err(refusal(Error::config("the model was already started"))),
         }
     }
 
     fn ready(&self) -> Result<&Ready, JsValue> {
         match &self.stage {
             Stage::Ready(ready) => Ok(ready),
-            Stage::Arriving(_) | Stage::Failed => Err(refusal(Error::config("the model was not started yet"))),
+            Stage::Arriving(_) | Stage::Failed => {
+                Err(refusal(Error::config("the model was not started: call start first")))
+            }
         }
     }
 }
 
-/// An error as JavaScript throws it.
+/// Milliseconds since the worker began.
+fn now() -> f64 {
+    let worker: WorkerGlobalScope = js_sys::global().unchecked_into();
+    worker.performance().map_or(0.0, |clock| clock.now())
+}
+
+/// JavaScript error to throw.
 fn refusal(error: Error) -> JsValue {
     let thrown = js_sys::Error::new(&error.to_string());
     if matches!(error, Error::Device { .. }) {

@@ -1,4 +1,4 @@
-//! What the page gets to see, as plain JavaScript objects.
+//! Results for the page, as plain JavaScript objects.
 
 use dinomaly_core::bundle::{FileEntry, Model};
 use dinomaly_core::detector::Detection;
@@ -10,16 +10,16 @@ use wasm_bindgen::JsValue;
 
 use crate::device::{self, Executor};
 
-/// The longest side of the picture that the page shows, in pixels.
+/// Longest side of the preview in pixels.
 const PREVIEW_SIDE: u32 = 1024;
 
-/// A file to load.
+/// Entry of a file to load.
 #[derive(Serialize)]
 pub struct FileListed<'a> {
     name: &'a str,
     bytes: f64,
     sha256: &'a str,
-    /// Whether it holds weights, which go to the device.
+    /// Whether the file holds weights, which are uploaded to the device.
     weights: bool,
 }
 
@@ -29,7 +29,7 @@ impl<'a> From<&'a FileEntry> for FileListed<'a> {
     }
 }
 
-/// A model that runs, and what it runs on.
+/// Description of a running model and its device.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Described<'a> {
@@ -38,11 +38,11 @@ pub struct Described<'a> {
     parameters: f64,
     input_side: usize,
     classes: Vec<Class<'a>>,
-    /// For photos whose class is not chosen.
+    /// Threshold for photos of no chosen class.
     threshold: f32,
     self_tested: bool,
     device: DeviceDescribed,
-    /// The faster precisions that the self-test refused.
+    /// Faster precisions that failed the self-test.
     refused: Vec<&'static str>,
     timings: StartTimings,
 }
@@ -53,22 +53,22 @@ struct Class<'a> {
     threshold: f32,
 }
 
-/// What computes.
+/// Description of a device.
 #[derive(Serialize)]
 pub struct DeviceDescribed {
     /// `webgpu` or `wasm`.
     pub kind: &'static str,
-    /// Maker and model of the GPU, as far as the browser tells.
+    /// Maker and model of the GPU, if the browser tells.
     pub name: Option<String>,
-    /// What linear layers are computed in, the fastest that the model's self-test accepts: `f32`, `f16` or `int8`.
+    /// Precision of linear layers, the fastest that passed the self-test: `f32`, `f16` or `int8`.
     pub precision: &'static str,
-    /// Whether the GPU is only emulated.
+    /// Whether the GPU is emulated.
     pub software: bool,
-    /// What was found out about it, for the next visit.
+    /// Tuning of the GPU, for the next visit.
     pub tuning: Option<String>,
 }
 
-/// What a kernel took in all.
+/// Total time of a kernel.
 #[derive(Serialize)]
 pub struct KernelTimed {
     kernel: String,
@@ -77,25 +77,25 @@ pub struct KernelTimed {
 }
 
 impl KernelTimed {
-    /// So many dispatches of a kernel.
+    /// Time of `count` dispatches of a kernel.
     #[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "processors have no kernels"))]
     pub fn new(kernel: String, count: u64, nanoseconds: u64) -> Self {
         Self { kernel, count: count as f64, milliseconds: nanoseconds as f64 / 1e6 }
     }
 }
 
-/// How long the start took, in milliseconds.
+/// Times of the start in milliseconds.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StartTimings {
-    /// From the shards' bytes to weights on the device, while others are still being fetched.
+    /// Upload of weights, while others are still being downloaded.
     pub upload: f64,
-    /// The first picture, with all that is compiled for it.
+    /// Self-test, including compilation.
     pub self_test: f64,
 }
 
 impl<'a> Described<'a> {
-    /// Describes a model of so many parameters, which are on the executor.
+    /// Description of a model with `parameters` parameters on an executor.
     pub fn new(
         model: &'a Model,
         parameters: usize,
@@ -119,12 +119,12 @@ impl<'a> Described<'a> {
     }
 }
 
-/// How long a photo took, in milliseconds.
+/// Times of a photo in milliseconds.
 #[derive(Serialize)]
 pub struct Timings {
-    /// From the bytes of the file to pixels.
+    /// Decoding of the file.
     pub decode: f64,
-    /// From pixels to map and score.
+    /// Detection, from pixels to map and score.
     pub detect: f64,
 }
 
@@ -138,7 +138,7 @@ struct Detected {
     timings: Timings,
 }
 
-/// A detection with the photo's preview.
+/// Detection with a preview of the photo.
 pub fn detection(photo: &Photo, detection: &Detection, timings: Timings) -> Result<JsValue, JsValue> {
     let Detection { score, map, region } = detection;
     let detected = serde_wasm_bindgen::to_value(&Detected {
@@ -156,7 +156,7 @@ pub fn detection(photo: &Photo, detection: &Detection, timings: Timings) -> Resu
     Ok(detected)
 }
 
-/// The photo as the detector saw it, upright, small enough to be shown: width in pixels, RGBA.
+/// Small upright copy of the photo: width in pixels, RGBA.
 fn preview(photo: &Photo) -> (u32, Vec<u8>) {
     let (width, height) = (photo.width, photo.height);
     let shrink = f64::from(PREVIEW_SIDE) / f64::from(width.max(height));

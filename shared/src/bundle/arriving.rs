@@ -1,5 +1,5 @@
-//! A published model that comes file by file, and whose weights go on to an executor shard by shard: nothing here keeps more than one
-//! of them.
+//! A published model that is loaded file by file. Weights go to the executor shard by shard, so that never more than one shard
+//! is in host memory.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,10 @@ use crate::ops::{Ops, Read};
 use crate::tensor::named::Shapes;
 use crate::{Error, Result};
 
-/// A model on its way to an executor with tensors `T`.
+/// A partly loaded model for an executor with tensors `T`.
 pub struct Arriving<T> {
     manifest: Manifest,
-    /// The files without tensors, until all of them are there.
+    /// Files without tensors, until they are complete.
     texts: HashMap<String, Vec<u8>>,
     described: Option<(Model, Shapes)>,
     uploaded: Uploaded<T>,
@@ -22,38 +22,38 @@ pub struct Arriving<T> {
 }
 
 impl<T: Clone> Arriving<T> {
-    /// Begins with the manifest.
+    /// Starts with the manifest.
     pub fn new(manifest: Manifest) -> Self {
         Self { manifest, texts: HashMap::new(), described: None, uploaded: Uploaded::default(), parameters: 0 }
     }
 
-    /// What is to come.
+    /// List of all files.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// All but the weights, once it is there.
+    /// The model without its weights, as soon as all files without tensors are there.
     pub fn model(&self) -> Option<&Model> {
         self.described.as_ref().map(|(model, _)| model)
     }
 
-    /// Number of values of the weights so far, without the scales of quantized tensors.
+    /// Number of weight values loaded so far, not counting the scales of quantized tensors.
     pub fn parameters(&self) -> usize {
         self.parameters
     }
 
-    /// Checks that this is the published content of a file.
+    /// Checks a file's content against the manifest.
     ///
     /// # Errors
-    /// [`Error::Model`] if it is not, or the manifest lists no such file.
+    /// [`Error::Model`] if size or hash differ, or the manifest does not list the file.
     pub fn verify(&self, name: &str, content: &[u8]) -> Result<()> {
         self.entry(name)?.verify(content)
     }
 
-    /// Takes a file without tensors, whose content was [verified](Self::verify).
+    /// Adds a [verified](Self::verify) file without tensors.
     ///
     /// # Errors
-    /// If it contradicts what came before.
+    /// If it contradicts an earlier file.
     pub fn describe(&mut self, name: &str, content: Vec<u8>) -> Result<()> {
         self.texts.insert(self.entry(name)?.name.clone(), content);
         let texts = self.manifest.files.iter().filter(|entry| !entry.kind.is_shard());
@@ -68,10 +68,10 @@ impl<T: Clone> Arriving<T> {
         Ok(())
     }
 
-    /// Takes a shard, whose content was [verified](Self::verify), to the executor. All files without tensors have to be there.
+    /// Uploads a [verified](Self::verify) shard. All files without tensors must have been added.
     ///
     /// # Errors
-    /// If a tensor is not what the model needs, or the executor has no room for it.
+    /// If a tensor does not fit the model; as [`Ops`].
     pub fn place<O: Ops<Tensor = T>>(&mut self, ops: &O, name: &str, content: &[u8]) -> Result<()> {
         let entry = self.entry(name)?;
         let (_, expected) = self.described.as_ref().ok_or_else(|| missing("config.json"))?;
@@ -83,16 +83,16 @@ impl<T: Clone> Arriving<T> {
         Ok(())
     }
 
-    /// Forgets the weights: they are to come again, for an executor in another mode.
+    /// Drops the weights, so that the shards can be placed again, for an executor in another precision.
     pub fn restart(&mut self) {
         self.uploaded = Uploaded::default();
         self.parameters = 0;
     }
 
-    /// Checks that all is there.
+    /// Checks that the model is complete.
     ///
     /// # Errors
-    /// [`Error::Model`] naming what is missing.
+    /// [`Error::Model`] naming the missing file or tensor.
     pub fn check(&self) -> Result<&Model> {
         let (model, expected) = self.described.as_ref().ok_or_else(|| missing("config.json"))?;
         match expected.keys().find(|name| !self.uploaded.contains(name)) {
@@ -104,17 +104,17 @@ impl<T: Clone> Arriving<T> {
         }
     }
 
-    /// The detector, when all is there. `ops` is the executor that the weights went to.
+    /// Builds the detector; `ops` is the executor that the weights were uploaded to.
     ///
     /// # Errors
-    /// As [`Arriving::check`], or the executor's refusal.
+    /// As [`Arriving::check`]; as [`Ops`].
     pub fn detector<O: Read<Tensor = T>>(&self, ops: O) -> Result<Detector<O>> {
         let model = self.check()?;
         let dinomaly = self.uploaded.dinomaly(&ops, &model.config, model.grid())?;
         Ok(Detector::of_dinomaly(ops, &model.config, &model.preprocessor, dinomaly))
     }
 
-    /// All but the weights.
+    /// The model without its weights.
     ///
     /// # Errors
     /// [`Error::Model`] if a file is missing.
@@ -147,7 +147,7 @@ mod tests {
         (Arriving::new(Manifest::parse(&manifest).unwrap()), files)
     }
 
-    /// Gives all files, those without tensors first.
+    /// Adds all files, those without tensors first.
     fn arrive(arriving: &mut Arriving<ReferenceTensor>, files: &[(String, Vec<u8>)]) -> Result<()> {
         for (name, content) in files {
             arriving.verify(name, content)?;

@@ -1,4 +1,4 @@
-//! `calibration.json`: which score is too high, and what good photos usually score.
+//! `calibration.json`: thresholds, and statistics of the scores of good photos.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,28 +9,28 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Calibration {
-    /// By class name; at least one.
+    /// Calibration by class name; at least one.
     pub classes: BTreeMap<String, ClassCalibration>,
-    /// For photos whose class is not known.
+    /// Calibration for photos of an unknown class.
     pub overall: ClassCalibration,
-    /// Whether the photos were kept from training. Where they were not (a run told to train on every photo), scores of
-    /// new good photos are higher, and the thresholds call more of them defective.
+    /// Whether the photos were held out from training. If not (training on every photo), new good photos score higher than
+    /// these, and more of them are called defective than intended.
     pub held_out: bool,
-    /// Share of good photos that the thresholds are meant to call defective, between 0 and 1.
+    /// Intended share of good photos called defective, between 0 and 1.
     pub false_alarm_rate: f64,
 }
 
-/// Where good photos of a class end.
+/// Calibration of a class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassCalibration {
-    /// A photo that scores higher is called defective.
+    /// Score above which a photo is called defective.
     pub threshold: f32,
-    /// Scores of good photos.
+    /// Statistics of the scores of good photos.
     pub good_scores: ScoreStatistics,
 }
 
-/// How the scores of some photos are distributed.
+/// Distribution of scores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScoreStatistics {
@@ -38,13 +38,13 @@ pub struct ScoreStatistics {
     pub count: usize,
     /// Mean score.
     pub mean: f64,
-    /// Standard deviation, divided by `count`.
+    /// Population standard deviation (divided by `count`).
     pub std: f64,
-    /// At ascending levels from 0 (smallest score) to 1 (largest).
+    /// Quantiles at ascending levels from 0 (smallest score) to 1 (largest).
     pub quantiles: Vec<Quantile>,
 }
 
-/// A score below which a share of the photos lies.
+/// Score below which a share of the photos lies.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quantile {
@@ -54,21 +54,21 @@ pub struct Quantile {
     pub score: f64,
 }
 
-/// Cosine distances carry about this much rounding: photos that all score the same do not differ by less.
+/// Rounding error of cosine distances: smaller differences between scores mean nothing.
 const SMALLEST_UNIT: f64 = 1e-6;
 
-/// How far above the median the threshold is taken to lie, as a share of it, where one photo or equal scores say nothing of that:
-/// less than in classes of several photos.
+/// Assumed distance from median to threshold, as a share of the median, if one photo or equal scores do not tell it. Classes of
+/// several photos have a larger one.
 const USUAL_SPREAD: f64 = 0.05;
 
-/// The levels that are kept.
+/// Levels of the stored quantiles.
 const LEVELS: [f64; 9] = [0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0];
 
 impl ScoreStatistics {
-    /// Of at least one score. Quantiles interpolate linearly between the sorted scores, as numpy does.
+    /// Statistics of scores. Quantiles interpolate linearly between the sorted scores, as in numpy.
     ///
     /// # Errors
-    /// [`Error::Config`] without scores or for one that is no finite number.
+    /// [`Error::Config`] if there are no scores, or one is not finite.
     pub fn of(scores: &[f32]) -> Result<Self> {
         if scores.is_empty() {
             return Err(Error::config("no scores of good photos to calibrate with"));
@@ -89,14 +89,14 @@ impl ScoreStatistics {
         Ok(Self { count, mean, std: variance.sqrt(), quantiles: LEVELS.map(quantile).into() })
     }
 
-    /// The score that half of the photos stay below; the mean where that quantile was not kept.
+    /// Median score; the mean if that quantile is not stored.
     pub fn median(&self) -> f64 {
         self.quantiles.iter().find(|q| q.level == 0.5).map_or(self.mean, |q| q.score)
     }
 }
 
 impl ClassCalibration {
-    /// A score that can be compared between classes and models: 0 for a usual good photo (the median), 1 at the threshold.
+    /// Score on a scale shared by classes and models: 0 at the median of good photos, 1 at the threshold.
     pub fn normalised(&self, score: f32) -> f32 {
         let usual = self.good_scores.median();
         let above = f64::from(self.threshold) - usual;
@@ -106,21 +106,21 @@ impl ClassCalibration {
 }
 
 impl Calibration {
-    /// The calibration of a class, or the overall one for a class that is not known or not named.
+    /// Calibration of a class; the overall one if the class is unknown or `None`.
     pub fn of_class(&self, class: Option<&str>) -> &ClassCalibration {
         class.and_then(|class| self.classes.get(class)).unwrap_or(&self.overall)
     }
 
-    /// Checks that there is a class and that every number is one.
+    /// Checks that there is a class and that all numbers are finite and consistent.
     ///
     /// # Errors
     /// [`Error::Config`] naming the class.
     pub fn validate(&self) -> Result<()> {
         if self.classes.is_empty() {
-            return Err(Error::config("there is no class"));
+            return Err(Error::config("no classes, expected at least one"));
         }
         if !(self.false_alarm_rate > 0.0 && self.false_alarm_rate < 1.0) {
-            return Err(Error::config(format!("a false alarm rate of {}", self.false_alarm_rate)));
+            return Err(Error::config(format!("false_alarm_rate = {} is outside 0..1", self.false_alarm_rate)));
         }
         let classes = self.classes.iter().map(|(class, calibration)| (class.as_str(), calibration));
         for (class, calibration) in classes.chain([("(overall)", &self.overall)]) {
@@ -130,19 +130,19 @@ impl Calibration {
                 return Err(Error::config("a class has no name"));
             }
             if !threshold.is_finite() {
-                return refuse(format!("the threshold is {threshold}"));
+                return refuse(format!("threshold = {threshold} is not finite"));
             }
             if good_scores.count == 0 {
-                return refuse("its statistics are of no photo".into());
+                return refuse("its statistics are of no photos".into());
             }
             if ![good_scores.mean, good_scores.std].iter().all(|v| v.is_finite()) || good_scores.std < 0.0 {
-                return refuse(format!("mean {} or standard deviation {}", good_scores.mean, good_scores.std));
+                return refuse(format!("mean {} or std {} is not valid", good_scores.mean, good_scores.std));
             }
             let quantiles = &good_scores.quantiles;
             let proper = |q: &Quantile| (0.0..=1.0).contains(&q.level) && q.score.is_finite();
             let ascending = quantiles.is_sorted_by(|a, b| a.level < b.level && a.score <= b.score);
             if !quantiles.iter().all(proper) || !ascending {
-                return refuse(format!("quantiles that do not ascend: {quantiles:?}"));
+                return refuse(format!("quantiles do not ascend: {quantiles:?}"));
             }
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! `manifest.json`: what a model folder holds, so that nothing altered or half-loaded is ever used.
+//! `manifest.json`: size and hash of every file of a model folder, so that altered or incomplete files are never used.
 
 use std::fmt::Write;
 
@@ -9,13 +9,13 @@ use super::{BTreeSet, SelfTest, from_json};
 use crate::tensor::{Data, HostTensor};
 use crate::{Error, Result};
 
-/// Name of the manifest's file.
+/// File name of the manifest.
 pub const MANIFEST: &str = "manifest.json";
 
-/// The version of the published-model format that is written and read.
+/// Version of the published-model format.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// How many hexadecimal digits of its sha256 a shard's name carries.
+/// Number of hexadecimal digits of the SHA-256 in a shard's name.
 const NAME_DIGITS: usize = 16;
 
 /// Content of `manifest.json`.
@@ -24,35 +24,35 @@ const NAME_DIGITS: usize = 16;
 pub struct Manifest {
     /// [`FORMAT_VERSION`].
     pub format_version: u32,
-    /// What people call the model.
+    /// Name of the model, for people.
     pub name: String,
-    /// Product classes that the model knows, in alphabetical order.
+    /// Product classes, in alphabetical order.
     pub classes: Vec<String>,
-    /// Every file of the folder but this one.
+    /// All files of the folder except this one.
     pub files: Vec<FileEntry>,
     /// See [`SelfTest`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_test: Option<SelfTest>,
 }
 
-/// A file of a model folder.
+/// Entry for a file of a model folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileEntry {
-    /// Name inside the folder, without any path.
+    /// Name inside the folder, not a path.
     pub name: String,
     /// Size in bytes.
     pub bytes: u64,
     /// SHA-256 of the content, 64 lower-case hexadecimal digits.
     pub sha256: String,
-    /// What it holds.
+    /// Kind of content.
     pub kind: Kind,
-    /// The most compact type that values of the shard are stored in; `None` where there are no tensors.
+    /// Most compact storage type among a shard's tensors; `None` for files without tensors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dtype: Option<Storage>,
 }
 
-/// What a file of a model folder holds.
+/// Kind of content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -71,7 +71,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The fixed name of such a file; for shards, what their names begin with.
+    /// Name of the file; for shards, the beginning of their names.
     pub fn file_name(self) -> &'static str {
         match self {
             Self::Config => "config.json",
@@ -83,18 +83,18 @@ impl Kind {
         }
     }
 
-    /// Whether there may be several, holding tensors.
+    /// Whether files of this kind hold tensors. There may be several of them.
     pub fn is_shard(self) -> bool {
         matches!(self, Self::Encoder | Self::Head)
     }
 
-    /// Which shards a tensor belongs to.
+    /// Kind of shard that a tensor belongs to.
     pub(super) fn of_tensor(name: &str) -> Self {
         if name.starts_with("encoder.") { Self::Encoder } else { Self::Head }
     }
 }
 
-/// How values are stored, the most compact last.
+/// Storage type of values, the most compact last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Storage {
@@ -102,14 +102,14 @@ pub enum Storage {
     Float32,
     /// Half precision.
     Float16,
-    /// One byte and a scale for each output channel.
+    /// One byte per value, a scale per output channel.
     Int8,
-    /// Half a byte, and a scale for each group of 32 or 64.
+    /// Half a byte per value, a scale per group of 32 or 64.
     Int4,
 }
 
 impl Storage {
-    /// The most compact type among tensors.
+    /// Most compact storage type among tensors.
     pub(crate) fn of<'a>(tensors: impl IntoIterator<Item = &'a HostTensor>) -> Self {
         let storage = |tensor: &HostTensor| match tensor.data {
             Data::F32(_) => Self::Float32,
@@ -127,7 +127,7 @@ impl Manifest {
         self.files.iter().filter(|entry| entry.kind.is_shard())
     }
 
-    /// Whether linear layers of some shard are stored in this type, as far as the manifest tells.
+    /// Whether the manifest says that linear layers of a shard are stored in this type.
     pub fn stores(&self, storage: Storage) -> bool {
         self.shards().any(|entry| entry.dtype == Some(storage))
     }
@@ -135,9 +135,9 @@ impl Manifest {
     /// Parses and checks `manifest.json`.
     ///
     /// # Errors
-    /// [`Error::Model`] naming what is unknown, missing or contradictory.
+    /// [`Error::Model`] naming the unknown, missing or contradictory entry.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        /// Read first: another version may look different in everything else.
+        /// Read first, because another version may differ in everything else.
         #[derive(Deserialize)]
         struct Version {
             format_version: u32,
@@ -154,12 +154,12 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Sum of the files' sizes, for progress bars. In bytes, without the manifest.
+    /// Total size of the listed files in bytes, for progress bars.
     pub fn total_bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
-    /// The one file of a kind.
+    /// The only file of a kind.
     pub(super) fn only(&self, kind: Kind) -> Result<&FileEntry> {
         let mut of_kind = self.files.iter().filter(|file| file.kind == kind);
         match (of_kind.next(), of_kind.next()) {
@@ -187,10 +187,13 @@ impl Manifest {
                 return Err(refuse(format!("lists no {} shard", kind.file_name())));
             }
             for (i, shard) in shards.iter().enumerate() {
-                // Fixing every name leaves no way to point outside of the folder, or to poison a cache kept by name.
+                // Names are fixed by content, so that none can point outside of the folder or poison a cache.
                 let expected = shard_name(kind, &shard.sha256, i + 1, shards.len());
                 if shard.name != expected {
-                    return Err(refuse(format!("lists {}, its content and order ask for {expected}", shard.name)));
+                    return Err(refuse(format!(
+                        "lists {}, expected {expected} from its content and order",
+                        shard.name
+                    )));
                 }
             }
         }
@@ -203,12 +206,12 @@ impl Manifest {
 }
 
 impl FileEntry {
-    /// Describes a file.
+    /// Entry for a file with this content.
     pub(super) fn of(name: String, kind: Kind, dtype: Option<Storage>, bytes: &[u8]) -> Self {
         Self { name, bytes: bytes.len() as u64, sha256: sha256(bytes), kind, dtype }
     }
 
-    /// Checks that a file is the one that was published.
+    /// Checks a file's content.
     ///
     /// # Errors
     /// [`Error::Model`] naming the file, if its size or hash differs.
@@ -234,10 +237,10 @@ impl FileEntry {
     fn validate(&self) -> Result<()> {
         let Self { name, sha256, kind, dtype, .. } = self;
         if sha256.len() != 64 || !sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            return Err(refuse(format!("{name}: {sha256:?} is no sha256 of 64 lower-case hexadecimal digits")));
+            return Err(refuse(format!("{name}: {sha256:?} is no sha256, expected 64 lower-case hexadecimal digits")));
         }
         if !kind.is_shard() && name != kind.file_name() {
-            return Err(refuse(format!("lists {name}, a file of this kind is named {}", kind.file_name())));
+            return Err(refuse(format!("lists {name}, but a file of this kind is named {}", kind.file_name())));
         }
         if kind.is_shard() != dtype.is_some() {
             let needs = if kind.is_shard() { "needs a" } else { "has no" };
@@ -247,7 +250,7 @@ impl FileEntry {
     }
 }
 
-/// Name of the `i`-th (from 1) of `n` shards with this content.
+/// Name of shard `i` (from 1) of `n`.
 pub(super) fn shard_name(kind: Kind, sha256: &str, i: usize, n: usize) -> String {
     format!("{}-{}-{i:05}-of-{n:05}.safetensors", kind.file_name(), &sha256[..NAME_DIGITS])
 }

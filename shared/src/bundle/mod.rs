@@ -10,8 +10,8 @@
 //! manifest.json                                  size, sha256, dtype of every file; self-test
 //! ```
 //!
-//! Shards carry the beginning of their sha256 in their name: models with the same encoder share its files, and a browser
-//! may cache them for ever. Everything here is a pure function between names and bytes.
+//! Shards have the beginning of their SHA-256 in their names: models with the same encoder share its files, and browsers can
+//! cache them for ever. Everything here is a pure function between names and bytes.
 
 mod arriving;
 mod calibration;
@@ -37,25 +37,25 @@ use crate::photo::preprocess::Preprocessor;
 use crate::tensor::named::Weights;
 use crate::{Error, Result};
 
-/// What errors about tensors call the files that they should be in.
+/// File name in errors about tensors that are in no shard.
 const SHARDS: &str = "(encoder and head shards)";
 
 /// A published model in memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
-    /// What people call it.
+    /// Name of the model, for people.
     pub name: String,
     /// Architecture.
     pub config: ModelConfig,
-    /// From a decoded photo to the encoder's input.
+    /// Preprocessing of photos.
     pub preprocessor: Preprocessor,
-    /// When a score is too high. Its classes are the model's.
+    /// Thresholds. Its classes are the model's.
     pub calibration: Calibration,
-    /// Exactly the tensors of [`model_shapes`].
+    /// The tensors of [`model_shapes`], no more and no less.
     pub weights: Weights,
-    /// Score and map of a generated picture, to find devices that compute wrongly. `None` while a model is being made.
+    /// Expected result on a generated picture, to detect devices that compute wrongly. `None` before publication.
     pub self_test: Option<SelfTest>,
-    /// The model card, Markdown.
+    /// Model card in Markdown.
     pub card: String,
 }
 
@@ -79,12 +79,12 @@ impl Model {
         })
     }
 
-    /// Reads a model. `read` gives the whole file of a name inside the model folder; each is asked for once, the
-    /// manifest first.
+    /// Reads a model. `read` returns the content of a file by its name in the model folder; it is called once for each file, first
+    /// for the manifest.
     ///
     /// # Errors
-    /// Whatever `read` refuses; [`Error::Model`] naming the file, and the tensor where it is one, for everything that is
-    /// altered, truncated, missing, too much, misshapen, not a number, or of an unknown version or type.
+    /// Those of `read`; [`Error::Model`] naming the file, and the tensor if there is one, for content that is altered, truncated,
+    /// missing, unexpected, of another shape, not finite, or of an unknown version or type.
     pub fn parse(read: &mut dyn FnMut(&str) -> Result<Vec<u8>>) -> Result<Self> {
         let manifest = Manifest::parse(&read(MANIFEST)?)?;
         let mut fetch = |entry: &FileEntry| -> Result<Vec<u8>> {
@@ -102,7 +102,7 @@ impl Model {
         Ok(model)
     }
 
-    /// All of a model but its weights, which stay empty; `fetch` gives the content of a file that is the published one.
+    /// Reads a model without its weights, which stay empty; `fetch` returns the verified content of a file.
     fn describe(manifest: &Manifest, fetch: &mut dyn FnMut(&FileEntry) -> Result<Vec<u8>>) -> Result<Self> {
         let config: ModelConfig = from_json(Kind::Config.file_name(), &fetch(manifest.only(Kind::Config)?)?)?;
         let preprocessor = from_json(Kind::Preprocessor.file_name(), &fetch(manifest.only(Kind::Preprocessor)?)?)?;
@@ -123,16 +123,16 @@ impl Model {
         model.validate_description()?;
         let classes: Vec<&String> = model.calibration.classes.keys().collect();
         if classes != manifest.classes.iter().collect::<Vec<_>>() {
-            let reason = format!("lists the classes {:?}, {MANIFEST} {:?}", classes, manifest.classes);
+            let reason = format!("lists the classes {:?}, but {MANIFEST} lists {:?}", classes, manifest.classes);
             return Err(Error::Model { file: Kind::Calibration.file_name().into(), reason });
         }
         Ok(model)
     }
 
-    /// The files of the model folder, the manifest last. Equal models give equal bytes.
+    /// Content of the model folder's files, the manifest last. Equal models give equal bytes.
     ///
     /// # Errors
-    /// If the parts contradict each other ([`Model::validate`]), or a tensor is too large for a shard.
+    /// As [`Model::validate`], or if a tensor is too large for a shard.
     pub fn to_files(&self) -> Result<Vec<(String, Vec<u8>)>> {
         self.validate()?;
         let mut entries = Vec::new();
@@ -164,17 +164,17 @@ impl Model {
         Ok(files)
     }
 
-    /// Checks that the parts fit together and that every number is one.
+    /// Checks that the parts fit together and that all numbers are finite.
     ///
     /// # Errors
-    /// Naming the file or tensor that does not fit.
+    /// [`Error`] naming the file or tensor that does not fit.
     pub fn validate(&self) -> Result<()> {
         self.validate_description()?;
         self.weights.check(&model_shapes(&self.config)?)?;
         self.weights.check_finite()
     }
 
-    /// [`Model::validate`] without the weights.
+    /// [`Model::validate`], weights excluded.
     fn validate_description(&self) -> Result<()> {
         self.config.validate().map_err(|e| e.in_file(Kind::Config.file_name()))?;
         let geometry = self.preprocessor.geometry;
@@ -186,7 +186,7 @@ impl Model {
         Ok(())
     }
 
-    /// Patches along a side of the encoder's input.
+    /// Side of the encoder's input in patches.
     pub fn grid(&self) -> usize {
         self.preprocessor.geometry.grid(self.config.encoder.patch_size)
     }
@@ -194,11 +194,11 @@ impl Model {
 
 /// Parses a JSON file of the model folder.
 fn from_json<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T> {
-    let damaged = |e| format!("is not what a model has there ({e}): publish or copy the model again");
+    let damaged = |e| format!("is not valid ({e}): publish or copy the model again");
     serde_json::from_slice(bytes).map_err(|e| Error::Model { file: file.into(), reason: damaged(e) })
 }
 
-/// Writes a JSON file of the model folder, for people too.
+/// Writes a JSON file of the model folder, indented for people.
 fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| Error::config(format!("cannot be written: {e}")))?;
     bytes.push(b'\n');

@@ -1,62 +1,62 @@
-//! A picture that everyone can generate, and what the model says about it: finds devices that compute wrongly.
+//! Self-test of a published model: expected score and map of a generated picture, which detect devices that compute wrongly.
 
 use serde::{Deserialize, Serialize};
 
 use crate::photo::decode::Photo;
 use crate::{Error, Result};
 
-/// Width of the generated picture, in pixels: not the height, so that the geometry is tested too.
+/// Width of the generated picture in pixels. It differs from the height, so that the geometry is tested too.
 const WIDTH: u32 = 192;
-/// Height of the generated picture, in pixels.
+/// Height of the generated picture in pixels.
 const HEIGHT: u32 = 144;
-/// Side of the reduced map.
+/// Side of the reduced map in values.
 const SIDE: usize = 16;
-/// Coloured shapes on the picture.
+/// Number of coloured shapes on the picture.
 const SHAPES: usize = 14;
 
-/// What a model says about a generated picture.
+/// Expected result of a model on a generated picture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SelfTest {
-    /// Which picture: see [`SelfTest::picture`].
+    /// Seed of the picture: see [`SelfTest::picture`].
     pub seed: u64,
-    /// The image score.
+    /// Expected image score.
     pub score: f32,
-    /// The anomaly map as [`SelfTest::reduce`] leaves it, `SIDE · SIDE` values, row by row.
+    /// Expected anomaly map, reduced by [`SelfTest::reduce`]: `SIDE · SIDE` values, row by row.
     pub map: Vec<f32>,
-    /// How far score and map may be from this on another device.
+    /// Largest allowed difference of score and map values on another device.
     pub tolerance: f32,
 }
 
 impl SelfTest {
-    /// What part of its score, and of its map's root mean square, a model may be off in products of rounded activations, where that is
-    /// more than the tolerance. Measured with eight bits: 0.7 and 1.3 % with the embedded model, whose seven metrics change by at most
-    /// 0.16 points, and 2.0 and 0.2 % with DeiT-Ti trained on one product, whose weights are rounded at the same time. Single values are
-    /// off by up to 19 %: the smallest ones, which say nothing.
+    /// Largest allowed relative error of the score, and of the map's root mean square, with rounded activations, if that is more
+    /// than the tolerance. Measured with eight bits: 0.7 and 1.3 % with the embedded model, whose seven metrics change by at most
+    /// 0.16 points; 2.0 and 0.2 % with DeiT-Ti trained on one product, weights rounded too. Single map values change by up to
+    /// 19 %, but only the smallest ones, which do not matter.
     pub const ROUNDED: f32 = 0.03;
 
-    /// Notes what the device that can be trusted found: image score, and the square anomaly map in full.
+    /// Expected result from the image score and the full, square anomaly map of a trusted device.
     ///
     /// # Errors
-    /// [`Error::Config`] if the map is not square or a value is no finite number.
+    /// [`Error::Config`] if the map is not square or a value is not finite.
     pub fn new(seed: u64, score: f32, map: &[f32], tolerance: f32) -> Result<Self> {
         let self_test = Self { seed, score, map: Self::reduce(map)?, tolerance };
         self_test.validate()?;
         Ok(self_test)
     }
 
-    /// The picture to look at: a shaded ground with noise and coloured rectangles and discs, computed in integers alone,
-    /// so that it is the same everywhere. Never one of the user's photos.
+    /// The generated picture: shaded background, noise, coloured rectangles and discs. Computed in integers only, so that it is
+    /// the same everywhere. Never one of the user's photos.
     pub fn picture(&self) -> Photo {
         Self::picture_of(self.seed)
     }
 
-    /// [`SelfTest::picture`] of any seed.
+    /// [`SelfTest::picture`] for any seed.
     pub fn picture_of(seed: u64) -> Photo {
         picture(seed)
     }
 
-    /// The means of `16 · 16` blocks of a square map of any side.
+    /// Means of `16 · 16` blocks of a square map.
     ///
     /// # Errors
     /// [`Error::Config`] if the map is not square or empty.
@@ -77,14 +77,14 @@ impl SelfTest {
         Ok((0..SIDE).flat_map(|y| (0..SIDE).map(move |x| (y, x))).map(|(y, x)| mean(block(y), block(x))).collect())
     }
 
-    /// Compares what `executor` found on [`SelfTest::picture`]: its score and its square anomaly map in full. `rounding` is 0, or
-    /// [`SelfTest::ROUNDED`] for int8: then the map is compared as a whole, not each of its values.
+    /// Compares the result of `executor` on [`SelfTest::picture`]: score and full, square anomaly map. `rounding` is 0, or
+    /// [`SelfTest::ROUNDED`] for int8: then the map is compared by its root mean square, not value by value.
     ///
     /// # Errors
-    /// [`Error::Device`] if it differs by more than it may: the device computes wrongly, or too coarsely for this model.
+    /// [`Error::Device`] if the difference is too large: the device computes wrongly, or too coarsely for this model.
     pub fn compare(&self, executor: &'static str, score: f32, map: &[f32], rounding: f32) -> Result<()> {
         let found = Self::reduce(map)?;
-        // NaN is never close.
+        // False for NaN.
         let agrees = |found: f32, expected: f32, allowed: f32| (found - expected).abs() <= allowed;
         let advice = if rounding > 0.0 { "use a higher precision" } else { "use another device" };
         let refuse = |what: String| {
@@ -115,23 +115,26 @@ impl SelfTest {
         }
     }
 
-    /// Checks that the map is whole and every number is one.
+    /// Checks that the map is complete and all numbers are finite.
     ///
     /// # Errors
-    /// [`Error::Config`] saying what is not.
+    /// [`Error::Config`] naming the wrong value.
     pub fn validate(&self) -> Result<()> {
         if self.map.len() != SIDE * SIDE {
             return Err(Error::config(format!(
-                "self-test: the map has {} values, not {}",
+                "self-test: the map has {} values, expected {}",
                 self.map.len(),
                 SIDE * SIDE
             )));
         }
         if !(self.tolerance.is_finite() && self.tolerance >= 0.0) {
-            return Err(Error::config(format!("self-test: the tolerance is {}", self.tolerance)));
+            return Err(Error::config(format!(
+                "self-test: tolerance = {} must be finite and not negative",
+                self.tolerance
+            )));
         }
         match self.map.iter().chain([&self.score]).find(|v| !v.is_finite()) {
-            Some(v) => Err(Error::config(format!("self-test: expects {v}, not a finite number"))),
+            Some(v) => Err(Error::config(format!("self-test: the expected value {v} is not finite"))),
             None => Ok(()),
         }
     }
@@ -154,7 +157,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// In `0..n`; the bias of the remainder does not matter here.
+    /// Number in `0..n`. The bias of the remainder does not matter here.
     fn below(&mut self, n: u32) -> i32 {
         (self.next() % u64::from(n)) as i32
     }

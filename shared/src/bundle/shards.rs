@@ -1,4 +1,4 @@
-//! A model's tensors ↔ shards small enough for static hosts and browser caches.
+//! Reading and writing of shards, small enough for static hosts and browser caches.
 
 use super::manifest::{FileEntry, Kind, Storage, sha256, shard_name};
 use crate::tensor::named::is_linear_weight;
@@ -7,13 +7,13 @@ use crate::tensor::safetensors_io;
 use crate::tensor::{Data, HostTensor};
 use crate::{Error, Result};
 
-/// Every shard is smaller than this, in bytes.
+/// Upper limit of a shard's size in bytes.
 pub const SHARD_LIMIT: usize = 24 << 20;
 
-/// An upper bound of what a tensor adds to a safetensors header besides its name: type, shape, offsets, punctuation.
+/// Upper bound of a tensor's bytes in a safetensors header, name excluded: type, shape, offsets, punctuation.
 const HEADER_ENTRY: usize = 160;
 
-/// Writes the tensors of a kind, in the order of their names, each shard filled as far as it goes.
+/// Writes the tensors of a kind in the order of their names, filling one shard after the other.
 pub(super) fn write(kind: Kind, weights: &Weights) -> Result<Vec<(FileEntry, Vec<u8>)>> {
     write_below(SHARD_LIMIT, kind, weights)
 }
@@ -21,7 +21,7 @@ pub(super) fn write(kind: Kind, weights: &Weights) -> Result<Vec<(FileEntry, Vec
 /// [`write`] with another limit.
 pub(super) fn write_below(limit: usize, kind: Kind, weights: &Weights) -> Result<Vec<(FileEntry, Vec<u8>)>> {
     let mut shards: Vec<Weights> = Vec::new();
-    // The header's length and its padding.
+    // Length field and padding of the header.
     let (mut room, overhead) = (0, 16);
     for (name, tensor) in weights.0.iter().filter(|(name, _)| Kind::of_tensor(name) == kind) {
         let size = stored_size(name, tensor);
@@ -46,7 +46,7 @@ pub(super) fn write_below(limit: usize, kind: Kind, weights: &Weights) -> Result
     shards.collect()
 }
 
-/// What a tensor takes in a shard, at most: values, scales, header.
+/// Upper bound of a tensor's size in a shard: values, scales, header.
 fn stored_size(name: &str, tensor: &HostTensor) -> usize {
     let entry = name.len() + HEADER_ENTRY;
     match &tensor.data {
@@ -57,8 +57,8 @@ fn stored_size(name: &str, tensor: &HostTensor) -> usize {
     }
 }
 
-/// A shard's tensors, each of them expected, where it belongs, of its shape, made of numbers, and not there yet, which `is_there` says
-/// of a name.
+/// Reads a shard's tensors. Each must be expected, in a shard of the right kind, of the right shape, finite, and not in an earlier
+/// shard, which `is_there` tells by name.
 pub(super) fn read(
     entry: &FileEntry,
     bytes: &[u8],
@@ -68,7 +68,8 @@ pub(super) fn read(
     let shard = safetensors_io::read(&entry.name, bytes)?;
     let refuse = |error: Error| error.in_file(&entry.name);
     if entry.dtype != Some(Storage::of(shard.0.values())) {
-        let reason = format!("holds {:?} values, the manifest says {:?}", Storage::of(shard.0.values()), entry.dtype);
+        let reason =
+            format!("holds {:?} values, but the manifest says {:?}", Storage::of(shard.0.values()), entry.dtype);
         return Err(Error::Model { file: entry.name.clone(), reason });
     }
     for (name, tensor) in &shard.0 {

@@ -1,4 +1,4 @@
-//! A small model, written, read, and damaged in every way.
+//! A small model is written, read, and damaged in every way.
 
 use std::collections::HashMap;
 
@@ -69,7 +69,7 @@ fn edit_manifest(files: &mut Files, change: impl FnOnce(&mut serde_json::Value))
     files.insert(MANIFEST.into(), serde_json::to_vec(&manifest).unwrap());
 }
 
-/// Puts other content for a file, with the manifest's size, hash and shard name to match: a wrong model that is intact.
+/// Replaces a file's content, with matching size, hash and shard name: an intact model with wrong content.
 fn republish(files: &mut Files, old: &str, bytes: Vec<u8>) -> String {
     let mut name = old.to_owned();
     if old.ends_with(".safetensors") {
@@ -194,7 +194,7 @@ fn unknown_versions_types_and_fields_are_named() {
         ("\"classes\"", "\"surprise\": 1, \"classes\"", "unknown field `surprise`"),
         ("\"name\": \"screws and nuts\"", "\"name\": \" \"", "has no name"),
         ("\"nut\"", "\"bolt\"", "lists the classes [\"nut\", \"screw\"]"),
-        ("\"tolerance\": 0.001", "\"tolerance\": -1", "self-test: the tolerance is -1"),
+        ("\"tolerance\": 0.001", "\"tolerance\": -1", "self-test: tolerance = -1"),
     ];
     for (from, to, expected) in edits {
         let mut changed = whole.clone();

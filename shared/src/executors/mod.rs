@@ -1,4 +1,4 @@
-//! The implementations of [`crate::ops::Ops`], side by side.
+//! Implementations of [`crate::ops::Ops`].
 
 #[cfg(feature = "candle")]
 pub mod candle;

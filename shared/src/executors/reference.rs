@@ -1,17 +1,17 @@
-//! Plain loops: the truth that the other executors are compared with. Every sum is accumulated in f64, so that what
-//! remains is the rounding of the inputs and of each stored result.
+//! Plain loops: the reference that other executors are tested against. Every sum is accumulated in f64, so that only inputs and
+//! stored results are rounded.
 
 use std::rc::Rc;
 
-use crate::ops::{Linear, Neighbours, Norm, Ops, Read, RelativeBias, Then, conv_extents, rotation_prefix};
+use crate::ops::{Linear, Neighbours, Norm, Ops, Read, RelativeBias, Then, conv_extents, head_size, rotation_prefix};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
-/// The executor of plain loops.
+/// Executor of plain loops.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reference;
 
-/// A tensor of [`Reference`]: shape and shared values.
+/// Tensor of [`Reference`]: shape and shared values.
 #[derive(Clone, Debug)]
 pub struct ReferenceTensor {
     /// Row-major shape.
@@ -121,7 +121,7 @@ impl Ops for Reference {
         })
     }
 
-    // The quadratic form of the same sums: slower than the other executors' and independent of how they order them.
+    // Quadratic form of the same sums: slower than in the other executors, and independent of their order of summation.
     fn linear_attention(
         &self,
         qkv: &ReferenceTensor,
@@ -198,10 +198,10 @@ impl Ops for Reference {
     }
 
     fn concatenate(&self, xs: &[ReferenceTensor]) -> Result<ReferenceTensor> {
-        let first = xs.first().ok_or_else(|| Error::config("nothing to put side by side"))?;
+        let first = xs.first().ok_or_else(|| Error::config("no tensors to concatenate"))?;
         let (batch, tokens, channels) = first.rows("tokens")?;
         for x in xs {
-            x.expect("what is put side by side", &first.shape)?;
+            x.expect("concatenation operand", &first.shape)?;
         }
         let row = |token: usize| xs.iter().flat_map(move |x| &x.values[token * channels..(token + 1) * channels]);
         let values = (0..batch * tokens).flat_map(row).copied().collect();
@@ -227,7 +227,7 @@ impl Ops for Reference {
     }
 
     fn mean(&self, xs: &[ReferenceTensor]) -> Result<ReferenceTensor> {
-        let first = xs.first().ok_or_else(|| Error::config("the mean of no tensors"))?;
+        let first = xs.first().ok_or_else(|| Error::config("no tensors to average"))?;
         for x in xs {
             x.expect("mean operand", &first.shape)?;
         }
@@ -257,8 +257,8 @@ impl Read for Reference {
     }
 }
 
-/// Sums values with what `weigh(head, token, query, keys, is_hidden)` gives them, for every photo, head and token of packed
-/// `qkv`.
+/// Weighted sum of values for every photo, head and token of packed `qkv`, with the weights of
+/// `weigh(head, token, query, keys, is_hidden)`.
 fn attend(
     qkv: &ReferenceTensor,
     heads: usize,
@@ -267,11 +267,7 @@ fn attend(
 ) -> Result<ReferenceTensor> {
     let (batch, tokens, packed) = qkv.rows("qkv")?;
     let grid = hidden.map_or(Ok(0), |hidden| hidden.grid(tokens))?;
-    let channels = packed / 3;
-    if packed != 3 * channels || heads == 0 || channels % heads != 0 {
-        return Err(Error::config(format!("qkv of {packed} channels cannot be split into 3 parts of {heads} heads")));
-    }
-    let size = channels / heads;
+    let (channels, size) = (packed / 3, head_size(packed, heads)?);
     let mut out = vec![0f32; batch * tokens * channels];
     let mut sums = vec![0f64; size];
     for photo in 0..batch {

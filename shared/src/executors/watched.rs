@@ -1,44 +1,44 @@
-//! Any executor, watched: whoever looks inside sees what operations are given, and changes nothing.
+//! Wrapper of an executor that shows the inputs of its operations to a callback.
 
 use crate::Result;
 use crate::ops::{Linear, Neighbours, Norm, Ops, Then};
 use crate::photo::preprocess::Preprocessor;
 use crate::tensor::HostTensor;
 
-/// What can be seen.
+/// Event shown to the callback.
 #[derive(Clone, Copy, Debug)]
 pub enum Seen<'a, T> {
-    /// A tensor that was uploaded.
+    /// Tensor after its upload.
     Uploaded(&'a T),
-    /// A linear layer, before it is computed.
+    /// Linear layer, before it is computed.
     Linear {
         /// `[batch, tokens, in]`.
         x: &'a T,
         /// `[out, in]`.
         weight: &'a T,
     },
-    /// An attention, before it is computed.
+    /// Attention, before it is computed.
     Attention {
         /// `[batch, tokens, 3·channels]`, as [`Ops::attention`] takes it.
         qkv: &'a T,
         /// Number of heads.
         heads: usize,
-        /// What patches do not look at.
+        /// Keys hidden from patches.
         hidden: Option<Neighbours>,
         /// Whether it is linear attention.
         linear: bool,
     },
 }
 
-/// An executor that shows what it is given to `watch`, and stops where that refuses.
+/// Executor that shows its inputs to `watch`, and stops if that returns an error.
 pub struct Watched<O, W> {
-    /// What computes.
+    /// The wrapped executor.
     pub ops: O,
     watch: W,
 }
 
 impl<O: Ops, W: Fn(Seen<'_, O::Tensor>) -> Result<()>> Watched<O, W> {
-    /// Watches an executor.
+    /// Wraps an executor.
     pub fn new(ops: O, watch: W) -> Self {
         Self { ops, watch }
     }

@@ -1,23 +1,23 @@
-//! Anomaly map → colours, alone or over the photo that it belongs to.
+//! Anomaly map → heatmap, alone or over its photo.
 
 use std::ops::Range;
 
 use crate::maps::score::AnomalyMap;
 use crate::{Error, Result};
 
-/// Where the map lies in its photo: `(x0, y0, x1, y1)` in pixels of the photo.
+/// Region of the photo that the map covers: `(x0, y0, x1, y1)` in pixels of the photo.
 pub type PhotoRegion = (f64, f64, f64, f64);
 
-/// The colour of a value from 0 (normal) to 1 (anomalous); values beyond are clamped, NaN is 0.
+/// Colour of a value from 0 (normal) to 1 (anomalous); values beyond are clamped, NaN is 0.
 ///
-/// The table is "inferno": perceptually uniform, of rising lightness, and readable for colour-blind people.
+/// The colour map is "inferno": perceptually uniform, of rising lightness, readable for colour-blind people.
 pub fn colour(value: f32) -> [u8; 3] {
     let [_, rgb @ ..] = INFERNO[(value.clamp(0.0, 1.0) * 255.0).round() as usize].to_be_bytes();
     rgb
 }
 
-/// The map as a picture of its own size, to be drawn over the photo: `[side, side, 4]`, RGBA, transparent where all is
-/// usual. `range` are the values of the first and the last colour.
+/// Heatmap in the map's own size, to be drawn over the photo: `[side, side, 4]`, RGBA, transparent where the map is normal.
+/// `range` are the values of the first and the last colour.
 pub fn heat_rgba(map: &AnomalyMap, range: (f32, f32)) -> Vec<u8> {
     let pixel = |&value: &f32| {
         let value = normalised(value, range);
@@ -27,16 +27,15 @@ pub fn heat_rgba(map: &AnomalyMap, range: (f32, f32)) -> Vec<u8> {
     map.values.iter().flat_map(pixel).collect()
 }
 
-/// The values of the first and the last colour, so that a class's threshold is the colour in the middle.
+/// Range with the threshold in the middle.
 pub fn range_around(threshold: f32) -> (f32, f32) {
     (0.0, 2.0 * threshold)
 }
 
-/// The map over its photo, in the photo's own size: `[height, width, 3]`, RGB.
+/// Heatmap over its photo, in the photo's own size: `[height, width, 3]`, RGB.
 ///
-/// Inside `region` the map, interpolated, covers the photo with `opacity` 0..1 where something is unusual, and less where
-/// it is not. Outside the detector has seen nothing, which
-/// is shown whatever the opacity: the photo there is grey and hatched.
+/// Inside `region` the interpolated map covers the photo with `opacity` 0..1 where it is anomalous, and less where it is
+/// normal. Outside, which the detector has not seen, the photo is grey and hatched at any opacity.
 ///
 /// # Errors
 /// [`Error::Shape`] if the photo is not `height · width · 3` bytes or the map not `side²` values.
@@ -86,35 +85,34 @@ pub fn overlay(
     Ok(pixels)
 }
 
-/// How much of the heatmap is seen at a place of the scale: nothing where all is usual, so that the photo is seen as it is,
-/// everything from the middle on.
+/// Opacity of the heatmap along the colour scale: 0 for normal values, so that they do not hide the photo, 1 from the middle on.
 fn presence(value: f32) -> f32 {
     let x = ((value - 0.2) / 0.3).clamp(0.0, 1.0);
     x * x * (3.0 - 2.0 * x)
 }
 
-/// Place of a value between the ends of a range, 0..1. A range without extent separates what is above it from what is not.
+/// Position of a value in a range, 0..1. In an empty range larger values are 1, others 0.
 fn normalised(value: f32, (low, high): (f32, f32)) -> f32 {
     if high > low { ((value - low) / (high - low)).clamp(0.0, 1.0) } else { f32::from(u8::from(value > low)) }
 }
 
-/// The pixels whose centres lie in `start..end`.
+/// Pixels whose centres lie in `start..end`.
 fn covered(start: f64, end: f64, pixels: usize) -> Range<usize> {
     let pixel = |edge: f64| ((edge - 0.5).ceil().max(0.0) as usize).min(pixels);
     pixel(start)..pixel(end)
 }
 
-/// A pixel of the uncovered border: half of its lightness, half a stripe.
+/// Pixel of the uncovered border: half its lightness, half a stripe.
 fn hatched([r, g, b]: [u8; 3], light: bool) -> u8 {
     let luma = (299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b)) / 1000;
     ((luma + if light { 190 } else { 110 }) / 2) as u8
 }
 
-/// Where the centre of a photo's pixel lies between the centres of two rows (or columns) of the map.
+/// Position of a photo pixel's centre between the centres of two rows (or columns) of the map.
 struct Between {
     first: usize,
     second: usize,
-    /// Share of the second one.
+    /// Weight of the second.
     weight: f32,
 }
 
@@ -130,15 +128,15 @@ impl Between {
         first * (1.0 - self.weight) + second * self.weight
     }
 
-    /// The map's values along the row between two of its rows.
+    /// Row of the map interpolated between two of its rows.
     fn row(&self, map: &AnomalyMap) -> Vec<f32> {
         let row = |y: usize| &map.values[y * map.side..][..map.side];
         row(self.first).iter().zip(row(self.second)).map(|(&a, &b)| self.blend(a, b)).collect()
     }
 }
 
-/// "inferno" by Nathaniel J. Smith and Stefan van der Walt (<https://github.com/BIDS/colormap>, CC0 1.0), the table of
-/// matplotlib rounded to bytes: `0xRRGGBB` for 0, 1/255, …, 1.
+/// Colour map "inferno" by Nathaniel J. Smith and Stefan van der Walt (<https://github.com/BIDS/colormap>, CC0 1.0): the table
+/// of matplotlib rounded to bytes, `0xRRGGBB` for 0, 1/255, …, 1.
 #[rustfmt::skip]
 const INFERNO: [u32; 256] = [
     0x000004, 0x010005, 0x010106, 0x010108, 0x02010a, 0x02020c, 0x02020e, 0x030210, 0x040312, 0x040314, 0x050417,
@@ -186,7 +184,7 @@ mod tests {
         let lightness =
             |rgb: [u8; 3]| 0.299 * f32::from(rgb[0]) + 0.587 * f32::from(rgb[1]) + 0.114 * f32::from(rgb[2]);
         let table: Vec<f32> = (0..256).map(|i| lightness(colour(i as f32 / 255.0))).collect();
-        // Rounded to bytes, a step may fall back by less than one level.
+        // Rounded to bytes, lightness may fall by less than one level per step.
         assert!(table.windows(2).all(|pair| pair[1] > pair[0] - 1.0));
         assert!(table.windows(9).all(|run| run[8] > run[0] + 1.0), "rising over any eight steps");
         assert_eq!([colour(-1.0), colour(f32::NAN), colour(2.0)], [[0, 0, 4], [0, 0, 4], [252, 255, 164]]);

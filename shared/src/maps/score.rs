@@ -1,7 +1,7 @@
-//! Distance maps → anomaly map → image score, as the official evaluation does it.
+//! Distance maps → anomaly map → image score, as in the official evaluation.
 //!
-//! Up to the side of the model's input with aligned corners, to 256 without, a 5×5 Gaussian with zero padding (so borders
-//! are darkened), then the mean of the highest 1 % of the pixels.
+//! Bilinear resize to the side of the model's input (`align_corners=True`), then to 256 (`align_corners=False`), blur by a 5×5
+//! Gaussian with zero padding (which darkens borders), mean of the highest 1 % of the pixels.
 
 #[cfg(any(feature = "candle", feature = "processor"))]
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
@@ -9,58 +9,58 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Side of the anomaly map that scores, heatmaps and metrics are made of, in pixels.
+/// Side of the anomaly map in pixels, for scores, heatmaps and metrics.
 pub const MAP_SIDE: usize = 256;
 
-/// Share of the pixels, the most anomalous ones, that the image score averages.
+/// Share of most anomalous pixels whose mean is the image score.
 const TOP_SHARE: f64 = 0.01;
 
-/// Standard deviation of the blur, in pixels; its kernel is cut to [`KERNEL`] pixels.
+/// Standard deviation of the blur in pixels; its kernel is cut to [`KERNEL`] pixels.
 const SIGMA: f64 = 4.0;
 
-/// Side of the blur's kernel.
+/// Side of the blur's kernel in pixels.
 const KERNEL: usize = 5;
 
-/// What lies outside of an anomaly map when it is blurred.
+/// Padding of an anomaly map for its blur.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MapBorder {
-    /// Nothing: places near the border count less (official code).
+    /// Zeros: pixels near the border count less (official code).
     #[default]
     Zero,
-    /// The map, mirrored at its outermost pixels (anomalib).
+    /// The map mirrored at its outermost pixels (anomalib).
     Reflect,
 }
 
-/// How anomalous each place is: cosine distances, 0 (as the model knows it) to 2.
+/// Anomaly of each pixel: cosine distances from 0 (normal) to 2.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AnomalyMap {
-    /// Pixels in a row and rows.
+    /// Side in pixels.
     pub side: usize,
     /// `[side, side]`, row by row.
     pub values: Vec<f32>,
 }
 
-/// How tokens' distances become a map.
+/// Parameters that turn distances of tokens into a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MapLayout {
-    /// Tokens before the first patch, which have no place on the map.
+    /// Number of tokens before the first patch, which are not part of the map.
     pub prefix: usize,
-    /// Patches on a side of their grid.
+    /// Side of the grid in patches.
     pub grid: usize,
-    /// Side of the picture that the encoder saw, in pixels.
+    /// Side of the encoder's input in pixels.
     pub input_side: usize,
-    /// What the blur sees beyond the map.
+    /// Padding for the blur.
     pub border: MapBorder,
 }
 
 impl MapLayout {
-    /// Tokens of a photo.
+    /// Number of tokens of a photo.
     pub fn tokens(&self) -> usize {
         self.prefix + self.grid * self.grid
     }
 
-    /// Each photo's [`anomaly_map`] from every group's distances `[photos, tokens]`.
+    /// The [`anomaly_map`] of each photo from every group's distances `[photos, tokens]`.
     ///
     /// # Errors
     /// As [`anomaly_map`].
@@ -75,17 +75,16 @@ impl MapLayout {
             let distances: Vec<&[f32]> = groups.iter().map(|group| &group[of_patches.clone()]).collect();
             anomaly_map(&distances, self.grid, self.input_side, self.border)
         };
-        // A copy, for whoever keeps it: memory that another thread has asked for stays with that thread when it is freed.
+        // Copied, because the allocator keeps memory with the thread that allocated it, and the caller may keep the maps.
         let maps = every(photos, map_of).into_iter().collect::<Result<Vec<_>>>()?;
         Ok(maps.clone())
     }
 
-    /// What [`anomaly_map`] does along one axis, as a matrix `[MAP_SIDE, grid]`: every step is linear and the same along
-    /// both, so that the map of the mean distances `d` is `axis · d · axisᵀ`, but for rounding. The grid must have a patch
-    /// and the picture a pixel.
+    /// Matrix `[MAP_SIDE, grid]` of what [`anomaly_map`] does along one axis. Every step is linear and the same along both axes, so
+    /// that the map of the mean distances `d` is `axis · d · axisᵀ`, except for rounding. Grid and picture must not be empty.
     pub fn axis(&self) -> Vec<f32> {
         let Self { grid, input_side, .. } = *self;
-        // A column for each patch of a line, alone in it.
+        // A column for each patch, the only one on the grid that is not zero.
         let mut patches = vec![0.0; grid * grid];
         patches.iter_mut().step_by(grid + 1).for_each(|patch| *patch = 1.0);
         let upsampled = interpolate_columns(&patches, grid, &aligned_taps(grid, input_side));
@@ -94,7 +93,7 @@ impl MapLayout {
     }
 }
 
-/// What is made of every photo, on all cores where there are threads.
+/// Calls `make` for every photo, on all cores if there are threads.
 fn every<T: Send>(photos: usize, make: impl Fn(usize) -> T + Send + Sync) -> Vec<T> {
     let photos = 0..photos;
     #[cfg(any(feature = "candle", feature = "processor"))]
@@ -102,12 +101,12 @@ fn every<T: Send>(photos: usize, make: impl Fn(usize) -> T + Send + Sync) -> Vec
     photos.map(make).collect()
 }
 
-/// The blurred map of [`MAP_SIDE`] from each group's patch distances `[grid, grid]`, without class and register tokens.
-/// `input_side` is the side of the picture that the encoder saw, in pixels.
+/// Blurred map of side [`MAP_SIDE`] from each group's patch distances `[grid, grid]`, class and register tokens excluded.
+/// `input_side` is the side of the encoder's input in pixels.
 ///
 /// # Errors
-/// [`Error::Config`] without groups or for a side of 0, [`Error::Shape`] for a group that is not `grid²` long,
-/// [`Error::Tensor`] for a distance that is not a finite number: an executor computed wrongly.
+/// [`Error::Config`] if there are no groups or a side is 0, [`Error::Shape`] if a group does not have `grid²` values,
+/// [`Error::Tensor`] if a distance is not finite, because the executor computed wrongly.
 pub fn anomaly_map(groups: &[&[f32]], grid: usize, input_side: usize, border: MapBorder) -> Result<AnomalyMap> {
     if groups.is_empty() || grid == 0 || input_side == 0 {
         return Err(Error::config(format!(
@@ -132,28 +131,28 @@ pub fn anomaly_map(groups: &[&[f32]], grid: usize, input_side: usize, border: Ma
 
 /// Mean of the groups' maps, all of one length.
 ///
-/// The official code upsamples each group first. Upsampling is linear, so only rounding differs (4e-7 at most in the golden
-/// maps, of values up to 1.4), and one map costs less than several.
+/// The official code upsamples each group first. Upsampling is linear, so only rounding differs (by at most 4e-7 in the golden
+/// maps, of values up to 1.4), and one map takes less time than several.
 pub fn mean(groups: &[&[f32]]) -> Vec<f32> {
     let count = groups.len() as f32;
     (0..groups.first().map_or(0, |g| g.len())).map(|i| groups.iter().map(|g| g[i]).sum::<f32>() / count).collect()
 }
 
-/// `[from, from]` → `[to, to]`, bilinear, first and last pixels staying on the border (torch: `align_corners=True`).
+/// Bilinear resize `[from, from]` → `[to, to]` between corner pixels (torch: `align_corners=True`).
 pub fn upsample_align_corners(values: &[f32], from: usize, to: usize) -> Vec<f32> {
     interpolate(values, from, &aligned_taps(from, to))
 }
 
-/// `[from, from]` → `[to, to]`, bilinear between pixel centres, without antialiasing (torch: `align_corners=False`).
+/// Bilinear resize `[from, from]` → `[to, to]` between pixel centres, not antialiased (torch: `align_corners=False`).
 pub fn resize_bilinear(values: &[f32], from: usize, to: usize) -> Vec<f32> {
     interpolate(values, from, &centred_taps(from, to))
 }
 
-/// Where an interpolated pixel lies between two source pixels.
+/// Position of an interpolated pixel between two source pixels.
 struct Tap {
     first: usize,
     second: usize,
-    /// Share of the second one.
+    /// Weight of the second.
     weight: f32,
 }
 
@@ -167,7 +166,7 @@ fn centred_taps(from: usize, to: usize) -> Vec<Tap> {
     taps(from, to, |i| ((i + 0.5) * scale - 0.5).max(0.0))
 }
 
-/// One tap for each of `to` pixels. `source` gives a pixel's place among the `from` ones, in f32 as torch computes it.
+/// One tap for each of `to` pixels. `source` returns a pixel's position among the `from` ones, in f32 as in torch.
 fn taps(from: usize, to: usize, source: impl Fn(f32) -> f32) -> Vec<Tap> {
     let tap = |i| {
         let at = source(i as f32);
@@ -177,7 +176,7 @@ fn taps(from: usize, to: usize, source: impl Fn(f32) -> f32) -> Vec<Tap> {
     (0..to).map(tap).collect()
 }
 
-/// Applies the same taps to the rows of `[side, side]` and then to its columns.
+/// Applies the same taps to the rows of `[side, side]`, then to its columns.
 fn interpolate(values: &[f32], side: usize, taps: &[Tap]) -> Vec<f32> {
     let rows: Vec<f32> = values
         .chunks_exact(side)
@@ -198,7 +197,7 @@ fn blend(a: f32, b: f32, weight: f32) -> f32 {
     a * (1.0 - weight) + b * weight
 }
 
-/// One axis of the blur's kernel, which is the product of two of them. Sums to 1.
+/// One axis of the blur's separable kernel. Sums to 1.
 pub fn gaussian_kernel() -> [f32; KERNEL] {
     let weights: [f64; KERNEL] = std::array::from_fn(|i| {
         let x = i as f64 - (KERNEL / 2) as f64;
@@ -239,8 +238,8 @@ fn blur_columns(values: &[f32], width: usize, border: MapBorder) -> Vec<f32> {
     blurred
 }
 
-/// The kernel's entries that fall outside of a line of pixels: result, the pixel that stands there when the line is mirrored
-/// at its first and last pixel (torch: `reflect`), weight. None where zeros stand there.
+/// Kernel entries that fall outside of a line of pixels, as result, mirrored source (torch: `reflect`) and weight. Empty with
+/// zero padding.
 fn mirrored(kernel: &[f32; KERNEL], side: usize, border: MapBorder) -> Vec<(usize, usize, f32)> {
     if border == MapBorder::Zero {
         return Vec::new();
@@ -256,24 +255,24 @@ fn mirrored(kernel: &[f32; KERNEL], side: usize, border: MapBorder) -> Vec<(usiz
         .collect()
 }
 
-/// Where source and result start for the kernel's entry `shift`: the result's pixel `i` takes the source's `i + shift - KERNEL / 2`.
+/// First source and result pixel for the kernel's entry `shift`: result `i` takes source `i + shift - KERNEL / 2`.
 fn shifted(shift: usize, side: usize) -> (usize, usize) {
     (shift.saturating_sub(KERNEL / 2).min(side), (KERNEL / 2).saturating_sub(shift).min(side))
 }
 
-/// `out += weight · values`, as far as both reach.
+/// `out += weight · values`, over the shorter length.
 fn add_scaled(out: &mut [f32], values: &[f32], weight: f32) {
     for (o, v) in out.iter_mut().zip(values) {
         *o += weight * v;
     }
 }
 
-/// How many of a map's pixels the image score averages: 1 %, rounded down (655 of 256²), at least one.
+/// Number of pixels that the image score averages: 1 %, rounded down (655 of 256²), at least one.
 pub fn top_count(pixels: usize) -> usize {
     ((pixels as f64 * TOP_SHARE) as usize).max(1)
 }
 
-/// The photo's score: mean of the map's [`top_count`] highest values. NaN for a map without pixels.
+/// Image score: mean of the map's [`top_count`] highest values. NaN for an empty map.
 pub fn image_score(map: &AnomalyMap) -> f32 {
     let mut values = map.values.clone();
     let count = top_count(values.len());
@@ -316,7 +315,7 @@ mod tests {
     fn a_mirrored_border_is_not_darkened() {
         let ones = gaussian_blur(&[1.0; 49], 7, MapBorder::Reflect);
         assert!(ones.iter().all(|v| (v - 1.0).abs() < 1e-6), "{ones:?}");
-        // The second pixel of a line stands on both sides of the first, which is not repeated.
+        // The second pixel of a line is on both sides of the first, which is not repeated.
         let mut point = vec![0.0; 49];
         point[7 * 3 + 1] = 1.0;
         let (blurred, k) = (gaussian_blur(&point, 7, MapBorder::Reflect), gaussian_kernel());
@@ -333,7 +332,7 @@ mod tests {
         assert!((gaussian_blur(&[1.0], 1, MapBorder::Zero)[0] - kernel[2] * kernel[2]).abs() < 1e-9);
     }
 
-    /// What executors that make maps themselves rely on: measured 3.6e-7 of the largest value, one way rounding as the other.
+    /// Executors that make maps themselves rely on this. Measured difference: 3.6e-7 of the largest value.
     #[test]
     fn a_map_is_its_axis_on_both_sides() {
         let mut worst = 0f32;

@@ -1,4 +1,4 @@
-//! What a Dinomaly model is made of: everything needed to build it before any weight is read.
+//! Configuration of a Dinomaly model: everything needed to build it before any weight is read.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,70 +6,66 @@ use crate::maps::score::MapBorder;
 use crate::ops::Neighbours;
 use crate::{Error, Result};
 
-/// A whole detector: frozen encoder, which of its layers are collected, how they are grouped, and the decoder.
-///
-/// Serialised as `config.json` of a published model.
+/// Configuration of encoder, target layers, groups and decoder. Serialised as `config.json` of a published model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// The frozen vision transformer.
     pub encoder: EncoderConfig,
-    /// Encoder blocks whose outputs are collected, 0-based, ascending. Later blocks are never run.
+    /// Encoder blocks whose outputs are compared, 0-based, ascending. Later blocks are never run.
     pub target_layers: Vec<usize>,
-    /// Which collected layers make one group, as indices into `target_layers`. The decoder's outputs are grouped
-    /// by the same indices after their list is reversed: the shallow layers face the last decoder blocks.
+    /// Groups of target layers, as indices into `target_layers`. The decoder's outputs are grouped by the same indices after
+    /// their list is reversed: shallow layers are compared with the last decoder blocks.
     pub groups: Vec<Vec<usize>>,
-    /// Which decoder outputs make the groups that these are compared with, as indices into the reversed list; the same as
-    /// `groups` where absent.
+    /// Groups of decoder outputs, as indices into the reversed list. If absent, the same as `groups`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder_groups: Option<Vec<Vec<usize>>>,
-    /// What a group is compared as.
+    /// How groups are compared.
     #[serde(default, skip_serializing_if = "is_default")]
     pub comparison: Comparison,
-    /// What the bottleneck is given.
+    /// Input of the bottleneck.
     #[serde(default, skip_serializing_if = "is_default")]
     pub bottleneck_input: BottleneckInput,
-    /// Whether bottleneck and decoder are given patches only, without class and register tokens.
+    /// Whether bottleneck and decoder see patches only, no class or register tokens.
     #[serde(default, skip_serializing_if = "is_default")]
     pub remove_class_token: bool,
     /// The trained decoder.
     pub decoder: DecoderConfig,
-    /// Dropout rate of the bottleneck while training ("noisy bottleneck").
+    /// Dropout rate of the bottleneck in training ("noisy bottleneck").
     pub bottleneck_dropout: f64,
-    /// Scale of the normal noise on the bottleneck's input while training, in token norms divided by channels (UniAD's
-    /// feature jitter; official `FeatureJitter`). 0 in Dinomaly.
+    /// Scale of Gaussian noise on the bottleneck's input in training, in token norms divided by channels (feature jitter of
+    /// UniAD; official `FeatureJitter`). 0 in Dinomaly.
     #[serde(default, skip_serializing_if = "is_default")]
     pub feature_jitter: f64,
-    /// Share of patches whose tokens the bottleneck is given as zeros while training. 0 in Dinomaly; the official code has
-    /// no such noise, the paper compares with it.
+    /// Share of patches whose tokens are zeroed at the bottleneck's input in training. 0 in Dinomaly; the paper compares with
+    /// this noise, the official code does not have it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub patch_masking: f64,
-    /// What the anomaly map's blur finds outside of the map.
+    /// Padding of the anomaly map for its blur.
     #[serde(default, skip_serializing_if = "is_default")]
     pub map_border: MapBorder,
 }
 
-/// How the decoder's outputs and the encoder's layers are compared (the paper's loose reconstruction).
+/// Comparison of the decoder's outputs with the encoder's layers (the paper's loose reconstruction).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Comparison {
-    /// The mean of a group's layers with the mean of as many decoder blocks. Groups of one layer each are the classical
+    /// Mean of a group's layers with the mean of as many decoder blocks. Groups of one layer each are the classical
     /// layer-to-layer comparison.
     #[default]
     Mean,
-    /// All layers of the one group side by side with what one more linear layer makes of the last decoder block (official
-    /// `ViTillCat`).
+    /// Concatenation of all layers of the only group with a linear projection of the last decoder block (official `ViTillCat`).
     Concatenated,
 }
 
-/// What the bottleneck is given.
+/// Input of the bottleneck.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BottleneckInput {
-    /// The mean of all target layers.
+    /// Mean of all target layers.
     #[default]
     Mean,
-    /// The last target layer alone (ViTAD).
+    /// Last target layer only (ViTAD).
     Last,
 }
 
@@ -77,61 +73,61 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Shape of a plain vision transformer, with the pieces in which the published ones differ.
+/// Configuration of a plain vision transformer, with the options in which published encoders differ.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderConfig {
-    /// Where the weights come from, for people ("dinov2-reg-small", "deit-tiny", …).
+    /// Name for people ("dinov2-reg-small", "deit-tiny", …).
     pub name: String,
     /// Channels of a token.
     pub hidden_size: usize,
     /// Attention heads.
     pub num_attention_heads: usize,
-    /// Blocks of the whole encoder (a published model holds only those up to the last target layer).
+    /// Number of blocks of the whole encoder. A published model holds only those up to the last target layer.
     pub num_hidden_layers: usize,
     /// Channels inside the MLP.
     pub intermediate_size: usize,
-    /// Side of a patch, in pixels.
+    /// Side of a patch in pixels.
     pub patch_size: usize,
-    /// Register tokens after the class token.
+    /// Number of register tokens after the class token.
     pub num_register_tokens: usize,
-    /// Side of the grid that the stored position table was made for, in patches; 0 with rotary positions, which have none.
+    /// Side of the stored position table's grid in patches; 0 with rotary positions, which have no table.
     pub position_grid: usize,
     /// Epsilon of the encoder's layer norms: 1e-6 in DINO, DINOv2 and timm, 1e-5 in DINOv3.
     pub layer_norm_eps: f64,
-    /// What its MLPs are.
+    /// Kind of MLP.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mlp: Mlp,
-    /// How tokens know where they are.
+    /// Kind of position encoding.
     #[serde(default, skip_serializing_if = "is_default")]
     pub positions: Positions,
 }
 
-/// The MLP of an encoder block.
+/// MLP of an encoder block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mlp {
     /// `fc2(gelu(fc1(x)))`.
     #[default]
     Gelu,
-    /// `w3(silu(a) · b)`, a and b the halves of `w12(x)` (Shazeer 2020): DINOv2 giant, some of DINOv3.
+    /// `w3(silu(a) · b)`, where a and b are the halves of `w12(x)` (Shazeer 2020): DINOv2 giant, some of DINOv3.
     SwiGlu,
 }
 
-/// How an encoder's tokens know where they are.
+/// Position encoding of an encoder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Positions {
-    /// A table that is added to the class token and the patches.
+    /// Table added to the class token and the patches.
     #[default]
     Table,
-    /// Queries and keys of patches are rotated by angles that grow with their place (DINOv3).
+    /// Rotation of the patches' queries and keys by angles of their row and column (DINOv3).
     Rotary,
-    /// A table in each block that is added to attention's logits, by head and by the way from query to key (BEiT).
+    /// Table in each block added to attention's logits, by head and offset from query to key (BEiT).
     RelativeBias,
 }
 
-/// Shape of the reconstructing decoder. Its width is the encoder's.
+/// Configuration of the decoder. Its width is the encoder's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DecoderConfig {
@@ -139,18 +135,18 @@ pub struct DecoderConfig {
     pub num_hidden_layers: usize,
     /// Attention heads.
     pub num_attention_heads: usize,
-    /// Channels inside the MLP (and inside the bottleneck's).
+    /// Number of channels inside the MLP, and inside the bottleneck's.
     pub intermediate_size: usize,
-    /// How tokens exchange information.
+    /// Mixing of tokens.
     pub mixer: Mixer,
-    /// Side of the window of patches around each that it must not attend to (UniAD's neighbour mask); 0 for none.
+    /// Side of the window of hidden patches around each patch (UniAD's neighbour mask); 0 for none.
     #[serde(default, skip_serializing_if = "is_default")]
     pub neighbour_mask: usize,
     /// Epsilon of the decoder's layer norms: 1e-8 in the official code.
     pub layer_norm_eps: f64,
 }
 
-/// How the tokens of a block exchange information.
+/// Mixing of the tokens of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mixer {
@@ -158,7 +154,7 @@ pub enum Mixer {
     Softmax,
     /// `phi(q) (Σ phi(k) v) / (phi(q)·Σ phi(k))`, `phi = elu + 1`, no scale, no epsilon.
     Linear,
-    /// A convolution of each channel in a block that widens before it and narrows after it; needs `remove_class_token`.
+    /// Depthwise convolution in an inverted bottleneck; needs `remove_class_token`.
     Convolution {
         /// Side of the kernel, odd: 3, 5 or 7 in the paper.
         kernel: usize,
@@ -166,7 +162,7 @@ pub enum Mixer {
 }
 
 impl DecoderConfig {
-    /// The published decoder on an encoder: linear attention, with as many heads as that has.
+    /// The published decoder for an encoder: linear attention, with the encoder's number of heads.
     pub fn published(encoder: &EncoderConfig, blocks: usize) -> Self {
         Self {
             num_hidden_layers: blocks,
@@ -205,22 +201,22 @@ impl EncoderConfig {
         Self { name: "tiny".into(), intermediate_size: 8, ..Self::vit(4, 2, 2, 3) }
     }
 
-    /// Tokens before the first patch: the class token and the registers.
+    /// Number of tokens before the first patch: the class token and the registers.
     pub fn prefix_tokens(&self) -> usize {
         1 + self.num_register_tokens
     }
 
-    /// Channels of one attention head.
+    /// Number of channels of one attention head.
     pub fn head_size(&self) -> usize {
         self.hidden_size / self.num_attention_heads.max(1)
     }
 }
 
 impl ModelConfig {
-    /// The published choice for an encoder: the eight middle layers, two groups of four, eight linear-attention blocks.
+    /// The published configuration for an encoder: eight middle layers, two groups of four, eight blocks with linear attention.
     ///
-    /// Target layers as in the official scripts: 2..=9 of 12 blocks, 4,6,…,18 of 24. The paper goes no deeper; of 32 and 40
-    /// blocks (DINOv3 huge, DINOv2 giant) every third is taken, as far from the first block as from the last.
+    /// Target layers are those of the official scripts: 2..=9 of 12 blocks, 4,6,…,18 of 24. Deeper encoders are not in the
+    /// paper: of 32 and 40 blocks (DINOv3 huge, DINOv2 giant) every third is taken, centred in the depth.
     ///
     /// # Errors
     /// [`Error::Config`] for an encoder of another depth, for which the paper gives no layers.
@@ -242,7 +238,7 @@ impl ModelConfig {
         Ok(config)
     }
 
-    /// The published model but for its decoder, with no target layers yet.
+    /// The published configuration with another decoder, and no target layers yet.
     pub fn with_decoder(encoder: EncoderConfig, decoder: DecoderConfig) -> Self {
         Self {
             encoder,
@@ -267,7 +263,7 @@ impl ModelConfig {
     pub fn validate(&self) -> Result<()> {
         let refuse = |reason: String| Err(Error::Config(reason));
         let e = &self.encoder;
-        // Far beyond every published model: more is a damaged file, and would ask for memory that no machine has.
+        // Limits far beyond every published model: a damaged file must not ask for memory that no machine has.
         for (name, value, least, most) in [
             ("encoder.hidden_size", e.hidden_size, 1, 1 << 16),
             ("encoder.intermediate_size", e.intermediate_size, 1, 1 << 18),
@@ -312,19 +308,19 @@ impl ModelConfig {
         }
         if e.positions == Positions::Rotary && !e.head_size().is_multiple_of(4) {
             return refuse(format!(
-                "rotary positions turn 4 channels together, heads of {} have a rest",
+                "rotary positions need a head size that is a multiple of 4, found {}",
                 e.head_size()
             ));
         }
         if e.positions == Positions::RelativeBias && e.num_register_tokens > 0 {
-            return refuse("a relative position bias has no place for register tokens".into());
+            return refuse("a relative position bias does not support register tokens".into());
         }
         self.validate_groups()?;
         if let Mixer::Convolution { kernel } = self.decoder.mixer
             && (kernel % 2 == 0 || !self.remove_class_token || self.decoder.neighbour_mask > 0)
         {
             return refuse(format!(
-                "a convolution of side {kernel} in the decoder needs an odd side, remove_class_token, and no neighbour_mask"
+                "a convolution of side {kernel} in the decoder needs an odd side, remove_class_token and no neighbour_mask"
             ));
         }
         for (name, rate) in [("bottleneck_dropout", self.bottleneck_dropout), ("patch_masking", self.patch_masking)] {
@@ -333,7 +329,7 @@ impl ModelConfig {
             }
         }
         if !(self.feature_jitter.is_finite() && self.feature_jitter >= 0.0) {
-            return refuse(format!("feature_jitter = {} must be a number from 0 on", self.feature_jitter));
+            return refuse(format!("feature_jitter = {} must be finite and not negative", self.feature_jitter));
         }
         Ok(())
     }
@@ -350,7 +346,7 @@ impl ModelConfig {
         }
         if self.comparison == Comparison::Concatenated {
             if self.groups.len() > 1 || self.decoder_groups.is_some() {
-                return refuse("concatenated layers are one group, and the decoder has none".into());
+                return refuse("comparison = concatenated needs one group and no decoder_groups".into());
             }
             return Ok(());
         }
@@ -370,17 +366,17 @@ impl ModelConfig {
         Ok(())
     }
 
-    /// How many encoder blocks are run: up to the last target layer.
+    /// Number of encoder blocks that are run: up to the last target layer.
     pub fn encoder_blocks_run(&self) -> usize {
         self.target_layers.last().map_or(0, |last| last + 1)
     }
 
-    /// Tokens before the first patch in bottleneck, decoder and distances: none, or all of the encoder's.
+    /// Number of tokens before the first patch in bottleneck, decoder and distances: none, or all of the encoder's.
     pub fn kept_prefix_tokens(&self) -> usize {
         if self.remove_class_token { 0 } else { self.encoder.prefix_tokens() }
     }
 
-    /// What the decoder's patches must not attend to.
+    /// Keys hidden from the decoder's patches.
     pub fn hidden_neighbours(&self) -> Option<Neighbours> {
         let side = self.decoder.neighbour_mask;
         (side > 0).then(|| Neighbours { prefix: self.kept_prefix_tokens(), reach: side / 2 })

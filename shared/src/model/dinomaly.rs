@@ -5,7 +5,7 @@ use crate::model::config::{BottleneckInput, Comparison, Mixer, Mlp, ModelConfig,
 use crate::model::vit::{Block, BlockShape, Load, load_linear};
 use crate::ops::{Linear, NoiseAt, Ops, RelativeBias, Then};
 
-/// A step of the forward pass, for those who look inside (tests, feature export).
+/// Step of the forward pass, for tests and feature export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Patch embeddings, before positions: `[batch, patches, width]`.
@@ -20,16 +20,16 @@ pub enum Stage {
     Bottleneck,
     /// Output of a decoder block.
     DecoderBlock(usize),
-    /// What a group of target layers is compared as: their mean, or all of them side by side.
+    /// A group of target layers as it is compared: their mean, or their concatenation.
     EncodedGroup(usize),
-    /// What the decoder makes of it.
+    /// The decoder's reconstruction of it.
     DecodedGroup(usize),
 }
 
-/// Sees every intermediate tensor of a forward pass.
+/// Callback that is given every intermediate tensor of a forward pass.
 pub type Observe<'a, T> = dyn FnMut(Stage, &T) + 'a;
 
-/// The frozen vision transformer, up to the last layer that is collected.
+/// The frozen vision transformer, up to the last target layer.
 #[derive(Clone, Debug)]
 pub struct Encoder<T> {
     patch_embed: Linear<T>,
@@ -40,13 +40,13 @@ pub struct Encoder<T> {
 }
 
 impl<T: Clone> Encoder<T> {
-    /// Takes `encoder.patch_embed.proj.weight [width, 3·patch²]`, `encoder.prefix [1 + registers, width]` (class token
-    /// with its position added, then registers), `encoder.positions [grid², width]` (already interpolated to `grid`; zeros
-    /// where positions come in elsewhere), `encoder.rotation [grid², head size]` with rotary positions, and
+    /// Builds the encoder from `encoder.patch_embed.proj.weight [width, 3·patch²]`, `encoder.prefix [1 + registers, width]`
+    /// (class token plus its position, then registers), `encoder.positions [grid², width]` (already interpolated to `grid`;
+    /// zeros if the encoder has no position table), `encoder.rotation [grid², head size]` (rotary positions only), and
     /// `encoder.blocks.i.…`.
     ///
     /// # Errors
-    /// Whatever `load` refuses.
+    /// Those of `load`.
     pub fn load(config: &ModelConfig, grid: usize, load: &mut Load<'_, T>) -> Result<Self> {
         let e = &config.encoder;
         let shape = BlockShape {
@@ -82,7 +82,7 @@ impl<T: Clone> Encoder<T> {
     /// `patches [batch, grid², 3·patch²]` → the first block's input `[batch, tokens, width]`.
     ///
     /// # Errors
-    /// Whatever the executor refuses.
+    /// As [`Ops`].
     pub fn embed<O: Ops<Tensor = T>>(&self, ops: &O, patches: &T, observe: &mut Observe<'_, T>) -> Result<T> {
         let embedded = ops.linear(patches, &self.patch_embed, Then::Store)?;
         observe(Stage::PatchEmbed, &embedded);
@@ -99,7 +99,7 @@ impl<T: Clone> Encoder<T> {
     /// `patches [batch, grid², 3·patch²]` → the target layers' outputs, each `[batch, tokens, width]`, shallow first.
     ///
     /// # Errors
-    /// Whatever the executor refuses.
+    /// As [`Ops`].
     pub fn forward<O: Ops<Tensor = T>>(&self, ops: &O, patches: &T, observe: &mut Observe<'_, T>) -> Result<Vec<T>> {
         let mut x = self.embed(ops, patches, observe)?;
         let mut collected = Vec::with_capacity(self.target_layers.len());
@@ -114,22 +114,22 @@ impl<T: Clone> Encoder<T> {
     }
 }
 
-/// What is trained: the noisy MLP bottleneck and the decoder.
+/// The trained part: noisy MLP bottleneck and decoder.
 #[derive(Clone, Debug)]
 pub struct Head<T> {
     fc1: Linear<T>,
     fc2: Linear<T>,
     blocks: Vec<Block<T>>,
-    /// Makes all layers of the group out of the last block's output, where they are compared side by side.
+    /// Projection of the last block's output to all layers of the group, if these are concatenated.
     last: Option<Linear<T>>,
 }
 
 impl<T: Clone> Head<T> {
-    /// Takes `bottleneck.0.fc1|fc2.…` and `decoder.i.…`, the names of the official state dict; with concatenated layers
-    /// `decoder.DEPTH.weight|bias` too.
+    /// Builds the head from `bottleneck.0.fc1|fc2.…` and `decoder.i.…`, as the official state dict names them; with
+    /// concatenated layers also `decoder.DEPTH.weight|bias`.
     ///
     /// # Errors
-    /// Whatever `load` refuses.
+    /// Those of `load`.
     pub fn load(config: &ModelConfig, load: &mut Load<'_, T>) -> Result<Self> {
         let (width, d) = (config.encoder.hidden_size, &config.decoder);
         let shape = BlockShape {
@@ -159,14 +159,13 @@ impl<T: Clone> Head<T> {
         })
     }
 
-    /// `fused [batch, tokens, width]` → the decoder blocks' outputs, LAST block first: index 0 faces the shallowest
-    /// target layer (the official code reverses the list before it groups). With concatenated layers one output, all of
-    /// them side by side.
+    /// `fused [batch, tokens, width]` → the decoder blocks' outputs, LAST block first: index 0 is compared with the shallowest
+    /// target layer (the official code reverses the list before it groups). With concatenated layers there is one output.
     ///
     /// # Errors
-    /// Whatever the executor refuses.
+    /// As [`Ops`].
     pub fn forward<O: Ops<Tensor = T>>(&self, ops: &O, fused: &T, observe: &mut Observe<'_, T>) -> Result<Vec<T>> {
-        // One dropout module used three times in the official code: input, hidden, output.
+        // The official code applies one dropout module three times: input, hidden, output.
         let x = ops.bottleneck_noise(fused, NoiseAt::Input)?;
         let hidden = ops.bottleneck_noise(&ops.linear(&x, &self.fc1, Then::Gelu)?, NoiseAt::Hidden)?;
         let mut x = ops.bottleneck_noise(&ops.linear(&hidden, &self.fc2, Then::Store)?, NoiseAt::Output)?;
@@ -188,20 +187,20 @@ impl<T: Clone> Head<T> {
     }
 }
 
-/// What is taken from the encoder: all that the head is trained on.
+/// Features of the encoder: all that the head is trained on.
 #[derive(Clone, Debug)]
 pub struct Encoded<T> {
-    /// What each group of target layers is compared as `[batch, tokens, channels]`.
+    /// Features of each group of target layers `[batch, tokens, channels]`.
     pub groups: Vec<T>,
-    /// The bottleneck's input `[batch, tokens, width]`.
+    /// Input of the bottleneck `[batch, tokens, width]`.
     pub fused: T,
 }
 
-/// The target layers' outputs as the head needs them: grouped, and fused for the bottleneck; without class and register
-/// tokens if the model removes them.
+/// Groups the target layers' outputs and fuses them for the bottleneck. Class and register tokens are removed if the
+/// model is configured so.
 ///
 /// # Errors
-/// Whatever the executor refuses.
+/// As [`Ops`].
 pub fn encoded<O: Ops>(ops: &O, layers: &[O::Tensor], config: &ModelConfig) -> Result<Encoded<O::Tensor>> {
     let kept = |x: O::Tensor| {
         if config.remove_class_token { ops.drop_tokens(&x, config.encoder.prefix_tokens()) } else { Ok(x) }
@@ -219,10 +218,10 @@ pub fn encoded<O: Ops>(ops: &O, layers: &[O::Tensor], config: &ModelConfig) -> R
     Ok(Encoded { groups: groups.into_iter().map(kept).collect::<Result<_>>()?, fused: kept(fused)? })
 }
 
-/// What [`Head::forward`] gives as the groups that [`Encoded::groups`] are compared with.
+/// Groups the outputs of [`Head::forward`], for comparison with [`Encoded::groups`].
 ///
 /// # Errors
-/// Whatever the executor refuses.
+/// As [`Ops`].
 pub fn decoded<O: Ops>(ops: &O, outputs: Vec<O::Tensor>, config: &ModelConfig) -> Result<Vec<O::Tensor>> {
     match config.comparison {
         Comparison::Mean => group_means(ops, &outputs, config.decoder_groups.as_ref().unwrap_or(&config.groups)),
@@ -230,12 +229,12 @@ pub fn decoded<O: Ops>(ops: &O, outputs: Vec<O::Tensor>, config: &ModelConfig) -
     }
 }
 
-/// The means of the layers in each group.
+/// Mean of the layers in each group.
 fn group_means<O: Ops>(ops: &O, layers: &[O::Tensor], groups: &[Vec<usize>]) -> Result<Vec<O::Tensor>> {
     groups.iter().map(|group| ops.mean(&group.iter().map(|&i| layers[i].clone()).collect::<Vec<_>>())).collect()
 }
 
-/// A whole detector on one executor.
+/// Encoder and head on one executor.
 #[derive(Clone, Debug)]
 pub struct Dinomaly<T> {
     encoder: Encoder<T>,
@@ -247,7 +246,7 @@ impl<T: Clone> Dinomaly<T> {
     /// Builds both parts; see [`Encoder::load`] and [`Head::load`] for the names.
     ///
     /// # Errors
-    /// Whatever `load` refuses.
+    /// Those of `load`.
     pub fn load(config: &ModelConfig, grid: usize, load: &mut Load<'_, T>) -> Result<Self> {
         Ok(Self {
             encoder: Encoder::load(config, grid, load)?,
@@ -256,19 +255,19 @@ impl<T: Clone> Dinomaly<T> {
         })
     }
 
-    /// `patches [batch, grid², 3·patch²]` → for each group the cosine distance `[batch, tokens]` of every token, class
-    /// and register tokens first ([`ModelConfig::kept_prefix_tokens`] of them; whoever reads the map drops them).
+    /// `patches [batch, grid², 3·patch²]` → for each group the cosine distances `[batch, tokens]`. The first
+    /// [`ModelConfig::kept_prefix_tokens`] are class and register tokens, which are not part of the map.
     ///
     /// # Errors
-    /// Whatever the executor refuses.
+    /// As [`Ops`].
     pub fn distances<O: Ops<Tensor = T>>(&self, ops: &O, patches: &T) -> Result<Vec<T>> {
         self.distances_observed(ops, patches, &mut |_, _| {})
     }
 
-    /// [`Dinomaly::distances`], showing every intermediate tensor to `observe`.
+    /// [`Dinomaly::distances`] that passes every intermediate tensor to `observe`.
     ///
     /// # Errors
-    /// Whatever the executor refuses.
+    /// As [`Ops`].
     pub fn distances_observed<O: Ops<Tensor = T>>(
         &self,
         ops: &O,

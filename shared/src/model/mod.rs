@@ -1,4 +1,4 @@
-//! The model: what it is made of, its forward pass over [`crate::ops`], its weights.
+//! The model: configuration, forward pass over [`crate::ops`], weights.
 
 pub mod config;
 pub mod dinomaly;

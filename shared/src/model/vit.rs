@@ -4,11 +4,12 @@ use crate::Result;
 use crate::model::config::{Mixer, Mlp};
 use crate::ops::{Linear, Neighbours, Norm, Ops, Then};
 
-/// Hands out a model's tensors by name, checking the shape; whoever builds a model decides where they come from
-/// (a file, fresh initial values) and what they become (plain tensors, trainable variables).
+/// Source of a model's tensors, by name and expected shape: a file, or initial values. `T` is what a tensor becomes, such as
+/// one on an executor or a trainable variable.
 pub type Load<'a, T> = dyn FnMut(&str, &[usize]) -> Result<T> + 'a;
 
-/// `x + mix(norm1(x))`, then `x + mlp(norm2(x))`. LayerScale is folded into `proj` and `fc2` or `w3` on import.
+/// Transformer block: `x + mix(norm1(x))`, then `x + mlp(norm2(x))`. LayerScale is folded into `proj` and `fc2` or `w3` on
+/// import.
 #[derive(Clone, Debug)]
 pub struct Block<T> {
     norm1: Norm<T>,
@@ -19,7 +20,7 @@ pub struct Block<T> {
     last: Linear<T>,
 }
 
-/// How tokens exchange information.
+/// Mixing of tokens.
 #[derive(Clone, Debug)]
 enum Mix<T> {
     Attention {
@@ -31,38 +32,38 @@ enum Mix<T> {
         rotation: Option<T>,
         bias: Option<T>,
     },
-    /// Inverted bottleneck (MobileNetV2; official `SepConv`): wider with GELU, a kernel for each channel, narrower again.
+    /// Inverted bottleneck (MobileNetV2; official `SepConv`): expansion with GELU, depthwise convolution, contraction.
     Convolution { expand: Linear<T>, kernels: T, contract: Linear<T> },
 }
 
-/// What distinguishes the encoder's blocks from the decoder's.
+/// Configuration of a block, in which encoder and decoder differ.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockShape {
-    /// Channels of a token.
+    /// Number of channels of a token.
     pub width: usize,
-    /// Channels inside the MLP.
+    /// Number of channels inside the MLP.
     pub hidden: usize,
-    /// Attention heads.
+    /// Number of attention heads.
     pub heads: usize,
-    /// Kind of attention, or convolution.
+    /// Attention or convolution.
     pub mixer: Mixer,
-    /// What patches must not attend to.
+    /// Keys hidden from patches.
     pub hidden_neighbours: Option<Neighbours>,
     /// Kind of MLP.
     pub mlp: Mlp,
-    /// Entries of a head's relative position bias, where attention has one.
+    /// Number of entries of a head's relative position bias, if attention has one.
     pub bias_entries: Option<usize>,
     /// Epsilon of both layer norms.
     pub eps: f64,
 }
 
 impl<T> Block<T> {
-    /// Takes the tensors `{prefix}.norm1.weight`, `{prefix}.attn.qkv.weight`, … named as in DINO, DINOv2 and timm; with a
-    /// convolution `{prefix}.conv.…` in place of `attn`, as the official code names it; with SwiGLU `mlp.w12` and `mlp.w3`,
-    /// as DINOv2 has it; with a position bias `attn.relative_position_bias_table`, as BEiT has it, but `[heads, entries]`.
+    /// Builds a block from `{prefix}.norm1.weight`, `{prefix}.attn.qkv.weight`, …, named as in DINO, DINOv2 and timm. A
+    /// convolution is `{prefix}.conv.…` in place of `attn`, as in the official code; SwiGLU is `mlp.w12` and `mlp.w3`, as in
+    /// DINOv2; a position bias is `attn.relative_position_bias_table`, as in BEiT, but `[heads, entries]`.
     ///
     /// # Errors
-    /// Whatever `load` refuses.
+    /// Those of `load`.
     pub fn load(prefix: &str, shape: BlockShape, load: &mut Load<'_, T>) -> Result<Self> {
         let BlockShape { width, hidden, heads, mixer, hidden_neighbours, mlp, bias_entries, eps } = shape;
         let (first, last, widened) = match mlp {
@@ -104,7 +105,7 @@ impl<T> Block<T> {
         })
     }
 
-    /// The same block, its queries and keys turned by `rotation` (see [`Ops::rotate`]).
+    /// The same block with rotary positions (see [`Ops::rotate`]).
     #[must_use]
     pub fn rotated(mut self, by: T) -> Self {
         if let Mix::Attention { rotation, .. } = &mut self.mix {
@@ -116,7 +117,7 @@ impl<T> Block<T> {
     /// `[batch, tokens, width]` → the same shape.
     ///
     /// # Errors
-    /// Whatever the executor refuses.
+    /// As [`Ops`].
     pub fn forward<O: Ops<Tensor = T>>(&self, ops: &O, x: &T) -> Result<T> {
         let normed = ops.layer_norm(x, &self.norm1)?;
         let x = match &self.mix {
@@ -149,7 +150,7 @@ impl<T> Block<T> {
     }
 }
 
-/// Takes `{name}.weight [outputs, inputs]` and `{name}.bias [outputs]`.
+/// Loads `{name}.weight [outputs, inputs]` and `{name}.bias [outputs]`.
 pub(crate) fn load_linear<T>(name: &str, inputs: usize, outputs: usize, load: &mut Load<'_, T>) -> Result<Linear<T>> {
     Ok(Linear {
         weight: load(&format!("{name}.weight"), &[outputs, inputs])?,
@@ -157,7 +158,7 @@ pub(crate) fn load_linear<T>(name: &str, inputs: usize, outputs: usize, load: &m
     })
 }
 
-/// Takes `{name}.weight [width]` and `{name}.bias [width]`.
+/// Loads `{name}.weight [width]` and `{name}.bias [width]`.
 fn load_norm<T>(name: &str, width: usize, eps: f64, load: &mut Load<'_, T>) -> Result<Norm<T>> {
     Ok(Norm { weight: load(&format!("{name}.weight"), &[width])?, bias: load(&format!("{name}.bias"), &[width])?, eps })
 }

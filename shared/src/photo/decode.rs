@@ -1,12 +1,12 @@
-//! Bytes of a photo file → upright 8-bit RGB, with clear refusals. Formats are told from the content, never from the name.
+//! Photo file → upright 8-bit RGB. The format is detected from the content, never from the name.
 //!
-//! Colours follow Pillow's `convert("RGB")`, which the official data loader uses: alpha is dropped, not blended; 16-bit
-//! grey is clipped at 255, so that such photos become nearly white, while other 16-bit samples keep their high byte; CMYK
-//! JPEGs count as Adobe's (inverted). Colour profiles are ignored. Everything is exact but JPEG, where decoders round and
-//! smooth differently (measured: grey photos 1 level, colour 5, in the mean below a third of a level), and CMYK TIFF (1).
+//! Colours follow Pillow's `convert("RGB")`, as in the official data loader: alpha is dropped, not blended; 16-bit grey is
+//! clipped at 255, so that such photos become nearly white; other 16-bit samples keep their high byte; CMYK JPEGs are read
+//! as Adobe's (inverted). Colour profiles are ignored. Results are equal to Pillow's, except for JPEG, where decoders round
+//! and smooth differently (measured: grey photos 1 level, colour 5, below a third of a level on average), and CMYK TIFF (1).
 //!
-//! Deliberate difference: the EXIF orientation is applied, as browsers and photo viewers do. The official loader leaves
-//! such photos lying on their side. Training, evaluation and the page all decode here, so that they agree.
+//! Deliberate difference: the EXIF orientation is applied, as in browsers and photo viewers. The official loader ignores it.
+//! Training, evaluation and the page all decode here, so that they agree.
 
 use std::io::{Cursor, ErrorKind};
 
@@ -15,14 +15,14 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Li
 
 use crate::{Error, Result};
 
-/// The most pixels that a photo may have: 360 MB of RGB, more than the largest common camera's 108 megapixels.
+/// Largest number of pixels of a photo: 360 MB of RGB, more than the 108 megapixels of the largest common camera.
 pub const MAX_PIXELS: u64 = 120_000_000;
 
-/// The most pixels along a side, JPEG's own limit. The intermediate picture of a resize is as high as the photo, so that
-/// a photo one pixel wide and 120 million high would need gigabytes.
+/// Largest number of pixels along a side, the limit of JPEG. Without it a photo one pixel wide and 120 million high would need
+/// gigabytes, because the intermediate picture of a resize is as high as the photo.
 pub const MAX_SIDE: u32 = 65_535;
 
-/// What decoders may allocate besides reading the file: 16 bytes a pixel hold RGBA of 16 bits twice.
+/// Limit of a decoder's allocations in bytes: 16 bytes per pixel hold 16-bit RGBA twice.
 const MAX_ALLOCATION: u64 = 16 * MAX_PIXELS;
 
 /// A decoded photo.
@@ -37,17 +37,17 @@ pub struct Photo {
 }
 
 impl Photo {
-    /// Decodes a PNG, JPEG, BMP, TIFF or WebP file (of several frames or pages the first). `name` is for messages only.
+    /// Decodes a PNG, JPEG, BMP, TIFF or WebP file, of several frames or pages the first. `name` is used in error messages only.
     ///
     /// # Errors
-    /// [`Error::Photo`] for what is no picture, is of another format, damaged, cut off, or larger than [`MAX_PIXELS`] or
-    /// [`MAX_SIDE`] (found out before any pixel is allocated).
+    /// [`Error::Photo`] if the file is no picture, of another format, damaged, cut off, or larger than [`MAX_PIXELS`] or
+    /// [`MAX_SIDE`] (checked before pixels are allocated).
     pub fn decode(name: &str, bytes: &[u8]) -> Result<Self> {
         decode(bytes).map_err(|reason| Error::Photo { name: name.into(), reason })
     }
 }
 
-/// [`Photo::decode`], the reason of a refusal without the name.
+/// [`Photo::decode`], with errors that do not have the name.
 fn decode(bytes: &[u8]) -> std::result::Result<Photo, String> {
     if bytes.is_empty() {
         return Err("the file is empty".into());
@@ -61,7 +61,7 @@ fn decode(bytes: &[u8]) -> std::result::Result<Photo, String> {
         Some(
             format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::Tiff | ImageFormat::WebP),
         ) => format,
-        Some(other) => return Err(format!("{other:?} files are not read, convert it to PNG or JPEG")),
+        Some(other) => return Err(format!("{other:?} files are not supported: convert the photo to PNG or JPEG")),
         None => return Err("not a PNG, JPEG, BMP, TIFF or WebP picture".into()),
     };
     let explain = |error| explain(format, bytes, &error);
@@ -82,22 +82,22 @@ fn decode(bytes: &[u8]) -> std::result::Result<Photo, String> {
 fn check_size(width: u32, height: u32) -> std::result::Result<(), String> {
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 {
-        return Err(format!("{width}x{height} pixels hold no picture"));
+        return Err(format!("a picture of {width}x{height} pixels is empty"));
     }
     if pixels > MAX_PIXELS {
         return Err(format!(
-            "{width}x{height} pixels are {} megapixels, the limit is {}: scale it down or cut it",
+            "{width}x{height} pixels are {} megapixels, the limit is {}: scale it down or crop it",
             pixels.div_ceil(1_000_000),
             MAX_PIXELS / 1_000_000
         ));
     }
     if width.max(height) > MAX_SIDE {
-        return Err(format!("{width}x{height} pixels: the limit is {MAX_SIDE} along a side, cut it into pieces"));
+        return Err(format!("{width}x{height} pixels: the limit is {MAX_SIDE} along a side, scale it down or crop it"));
     }
     Ok(())
 }
 
-/// Pillow's `convert("RGB")`, and its reading of 16-bit files.
+/// Pillow's `convert("RGB")`, and its conversion of 16-bit files.
 fn to_rgb(image: DynamicImage) -> std::result::Result<Vec<u8>, String> {
     let high_byte = |sample: u16| (sample >> 8) as u8;
     Ok(match image {
@@ -109,11 +109,13 @@ fn to_rgb(image: DynamicImage) -> std::result::Result<Vec<u8>, String> {
         DynamicImage::ImageLumaA16(image) => three_channels(&image, 2, high_byte),
         DynamicImage::ImageRgb16(image) => three_channels(&image, 3, high_byte),
         DynamicImage::ImageRgba16(image) => three_channels(&image, 4, high_byte),
-        other => return Err(format!("samples of type {:?} are not read, convert it to 8 bits", other.color())),
+        other => {
+            return Err(format!("samples of type {:?} are not supported: convert the photo to 8 bits", other.color()));
+        }
     })
 }
 
-/// Repeats grey three times and drops alpha.
+/// Repeats grey for three channels, and drops alpha.
 fn three_channels<T: Copy>(samples: &[T], channels: usize, to_byte: impl Fn(T) -> u8) -> Vec<u8> {
     samples
         .chunks_exact(channels)
@@ -122,11 +124,11 @@ fn three_channels<T: Copy>(samples: &[T], channels: usize, to_byte: impl Fn(T) -
         .collect()
 }
 
-/// Whether a file is as long as it should be, for the formats whose decoders do not always tell.
+/// Whether a file is complete, for the formats whose decoders do not always check it.
 fn is_whole(format: ImageFormat, bytes: &[u8]) -> bool {
     match format {
         ImageFormat::Jpeg => jpeg_reaches_its_end(bytes),
-        // The container's second word is the length of all that follows it.
+        // The container's second word is the length of the rest.
         ImageFormat::WebP => match bytes.get(4..8) {
             Some(length) => {
                 bytes.len() as u64 >= 8 + u64::from(u32::from_le_bytes([length[0], length[1], length[2], length[3]]))
@@ -137,10 +139,10 @@ fn is_whole(format: ImageFormat, bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether a JPEG has its end marker. The decoder fills what is missing with grey and says nothing; Pillow refuses.
+/// Whether a JPEG has its end marker. The decoder silently fills missing data with grey; Pillow refuses it.
 ///
-/// Every 0xFF begins a marker: inside compressed data only stuffed zeros and restart markers follow it. Other markers
-/// carry a length and are skipped, with the preview picture that may hide inside.
+/// Every 0xFF begins a marker: inside compressed data only stuffed zeros and restart markers follow it. Other markers have a
+/// length and are skipped, together with a preview picture inside them.
 fn jpeg_reaches_its_end(bytes: &[u8]) -> bool {
     const END_OF_IMAGE: u8 = 0xD9;
     let mut at = 2;
@@ -161,15 +163,17 @@ fn jpeg_reaches_its_end(bytes: &[u8]) -> bool {
 }
 
 fn cut_off(format: ImageFormat) -> String {
-    format!("the {format:?} file is cut off before the end of the picture, copy it again")
+    format!("the {format:?} file is cut off before the end of the picture: copy it again")
 }
 
-/// One sentence for what a decoder refused.
+/// A decoder's error as one sentence.
 fn explain(format: ImageFormat, bytes: &[u8], error: &ImageError) -> String {
     match error {
         ImageError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => cut_off(format),
         _ if !is_whole(format, bytes) => cut_off(format),
-        ImageError::Unsupported(e) => format!("this kind of {format:?} is not read, convert it to PNG ({e})"),
+        ImageError::Unsupported(e) => {
+            format!("this kind of {format:?} is not supported: convert the photo to PNG ({e})")
+        }
         ImageError::Limits(_) => {
             format!("the {format:?} file asks for more than {} MB of memory", MAX_ALLOCATION >> 20)
         }
@@ -196,7 +200,7 @@ mod tests {
         file.into_inner()
     }
 
-    /// Red grows to the right, green downwards.
+    /// Gradient of red to the right and green downwards.
     fn gradient(width: u32, height: u32) -> RgbImage {
         RgbImage::from_fn(width, height, |x, y| Rgb([(x * 255 / width) as u8, (y * 255 / height) as u8, 40]))
     }
@@ -213,7 +217,7 @@ mod tests {
         assert_eq!(refusal(&[0; 1000]), unknown);
         assert_eq!(
             refusal(b"GIF89a\x01\0\x01\0"),
-            "photo part 7.jpg: Gif files are not read, convert it to PNG or JPEG"
+            "photo part 7.jpg: Gif files are not supported: convert the photo to PNG or JPEG"
         );
         assert!(refusal(b"\x89PNG\r\n\x1a\n\0\0\0\x0djunk and more junk and more").contains("Png file is damaged"));
     }
@@ -227,7 +231,7 @@ mod tests {
         }
     }
 
-    /// Cut anywhere, a file is refused in a sentence or, where only what follows the picture is missing, read in full.
+    /// A file cut anywhere is refused, or read in full if only data after the picture is missing.
     #[test]
     fn a_file_cut_off_anywhere_is_refused() {
         for format in FORMATS {
@@ -261,7 +265,7 @@ mod tests {
                 for bits in [0x01, 0x80, 0xFF] {
                     let mut damaged = whole.clone();
                     damaged[at] ^= bits;
-                    // Some damage only changes colours; what matters is that the answer is a picture or a sentence.
+                    // Some damage only changes colours; the result must be a picture or an error, never a panic.
                     if let Ok(photo) = Photo::decode("damaged", &damaged) {
                         assert_eq!(photo.rgb.len(), 3 * photo.width as usize * photo.height as usize);
                     }
@@ -297,7 +301,7 @@ mod tests {
         assert!(error.contains("1x1000000 pixels: the limit is 65535 along a side"), "{error}");
     }
 
-    /// A header that claims another size than the picture's.
+    /// The file with another size in its header.
     fn with_size(mut file: Vec<u8>, format: ImageFormat, width: u32, height: u32) -> Vec<u8> {
         let find = |file: &[u8], bytes: &[u8]| file.windows(bytes.len()).position(|w| w == bytes).unwrap();
         match format {

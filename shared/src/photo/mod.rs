@@ -1,4 +1,4 @@
-//! A photo's file → the patches that a model sees.
+//! Photo file → patches, the model's input.
 
 pub mod decode;
 mod encode;

@@ -1,6 +1,6 @@
-//! Photo → what the encoder sees, and the way back to the photo.
+//! Photo → the encoder's input, and its place on the photo.
 //!
-//! The official pipeline squashes a photo to a square, whatever its aspect ratio, cuts out the centre and normalises.
+//! As in the official pipeline, a photo of any aspect ratio is resized to a square, cropped at the centre and normalised.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,17 +8,17 @@ use crate::photo::decode::Photo;
 use crate::photo::resize::resize;
 use crate::{Error, Result};
 
-/// Which part of a photo is looked at, at what size. Sides in pixels.
+/// Resize and crop. Sides are in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Geometry {
     /// Side of the square that the photo is resized to.
     pub resize: usize,
-    /// Side of the centre that is cut out of it: the encoder's input.
+    /// Side of the centre crop: the encoder's input.
     pub crop: usize,
 }
 
-/// A rectangle on a photo, in its pixels: `x0..x1` to the right, `y0..y1` down. May begin and end inside a pixel.
+/// Rectangle on a photo, in pixels: `x0..x1` to the right, `y0..y1` down. It may begin and end inside a pixel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Region {
     /// Left border.
@@ -32,10 +32,10 @@ pub struct Region {
 }
 
 impl Geometry {
-    /// Checks that the crop fits and is made of whole patches of side `patch`.
+    /// Checks that the crop fits and is a whole number of patches of side `patch`.
     ///
     /// # Errors
-    /// [`Error::Config`] saying what does not.
+    /// [`Error::Config`] naming the wrong side.
     pub fn validate(&self, patch: usize) -> Result<()> {
         self.check_crop()?;
         if !self.crop.is_multiple_of(patch) {
@@ -59,31 +59,31 @@ impl Geometry {
         Ok(())
     }
 
-    /// Patches along a side of the crop.
+    /// Side of the crop in patches.
     pub fn grid(&self, patch: usize) -> usize {
         self.crop / patch
     }
 
-    /// Pixels left and above of the crop: half of what is cut away, rounded half to even as Python's `round` does.
+    /// Pixels left of and above the crop: half of the border, rounded half to even as by Python's `round`.
     fn offset(&self) -> usize {
         let cut = self.resize - self.crop;
         let half = cut / 2;
         half + (cut % 2) * (half % 2)
     }
 
-    /// The part of a photo of this size that the crop, and with it an anomaly map, covers.
+    /// Region of a photo of this size that the crop, and so an anomaly map, covers.
     pub fn photo_region(&self, width: u32, height: u32) -> Region {
         let [start, end] = [self.offset(), self.offset() + self.crop].map(|at| at as f64 / self.resize as f64);
         let (width, height) = (f64::from(width), f64::from(height));
         Region { x0: start * width, y0: start * height, x1: end * width, y1: end * height }
     }
 
-    /// What the encoder sees of a photo: resized and cut, `[crop, crop, 3]`.
+    /// The photo, resized and cropped: `[crop, crop, 3]`.
     pub fn cut(&self, photo: &Photo) -> Vec<u8> {
         self.square::<3>(&photo.rgb, photo.width, photo.height)
     }
 
-    /// Resizes and cuts a picture of `C` interleaved channels: `crop · crop · C` bytes.
+    /// Resizes and crops a picture of `C` interleaved channels: `crop · crop · C` bytes.
     fn square<const C: usize>(&self, pixels: &[u8], width: u32, height: u32) -> Vec<u8> {
         let square = resize::<C>(pixels, (width as usize, height as usize), (self.resize, self.resize));
         let (offset, side) = (self.offset(), self.crop);
@@ -91,13 +91,13 @@ impl Geometry {
         rows.flat_map(|row| &row[offset * C..][..side * C]).copied().collect()
     }
 
-    /// A ground-truth mask as the official evaluation sees it: resized bilinearly and cut like its photo, then to
-    /// `side · side` by nearest neighbour. Whatever is not black counts as defective, so that defects grow by about a
-    /// pixel. A coloured mask counts where any channel is not 0. It need not be of its photo's size.
+    /// Ground-truth mask as in the official evaluation: resized bilinearly and cropped like its photo, then resized to
+    /// `side · side` by nearest neighbour. A pixel counts as defective if any channel is not 0, so that defects grow by about a
+    /// pixel. The mask may be of another size than its photo.
     pub fn mask(&self, mask: &Photo, side: usize) -> Vec<bool> {
         let grey: Vec<u8> = mask.rgb.chunks_exact(3).map(|p| p[0].max(p[1]).max(p[2])).collect();
         let crop = self.square::<1>(&grey, mask.width, mask.height);
-        // As torch's `nearest`: the coordinate is computed in f32 and rounded down.
+        // As in torch's `nearest`: the coordinate is computed in f32 and rounded down.
         let scale = self.crop as f32 / side as f32;
         let source: Vec<usize> = (0..side).map(|i| ((i as f32 * scale) as usize).min(self.crop - 1)).collect();
         let pixel = |y: usize, x: usize| crop[y * self.crop + x] != 0;
@@ -105,40 +105,40 @@ impl Geometry {
     }
 }
 
-/// Everything between a decoded photo and the encoder. Serialised as Hugging Face's `preprocessor_config.json`; what
-/// such a file asks for and this crate does not do is refused by name.
+/// All steps between a decoded photo and the encoder. Serialised as Hugging Face's `preprocessor_config.json`; options that
+/// this crate does not support are refused by name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "HuggingFace", into = "HuggingFace")]
 pub struct Preprocessor {
     /// Resize and crop.
     pub geometry: Geometry,
-    /// Subtracted from each channel after scaling it to 0..=1.
+    /// Mean of each channel, subtracted after scaling to 0..=1.
     pub mean: [f32; 3],
-    /// Each channel is divided by this then.
+    /// Standard deviation of each channel, its divisor after the subtraction.
     pub std: [f32; 3],
 }
 
 impl Preprocessor {
-    /// With mean and standard deviation of ImageNet, which DINO, DINOv2 and DeiT were trained with.
+    /// Preprocessing with mean and standard deviation of ImageNet, as for DINO, DINOv2 and DeiT.
     pub fn imagenet(geometry: Geometry) -> Self {
         Self { geometry, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
     }
 
-    /// The encoder's input as the official code has it: `[3, crop, crop]`, red, green, blue.
+    /// The encoder's input as in the official code: `[3, crop, crop]`, red, green, blue.
     pub fn pixels(&self, photo: &Photo) -> Vec<f32> {
         let (crop, values) = (self.geometry.cut(photo), self.values());
         let channel = |c: usize| crop.iter().skip(c).step_by(3).map(move |&byte| values[c][usize::from(byte)]);
         (0..3).flat_map(channel).collect()
     }
 
-    /// The same as rows for a patch embedding written as a linear layer: `[grid², 3 · patch²]`, patches row by row, inside
-    /// a patch by channel, row, column, as a convolution's weight `[width, 3, patch, patch]` is laid out. `patch` must have
-    /// passed [`Geometry::validate`].
+    /// The same as rows for a patch embedding that is a linear layer: `[grid², 3 · patch²]`, patches row by row, each by channel,
+    /// row, column, in the order of a convolution's weight `[width, 3, patch, patch]`. `patch` must have passed
+    /// [`Geometry::validate`].
     pub fn patches(&self, photo: &Photo, patch: usize) -> Vec<f32> {
         self.patches_of_cut(&self.geometry.cut(photo), patch)
     }
 
-    /// The same of what [`Geometry::cut`] made of a photo.
+    /// The same from the result of [`Geometry::cut`].
     pub fn patches_of_cut(&self, crop: &[u8], patch: usize) -> Vec<f32> {
         let Geometry { crop: side, .. } = self.geometry;
         let (grid, values) = (self.geometry.grid(patch), self.values());
@@ -154,14 +154,14 @@ impl Preprocessor {
         out
     }
 
-    /// The normalised value of every byte, by channel: `(byte / 255 - mean) / std`, each step rounded to f32 as in torchvision.
+    /// Normalised value of every byte, by channel: `(byte / 255 - mean) / std`, each step rounded to f32 as in torchvision.
     pub fn values(&self) -> [[f32; 256]; 3] {
         std::array::from_fn(|c| std::array::from_fn(|byte| (byte as f32 / 255.0 - self.mean[c]) / self.std[c]))
     }
 }
 
-/// `preprocessor_config.json` of a `BitImageProcessor`: the Hugging Face class that resizes to a fixed size, cuts the
-/// centre and normalises.
+/// `preprocessor_config.json` of a `BitImageProcessor`, the Hugging Face class that resizes to a fixed size, crops the centre
+/// and normalises.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HuggingFace {
@@ -196,7 +196,7 @@ impl Size {
 }
 
 const PROCESSOR: &str = "BitImageProcessor";
-/// Pillow's number of its bilinear filter.
+/// Pillow's number for its bilinear filter.
 const BILINEAR: u32 = 2;
 const RESCALE: f64 = 1.0 / 255.0;
 
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(region, Region { x0: 56.25, y0: 28.0, x1: 843.75, y1: 420.0 });
         let whole = Geometry { resize: 224, crop: 224 }.photo_region(31, 17);
         assert_eq!(whole, Region { x0: 0.0, y0: 0.0, x1: 31.0, y1: 17.0 });
-        // 15 pixels cut: 7.5 is rounded to the even 8.
+        // A border of 15 pixels: 7.5 is rounded to the even 8.
         assert_eq!(Geometry { resize: 63, crop: 48 }.photo_region(63, 63).x0, 8.0);
     }
 

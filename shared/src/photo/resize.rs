@@ -1,29 +1,29 @@
 //! Pillow's antialiased bilinear resize of 8-bit pictures, byte for byte.
 //!
-//! `ImagingResample` of Pillow 11: a triangle filter as wide as the reduction, weights rounded to 22 bits, rows first,
-//! the intermediate picture rounded to bytes, then columns. (Pillow 13 sometimes does columns first: differences of 1.)
+//! `ImagingResample` of Pillow 11: triangle filter as wide as the reduction, weights rounded to 22 bits, rows first, then
+//! columns, the intermediate picture rounded to bytes. (Pillow 13 sometimes resizes columns first: differences of 1.)
 
-/// Bits after the point of a weight: 32, less 8 of the sample and 2 that Pillow reserves for overshooting filters.
+/// Fractional bits of a weight: 32, less 8 for the sample and 2 that Pillow reserves for overshooting filters.
 const PRECISION: u32 = 32 - 8 - 2;
 
-/// Rounds instead of truncating.
+/// One half, added before truncation in order to round.
 const HALF: i32 = 1 << (PRECISION - 1);
 
-/// The source samples of one target sample, and their weights.
+/// Source samples of one target sample, and their weights.
 struct Window {
     start: usize,
     weights: Vec<i32>,
 }
 
-/// Resizes a picture of `C` interleaved channels from `(width, height)` to `(width, height)`; the aspect ratio is free.
+/// Resizes a picture of `C` interleaved channels from `(width, height)` to `(width, height)`; the aspect ratio may change.
 ///
 /// # Panics
 /// If `pixels` does not hold `width · height · C` bytes, or a side is 0.
 pub fn resize<const C: usize>(pixels: &[u8], from: (usize, usize), to: (usize, usize)) -> Vec<u8> {
     assert_eq!(pixels.len(), from.0 * from.1 * C, "a picture of {}x{} pixels of {C} bytes", from.0, from.1);
-    // Not by their product, which wasm's 32 bits do not hold.
+    // Not by the product of sides, which may overflow the 32 bits of wasm.
     assert!([from.0, from.1, to.0, to.1].iter().all(|&side| side > 0), "cannot resize {from:?} to {to:?}");
-    // A pass that changes nothing is skipped; its weights would be exactly 1 anyway.
+    // A pass that changes nothing is skipped: its weights are exactly 1.
     let columns = if from.0 == to.0 { pixels.to_vec() } else { horizontal::<C>(pixels, from.0, to.0) };
     if from.1 == to.1 { columns } else { vertical(&columns, to.0 * C, to.1) }
 }

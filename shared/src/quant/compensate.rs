@@ -1,35 +1,34 @@
-//! Rounding errors that the values after them make up for: GPTQ (Frantar et al. 2022), with the second moments of a layer's
-//! inputs on good photos.
+//! Compensation of rounding errors: GPTQ (Frantar et al. 2022), with the second moments of a layer's inputs on good photos.
 //!
-//! A row `w` of a weight contributes `(w - ŵ) H (w - ŵ)ᵀ` to the squared error of the layer's output, `H` the mean of `xᵀx` over
-//! inputs `x`. Once a value is rounded, those that are not yet can be moved to where this is least. A bias is one more value, whose
-//! input is always one: it comes last and is never rounded, so that what is left of the mean error is gone.
+//! A row `w` of a weight contributes `(w - ŵ) H (w - ŵ)ᵀ` to the squared error of the layer's output, where `H` is the mean of
+//! `xᵀx` over inputs `x`. After a value is rounded, the following values move to where this error is least. A bias is one more
+//! value, whose input is always one: it comes last and is never rounded, which removes the rest of the mean error.
 
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
-/// What is added to the diagonal of `H`, as a share of its mean: keeps directions that no input takes from being free.
+/// Addition to the diagonal of `H`, as a share of its mean: constrains directions in which inputs do not vary.
 const DAMPING: f64 = 0.01;
 
-/// The upper triangular `U` of `H⁻¹ = UᵀU`, of a row's values in the order in which they are rounded.
+/// Upper triangular `U` of `H⁻¹ = UᵀU`, for a row's values in the order of rounding.
 pub(super) struct Compensation {
-    /// Where the values stand in a row: those of the loudest inputs come first, while many are left to make up for them.
+    /// Order of rounding, as positions in a row: values with the largest inputs come first, while many others can compensate.
     order: Vec<usize>,
     factor: Vec<f32>,
 }
 
 impl Compensation {
-    /// Of second moments `[in + 1, in + 1]` of inputs and the one after them, for rows that end with a bias or do not; `name` is
-    /// for messages only.
+    /// Compensation from second moments `[in + 1, in + 1]` of inputs followed by a one. `bias` says whether rows end with a bias;
+    /// `name` is used in error messages only.
     ///
     /// # Errors
-    /// [`Error::Shape`] if they are not those of `inputs` channels, [`Error::Tensor`] if they are no second moments.
+    /// [`Error::Shape`] if the moments are not those of `inputs` channels, [`Error::Tensor`] if they are not positive definite.
     pub fn new(name: &str, moments: &HostTensor, inputs: usize, bias: bool) -> Result<Self> {
         moments.expect_shape(&format!("second moments of the inputs of {name}"), &[inputs + 1, inputs + 1])?;
         let moments = moments.to_f32();
         let moment = |i: usize, j: usize| f64::from(moments[i * (inputs + 1) + j]);
         let mean = (0..inputs).map(|i| moment(i, i)).sum::<f64>() / inputs as f64;
-        // Inputs that are all zero leave nothing to make up for.
+        // Inputs that are all zero cause no error.
         let damping = if mean > 0.0 { DAMPING * mean } else { 1.0 };
         let mut order: Vec<usize> = (0..inputs).collect();
         order.sort_by(|&i, &j| moment(j, j).total_cmp(&moment(i, i)));
@@ -39,18 +38,17 @@ impl Compensation {
         (0..inputs).for_each(|k| h[k * size + k] += damping);
         let factor = triangle(&mut h, size).ok_or_else(|| Error::Tensor {
             name: name.into(),
-            reason: "the second moments of its inputs are not positive: photos or weights are not what they should be"
-                .into(),
+            reason: "the second moments of its inputs are not positive: check the photos and the weights".into(),
         })?;
         Ok(Self { order, factor })
     }
 
-    /// Where the values stand in a row, in the order in which they are rounded; a bias last.
+    /// Order of rounding, as positions in a row; a bias last.
     pub fn order(&self) -> &[usize] {
         &self.order
     }
 
-    /// Lets the values after number `k` of the order make up for its becoming `rounded`.
+    /// Moves the values after number `k` of the order, to compensate its rounding to `rounded`.
     pub fn spread(&self, row: &mut [f32], k: usize, rounded: f32) {
         let factor = &self.factor[k * self.order.len()..][..self.order.len()];
         let error = (row[k] - rounded) / factor[k];
@@ -58,9 +56,9 @@ impl Compensation {
     }
 }
 
-/// `U` of `H⁻¹ = UᵀU`: the inverse of the upper `R` of `H = RRᵀ`. `None` if `H` is not positive definite.
+/// `U` of `H⁻¹ = UᵀU`: the inverse of the upper triangular `R` of `H = RRᵀ`. `None` if `H` is not positive definite.
 fn triangle(h: &mut [f64], n: usize) -> Option<Vec<f32>> {
-    // R in place of H's upper half, from the last column on.
+    // R replaces H's upper half, from the last column on.
     for j in (0..n).rev() {
         let (above, from_j) = h.split_at_mut(j * n);
         let row_j = &mut from_j[..n];

@@ -1,48 +1,48 @@
-//! What values a row of a weight may be rounded to, and which are best.
+//! Quantization grids, and the best scale on them.
 
 use half::f16;
 
 use super::compensate::Compensation;
 
-/// Multiples of a scale, so many values of a row to each scale.
+/// Grid of integer multiples of a scale.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grid {
-    /// The lowest and the highest multiple.
+    /// Lowest and highest multiple.
     range: (f32, f32),
-    /// Values that share a scale.
+    /// Number of values of a row that share a scale.
     pub group: usize,
     /// Whether scales are stored in half precision.
     half: bool,
 }
 
-/// What a row becomes.
+/// A rounded row.
 pub(super) struct Row {
     /// Multiples of the scales.
     pub values: Vec<i8>,
-    /// One for each group.
+    /// Scale of each group.
     pub scales: Vec<f32>,
-    /// The layer's bias for this row.
+    /// Bias of this row.
     pub bias: Option<f32>,
 }
 
-/// How many scales are tried for a group, from the largest down to half of it.
+/// Number of scales tried for a group, from the largest down to half of it.
 const SCALES: u32 = 41;
 
 impl Grid {
-    /// -127 to 127, one scale for the whole row: symmetric, so that -128 never occurs.
+    /// Grid of -127 to 127 with one scale per row. It is symmetric: -128 never occurs.
     pub fn int8(row: usize) -> Self {
         Self { range: (-127.0, 127.0), group: row, half: false }
     }
 
-    /// -8 to 7, a scale in half precision for each group.
+    /// Grid of -8 to 7 with a half-precision scale per group.
     pub fn int4(group: usize) -> Self {
         Self { range: (-8.0, 7.0), group, half: true }
     }
 
     /// Rounds a row.
     ///
-    /// With `compensation` each value's rounding error is made up for by the values after it, as far as inputs that occur allow,
-    /// and by the layer's bias for this row, where it has one.
+    /// With `compensation` the values after a rounded one compensate its error, as far as the inputs allow, and so does the
+    /// row's bias, if there is one.
     pub fn round_row(&self, row: &[f32], bias: Option<f32>, compensation: Option<&Compensation>) -> Row {
         let scales: Vec<f32> = row.chunks(self.group).map(|group| self.best_scale(group)).collect();
         let scale = |i: usize| scales[i / self.group];
@@ -61,7 +61,7 @@ impl Grid {
         Row { values, bias: ordered.get(row.len()).copied(), scales }
     }
 
-    /// The scale of least squared error; 1 for zeros, or for values so small that their scale vanishes.
+    /// Scale of least squared error; 1 for zeros, or for values so small that their scale underflows.
     fn best_scale(&self, values: &[f32]) -> f32 {
         let widest = values.iter().fold(0.0_f32, |most, v| most.max(v.abs())) / self.range.1;
         let error =
@@ -72,7 +72,7 @@ impl Grid {
         scales.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(1.0, |(_, scale)| scale)
     }
 
-    /// Halves are rounded away from zero.
+    /// Rounds a value to a multiple of the scale, halves away from zero.
     pub fn round(&self, value: f32, scale: f32) -> f32 {
         (value / scale).round().clamp(self.range.0, self.range.1)
     }

@@ -1,7 +1,7 @@
-//! Weights in fewer bits: int8 with one scale for each output channel, int4 with one for each group of a row, f16.
+//! Quantization of weights: int8 with a scale per output channel, int4 with a scale per group of a row, f16.
 //!
-//! Only weights of linear layers become int8 or int4. Norms, biases, tokens and tables are small: they stay as they are, or
-//! become f16 where tables weigh beside int4 weights. Activations are not quantized.
+//! Only weights of linear layers become int8 or int4. Norms, biases, tokens and tables are small and do not change, except
+//! that tables become f16 beside int4 weights. Activations are not quantized.
 
 mod compensate;
 mod grid;
@@ -17,30 +17,30 @@ use crate::tensor::named::{Weights, check_finite, index, is_linear_weight};
 use crate::tensor::{Data, HostTensor};
 use crate::{Error, Result};
 
-/// What weights are rounded to.
+/// Format of quantized weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// One byte, one scale for each output channel.
+    /// One byte per value, a scale per output channel.
     Int8,
-    /// Half a byte, a scale for each [`INT4_GROUP`] values; see [`Format::of`].
+    /// Half a byte per value, a scale per [`INT4_GROUP`] values; see [`Format::of`].
     Int4,
     /// Half precision.
     F16,
 }
 
-/// What int4 leaves at int8: a hundredth of a small encoder's weights, whose rounding every later layer sees. On a DeiT-Ti model
-/// of real photos, rounded without their moments, that halves what int4 costs.
+/// Weight that int4 stores as int8: a hundredth of a small encoder's weights, whose rounding affects every later layer. This
+/// halves the loss of int4 on a DeiT-Ti model of real photos, rounded without moments.
 const PATCH_PROJECTION: &str = "encoder.patch_embed.proj.weight";
 
-/// Values that share a scale in int4 weights.
+/// Number of values that share a scale in int4 weights.
 pub const INT4_GROUP: usize = 32;
 
-/// Second moments of layers' inputs on pictures, `[in + 1, in + 1]`, by the name of the weight: the mean of `xᵀx` over inputs `x`
-/// that a one follows, as a bias follows the weights. The last row is the inputs' mean.
+/// Second moments `[in + 1, in + 1]` of layers' inputs on photos, by name of the weight: the mean of `xᵀx` over inputs `x`
+/// followed by a one, for the bias. The last row is the mean of the inputs.
 pub type InputMoments = BTreeMap<String, HostTensor>;
 
 impl Format {
-    /// What a tensor becomes; `None` if it stays as it is.
+    /// Format that a tensor is rounded to; `None` if it does not change.
     pub fn of(self, name: &str, shape: &[usize]) -> Option<Self> {
         match self {
             _ if shape.len() < 2 => None,
@@ -52,7 +52,7 @@ impl Format {
     }
 }
 
-/// What quantization did to one tensor.
+/// Loss of one tensor in quantization.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rounding {
     /// Name of the tensor.
@@ -65,21 +65,21 @@ pub struct Rounding {
 
 /// Rounds one tensor. Rows of int8 and groups of int4 are divided by their scale and rounded, halves away from zero.
 ///
-/// A scale is the one of least squared error among `largest magnitude / 127` (or 7) and smaller ones, which cut the largest values
-/// off to round the others better. On a DeiT-Ti model of real photos this costs int8 0.2 points of AUPRO where `max|row| / 127`
-/// costs 0.6.
+/// The scale has the least squared error among `largest magnitude / 127` (or 7) and smaller ones, which clip the largest values
+/// and round the others better. On a DeiT-Ti model of real photos int8 thus loses 0.2 points of AUPRO, not the 0.6 of
+/// `max|row| / 127`.
 ///
 /// # Errors
-/// [`Error::Tensor`] if the tensor has no rows, holds a value that is no finite number, or one that the format cannot hold.
+/// [`Error::Tensor`] if the tensor has no rows, or a value is not finite or too large for the format.
 pub fn round_tensor(name: &str, tensor: &HostTensor, format: Format) -> Result<HostTensor> {
     round_layer(name, tensor, None, format, None).map(|(rounded, _)| rounded)
 }
 
-/// Rounds the weight of a linear layer, as [`round_tensor`] does. With `moments` of its inputs, values make up for the rounding of
-/// those before them, and the bias, which is not rounded, for what is left: it is returned in single precision, where there is one.
+/// Rounds the weight of a linear layer like [`round_tensor`]. With `moments` of its inputs, values compensate the rounding of
+/// earlier ones, and the bias, which is not rounded, compensates the rest. Returns weight and f32 bias, if there is one.
 ///
 /// # Errors
-/// As [`round_tensor`]; [`Error::Shape`] for the moments of another layer.
+/// As [`round_tensor`]; [`Error::Shape`] if the moments are those of another layer.
 pub fn round_layer(
     name: &str,
     weight: &HostTensor,
@@ -121,7 +121,7 @@ pub fn round_layer(
     Ok((rounded, bias))
 }
 
-/// Each value rounded to half precision, halves to even.
+/// Rounds each value to half precision, halves to even.
 fn to_half(name: &str, tensor: &HostTensor, source: &[f32]) -> Result<HostTensor> {
     let values: Vec<f16> = source.iter().copied().map(f16::from_f32).collect();
     match values.iter().position(|value| !value.is_finite()) {
@@ -138,7 +138,7 @@ fn to_half(name: &str, tensor: &HostTensor, source: &[f32]) -> Result<HostTensor
     }
 }
 
-/// [`quantize_to`] int8, without moments.
+/// [`quantize_to`] with int8 and no moments.
 ///
 /// # Errors
 /// As [`quantize_to`].
@@ -146,8 +146,8 @@ pub fn quantize(weights: &Weights) -> Result<(Weights, Vec<Rounding>)> {
     quantize_to(weights, Format::Int8, &InputMoments::new())
 }
 
-/// Rounds the tensors that [`Format::of`] says, and reports for each what was lost. Those that are int8 or int4, or of their
-/// new type already, are left alone; `moments` may be those of some layers only, whose biases then change, too.
+/// Rounds the tensors that [`Format::of`] selects, and reports the loss of each. Tensors that already are int8, int4 or of their
+/// new type do not change. `moments` may cover only some layers, whose biases then change too.
 ///
 /// # Errors
 /// As [`round_layer`].
@@ -177,7 +177,7 @@ pub fn quantize_to(weights: &Weights, format: Format, moments: &InputMoments) ->
     Ok((quantized, report))
 }
 
-/// Every tensor in single precision.
+/// All tensors in single precision.
 pub fn dequantize(weights: &Weights) -> Weights {
     let widen = |t: &HostTensor| HostTensor { shape: t.shape.clone(), data: Data::F32(t.to_f32().into_owned()) };
     Weights(weights.0.iter().map(|(name, tensor)| (name.clone(), widen(tensor))).collect())

@@ -1,22 +1,22 @@
-//! How int4 weights lie in memory: each row two values to a byte, with a scale for every group of it.
+//! Memory layout of int4 weights: two values per byte, a scale per group of a row.
 
 use half::f16;
 
-/// How many values of a row may share a scale.
+/// Supported numbers of values that share a scale.
 pub const GROUPS: [usize; 2] = [32, 64];
 
-/// Packs the values of a row, each in -8..=7, low nibble first.
+/// Packs a row of values in -8..=7, low nibble first.
 pub fn pack(row: &[i8]) -> impl Iterator<Item = u8> {
     let nibble = |value: i8| value.cast_unsigned() & 0xf;
     row.chunks(2).map(move |pair| nibble(pair[0]) | pair.get(1).map_or(0, |&high| nibble(high) << 4))
 }
 
-/// The first `count` values of a packed row.
+/// Unpacks the first `count` values of a row.
 pub fn unpack(row: &[u8], count: usize) -> impl Iterator<Item = i8> {
     (0..count).map(|i| (if i % 2 == 0 { row[i / 2] << 4 } else { row[i / 2] }).cast_signed() >> 4)
 }
 
-/// Values times scales, of rows of `row` values.
+/// Values times scales, for rows of `row` values.
 pub(crate) fn widen(row: usize, values: &[u8], scales: &[f16], group: usize) -> Vec<f32> {
     let rows = values.chunks_exact(row.div_ceil(2)).zip(scales.chunks_exact(row.div_ceil(group)));
     rows.flat_map(|(values, scales)| {

@@ -1,4 +1,4 @@
-//! Named host tensors: how weights travel between files and executors.
+//! Host tensors, which carry weights between files and executors.
 
 pub mod int4;
 pub mod named;
@@ -26,20 +26,20 @@ pub enum Data {
     F32(Vec<f32>),
     /// Half precision, widened before use.
     F16(Vec<f16>),
-    /// `value[o, i] * scale[o]`: one scale for each output channel (first dimension).
+    /// `value[o, i] * scale[o]`: a scale per output channel (first dimension).
     Int8 {
         /// Rounded values in -127..=127.
         values: Vec<i8>,
-        /// One positive scale for each row.
+        /// One positive scale per row.
         scales: Vec<f32>,
     },
     /// `value[o, i] * scale[o, i / group]`, each row of `[out, in…]` flattened: [`HostTensor::int4`].
     Int4 {
-        /// `ceil(in / 2)` bytes a row, low nibble first; a nibble is a two's complement number in -8..=7.
+        /// `ceil(in / 2)` bytes per row, low nibble first; a nibble is a two's complement number in -8..=7.
         values: Vec<u8>,
-        /// `ceil(in / group)` positive scales a row.
+        /// `ceil(in / group)` positive scales per row.
         scales: Vec<f16>,
-        /// How many values of a row share a scale, 32 or 64.
+        /// Number of values that share a scale, 32 or 64.
         group: usize,
     },
 }
@@ -61,12 +61,12 @@ impl HostTensor {
         Ok(Self { shape, data: Data::F32(values) })
     }
 
-    /// A weight `[out, in…]` of signed four-bit values: `values` holds `ceil(in / 2)` bytes a row, low nibble first, `scales`
-    /// `ceil(in / group)` of each row. `name` is for messages only.
+    /// A weight `[out, in…]` of signed four-bit values. `values` holds `ceil(in / 2)` bytes per row, low nibble first, `scales`
+    /// holds `ceil(in / group)` per row. `name` is used in error messages only.
     ///
     /// # Errors
-    /// [`Error::Tensor`] if there are no rows, `group` is none of [`int4::GROUPS`], bytes or scales are too few or too many, or the
-    /// unused nibble of an odd row is not zero.
+    /// [`Error::Tensor`] if there are no rows, `group` is not one of [`int4::GROUPS`], the number of bytes or scales is wrong, or
+    /// the unused nibble of an odd row is not zero.
     pub fn int4(name: &str, shape: &[usize], values: Vec<u8>, scales: Vec<f16>, group: usize) -> Result<Self> {
         let refuse = |reason: String| Err(Error::Tensor { name: name.into(), reason });
         let len: usize = shape.iter().product();
@@ -87,7 +87,7 @@ impl HostTensor {
         if row % 2 == 1 {
             let mut last = values.iter().skip(row / 2).step_by(row.div_ceil(2));
             if let Some(i) = last.position(|byte| byte >> 4 != 0) {
-                return refuse(format!("row {i} ends with a nibble that belongs to no value and is not zero"));
+                return refuse(format!("row {i} ends with an unused nibble that is not zero"));
             }
         }
         Ok(Self { shape: shape.to_vec(), data: Data::Int4 { values, scales, group } })
@@ -103,7 +103,7 @@ impl HostTensor {
         self.len() == 0
     }
 
-    /// The values in single precision, borrowed where they already are.
+    /// Values in single precision, borrowed if they are stored so.
     pub fn to_f32(&self) -> Cow<'_, [f32]> {
         match &self.data {
             Data::F32(values) => Cow::Borrowed(values),

@@ -1,4 +1,4 @@
-//! Tensors by name, as a file or a model holds them.
+//! Tensors by name, as in a file or a model.
 
 use std::collections::BTreeMap;
 
@@ -13,15 +13,15 @@ pub type Shapes = BTreeMap<String, Vec<usize>>;
 pub struct Weights(pub BTreeMap<String, HostTensor>);
 
 impl Weights {
-    /// Number of values, without the scales of quantized tensors.
+    /// Number of values, not counting the scales of quantized tensors.
     pub fn parameters(&self) -> usize {
         self.0.values().map(HostTensor::len).sum()
     }
 
-    /// Checks that these are exactly the tensors of `expected`.
+    /// Checks that names and shapes are exactly those of `expected`.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`], [`Error::Shape`], or [`Error::Tensor`] for one too many, each by name.
+    /// [`Error::MissingTensor`], [`Error::Shape`], or [`Error::Tensor`] if a tensor is unexpected.
     pub fn check(&self, expected: &Shapes) -> Result<()> {
         for (name, shape) in expected {
             self.get(name, shape)?;
@@ -32,18 +32,18 @@ impl Weights {
         }
     }
 
-    /// Checks that every value is a finite number, and every scale of a quantized tensor a positive one.
+    /// Checks that all values are finite, and all scales of quantized tensors positive.
     ///
     /// # Errors
-    /// [`Error::Tensor`] naming the tensor and the index of the first that is not.
+    /// [`Error::Tensor`] naming the tensor and the index of the first value that is not.
     pub fn check_finite(&self) -> Result<()> {
         self.0.iter().try_for_each(|(name, tensor)| check_finite(name, tensor))
     }
 
-    /// The tensor of this name and shape.
+    /// Tensor of this name and shape.
     ///
     /// # Errors
-    /// [`Error::MissingTensor`], or [`Error::Shape`] if it has another shape.
+    /// [`Error::MissingTensor`] or [`Error::Shape`].
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<&HostTensor> {
         let tensor = self.0.get(name).ok_or_else(|| Error::MissingTensor { name: name.into(), found: self.0.len() })?;
         tensor.expect_shape(name, shape)?;
@@ -51,7 +51,7 @@ impl Weights {
     }
 }
 
-/// The refusal of a tensor that a model has no place for.
+/// Error for a tensor that is not part of the model.
 pub fn unexpected(name: &str) -> Error {
     Error::Tensor { name: name.into(), reason: "the model has no such tensor: it is of another kind or version".into() }
 }
@@ -59,7 +59,7 @@ pub fn unexpected(name: &str) -> Error {
 /// [`Weights::check_finite`] for one tensor.
 ///
 /// # Errors
-/// [`Error::Tensor`] naming it and the index of the first value that is no finite number.
+/// [`Error::Tensor`] naming the tensor and the index of the first value that is not.
 pub fn check_finite(name: &str, tensor: &HostTensor) -> Result<()> {
     let bad = match &tensor.data {
         Data::F32(values) => values.iter().position(|v| !v.is_finite()).map(|i| (i, values[i])),
@@ -98,8 +98,8 @@ pub(crate) fn index(mut flat: usize, shape: &[usize]) -> Vec<usize> {
     index
 }
 
-/// Whether a tensor is the weight of a linear layer, `[out, in]`, or the patch projection, `[out, 3, patch, patch]`:
-/// what may be quantized.
+/// Whether a tensor may be quantized: the weight of a linear layer, `[out, in]`, or the patch projection,
+/// `[out, 3, patch, patch]`.
 pub fn is_linear_weight(name: &str, shape: &[usize]) -> bool {
     shape.len() >= 2 && name.ends_with(".weight")
 }

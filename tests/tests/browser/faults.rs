@@ -67,7 +67,7 @@ fn an_altered_model_is_refused() {
             let bytes = fs::read(path).unwrap();
             fs::write(path, &bytes[..bytes.len() - 100]).unwrap();
         }),
-        ("could not be fetched: the server answered 404", |path| fs::remove_file(path).unwrap()),
+        ("could not be downloaded: the server answered 404", |path| fs::remove_file(path).unwrap()),
     ];
     for (expected, alter) in cases {
         let site = Site::altered(|folder| shards(folder).iter().for_each(|shard| alter(shard)));
@@ -93,7 +93,7 @@ fn an_emulated_gpu_is_not_taken_and_the_page_says_why() {
     page.wait_for_model();
     assert_eq!(page.eval("document.documentElement.dataset.device"), "wasm");
     let text = page.text(".panel");
-    assert!(text.contains("Ready on the processor") && text.contains("the browser only emulates a GPU"), "{text}");
+    assert!(text.contains("Ready on the CPU") && text.contains("the browser only emulates a GPU"), "{text}");
     let fetched = |chrome: &Chrome, part: &str| chrome.requested().iter().any(|url| url.contains(part));
     assert!(
         fetched(&chrome, "/relaxed_bg.wasm") && !fetched(&chrome, "/gpu_bg.wasm") && !fetched(&chrome, "/cpu_bg.wasm"),
@@ -160,11 +160,11 @@ fn a_browser_without_webgpu_computes_on_the_processor_and_the_page_says_why() {
     let text = page.text(".panel");
     assert!(text.contains("no GPU was found"), "{text}");
     println!("{}", text.replace('\n', " | "));
-    page.choose("device", "Graphics processor");
+    page.choose("device", "GPU");
     page.wait_for_model();
     assert_eq!(page.eval("document.documentElement.dataset.state"), "failed");
     let text = page.text(".panel");
-    assert!(text.contains("The detector cannot be used") && text.contains("no GPU was found"), "{text}");
+    assert!(text.contains("The detector could not be started") && text.contains("no GPU was found"), "{text}");
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn a_lost_gpu_is_opened_again_and_given_up_when_it_is_lost_for_good() {
     page.drop_files(&photos()[1..2]);
     check(&page.results(1)[0], "wasm");
     let text = page.text(".panel");
-    assert!(text.contains("Not on the graphics processor"), "{text}");
+    assert!(text.contains("Not on the GPU"), "{text}");
     println!("{}", text.replace('\n', " | "));
 }
 

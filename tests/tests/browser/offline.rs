@@ -148,7 +148,7 @@ fn photos_stay_when_a_newer_site_comes_until_the_visitor_takes_it() {
     site.change(MODELS[1]);
     page.eval("navigator.serviceWorker.getRegistration().then((kept) => kept.update()).then(() => null)");
     page.wait_for("!document.getElementById('newer').hidden");
-    assert_eq!(page.text("#newer"), "A newer version of this page is here: reload");
+    assert_eq!(page.text("#newer"), "A newer version of this page is available: reload");
     page.screenshot("page-newer");
     assert_detects(&page, MODELS[0]);
     assert_eq!(page.eval("document.querySelectorAll('.card[data-state=done]').length"), 2);

@@ -51,7 +51,7 @@ fn many_photos_at_once_get_the_scores_of_one_by_one_and_in_their_order() {
                 channel.onmessage = () => {{ window.workers += 1; }};
             }})()"
         ));
-        page.choose("device", "Processor");
+        page.choose("device", "CPU");
         page.wait_for_model();
         // Workers are opened when there is work for them.
         page.drop_files(&photos);

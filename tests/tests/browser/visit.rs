@@ -100,8 +100,8 @@ fn photos_are_chosen_and_pasted_and_their_heatmaps_fade() {
     let expected = detect(&detector(MODELS[1]), &read(&pasted));
     assert!(max_difference(&found.map().values, &expected.map.values) <= TOLERANCE);
     let card = page.text(".card");
-    let time = card.lines().find(|line| line.ends_with(" on the processor")).unwrap_or_else(|| panic!("{card}"));
-    let (amount, unit) = time.trim_end_matches(" on the processor").split_once(' ').unwrap();
+    let time = card.lines().find(|line| line.ends_with(" on the CPU")).unwrap_or_else(|| panic!("{card}"));
+    let (amount, unit) = time.trim_end_matches(" on the CPU").split_once(' ').unwrap();
     assert!(amount.parse::<f64>().unwrap() > 0.0 && ["ms", "s"].contains(&unit), "{card}");
 
     // At nothing the photo is bare, at all the map hides it.
@@ -202,7 +202,7 @@ fn the_policy_binds_the_worker_too() {
     );
     page.wait_for_model();
     // The worker of the first visit may have spoken before anybody listened.
-    page.choose("device", "Processor");
+    page.choose("device", "CPU");
     page.wait_for("told.length > 0");
     assert_eq!(page.eval("told[0]"), "refused");
     assert!(elsewhere.accept().is_err(), "somebody connected");

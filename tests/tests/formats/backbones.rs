@@ -306,8 +306,8 @@ fn damaged_and_foreign_files_are_refused_in_one_sentence() {
         altered[at] ^= 1;
         check(&altered, "data.pkl cannot be read");
     }
-    check(b"", "not a whole safetensors file");
-    check(b"<!DOCTYPE html><html>Not found</html>", "not a whole safetensors file");
+    check(b"", "not a complete safetensors file");
+    check(b"<!DOCTYPE html><html>Not found</html>", "not a complete safetensors file");
     check(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n", "Git LFS");
     check(b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20j\xa8P\x19.\x80\x02M\xe9\x03.", "before 1.6");
     let missing = format!("{:#}", backbone::read(Path::new("no/such.pth"), None).unwrap_err());

@@ -1,32 +1,27 @@
-//! The depthwise convolution as one pass with its gradients, for the CPU.
+//! Depthwise convolution with gradients in one pass each, for the CPU.
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{DType, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::fused::{add_rows, last_dim, values};
+use super::fused::{Fused, Op, add_rows, last_dim};
 
-/// Each channel of `image [batch, grid, grid, channels]` convolved with its column of `kernels [side², channels]`, zeros around
-/// the grid; differentiable in both.
+/// Depthwise convolution of `image [batch, grid, grid, channels]` with `kernels [side², channels]`, zero padding; differentiable in
+/// both.
 pub fn depthwise_conv(image: &Tensor, kernels: &Tensor) -> Result<Tensor> {
-    image.contiguous()?.apply_op2(kernels, DepthwiseConv)
+    image.contiguous()?.apply_op2(kernels, Op(DepthwiseConv))
 }
 
 struct DepthwiseConv;
 
-impl CustomOp2 for DepthwiseConv {
-    fn name(&self) -> &'static str {
-        "depthwise-conv"
+impl Fused<2> for DepthwiseConv {
+    const NAME: &'static str = "depthwise-conv";
+
+    fn dtype(&self, _first: DType) -> DType {
+        DType::F32
     }
 
-    fn cpu_fwd(
-        &self,
-        image: &CpuStorage,
-        image_layout: &Layout,
-        kernels: &CpuStorage,
-        kernels_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (window, channels) = (Window::of(image_layout, kernels_layout)?, last_dim(image_layout));
-        let (image, kernels) = (values(image, image_layout)?, values(kernels, kernels_layout)?);
+    fn cpu(&self, [image, kernels]: [&[f32]; 2], [shape, of_kernels]: [&Shape; 2]) -> Result<(Vec<f32>, Shape)> {
+        let (window, channels) = (Window::of(shape, of_kernels)?, last_dim(shape));
         let mut out = vec![0f32; image.len()];
         let photo = window.grid * window.grid * channels;
         out.par_chunks_mut(photo).zip(image.par_chunks(photo)).for_each(|(out, image)| {
@@ -37,45 +32,32 @@ impl CustomOp2 for DepthwiseConv {
                 }
             });
         });
-        Ok((CpuStorage::F32(out), image_layout.shape().clone()))
+        Ok((out, shape.clone()))
     }
 
-    fn bwd(
-        &self,
-        image: &Tensor,
-        kernels: &Tensor,
-        _res: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn backward(&self, [image, kernels]: [&Tensor; 2], _result: &Tensor, grad: &Tensor) -> Result<[Option<Tensor>; 2]> {
         let grad = grad.contiguous()?;
-        // What flows back is the gradient convolved with the kernels turned around.
-        let of_image = grad.apply_op2_no_bwd(&kernels.flip(&[0])?.contiguous()?, &DepthwiseConv)?;
+        // The gradient of the image is the result's, convolved with the flipped kernels.
+        let of_image = grad.apply_op2_no_bwd(&kernels.flip(&[0])?.contiguous()?, &Op(DepthwiseConv))?;
         let of_kernels =
-            image.contiguous()?.apply_op3_no_bwd(&grad, &kernels.contiguous()?, &DepthwiseConvGradKernels)?;
-        Ok((Some(of_image), Some(of_kernels)))
+            image.contiguous()?.apply_op3_no_bwd(&grad, &kernels.contiguous()?, &Op(DepthwiseConvGradKernels))?;
+        Ok([Some(of_image), Some(of_kernels)])
     }
 }
 
 struct DepthwiseConvGradKernels;
 
-impl CustomOp3 for DepthwiseConvGradKernels {
-    fn name(&self) -> &'static str {
-        "depthwise-conv-grad-kernels"
+impl Fused<3> for DepthwiseConvGradKernels {
+    const NAME: &'static str = "depthwise-conv-grad-kernels";
+
+    fn dtype(&self, _first: DType) -> DType {
+        DType::F32
     }
 
-    fn cpu_fwd(
-        &self,
-        image: &CpuStorage,
-        image_layout: &Layout,
-        grad: &CpuStorage,
-        grad_layout: &Layout,
-        _kernels: &CpuStorage,
-        kernels_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (window, channels) = (Window::of(image_layout, kernels_layout)?, last_dim(image_layout));
-        let (image, grad) = (values(image, image_layout)?, values(grad, grad_layout)?);
+    fn cpu(&self, [image, grad, _]: [&[f32]; 3], [shape, _, of_kernels]: [&Shape; 3]) -> Result<(Vec<f32>, Shape)> {
+        let (window, channels) = (Window::of(shape, of_kernels)?, last_dim(shape));
         let photo = window.grid * window.grid * channels;
-        let kernels = kernels_layout.shape().elem_count();
+        let kernels = of_kernels.elem_count();
         let partial: Vec<Vec<f32>> = image
             .par_chunks(photo)
             .zip(grad.par_chunks(photo))
@@ -90,24 +72,24 @@ impl CustomOp3 for DepthwiseConvGradKernels {
                 sums
             })
             .collect();
-        Ok((CpuStorage::F32(add_rows(&partial, kernels)), kernels_layout.shape().clone()))
+        Ok((add_rows(&partial, kernels), of_kernels.clone()))
     }
 }
 
-/// A square kernel on a square grid.
+/// Square kernel on a square grid.
 struct Window {
     grid: usize,
     side: usize,
 }
 
 impl Window {
-    /// Of `image [batch, grid, grid, channels]` and `kernels [side², channels]`.
-    fn of(image: &Layout, kernels: &Layout) -> Result<Self> {
-        let ((_, grid, _, _), (places, _)) = (image.shape().dims4()?, kernels.shape().dims2()?);
+    /// Extents of `image [batch, grid, grid, channels]` and `kernels [side², channels]`.
+    fn of(image: &Shape, kernels: &Shape) -> Result<Self> {
+        let ((_, grid, _, _), (places, _)) = (image.dims4()?, kernels.dims2()?);
         Ok(Self { grid, side: places.isqrt() })
     }
 
-    /// Every point of the grid, every point that its window covers, and the place of that one in the kernel.
+    /// Calls `visit` for every point of the grid and every point of its window, with the position of the latter in the kernel.
     fn each(&self, mut visit: impl FnMut(usize, usize, usize)) {
         let (grid, side, reach) = (self.grid, self.side, self.side / 2);
         for (row, column) in (0..grid * grid).map(|point| (point / grid, point % grid)) {

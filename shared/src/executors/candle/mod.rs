@@ -1,8 +1,8 @@
-//! candle: training on CPU and CUDA (the head by [`Taped`], encoders by candle's autograd), and inference on CUDA and natively on the
-//! CPU.
+//! Executor on candle: training on CPU and CUDA (the head by [`Taped`], encoders by candle's autograd), inference on CUDA and
+//! natively on the CPU.
 //!
-//! candle's fused layer norm and softmax drop gradients silently: layer norm, bias and GELU are our own fused forms, which are
-//! differentiable; our softmax is not, and used only where nothing is trained.
+//! candle's fused layer norm and softmax drop gradients silently. The fused layer norm, bias and GELU of this crate are
+//! differentiable; its softmax is not, and is used only for inference.
 
 mod depthwise;
 pub mod fused;
@@ -18,10 +18,10 @@ use crate::{Error, Result};
 use kernels::Element;
 pub use taped::Taped;
 
-/// Adds noise to the bottleneck's activations while training; called for input, hidden layer and output in turn.
+/// Noise on the bottleneck's activations in training; called for input, hidden layer and output in turn.
 pub type Noise<'a> = dyn Fn(&Tensor, NoiseAt) -> candle_core::Result<Tensor> + Sync + 'a;
 
-/// No noise at all.
+/// No noise.
 ///
 /// # Errors
 /// None.
@@ -29,9 +29,9 @@ pub fn no_noise(x: &Tensor, _at: NoiseAt) -> candle_core::Result<Tensor> {
     Ok(x.clone())
 }
 
-/// The candle executor, in one of its two modes.
+/// Executor on candle, for inference or training.
 ///
-/// In bf16 products take and give bf16, and so are activations stored between them. Parameters, residuals and every sum stay f32.
+/// In bf16, operands and results of products, and activations between them, are bf16. Parameters, residuals and sums are f32.
 pub struct Candle<'a> {
     device: Device,
     mode: Mode<'a>,
@@ -46,31 +46,31 @@ enum Mode<'a> {
 }
 
 impl Candle<'static> {
-    /// An executor for frozen parts and for inference.
+    /// Executor for inference and frozen parts.
     pub fn infer(device: Device) -> Self {
         Self { device, mode: Mode::Infer, stored: DType::F32 }
     }
 }
 
 impl<'a> Candle<'a> {
-    /// An executor through which gradients flow, with `noise` in the bottleneck.
+    /// Executor with gradients, and `noise` in the bottleneck.
     pub fn train(device: Device, noise: &'a Noise<'a>) -> Self {
         Self { device, mode: Mode::Train(noise), stored: DType::F32 }
     }
 
-    /// The same executor with activations stored so between products.
+    /// The same executor with another storage type of activations between products.
     #[must_use]
     pub fn storing(mut self, element: Element) -> Self {
         self.stored = element.dtype();
         self
     }
 
-    /// What goes into a product.
+    /// Operand of a product.
     fn factor(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.to_dtype(self.stored)?)
     }
 
-    /// The device that tensors live on.
+    /// Device of the tensors.
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -86,7 +86,7 @@ impl<'a> Candle<'a> {
 
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
-        // A backtrace is for developers; the first line is the sentence.
+        // The first line is the sentence, the rest a backtrace.
         let text = error.to_string();
         Error::Device { executor: "candle", reason: text.lines().next().unwrap_or_default().to_owned() }
     }
@@ -102,7 +102,7 @@ impl Ops for Candle<'_> {
     fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
         let (batch, tokens, inputs) = x.dims3()?;
         let outputs = layer.weight.dim(0)?;
-        // One large product: a batched one would multiply photo by photo.
+        // One large product, because a batched one would multiply photo by photo.
         let product = self.factor(x)?.reshape((batch * tokens, inputs))?.matmul(&self.factor(&layer.weight)?.t()?)?;
         self.finish(&product.reshape((batch, tokens, outputs))?, layer.bias.as_ref(), then)
     }
@@ -149,11 +149,11 @@ impl Ops for Candle<'_> {
         {
             return Ok(fused::linear_attention(qkv, heads)?.tokens);
         }
-        // All of it is sums over tokens or channels.
+        // All results are sums over tokens or channels.
         let [q, k, v] = split_heads(&single(qkv)?, heads)?;
         let (q, k) = ((q.elu(1.0)? + 1.0)?, (k.elu(1.0)? + 1.0)?);
         if let Some(hidden) = hidden {
-            // Which keys count differs from query to query: only the product of all with all has room for that.
+            // Each query has other hidden keys, which needs the product of all queries with all keys.
             let weights = q.matmul(&k.t()?)?.broadcast_mul(&self.visible(hidden, qkv.dim(1)?)?)?;
             return join_heads(&weights.matmul(&v)?.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?);
         }
@@ -166,7 +166,7 @@ impl Ops for Candle<'_> {
         let (batch, tokens, packed) = qkv.dims3()?;
         let prefix = rotation_prefix(tokens, packed, heads, rotation.dims())?;
         let (qkv, width, half) = (single(qkv)?, packed / 3, rotation.dim(1)? / 2);
-        // Cosines 1 and sines 0 leave the prefix alone.
+        // Cosines of 1 and sines of 0 do not change the prefix.
         let column = |first: usize, fill: f64| -> candle_core::Result<Tensor> {
             let before = rotation.narrow(0, 0, 1)?.narrow(1, 0, half)?.affine(0.0, fill)?;
             let before = before.broadcast_as((prefix, half))?;
@@ -196,7 +196,7 @@ impl Ops for Candle<'_> {
         let (batch, tokens, channels) = x.dims3()?;
         let (grid, side) = conv_extents(tokens, channels, weight.dims())?;
         let image = single(x)?.reshape((batch, grid, grid, channels))?;
-        // Channels last, as the image has them.
+        // Channels last, as in the image.
         let kernels = weight.reshape((channels, side * side))?.t()?.contiguous()?;
         let convolved = if self.device.is_cpu() {
             depthwise::depthwise_conv(&image, &kernels)?
@@ -221,7 +221,7 @@ impl Ops for Candle<'_> {
     }
 
     fn mean(&self, xs: &[Tensor]) -> Result<Tensor> {
-        let (first, rest) = xs.split_first().ok_or_else(|| Error::config("the mean of no tensors"))?;
+        let (first, rest) = xs.split_first().ok_or_else(|| Error::config("no tensors to average"))?;
         let sum = rest.iter().try_fold(single(first)?, |sum, x| -> Result<_> { Ok((sum + single(x)?)?) })?;
         Ok((sum / xs.len() as f64)?)
     }
@@ -242,7 +242,7 @@ impl Ops for Candle<'_> {
 }
 
 impl Candle<'_> {
-    /// What a linear layer does with its product.
+    /// Last step of a linear layer.
     fn finish(&self, product: &Tensor, bias: Option<&Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
         let Some(bias) = bias else {
             return Ok(match then {
@@ -258,7 +258,7 @@ impl Candle<'_> {
         })
     }
 
-    /// A relative position bias `[heads, entries]` for every pair of tokens: `[1, heads, tokens, tokens]`.
+    /// Expands a relative position bias `[heads, entries]` to every pair of tokens: `[1, heads, tokens, tokens]`.
     fn spread(&self, bias: &Tensor, tokens: usize) -> Result<Tensor> {
         let heads = bias.dim(0)?;
         let grid = RelativeBias::grid(bias.dims(), heads, tokens)?;
@@ -267,7 +267,7 @@ impl Candle<'_> {
         Ok(bias.index_select(&entries, 1)?.reshape((1, heads, tokens, tokens))?)
     }
 
-    /// `[tokens, tokens]`: 1 where a query sees a key, 0 where it does not.
+    /// Mask `[tokens, tokens]`: 1 if the key is visible to the query, 0 if it is hidden.
     fn visible(&self, hidden: Neighbours, tokens: usize) -> Result<Tensor> {
         let grid = hidden.grid(tokens)?;
         let sees = |i: usize| if hidden.hides(grid, i / tokens, i % tokens) { 0f32 } else { 1.0 };
@@ -281,7 +281,7 @@ impl Read for Candle<'_> {
     }
 }
 
-/// In f32, as everything is but products.
+/// The tensor in f32, the type of all but products.
 fn single(x: &Tensor) -> Result<Tensor> {
     Ok(x.to_dtype(DType::F32)?)
 }
@@ -300,7 +300,7 @@ fn join_heads(x: &Tensor) -> Result<Tensor> {
     Ok(x.transpose(1, 2)?.reshape((batch, tokens, heads * size))?)
 }
 
-/// A depthwise convolution as a sum of shifted products, for devices without a fused form: `image [batch, grid, grid,
+/// Depthwise convolution as a sum of shifted products, for devices that have no fused form: `image [batch, grid, grid,
 /// channels]`, `kernels [side², channels]`.
 fn shifted_products(image: &Tensor, kernels: &Tensor, side: usize) -> candle_core::Result<Tensor> {
     let (reach, grid) = (side / 2, image.dim(1)?);

@@ -1,7 +1,7 @@
-//! The training pass of the head: what it computes is noted, and walked back through for the gradients.
+//! Backpropagation through the head with a tape of its own.
 //!
-//! candle's own tape knows products, reshapes and casts, and begins the gradient of each with zeros that it then adds to: in a step
-//! on a GPU more memory traffic than all products. Here a layer is one step back, and a gradient that comes alone is not added up.
+//! candle's tape records products, reshapes and casts one by one, and starts the gradient of each with zeros to add to. On a GPU that
+//! is more memory traffic than all products of a training step. Here a layer is one entry, and a single gradient is not added up.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -14,18 +14,18 @@ use crate::Result;
 use crate::ops::{Linear, Neighbours, NoiseAt, Norm, Ops, Then};
 use crate::tensor::HostTensor;
 
-/// An executor of the head that can walk back. Its tensors carry no graph of candle's; variables among them are parameters.
+/// Executor of the head that records a tape. Its tensors have no graph of candle's; variables among them are parameters.
 ///
-/// Noise at the bottleneck's hidden layer and output must multiply each value by one that does not depend on it, as dropout does: its
-/// gradient is the same noise on the gradient.
+/// Noise at the bottleneck's hidden layer and output must multiply each value by a factor that does not depend on it, like dropout,
+/// so that its gradient is the same noise on the gradient.
 pub struct Taped<'a> {
     ops: Candle<'a>,
     steps: RefCell<Vec<Step<'a>>>,
-    /// What parameters flow into.
+    /// Results that depend on parameters.
     results: RefCell<HashSet<TensorId>>,
 }
 
-/// From the gradient of an operation's result to those of what went in.
+/// Entry of the tape: from the gradient of an operation's result to those of its operands.
 struct Step<'a> {
     result: TensorId,
     back: Box<Back<'a>>,
@@ -33,24 +33,24 @@ struct Step<'a> {
 
 type Back<'a> = dyn FnOnce(&Tensor, &mut Gradients) -> Result<()> + 'a;
 
-/// Gradients of parameters and, until their step is taken, of results.
+/// Gradients of parameters, and of results that are not processed yet.
 struct Gradients {
     found: HashMap<TensorId, Tensor>,
     results: HashSet<TensorId>,
 }
 
 impl Gradients {
-    /// The gradient so far, which whoever takes it must add to.
+    /// Removes and returns the gradient so far.
     fn take(&mut self, of: &Tensor) -> Option<Tensor> {
         self.found.remove(&of.id())
     }
 
-    /// Adds to the gradient of what went into an operation, if one is wanted.
+    /// Adds to the gradient of an operand, if it needs one.
     fn add(&mut self, of: &Tensor, gradient: Tensor) -> Result<()> {
         if of.is_variable() || self.results.contains(&of.id()) {
             let sum = match self.found.remove(&of.id()) {
                 Some(other) if other.dtype() == gradient.dtype() => (other + gradient)?,
-                // Of a product and of a residual.
+                // One is of a product, one of a residual.
                 Some(other) => (single(&other)? + single(&gradient)?)?,
                 None => gradient,
             };
@@ -61,12 +61,12 @@ impl Gradients {
 }
 
 impl<'a> Taped<'a> {
-    /// Notes what this executor computes, which is one that trains.
+    /// Records what `ops`, an executor for training, computes.
     pub fn new(ops: Candle<'a>) -> Self {
         Self { ops, steps: RefCell::default(), results: RefCell::default() }
     }
 
-    /// The gradients of all parameters, from those of some results.
+    /// Gradients of all parameters, from the gradients of results.
     ///
     /// # Errors
     /// If the device fails.
@@ -87,12 +87,12 @@ impl<'a> Taped<'a> {
         Ok(store)
     }
 
-    /// Whether a gradient is wanted.
+    /// Whether a tensor needs a gradient.
     fn follows(&self, x: &Tensor) -> bool {
         x.is_variable() || self.results.borrow().contains(&x.id())
     }
 
-    /// Notes how to go back, if parameters flow into the result.
+    /// Adds an entry to the tape, if the result depends on parameters.
     fn note(
         &self,
         inputs: &[&Tensor],
@@ -106,7 +106,7 @@ impl<'a> Taped<'a> {
         result
     }
 
-    /// An operation of variants of the model, back through which candle goes by itself.
+    /// Runs an operation with candle's own backpropagation, for variants of the model.
     fn by_candle(
         &self,
         inputs: &[&Tensor],
@@ -267,7 +267,7 @@ mod tests {
     use crate::model::config::{Comparison, EncoderConfig, Mixer, ModelConfig};
     use crate::model::dinomaly::{Head, decoded};
 
-    /// Values between -0.5 and 0.5.
+    /// Random values between -0.5 and 0.5.
     fn random(seed: u32, shape: &[usize]) -> Tensor {
         let mut state = seed.wrapping_mul(0x9E37_79B9) | 1;
         let mut next = || {
@@ -344,7 +344,7 @@ mod tests {
             let mut config = published();
             variant(&mut config);
             compare(&config, Element::F32, 3e-6);
-            // Gradients are rounded in other places.
+            // Both round gradients at different places.
             compare(&config, Element::Bf16, 1.0 / 64.0);
         }
     }

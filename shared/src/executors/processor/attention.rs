@@ -1,4 +1,4 @@
-//! Both attentions, head by head and a block of queries at a time: no matrix of all pairs of tokens is ever in memory.
+//! Softmax and linear attention by head and block of queries, so that no matrix of tokens × tokens is in memory.
 
 use rayon::prelude::*;
 use rten_simd::ops::{BitOps, NumOps};
@@ -7,13 +7,13 @@ use rten_vecmath::{Exp, Softmax};
 
 use super::gemm::{Kernels, Matrix, View};
 use super::{ProcessorPrecision, ProcessorTensor};
-use crate::ops::{Neighbours, RelativeBias};
+use crate::ops::{Neighbours, RelativeBias, head_size};
 use crate::{Error, Result};
 
-/// Queries of a block: its logits stay in the second-level cache.
+/// Number of queries of a block: its logits stay in the L2 cache.
 const QUERIES: usize = 96;
 
-/// What packed queries, keys and values consist of.
+/// Extents of packed queries, keys and values.
 pub(super) struct Heads {
     batch: usize,
     pub tokens: usize,
@@ -22,16 +22,16 @@ pub(super) struct Heads {
     size: usize,
 }
 
-/// A relative position bias: ways of each head on a grid.
+/// Relative position bias.
 #[derive(Clone, Copy)]
 pub(super) struct Bias<'a> {
     /// `[heads, entries]`.
     pub table: &'a [f32],
-    /// Patches on a side.
+    /// Side of the grid in patches.
     pub grid: usize,
 }
 
-/// Which part of `qkv`.
+/// Part of `qkv`.
 #[derive(Clone, Copy)]
 enum Part {
     Query,
@@ -40,19 +40,13 @@ enum Part {
 }
 
 impl Heads {
-    /// Of `qkv [batch, tokens, 3·channels]`.
+    /// Extents of `qkv [batch, tokens, 3·channels]`.
     ///
     /// # Errors
-    /// If it cannot be split so.
+    /// If the channels cannot be split into 3 parts of `heads` heads.
     pub fn split(qkv: &ProcessorTensor, heads: usize) -> Result<Self> {
         let [batch, tokens, packed] = qkv.activation("qkv")?;
-        let channels = packed / 3;
-        if packed != 3 * channels || heads == 0 || channels % heads != 0 {
-            return Err(Error::config(format!(
-                "qkv of {packed} channels cannot be split into 3 parts of {heads} heads"
-            )));
-        }
-        Ok(Self { batch, tokens, channels, heads, size: channels / heads })
+        Ok(Self { batch, tokens, channels: packed / 3, heads, size: head_size(packed, heads)? })
     }
 
     /// Shape of the result.
@@ -60,15 +54,15 @@ impl Heads {
         vec![self.batch, self.tokens, self.channels]
     }
 
-    /// `[tokens, size]` of one head of one photo, where it lies.
+    /// View `[tokens, size]` of one head of one photo.
     fn view<'a>(&self, qkv: &'a [f32], place: usize, part: Part) -> View<'a> {
         let (photo, head) = (place / self.heads, place % self.heads);
         let start = photo * self.tokens * 3 * self.channels + part as usize * self.channels + head * self.size;
         View::with_pitch(&qkv[start..], [self.tokens, self.size], 3 * self.channels)
     }
 
-    /// Runs `block` for every head and block of queries, on all cores, and puts the rows that it makes, `[queries, size]`, where
-    /// they belong. It is told the number of the head (counted through the photos) and the first query.
+    /// Runs `block` for every head and block of queries, on all cores, and copies its rows `[queries, size]` to `out`. Its
+    /// arguments are the number of the head (over all photos), the first query and the rows.
     fn for_blocks(&self, out: &mut [f32], block: impl Fn(usize, usize, &mut [f32]) -> Result<()> + Sync) -> Result<()> {
         let blocks = self.tokens.div_ceil(QUERIES);
         let all: Vec<Vec<f32>> = (0..self.batch * self.heads * blocks)
@@ -91,7 +85,7 @@ impl Heads {
     }
 }
 
-/// Softmax attention as [`crate::ops::Ops::attention`] has it.
+/// [`crate::ops::Ops::attention`].
 ///
 /// # Errors
 /// If the neighbours do not fit the tokens.
@@ -128,7 +122,7 @@ pub(super) fn softmax(
     })
 }
 
-/// Linear attention as [`crate::ops::Ops::linear_attention`] has it.
+/// [`crate::ops::Ops::linear_attention`].
 ///
 /// # Errors
 /// If the neighbours do not fit the tokens.
@@ -144,7 +138,7 @@ pub(super) fn linear(
     if hidden.is_some() {
         return linear_but_for(split, kernels, qkv, hidden, out);
     }
-    // Of each head the sums over keys [size, size + 1]: of each of their channels times the values, and times one.
+    // For each head the sums over keys [size, size + 1]: each channel of phi(k) times the values, and times one.
     let sums: Vec<Matrix> = (0..split.batch * split.heads)
         .into_par_iter()
         .map(|place| {
@@ -173,7 +167,7 @@ pub(super) fn linear(
     })
 }
 
-/// Linear attention where each query misses other keys: only the product of all with all has room for that.
+/// Linear attention with hidden keys, by the product of all queries with all keys: each query has other hidden keys.
 fn linear_but_for(
     split: &Heads,
     kernels: Kernels,
@@ -205,8 +199,8 @@ fn linear_but_for(
     })
 }
 
-/// Keys, turned, and values of every head of every photo as products take them: with int8 weights, whose layers round more, as whole
-/// numbers.
+/// Packs transposed keys, and values, of every head of every photo. With int8 weights, whose layers round more, they are rounded to
+/// integers.
 fn pack(split: &Heads, kernels: Kernels, precision: ProcessorPrecision, qkv: &[f32]) -> Result<Vec<(Matrix, Matrix)>> {
     let of = |place| {
         let (keys, values) = (split.view(qkv, place, Part::Key).transposed(), split.view(qkv, place, Part::Value));
@@ -218,7 +212,7 @@ fn pack(split: &Heads, kernels: Kernels, precision: ProcessorPrecision, qkv: &[f
     (0..split.batch * split.heads).into_par_iter().map(of).collect()
 }
 
-/// Takes from a query's weights those of hidden keys.
+/// Zeroes a query's weights of hidden keys.
 fn hide(hidden: Option<(Neighbours, usize)>, query: usize, weights: &mut [f32]) {
     if let Some((hidden, grid)) = hidden {
         for (key, weight) in weights.iter_mut().enumerate() {
@@ -229,7 +223,7 @@ fn hide(hidden: Option<(Neighbours, usize)>, query: usize, weights: &mut [f32]) 
     }
 }
 
-/// `elu(x) + 1` of every value, row by row without gaps.
+/// `elu(x) + 1` of every value, rows contiguous.
 fn elu_plus_one(rows: View<'_>) -> Vec<f32> {
     let mut values = rows.to_vec();
     EluPlusOne.map_mut(&mut values);
@@ -243,7 +237,7 @@ impl SimdUnaryOp<f32> for EluPlusOne {
     fn eval<I: Isa>(&self, isa: I, x: I::F32) -> I::F32 {
         let ops = isa.f32();
         let positive = ops.gt(x, ops.zero());
-        // The exponential of what is positive is not needed, and would not be finite where that is large.
+        // The exponential of positive values is not needed, and would overflow for large ones.
         let power = Exp::apply(isa, ops.select(ops.zero(), x, positive));
         ops.select(ops.add(x, ops.one()), power, positive)
     }

@@ -1,10 +1,9 @@
-//! Inference on the processor, natively and in the browser: whole operations with SIMD and all cores, no autograd. Products are
-//! `rten-gemm`'s, which chooses at run time what the processor has (AVX2, AVX-512 and its VNNI, NEON), in the browser those of
-//! `gemm/tiles.rs`; element-wise functions are `rten-vecmath`'s.
+//! Inference on the processor, natively and in the browser: fused operations with SIMD on all cores, no autograd. Products use
+//! `rten-gemm`, which selects instructions at run time (AVX2, AVX-512 and VNNI, NEON), or `gemm/tiles.rs` in the browser;
+//! element-wise functions use `rten-vecmath`.
 //!
-//! Weights are packed for the product once. In [`ProcessorPrecision::Int8`] they are int8 with one scale for each output channel, activations
-//! are rounded to eight bits (in the browser to more) with one scale for each token when they reach a product, and sums are exact in
-//! i32; all else is f32.
+//! Weights are packed once. In [`ProcessorPrecision::Int8`] they are int8 with a scale per output channel; inputs of products are
+//! rounded to eight bits (more in the browser) with a scale per token; sums are exact in i32; all else is f32.
 
 mod attention;
 mod gelu;
@@ -24,7 +23,7 @@ pub use gemm::Kernels;
 use pool::Pool;
 pub use tensor::ProcessorTensor;
 
-/// What products are computed in.
+/// Precision of matrix products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProcessorPrecision {
     /// Single precision; int8 weights are widened.
@@ -44,7 +43,7 @@ impl ProcessorPrecision {
     }
 }
 
-/// The executor on the processor. The default one computes in single precision.
+/// Executor on the processor. The default one computes in single precision.
 #[derive(Default)]
 pub struct Processor {
     precision: ProcessorPrecision,
@@ -53,29 +52,29 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// An executor that multiplies in this precision.
+    /// Executor with products in this precision.
     pub fn new(precision: ProcessorPrecision) -> Self {
         Self { precision, kernels: Kernels::default(), pool: Rc::default() }
     }
 
-    /// The same, for weights that are uploaded from now on, in this precision.
+    /// The same executor in another precision, for weights uploaded from now on.
     #[must_use]
     pub fn with_precision(self, precision: ProcessorPrecision) -> Self {
         Self { precision, ..self }
     }
 
-    /// The same with these kernels: for tests of the page's, natively in plain loops.
+    /// The same executor with other kernels. For tests: those of the browser also run natively, in plain loops.
     #[must_use]
     pub fn with_kernels(self, kernels: Kernels) -> Self {
         Self { kernels, ..self }
     }
 
-    /// What products are computed in.
+    /// Precision of matrix products.
     pub fn precision(&self) -> ProcessorPrecision {
         self.precision
     }
 
-    /// A tensor to be written.
+    /// Tensor of unspecified values, for a result.
     fn result(&self, shape: Vec<usize>) -> ProcessorTensor {
         ProcessorTensor::of_pool(&self.pool, shape)
     }
@@ -215,11 +214,11 @@ impl Ops for Processor {
     }
 
     fn concatenate(&self, xs: &[ProcessorTensor]) -> Result<ProcessorTensor> {
-        let first = xs.first().ok_or_else(|| Error::config("nothing to put side by side"))?;
+        let first = xs.first().ok_or_else(|| Error::config("no tensors to concatenate"))?;
         let [batch, tokens, channels] = first.activation("tokens")?;
         let mut result = self.result(vec![batch, tokens, xs.len() * channels]);
         for (i, x) in xs.iter().enumerate() {
-            x.expect("what is put side by side", first.shape())?;
+            x.expect("concatenation operand", first.shape())?;
             let rows = result.values_mut()?.chunks_exact_mut(xs.len() * channels);
             for (out, row) in rows.zip(x.values()?.chunks_exact(channels)) {
                 out[i * channels..][..channels].copy_from_slice(row);
@@ -229,7 +228,7 @@ impl Ops for Processor {
     }
 
     fn mean(&self, xs: &[ProcessorTensor]) -> Result<ProcessorTensor> {
-        let first = xs.first().ok_or_else(|| Error::config("the mean of no tensors"))?;
+        let first = xs.first().ok_or_else(|| Error::config("no tensors to average"))?;
         for x in xs {
             x.expect("mean operand", first.shape())?;
         }

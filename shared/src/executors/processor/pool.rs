@@ -1,16 +1,16 @@
-//! Memory of results, used again by the next result of the same size: fresh pages would have to be zeroed and mapped for every
-//! operation.
+//! Pool of result buffers, reused by later results of the same size. Fresh memory pages would have to be mapped and zeroed for
+//! every operation.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
-/// Values that no tensor holds at the moment, by their number. A net has few sizes, each used in every block.
+/// Free buffers by number of values. A net has few sizes, each used in every block.
 #[derive(Debug, Default)]
 pub(super) struct Pool(RefCell<HashMap<usize, Vec<Vec<f32>>>>);
 
-/// Values on loan; dropping them gives them back.
+/// Buffer in use; returns to its pool on drop.
 #[derive(Debug)]
 pub(super) struct Lease {
     values: Vec<f32>,
@@ -18,7 +18,7 @@ pub(super) struct Lease {
 }
 
 impl Pool {
-    /// So many values, whatever they are.
+    /// Buffer of `count` unspecified values.
     pub fn take(self: &Rc<Self>, count: usize) -> Lease {
         let idle = self.0.borrow_mut().get_mut(&count).and_then(Vec::pop);
         Lease { values: idle.unwrap_or_else(|| vec![0.0; count]), pool: self.clone() }

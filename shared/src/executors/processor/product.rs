@@ -1,4 +1,4 @@
-//! Activations times weights: `x · weightᵀ`, and what follows on it while it is still in the cache.
+//! Linear layers: `x · weightᵀ`, followed by bias, GELU or residual while the product is in the cache.
 
 use rayon::prelude::*;
 use rten_simd::SimdUnaryOp;
@@ -10,7 +10,7 @@ use crate::quant::{Format, round_tensor};
 use crate::tensor::{Data, HostTensor};
 use crate::{Error, Result};
 
-/// What is done with a product before it is stored.
+/// Last step of a linear layer, before its result is stored.
 #[derive(Clone, Copy)]
 pub(super) enum Then<'a> {
     Store,
@@ -18,7 +18,7 @@ pub(super) enum Then<'a> {
     Add(&'a [f32]),
 }
 
-/// A weight `[out, in]` in the order in which a product reads it.
+/// Packed weight `[out, in]`.
 pub(super) enum Packed {
     F32(Matrix),
     Int8(Int8),
@@ -32,10 +32,10 @@ impl std::fmt::Debug for Packed {
 }
 
 impl Packed {
-    /// Packs a matrix; in int8 one that is not int8 yet is quantized.
+    /// Packs a matrix, after quantization if the precision is int8 and the matrix is not.
     ///
     /// # Errors
-    /// If it is no matrix, or cannot be quantized.
+    /// If the tensor is not a matrix, or cannot be quantized.
     pub fn new(tensor: &HostTensor, precision: ProcessorPrecision, kernels: Kernels) -> Result<Self> {
         let &[outputs, inputs] = tensor.shape.as_slice() else {
             let reason = format!("expected [out, in], found shape {:?}", tensor.shape);
@@ -64,7 +64,7 @@ impl Packed {
     }
 }
 
-/// `x [rows, in]` times the weight, plus `bias [out]`, and what then: into `out [rows, out]`. Blocks of rows are shared among cores.
+/// Writes `then(x · weightᵀ + bias)` to `out [rows, out]`, for `x [rows, in]`. Blocks of rows are shared among cores.
 ///
 /// # Errors
 /// If the extents do not fit together.
@@ -97,8 +97,8 @@ pub(super) fn multiply(
     })
 }
 
-/// Rows of a block: a few blocks for each core, but not so few rows that the weight is read too often; whole tiles of the kernels,
-/// which have 4, 6 or 8 rows.
+/// Number of rows of a block: a few blocks per core, but enough rows that the weight is not read too often; a multiple of the
+/// kernels' tiles of 4, 6 or 8 rows.
 fn rows_at_once(rows: usize) -> usize {
     rows.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(24).min(504)
 }
@@ -107,12 +107,12 @@ fn rows_at_once(rows: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// Whole numbers that are their own rounding: any difference would be a mistake, not noise.
+    /// Integers that round to themselves: any difference is an error.
     #[test]
     fn int8_products_of_whole_numbers_are_exact() {
         // rten-gemm rounds to 256 steps from a row's smallest value to its largest one.
         for (rows, inputs, outputs) in [(1, 1, 1), (3, 5, 7), (17, 64, 33), (70, 192, 130), (9, 771, 65)] {
-            // Rows reach from -k to 255 - k, so that their scale is one and their zero k; weights reach 127 in every row.
+            // Rows range from -k to 255 - k, so that their scale is one and their zero point k; weights reach 127 in every row.
             let x: Vec<f32> = (0..rows * inputs)
                 .map(|i| match i % inputs {
                     0 => -((i / inputs * 13 % 200) as f32),

@@ -1,13 +1,13 @@
-//! Operations that go through memory once, a block of rows to each core at a time.
+//! Operations with one pass over memory, in blocks of rows on all cores.
 
 use rayon::prelude::*;
 use rten_simd::{SimdOp, SimdUnaryOp};
 use rten_vecmath::{Normalize, NormalizeOptions, Silu, Sum, SumSquare, SumSquareSub};
 
-/// Rows that one task takes: enough to hide its cost, few enough to share among cores.
+/// Number of rows of a task: enough to hide its overhead, few enough to share among cores.
 const ROWS: usize = 32;
 
-/// `(x - mean) / sqrt(variance + eps) * weight + bias` of each row.
+/// Layer normalisation of each row: `(x - mean) / sqrt(variance + eps) * weight + bias`.
 pub(super) fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f64, out: &mut [f32]) {
     let width = weight.len();
     out.par_chunks_mut(ROWS * width).zip(x.par_chunks(ROWS * width)).for_each(|(out, x)| {
@@ -40,7 +40,7 @@ pub(super) fn mean(xs: &[&[f32]], out: &mut [f32]) {
     });
 }
 
-/// One minus the cosine of each pair of rows; norms are at least 1e-8.
+/// Cosine distance of each pair of rows; norms are at least 1e-8.
 pub(super) fn cosine_distance(a: &[f32], b: &[f32], width: usize, out: &mut [f32]) {
     out.par_iter_mut().zip(a.par_chunks(width).zip(b.par_chunks(width))).with_min_len(ROWS).for_each(
         |(out, (a, b))| {
@@ -50,7 +50,7 @@ pub(super) fn cosine_distance(a: &[f32], b: &[f32], width: usize, out: &mut [f32
     );
 }
 
-/// `silu` of the first half of each row times the second half.
+/// SwiGLU of each row: `silu` of its first half times its second half.
 pub(super) fn swiglu(x: &[f32], width: usize, out: &mut [f32]) {
     out.par_chunks_mut(width / 2).zip(x.par_chunks(width)).with_min_len(ROWS).for_each(|(out, row)| {
         let (gates, values) = row.split_at(width / 2);
@@ -60,7 +60,7 @@ pub(super) fn swiglu(x: &[f32], width: usize, out: &mut [f32]) {
     });
 }
 
-/// Turns queries and keys as [`crate::ops::Ops::rotate`] has it.
+/// [`crate::ops::Ops::rotate`].
 pub(super) fn rotate(qkv: &[f32], tokens: usize, prefix: usize, heads: usize, rotation: &[f32], out: &mut [f32]) {
     let size = rotation.len() / (tokens - prefix);
     let packed = 3 * heads * size;
@@ -77,10 +77,10 @@ pub(super) fn rotate(qkv: &[f32], tokens: usize, prefix: usize, heads: usize, ro
     });
 }
 
-/// Convolves each channel of patches `[grid², width]` with its own kernel `[width, side, side]`, zeros around the grid.
+/// Depthwise convolution of patches `[grid², width]` with `kernels [width, side, side]`, zero padding.
 pub(super) fn depthwise_conv(x: &[f32], width: usize, kernels: &[f32], grid: usize, side: usize, out: &mut [f32]) {
     let (reach, tokens) = (side / 2, grid * grid);
-    // Channels last, as the patches have them.
+    // Channels last, as in the patches.
     let turned: Vec<f32> =
         (0..side * side).flat_map(|place| (0..width).map(move |c| kernels[c * side * side + place])).collect();
     out.par_chunks_mut(width).enumerate().for_each(|(token, out)| {
@@ -97,7 +97,7 @@ pub(super) fn depthwise_conv(x: &[f32], width: usize, kernels: &[f32], grid: usi
     });
 }
 
-/// In sixteen lanes: vectorised, and rounding less than one after the other.
+/// Dot product in sixteen lanes, which is vectorised and rounds less than a sequential sum.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (mut lanes, mut chunks) = ([0f32; 16], a.chunks_exact(16).zip(b.chunks_exact(16)));
     for (a, b) in &mut chunks {

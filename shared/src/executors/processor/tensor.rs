@@ -1,4 +1,4 @@
-//! What tensors are on the processor: values, or a weight that was packed for products.
+//! Tensors on the processor: values, or a packed weight.
 
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use super::product::Packed;
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
-/// A tensor of [`super::Processor`]. Clones share the values.
+/// Tensor of [`super::Processor`]. Clones share the values.
 #[derive(Clone, Debug)]
 pub struct ProcessorTensor {
     shape: Vec<usize>,
@@ -18,16 +18,16 @@ pub struct ProcessorTensor {
 
 #[derive(Clone, Debug)]
 enum Storage {
-    /// The result of an operation.
+    /// Result of an operation.
     Result(Rc<Lease>),
-    /// What was uploaded.
+    /// Uploaded values.
     Values(Rc<Vec<f32>>),
-    /// The weight of a linear layer.
+    /// Packed weight of a linear layer.
     Weight(Rc<Packed>),
 }
 
 impl ProcessorTensor {
-    /// A result to be written.
+    /// Tensor of unspecified values, for a result.
     pub(super) fn of_pool(pool: &Rc<Pool>, shape: Vec<usize>) -> Self {
         let count = shape.iter().product();
         Self { shape, storage: Storage::Result(Rc::new(pool.take(count))) }
@@ -50,34 +50,33 @@ impl ProcessorTensor {
         &self.shape
     }
 
-    /// The values, where they are not packed.
+    /// Values of a tensor that is not a packed weight.
     pub(super) fn values(&self) -> Result<&[f32]> {
         match &self.storage {
             Storage::Result(lease) => Ok(lease),
             Storage::Values(values) => Ok(values),
-            Storage::Weight(_) => Err(Error::Tensor {
-                name: "(operand)".into(),
-                reason: "expected values, found a weight that was packed for products".into(),
-            }),
+            Storage::Weight(_) => {
+                Err(Error::Tensor { name: "(operand)".into(), reason: "expected values, found a packed weight".into() })
+            }
         }
     }
 
-    /// The values of a result that nobody else holds yet.
+    /// Values of a result that has no clones yet.
     pub(super) fn values_mut(&mut self) -> Result<&mut [f32]> {
         match &mut self.storage {
             Storage::Result(lease) => Rc::get_mut(lease).map(|lease| &mut **lease),
             Storage::Values(_) | Storage::Weight(_) => None,
         }
-        .ok_or_else(|| Error::config("a tensor that others hold cannot be written"))
+        .ok_or_else(|| Error::config("a shared tensor cannot be written"))
     }
 
-    /// The weight as products take it.
+    /// The packed weight.
     pub(super) fn packed(&self) -> Result<&Packed> {
         match &self.storage {
             Storage::Weight(packed) => Ok(packed),
             Storage::Result(_) | Storage::Values(_) => Err(Error::Tensor {
                 name: "linear weight".into(),
-                reason: "expected a weight, found values that were not uploaded as one".into(),
+                reason: "expected a packed weight, found values".into(),
             }),
         }
     }

@@ -1,21 +1,21 @@
-//! The adapter, the device and what went wrong with it.
+//! Adapter, device, and the device's errors.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{Error, Result};
 
-/// What the kernels run on.
+/// GPU that the kernels run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adapter {
-    /// Name of the device; browsers hide it, there it is the architecture at best.
+    /// Name of the device. Browsers hide it, and give its architecture at best.
     pub name: String,
-    /// Who made it.
+    /// Name of the maker.
     pub vendor: String,
-    /// The interface behind WebGPU: `vulkan`, `metal`, `dx12`, or `webgpu` in a browser.
+    /// API behind WebGPU: `vulkan`, `metal`, `dx12`, or `webgpu` in a browser.
     pub backend: String,
-    /// Whether a processor plays the GPU. Such an adapter is slower than the CPU executors.
+    /// Whether the GPU is emulated by the processor, which is slower than the executors for processors.
     pub is_software: bool,
-    /// Whether kernels may use integer dot products (WGSL's `dot4I8Packed`, which browsers of before 2024 lack).
+    /// Whether kernels may use integer dot products (WGSL's `dot4I8Packed`, which browsers before 2024 lack).
     pub integer_dot: bool,
 }
 
@@ -25,7 +25,7 @@ const NO_GPU: &str = if cfg!(target_arch = "wasm32") {
     "no GPU was found: install a Vulkan, Metal or DirectX 12 driver, or use an executor on the processor"
 };
 
-/// A device with its queue. The first thing that goes wrong is kept and reported by every later call.
+/// Device and queue. The first error is stored and returned by every later call.
 pub(super) struct Gpu {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
@@ -41,10 +41,10 @@ impl Gpu {
             power_preference: wgpu::PowerPreference::HighPerformance,
             ..Default::default()
         };
-        // The cause would be a list of what this build was compiled without.
+        // The cause is dropped: it would list the backends that this build does not have.
         let adapter = instance.request_adapter(&options).await.map_err(|_| fault(NO_GPU))?;
         let wanted = wgpu::DeviceDescriptor {
-            // For profiles alone: nothing needs it.
+            // Optional, for profiles only.
             required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
             ..Default::default()
         };
@@ -75,16 +75,16 @@ impl Gpu {
         Ok(Self { device, queue, adapter, fault: first })
     }
 
-    /// Refuses to go on after a fault.
+    /// Returns the stored error, if there is one.
     pub fn check(&self) -> Result<()> {
         let kept = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         kept.clone().map_or(Ok(()), |reason| Err(fault(reason)))
     }
 
-    /// Waits for everything submitted. Browsers have no such call: there the event loop goes on by itself.
+    /// Waits for all submitted commands. Browsers have no such call and need none: their event loop goes on.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&self) -> Result<()> {
-        // wgpu panics where a device is lost during the wait.
+        // wgpu panics if the device is lost during the wait.
         let poll = || self.device.poll(wgpu::PollType::wait_indefinitely());
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)) {
             Ok(Ok(_)) => self.check(),
@@ -94,7 +94,7 @@ impl Gpu {
     }
 }
 
-/// An error of this executor.
+/// Makes an error of this executor.
 pub(super) fn fault(reason: impl Into<String>) -> Error {
     Error::Device { executor: "webgpu", reason: reason.into() }
 }
@@ -112,7 +112,7 @@ fn sentence(error: &wgpu::Error) -> String {
 
 #[cfg(not(target_arch = "wasm32"))]
 fn describe(info: &wgpu::AdapterInfo, _: &wgpu::Device, integer_dot: bool) -> Adapter {
-    // PCI identifiers, and those that Khronos gave to makers without one.
+    // PCI identifiers, and those of Khronos for makers that have none.
     let vendor = match info.vendor {
         0x1002 => "AMD".into(),
         0x106b => "Apple".into(),

@@ -1,4 +1,4 @@
-//! The kernels' sources, their pipelines, and how a dispatch is recorded.
+//! Sources and pipelines of kernels, and recording of dispatches.
 
 use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell};
@@ -10,7 +10,7 @@ use super::linear::{self, Operands, Tile};
 use super::profile::Clock;
 use crate::Result;
 
-/// One pipeline.
+/// Kernel, identifying a pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kernel {
     Patches,
@@ -30,15 +30,15 @@ pub(super) enum Kernel {
     MapAxis,
 }
 
-/// Name and complete WGSL source of every kernel. Each has one entry point, `main`, and compiles with its defaults:
-/// browsers are stricter than naga, so a test hands these to a browser too.
+/// Name and complete WGSL source of every kernel. Each has one entry point, `main`, and compiles with its default constants. A
+/// test compiles them in a browser too, because browsers are stricter than naga.
 pub fn kernel_sources() -> Vec<(String, Cow<'static, str>)> {
     let linear = Operands::ALL.iter().flat_map(|&operands| Tile::ALL.map(|tile| Kernel::Linear(operands, tile)));
     linear.chain(Kernel::USUAL).chain(Kernel::RARE).map(|kernel| (kernel.name(), kernel.source())).collect()
 }
 
 impl Kernel {
-    /// What nearly every model needs beside its linear layers.
+    /// Kernels that nearly every model needs, linear layers excluded.
     pub const USUAL: [Self; 9] = [
         Self::Patches,
         Self::Embed,
@@ -51,7 +51,7 @@ impl Kernel {
         Self::MapAxis,
     ];
 
-    /// The others, but the linear layers'.
+    /// All other kernels, linear layers excluded.
     const RARE: [Self; 5] = [Self::QuantizeRows, Self::Rotate, Self::Swiglu, Self::DepthwiseConv, Self::Copy];
 
     fn name(self) -> String {
@@ -68,7 +68,7 @@ impl Kernel {
         }
     }
 
-    /// Name and content of the file of a kernel that is one.
+    /// Name and content of the file of a kernel that has one of its own.
     fn file(self) -> (&'static str, &'static str) {
         macro_rules! file {
             ($name:literal) => {
@@ -95,28 +95,28 @@ impl Kernel {
     }
 }
 
-/// A kernel's `Params`: up to twelve words.
+/// Parameters of a kernel, its `Params`: up to twelve words.
 pub(super) type Params = [u32; 12];
 
-/// The twelve words of `Params`, from fewer.
+/// Pads words to the twelve of `Params`.
 pub(super) fn params<const N: usize>(words: [u32; N]) -> Params {
     let mut all = [0; 12];
     all[..N].copy_from_slice(&words);
     all
 }
 
-/// Commands that wait for their submission: one pass of one encoder.
+/// Commands before their submission: one pass of one encoder.
 struct Recording {
     encoder: wgpu::CommandEncoder,
-    /// Dropping it ends it.
+    /// The pass, which ends on drop.
     pass: Option<wgpu::ComputePass<'static>>,
 }
 
-/// Pipelines and parameters, made when first needed and kept, and the dispatches recorded so far.
+/// Cache of pipelines and parameters, and the dispatches recorded so far.
 pub(super) struct Kernels {
     gpu: Rc<Gpu>,
     pipelines: RefCell<HashMap<Kernel, Pipeline>>,
-    /// Uniform buffers by their contents: every block of a net dispatches the same shapes, so there are about a dozen.
+    /// Uniform buffers by content. There are about a dozen, because every block of a net dispatches the same shapes.
     params: RefCell<HashMap<Params, wgpu::Buffer>>,
     recording: RefCell<Option<Recording>>,
     clock: OnceCell<Clock>,
@@ -139,17 +139,17 @@ impl Kernels {
         }
     }
 
-    /// Times every dispatch from now on, with the first clock given.
+    /// Times every dispatch from now on. Only the first clock is used.
     pub fn time(&self, clock: Clock) {
         self.clock.get_or_init(|| clock);
     }
 
-    /// What dispatches are timed with, if they are.
+    /// Clock of the dispatches, if they are timed.
     pub fn clock(&self) -> Option<&Clock> {
         self.clock.get()
     }
 
-    /// Records a dispatch. `inputs` are bound from 2 on, in this order; 0 is for the parameters, 1 for the output.
+    /// Records a dispatch. Binding 0 holds the parameters, 1 the output, 2 and later the `inputs` in their order.
     pub fn record(
         &self,
         kernel: Kernel,
@@ -188,7 +188,7 @@ impl Kernels {
         let mut recording = self.recording.borrow_mut();
         let Recording { encoder, pass } = recording.get_or_insert_with(|| self.begin());
         if let Some(clock) = self.clock() {
-            // The pass before must have ended.
+            // The previous pass must end first.
             *pass = None;
             *pass = Some(clock.pass(encoder, kernel.name()));
         }
@@ -199,7 +199,7 @@ impl Kernels {
         Ok(())
     }
 
-    /// The encoder with everything recorded since the last call.
+    /// Encoder with everything recorded since the last call.
     pub fn finish(&self) -> wgpu::CommandEncoder {
         let Recording { encoder, .. } = self.recording.take().unwrap_or_else(|| self.begin());
         encoder
@@ -223,7 +223,7 @@ impl Kernels {
         self.params.borrow_mut().entry(contents).or_insert_with(create).clone()
     }
 
-    /// A kernel's pipeline, which is made when it is first asked for. Browsers compile it meanwhile.
+    /// Pipeline of a kernel, created on first use. Browsers compile it in the background.
     pub fn pipeline(&self, kernel: Kernel) -> Pipeline {
         self.pipelines.borrow_mut().entry(kernel).or_insert_with(|| self.compile(kernel)).clone()
     }
@@ -264,7 +264,7 @@ impl Kernels {
             module: &module,
             entry_point: Some("main"),
             compilation_options: wgpu::PipelineCompilationOptions {
-                // Every kernel writes shared memory before it reads it.
+                // Every kernel writes to shared memory before it reads from there.
                 zero_initialize_workgroup_memory: false,
                 ..Default::default()
             },
@@ -284,7 +284,7 @@ mod tests {
         for file in std::fs::read_dir(folder).unwrap() {
             let path = file.unwrap().path();
             let text = std::fs::read_to_string(&path).unwrap();
-            // Lines of a tile's rows are repeated: its first ones tell.
+            // Lines of a tile's rows are repeated: only the lines before them are compared.
             let text = text.split_inclusive('\n').take_while(|line| !line.contains('#')).collect::<String>();
             assert!(kernel_sources().iter().any(|(_, source)| source.contains(&text)), "{}", path.display());
         }

@@ -1,11 +1,11 @@
-//! The family of kernels behind [`crate::ops::Ops::linear`]: how operands are stored, and what a workgroup makes.
+//! Kernels of [`crate::ops::Ops::linear`], by storage of the operands and tile of a workgroup.
 
 use std::fmt::Write;
 
 use super::GpuPrecision;
 use crate::bundle::Storage;
 
-/// How a linear layer's operands are stored. Sums are f32, or exact.
+/// Storage of a linear layer's operands. Sums are f32, or exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Operands {
     /// Both f32.
@@ -16,14 +16,14 @@ pub(super) enum Operands {
     Int8,
     /// int4 weights in groups, widened in registers.
     Int4,
-    /// int8 weights and activations, each row of the latter with a scale of its own.
+    /// int8 weights and activations; activations have a scale per row.
     Int8Both,
 }
 
-/// What a workgroup of a linear layer's kernel makes. Which one is fastest depends on the GPU; none computes anything else.
+/// Tile that a workgroup of a linear layer computes. The fastest one depends on the GPU; results do not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tile {
-    /// 32 rows × 32 outputs, operands read straight from the caches: for emulated GPUs.
+    /// 32 rows × 32 outputs, operands read directly from the caches: for emulated GPUs.
     Registers,
     /// 32 rows × 32 outputs in shared memory: for small GPUs and few rows.
     Small,
@@ -46,7 +46,7 @@ const TILE_SHARED: &str = include_str!("kernels/tile_shared.wgsl");
 impl Operands {
     pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Int8, Self::Int4, Self::Int8Both];
 
-    /// Those of a layer whose weight is stored in this type.
+    /// Operands of a layer whose weight is stored in this type.
     pub fn of(weight: Storage, precision: GpuPrecision, integer_dot: bool) -> Self {
         match weight {
             Storage::Float32 if precision > GpuPrecision::F32 => Self::F16,
@@ -80,10 +80,10 @@ impl Operands {
 }
 
 impl Tile {
-    /// Every tile, the one that compiles fastest first.
+    /// All tiles, the one that compiles fastest first.
     pub const ALL: [Self; 4] = [Self::Registers, Self::Small, Self::Medium, Self::Large];
 
-    /// Its name in [`super::WebGpu::tuning`] and among the kernels.
+    /// Name in [`super::WebGpu::tuning`] and in names of kernels.
     pub fn name(self) -> &'static str {
         match self {
             Self::Registers => "registers",
@@ -93,14 +93,14 @@ impl Tile {
         }
     }
 
-    /// Workgroups along outputs and rows.
+    /// Number of workgroups along outputs and rows.
     pub(super) fn groups(self, outputs: usize, rows: usize) -> [usize; 3] {
         let [width, height, each] = self.extents();
         [outputs.div_ceil(4 * width), rows.div_ceil(height * each), 1]
     }
 
-    /// Invocations along outputs and rows, and rows of an invocation, which makes four outputs of each. At most 256
-    /// invocations and 16 KiB of shared memory are what every adapter has.
+    /// Number of invocations along outputs and rows, and rows per invocation, which computes four outputs of each. Every adapter
+    /// supports 256 invocations and 16 KiB of shared memory, so these are the limits.
     fn extents(self) -> [usize; 3] {
         match self {
             Self::Registers | Self::Small => [8, 8, 4],
@@ -110,7 +110,7 @@ impl Tile {
     }
 }
 
-/// The kernel's complete WGSL.
+/// Complete WGSL source of a kernel.
 pub(super) fn source(operands: Operands, tile: Tile) -> String {
     let [width, height, rows] = tile.extents();
     let body = if tile == Tile::Registers { TILE_REGISTERS } else { TILE_SHARED };
@@ -119,8 +119,8 @@ pub(super) fn source(operands: Operands, tile: Tile) -> String {
     [COMMON, operands, weight, &extents, &for_each_row(body, rows)].concat()
 }
 
-/// Repeats each line with a `#` for every row, whose number takes its place: emulated GPUs keep in memory what a loop
-/// indexes, and variables in registers.
+/// Repeats each line that has a `#` for every row, with the row's number in its place. Emulated GPUs keep variables in registers,
+/// but arrays indexed by a loop in memory.
 fn for_each_row(text: &str, rows: usize) -> String {
     let mut all = String::new();
     for line in text.lines() {

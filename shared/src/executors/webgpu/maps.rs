@@ -1,4 +1,4 @@
-//! Anomaly maps, made where the distances are: they alone are read back.
+//! Anomaly maps computed on the GPU, so that only they are read back.
 
 use super::WebGpu;
 use super::gpu::fault;
@@ -21,18 +21,18 @@ impl Read for WebGpu {
             let maps = values.chunks_exact(MAP_SIDE * MAP_SIDE);
             return Ok(maps.map(|map| AnomalyMap { side: MAP_SIDE, values: map.to_vec() }).collect());
         }
-        // One distance that is no number spoils a whole map: the host says which it was.
+        // One distance that is not finite spoils a whole map. The host finds out which one it is.
         layout.maps(&self.read_all(&groups.iter().collect::<Vec<_>>()).await?, photos)?;
         Err(fault("a map of finite distances is not finite: use an executor on the processor"))
     }
 }
 
 impl WebGpu {
-    /// Records the maps `[photos, MAP_SIDE, MAP_SIDE]` of every group's distances `[photos, tokens]`.
+    /// Records the computation of maps `[photos, MAP_SIDE, MAP_SIDE]` from every group's distances `[photos, tokens]`.
     fn maps(&self, groups: &[GpuTensor], photos: usize, layout: &MapLayout) -> Result<GpuTensor> {
         let &MapLayout { prefix, grid, input_side, .. } = layout;
         if grid == 0 || input_side == 0 {
-            return Err(Error::config(format!("no map has {grid}² patches of {input_side}² pixels")));
+            return Err(Error::config(format!("a map of {grid}² patches and {input_side}² pixels is empty")));
         }
         let tokens = layout.tokens();
         let distances = self.mean(groups)?;
@@ -43,8 +43,8 @@ impl WebGpu {
         self.along_axis(&across, photos, [MAP_SIDE, MAP_SIDE * pitch, 0, pitch], &axis)
     }
 
-    /// `axis · xᵀ` of each photo. `x` has so many rows, so many floats from photo to photo, before the first row, and from
-    /// row to row.
+    /// `axis · xᵀ` of each photo. `x_layout` is the number of rows of `x`, and in floats its distance between photos, the offset of
+    /// the first row and the distance between rows.
     fn along_axis(&self, x: &GpuTensor, photos: usize, x_layout: [usize; 4], axis: &GpuTensor) -> Result<GpuTensor> {
         let [rows, photo, first, row] = x_layout;
         let [side, grid] = axis.matrix("map axis")?;

@@ -1,7 +1,7 @@
-//! WGSL kernels on wgpu: the browser's GPU, and any GPU natively.
+//! WGSL kernels on wgpu: the browser's GPU, or any GPU natively.
 //!
-//! Operations are recorded into one command encoder; [`WebGpu::read`] submits it and copies the result to the host: one
-//! submission and one readback a photo. Natively a read blocks, in a browser it waits for the event loop.
+//! Operations are recorded into one command encoder. [`WebGpu::read`] submits it and copies the result to the host: one submission
+//! and one readback per photo. A read blocks natively, and awaits the event loop in a browser.
 
 mod gpu;
 mod kernel;
@@ -36,40 +36,40 @@ use kernel::Kernels;
 use pool::Pool;
 use profile::Clock;
 
-/// The executor on a GPU.
+/// Executor on a GPU.
 ///
-/// After the device was lost, ran out of memory or refused a command, every call returns that error: make a new executor
-/// and upload the model again.
+/// After the device was lost, ran out of memory or refused a command, every call returns that error: create a new executor and
+/// upload the model again.
 pub struct WebGpu {
     gpu: Rc<Gpu>,
     pool: Rc<Pool>,
     kernels: Kernels,
     precision: GpuPrecision,
     tile: Tile,
-    /// What maps are made with, by their layout: a model has one.
+    /// Matrices of [`MapLayout::axis`] by layout. A model has one.
     axes: RefCell<HashMap<MapLayout, GpuTensor>>,
 }
 
-/// What an executor holds and has done, for tests and for the curious.
+/// Resources of an executor, for tests and diagnostics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// Command submissions since the start.
+    /// Number of command submissions.
     pub submissions: u64,
-    /// Buffers in the GPU's memory, those of weights and idle ones included.
+    /// Number of buffers in GPU memory, those of weights and idle ones included.
     pub buffers: u64,
-    /// Their size.
+    /// Total size of the buffers.
     pub bytes: u64,
 }
 
 impl WebGpu {
-    /// Opens the fastest GPU there is. One that this program opens for the first time, and about which nothing was
-    /// [restored](Self::restore), is measured for a few hundred milliseconds at most.
+    /// Opens the fastest GPU. On first use, unless its tuning was [restored](Self::restore), it is measured, which takes at most a
+    /// few hundred milliseconds.
     ///
     /// # Errors
-    /// [`crate::Error::Device`] if there is none, or none that offers WebGPU's default limits.
+    /// [`crate::Error::Device`] if there is no GPU with WebGPU's default limits.
     pub async fn new() -> Result<Self> {
         let gpu = Rc::new(Gpu::open().await?);
-        // What measuring left behind goes with the executor that measured.
+        // The measuring executor is dropped, and its buffers and pipelines with it.
         let tile = Self::on(gpu.clone(), Tile::Registers).fastest_tile().await?;
         Ok(Self::on(gpu, tile))
     }
@@ -79,47 +79,46 @@ impl WebGpu {
         Self { gpu, pool, kernels, precision: GpuPrecision::default(), tile, axes: RefCell::default() }
     }
 
-    /// The same GPU, with linear layers whose weights are uploaded from now on in this precision. What a model in another one
-    /// left behind makes room at once.
+    /// The same GPU with another precision, for weights uploaded from now on. Idle memory of an earlier model is freed at once.
     #[must_use]
     pub fn with_precision(self, precision: GpuPrecision) -> Self {
-        // All that was recorded.
+        // Submits everything that was recorded.
         self.gpu.queue.submit([self.kernels.finish().finish()]);
         self.pool.clear();
         Self { precision, ..self }
     }
 
-    /// The same GPU, with linear layers computed in these tiles, not in those found to be the fastest.
+    /// The same GPU with the given tile for linear layers, instead of the fastest one.
     #[must_use]
     pub fn with_tile(self, tile: Tile) -> Self {
         Self { tile, ..self }
     }
 
-    /// What linear layers are computed in.
+    /// Precision of linear layers.
     pub fn precision(&self) -> GpuPrecision {
         self.precision
     }
 
-    /// What the kernels run on.
+    /// GPU that the kernels run on.
     pub fn adapter(&self) -> &Adapter {
         &self.gpu.adapter
     }
 
-    /// Whether the device can go on.
+    /// Checks that the device still works.
     ///
     /// # Errors
-    /// [`crate::Error::Device`] saying why not.
+    /// [`crate::Error::Device`] if it failed.
     pub fn check(&self) -> Result<()> {
         self.gpu.check()
     }
 
-    /// What this executor holds and has done.
+    /// Resources of this executor.
     pub fn usage(&self) -> Usage {
         let (buffers, bytes) = self.pool.size();
         Usage { submissions: self.pool.submissions(), buffers, bytes }
     }
 
-    /// Submits what was recorded and copies a tensor to the host.
+    /// Submits all recorded commands and copies a tensor to the host.
     ///
     /// # Errors
     /// [`crate::Error::Device`] if the device fails, [`crate::Error::Tensor`] if the tensor is a weight that is not f32.
@@ -127,7 +126,7 @@ impl WebGpu {
         Ok(self.read_all(&[tensor]).await?.remove(0))
     }
 
-    /// Submits what was recorded and copies several tensors to the host, in one submission and one readback.
+    /// Submits all recorded commands and copies several tensors to the host, in one submission and one readback.
     ///
     /// # Errors
     /// As [`WebGpu::read`].
@@ -162,7 +161,7 @@ impl WebGpu {
 
         let (mapped, ready) = oneshot::channel();
         staging.map_async(wgpu::MapMode::Read, .., move |outcome| {
-            // Nobody listens any more if the read was given up.
+            // The receiver is gone if the read was cancelled.
             let _ = mapped.send(outcome);
         });
         #[cfg(not(target_arch = "wasm32"))]
@@ -179,7 +178,7 @@ impl WebGpu {
             clock.note(kernels, &bytemuck::pod_collect_to_vec(&view[values..bytes as usize]));
         }
         drop(view);
-        // At once, not when a browser collects garbage.
+        // Frees the memory at once, not when a browser collects garbage.
         staging.destroy();
         let mut rest = all.as_slice();
         let parts = tensors.iter().zip(lengths).map(|(tensor, length)| {
@@ -190,11 +189,10 @@ impl WebGpu {
         Ok(parts.collect())
     }
 
-    /// Destroys the device, as a driver update or a crash would: every later call returns an error. For tests of what
-    /// happens then.
+    /// Destroys the device, like a driver update or a crash: every later call returns an error. For tests.
     pub fn lose_device(&self) {
         self.gpu.device.destroy();
-        // Natively the loss is noticed by whoever waits next.
+        // Natively the loss is reported by the next wait.
         #[cfg(not(target_arch = "wasm32"))]
         let _ = self.gpu.wait();
     }

@@ -1,19 +1,19 @@
-//! Every operation as the dispatch, or the few dispatches, that make it.
+//! Every operation as one or a few dispatches.
 
 use super::kernel::{Kernel, params};
 use super::linear::{Operands, Tile};
 use super::tensor::{GpuTensor, Storage, padded_row};
 use super::{GpuPrecision, WebGpu};
-use crate::ops::{Linear, Neighbours, Norm, Ops, RelativeBias, Then, conv_extents, rotation_prefix};
+use crate::ops::{Linear, Neighbours, Norm, Ops, RelativeBias, Then, conv_extents, head_size, rotation_prefix};
 use crate::photo::preprocess::Preprocessor;
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
-/// Operands that one step of a mean adds.
+/// Number of operands that one step of a mean adds.
 const MEAN_STEP: usize = 4;
-/// Rows that a workgroup of a layer norm takes.
+/// Number of rows of a workgroup of layer norm.
 const NORMED_ROWS: usize = 4;
-/// Workgroups of a row of a dispatch that takes one workgroup for each row of a tensor.
+/// Number of workgroups along the first dimension of a dispatch that has one workgroup per row of a tensor.
 const GROUPS_ACROSS: usize = 32768;
 
 impl Ops for WebGpu {
@@ -74,7 +74,7 @@ impl Ops for WebGpu {
     ) -> Result<GpuTensor> {
         let Heads { batch, tokens, channels, size } = split(qkv, heads)?;
         let packed = qkv.buffer("qkv")?;
-        // Without a bias its binding takes any buffer.
+        // If there is no bias, its binding takes any buffer.
         let (table, bias_grid, bias_pitch) = match bias {
             Some(bias) => {
                 let grid = RelativeBias::grid(bias.shape(), heads, tokens)?;
@@ -89,7 +89,7 @@ impl Ops for WebGpu {
         let [bias_grid, bias_pitch] = words([bias_grid, bias_pitch])?;
         let scale = scale.to_bits();
         let words = [tokens_, heads_, size_, pitch, pitch_out, scale, prefix, grid, reach, bias_grid, bias_pitch];
-        // The last head writes the row's padding too.
+        // The last head also writes the row's padding.
         let groups = [tokens.div_ceil(32), batch * heads, (size + padded_row(channels) - channels).div_ceil(64)];
         self.dispatch(Kernel::Attention, words, vec![batch, tokens, channels], &[packed, table], groups)
     }
@@ -167,11 +167,11 @@ impl Ops for WebGpu {
     }
 
     fn concatenate(&self, xs: &[GpuTensor]) -> Result<GpuTensor> {
-        let first = xs.first().ok_or_else(|| Error::config("nothing to put side by side"))?;
+        let first = xs.first().ok_or_else(|| Error::config("no tensors to concatenate"))?;
         let [batch, tokens, channels] = first.activation("tokens")?;
         let result = GpuTensor::result(&self.pool, vec![batch, tokens, xs.len() * channels])?;
         for (i, x) in xs.iter().enumerate() {
-            x.expect("what is put side by side", first.shape())?;
+            x.expect("concatenation operand", first.shape())?;
             self.copy(x, 0, &result, i * channels)?;
         }
         Ok(result)
@@ -194,7 +194,7 @@ impl Ops for WebGpu {
     }
 
     fn mean(&self, xs: &[GpuTensor]) -> Result<GpuTensor> {
-        let first = xs.first().ok_or_else(|| Error::config("the mean of no tensors"))?;
+        let first = xs.first().ok_or_else(|| Error::config("no tensors to average"))?;
         for x in xs {
             x.expect("mean operand", first.shape())?;
         }
@@ -204,7 +204,7 @@ impl Ops for WebGpu {
             let last = (step + 1) * MEAN_STEP >= xs.len();
             let factor = if last { 1.0 / xs.len() as f32 } else { 1.0 };
             let mut buffers = operands.iter().map(|x| x.buffer("mean operand")).collect::<Result<Vec<_>>>()?;
-            // Bindings without an operand need a buffer all the same.
+            // Unused bindings need a buffer too.
             buffers.resize(MEAN_STEP, buffers[0]);
             let [length_, count, resume] = words([length, operands.len(), usize::from(step > 0)])?;
             self.kernels.record(
@@ -250,7 +250,7 @@ impl WebGpu {
         let [outputs, _] = layer.weight.matrix("linear weight")?;
         layer.weight.expect("linear weight", &[outputs, inputs])?;
         let input = x.buffer("linear input")?;
-        // The numbers of linear.wgsl. Without a bias or a residual its binding takes any buffer.
+        // The numbers are those of linear.wgsl. The binding of an absent bias or residual takes any buffer.
         let (biased, bias) = match &layer.bias {
             Some(bias) => {
                 bias.expect("linear bias", &[outputs])?;
@@ -301,7 +301,7 @@ impl WebGpu {
         self.dispatch(Kernel::Linear(kind, tile), words, vec![batch, tokens, outputs], &operands, groups)
     }
 
-    /// Records a copy of tokens from number `first` on to columns from `start` on; the last columns take the padding along.
+    /// Records a copy of tokens from `first` on to columns from `start` on. The last columns include the padding.
     fn copy(&self, x: &GpuTensor, first: usize, result: &GpuTensor, start: usize) -> Result<()> {
         let [batch, tokens, width] = result.activation("tokens")?;
         let [.., channels] = x.activation("tokens")?;
@@ -312,7 +312,7 @@ impl WebGpu {
         self.kernels.record(Kernel::Copy, params(words), result.buffer("tokens")?, &[x.buffer("tokens")?], groups)
     }
 
-    /// Records a kernel that makes a new tensor.
+    /// Records a kernel that writes a new tensor.
     pub(super) fn dispatch<const N: usize>(
         &self,
         kernel: Kernel,
@@ -327,7 +327,7 @@ impl WebGpu {
     }
 }
 
-/// Prefix, grid and reach of a window; zeros for none.
+/// Prefix, grid and reach of hidden neighbours; zeros if none are hidden.
 fn window(hidden: Option<Neighbours>, tokens: usize) -> Result<[u32; 3]> {
     match hidden {
         Some(hidden) => words([hidden.prefix, hidden.grid(tokens)?, hidden.reach]),
@@ -335,7 +335,7 @@ fn window(hidden: Option<Neighbours>, tokens: usize) -> Result<[u32; 3]> {
     }
 }
 
-/// What packed queries, keys and values consist of.
+/// Extents of packed queries, keys and values.
 struct Heads {
     batch: usize,
     tokens: usize,
@@ -345,14 +345,10 @@ struct Heads {
 
 fn split(qkv: &GpuTensor, heads: usize) -> Result<Heads> {
     let [batch, tokens, packed] = qkv.activation("qkv")?;
-    let channels = packed / 3;
-    if packed != 3 * channels || heads == 0 || channels % heads != 0 {
-        return Err(Error::config(format!("qkv of {packed} channels cannot be split into 3 parts of {heads} heads")));
-    }
-    Ok(Heads { batch, tokens, channels, size: channels / heads })
+    Ok(Heads { batch, tokens, channels: packed / 3, size: head_size(packed, heads)? })
 }
 
-/// A workgroup for each row, in a second dimension where there are more than one may hold.
+/// One workgroup per row, in two dimensions if they exceed the limit of one.
 fn one_a_row(rows: usize) -> [usize; 3] {
     [rows.min(GROUPS_ACROSS), rows.div_ceil(GROUPS_ACROSS), 1]
 }

@@ -1,4 +1,4 @@
-//! Which precision a model is run in: the fastest that its self-test accepts on this GPU.
+//! Choice of precision: the fastest that the model's self-test accepts on this GPU.
 
 use super::kernel::Kernel;
 use super::linear::Operands;
@@ -8,19 +8,19 @@ use crate::detector::Detector;
 use crate::tensor::named::is_linear_weight;
 use crate::{Error, Result};
 
-/// A model on the GPU, and why not in a smaller precision.
+/// A model on the GPU, and the reasons against faster precisions.
 pub struct Opened {
-    /// The model, which has passed its self-test.
+    /// The model, which passed its self-test.
     pub detector: Detector<WebGpu>,
-    /// The faster precisions that failed, with their reasons, each a sentence.
+    /// Faster precisions that failed, each with the reason as a sentence.
     pub refused: Vec<(GpuPrecision, String)>,
 }
 
 impl WebGpu {
-    /// Takes a model in the fastest of its [candidates](Self::candidates) that its self-test accepts.
+    /// Loads a model in the fastest of its [candidates](Self::candidates) that its self-test accepts.
     ///
     /// # Errors
-    /// [`Error::Device`] if the self-test fails in f32 too, or the device does; [`Detector::new`]'s own.
+    /// [`Error::Device`] if the self-test fails in f32 too, or the device fails; as [`Detector::new`].
     pub async fn open_model(self, model: &Model) -> Result<Opened> {
         let weights = model.weights.0.iter().filter(|(name, weight)| is_linear_weight(name, &weight.shape));
         let stored: Vec<Storage> = weights.map(|(_, weight)| Storage::of([weight])).collect();
@@ -28,18 +28,18 @@ impl WebGpu {
         self.open_model_in(model, &candidates).await
     }
 
-    /// The precisions that make a difference to a model here, the fastest first; the model's self-test is to say which of them will do. A
-    /// model without one is computed in f32: nothing vouches for less. So is any on an emulated GPU, where smaller types save no time (f16
-    /// weights took as long as f32 ones on SwiftShader, int8 activations a fifth longer).
+    /// Precisions that differ for a model on this GPU, the fastest first. The model's self-test decides among them; if it has none,
+    /// f32 is the only one. So it is on an emulated GPU, where smaller types save no time (on SwiftShader f16 weights took as long as f32
+    /// ones, int8 activations a fifth longer).
     pub fn candidates(&self, manifest: &Manifest) -> Vec<GpuPrecision> {
         self.worthwhile(manifest.self_test.is_some(), |storage| manifest.stores(storage))
     }
 
-    /// Compiles the kernels that nearly every model needs, in the present precision. In a browser that goes on by itself while the weights
-    /// arrive; the few others are compiled when they are first needed.
+    /// Compiles the kernels that nearly every model needs, in the present precision. A browser does so in the background while weights
+    /// are loaded. Other kernels are compiled on first use.
     pub fn compile(&self, manifest: &Manifest) {
         let stored = [Storage::Float32, Storage::Float16, Storage::Int8, Storage::Int4];
-        // A shard of smaller types has a few in f32 too.
+        // A shard of a smaller type has a few tensors in f32 too.
         let linear = stored.into_iter().filter(|&storage| storage == Storage::Float32 || manifest.stores(storage));
         let linear = linear.map(|storage| Operands::of(storage, self.precision, self.adapter().integer_dot));
         for operands in linear {
@@ -51,13 +51,13 @@ impl WebGpu {
         Kernel::USUAL.into_iter().for_each(|kernel| drop(self.kernels.pipeline(kernel)));
     }
 
-    /// Takes a model in the first of these precisions that its self-test accepts.
+    /// Loads a model in the first of these precisions that its self-test accepts.
     ///
     /// # Errors
-    /// As [`WebGpu::open_model`]; [`Error::Config`] if there is no candidate.
+    /// As [`WebGpu::open_model`]; [`Error::Config`] if there are no candidates.
     pub async fn open_model_in(mut self, model: &Model, candidates: &[GpuPrecision]) -> Result<Opened> {
         let mut refused = Vec::new();
-        let mut failure = Error::config("no precision to compute in was given");
+        let mut failure = Error::config("no precision was given");
         for &precision in candidates {
             let detector = Detector::new(self.with_precision(precision), model)?;
             let outcome = match &model.self_test {
@@ -66,7 +66,7 @@ impl WebGpu {
             };
             let Err(error) = outcome else { return Ok(Opened { detector, refused }) };
             self = detector.into_ops();
-            // A device that is lost fails in every precision.
+            // A lost device fails in every precision.
             self.gpu.check()?;
             refused.push((precision, error.to_string()));
             failure = error;

@@ -1,4 +1,4 @@
-//! Buffers, used again as soon as the tensor that held them is dropped.
+//! Pool of buffers, reused as soon as their tensor is dropped.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -7,13 +7,14 @@ use std::rc::Rc;
 use super::gpu::{Gpu, fault};
 use crate::Result;
 
-/// How many submissions an idle buffer survives: a photo's buffers serve the next photo, those of an earlier batch size go.
+/// Number of submissions after which an idle buffer is freed: enough for reuse by the next photo, while buffers of an earlier
+/// batch size go.
 const IDLE_SUBMISSIONS: u64 = 2;
 
-/// The buffers that no tensor holds at the moment, by size. A net has few sizes, each used in every block.
+/// Idle buffers by size. A net has few sizes, each used in every block.
 ///
-/// A result may take a buffer whose former contents are still to be read by commands recorded before: a queue keeps their
-/// order. An upload may not, because it happens before all commands of the next submission.
+/// A result may reuse a buffer that earlier recorded commands still read, because a queue keeps their order. An upload may not,
+/// because it happens before all commands of the next submission.
 pub(super) struct Pool {
     gpu: Rc<Gpu>,
     idle: RefCell<HashMap<u64, Vec<Idle>>>,
@@ -24,11 +25,11 @@ pub(super) struct Pool {
 
 struct Idle {
     buffer: wgpu::Buffer,
-    /// Submissions made when it was given back.
+    /// Number of submissions at the time of its return.
     since: u64,
 }
 
-/// A buffer on loan; dropping it gives the buffer back.
+/// Buffer in use; returns to its pool on drop.
 pub(super) struct Lease {
     pub buffer: wgpu::Buffer,
     pool: Rc<Pool>,
@@ -40,12 +41,12 @@ impl Pool {
         Rc::new(Self { gpu, idle, submissions: zero(), buffers: zero(), bytes: zero() })
     }
 
-    /// A buffer of `bytes` for a kernel's result.
+    /// Buffer of `bytes` for a kernel's result.
     pub fn result(self: &Rc<Self>, bytes: u64) -> Result<Lease> {
         self.take(bytes, |_| true)
     }
 
-    /// A buffer with the given contents, a whole number of words.
+    /// Buffer with the given contents, a whole number of words.
     pub fn upload(self: &Rc<Self>, contents: &[u8]) -> Result<Lease> {
         let submissions = self.submissions.get();
         let lease = self.take(contents.len() as u64, |idle| idle.since < submissions)?;
@@ -53,7 +54,7 @@ impl Pool {
         Ok(lease)
     }
 
-    /// Notes a submission, and frees what has been idle for long.
+    /// Counts a submission, and frees buffers that have been idle for long.
     pub fn submitted(&self) {
         let submissions = self.submissions.get() + 1;
         self.submissions.set(submissions);
@@ -61,7 +62,7 @@ impl Pool {
             buffers.retain(|idle| {
                 let keep = idle.since + IDLE_SUBMISSIONS >= submissions;
                 if !keep {
-                    // Nothing unsubmitted uses it any more. A browser would free it only when it collects garbage.
+                    // No recorded command uses it any more. A browser would free it only when it collects garbage.
                     idle.buffer.destroy();
                     self.buffers.set(self.buffers.get() - 1);
                     self.bytes.set(self.bytes.get() - size);
@@ -72,7 +73,7 @@ impl Pool {
         });
     }
 
-    /// Frees what is idle, which no command that was not submitted may use.
+    /// Frees all idle buffers. No recorded command may use them.
     pub fn clear(&self) {
         for (size, buffers) in self.idle.take() {
             for idle in buffers {
@@ -83,18 +84,18 @@ impl Pool {
         }
     }
 
-    /// How many submissions were noted.
+    /// Number of submissions.
     pub fn submissions(&self) -> u64 {
         self.submissions.get()
     }
 
-    /// Number and total size of all buffers, on loan and idle.
+    /// Number and total size of all buffers, in use and idle.
     pub fn size(&self) -> (u64, u64) {
         (self.buffers.get(), self.bytes.get())
     }
 
     fn take(self: &Rc<Self>, bytes: u64, usable: impl Fn(&Idle) -> bool) -> Result<Lease> {
-        // No buffer and no binding may be empty.
+        // Buffers and bindings must not be empty.
         let bytes = bytes.max(16);
         let limit = self.gpu.device.limits().max_storage_buffer_binding_size;
         if bytes > limit {

@@ -1,28 +1,28 @@
-//! How much of a number's precision is given up for speed.
+//! Precision of linear layers on the GPU.
 
 use std::str::FromStr;
 
 use crate::bundle::SelfTest;
 use crate::{Error, Result};
 
-/// What linear layers are computed in. Sums are f32 in all of them, and so is everything but linear layers.
+/// Precision of linear layers. Sums, and all other operations, are f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum GpuPrecision {
-    /// Weights as they are stored, activations f32: nothing is given up.
+    /// Weights as stored, activations f32: no further loss.
     #[default]
     F32,
-    /// Weights that are stored in f32 are rounded to f16: half the memory and half the traffic.
+    /// f32 weights are rounded to f16: half the memory and traffic.
     F16,
-    /// Where weights are int8, activations are rounded to int8 too, with a scale for each token; other weights as in
-    /// [`GpuPrecision::F16`]. An adapter without integer dot products computes as in that.
+    /// Inputs of int8 weights are rounded to int8, with a scale per token; other weights are as in [`GpuPrecision::F16`]. The same as
+    /// [`GpuPrecision::F16`] on adapters that have no integer dot products.
     Int8,
 }
 
 impl GpuPrecision {
-    /// From what gives up most to what gives up nothing.
+    /// All precisions, the fastest first.
     pub const FASTEST_FIRST: [Self; 3] = [Self::Int8, Self::F16, Self::F32];
 
-    /// What part of a result its rounding may cost: what a self-test allows beside its tolerance.
+    /// Largest relative error of a result by rounding, which the self-test allows if it exceeds the tolerance.
     pub fn rounding(self) -> f32 {
         match self {
             Self::F32 | Self::F16 => 0.0,

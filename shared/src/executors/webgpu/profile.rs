@@ -1,4 +1,4 @@
-//! How long each kernel runs, by the GPU's own clock.
+//! Run time of each kernel by the GPU's clock.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,25 +7,25 @@ use super::WebGpu;
 use super::gpu::{Gpu, fault};
 use crate::Result;
 
-/// Dispatches that are timed between two readbacks; what a query set holds at most, halved for begin and end.
+/// Largest number of dispatches timed between two readbacks: half of what a query set holds, because each has begin and end.
 const DISPATCHES: u32 = 2048;
 
-/// What the dispatches of a kernel took together.
+/// Total run time of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelTime {
     /// Name of the kernel, one of [`super::kernel_sources`].
     pub kernel: String,
-    /// Its dispatches.
+    /// Number of dispatches.
     pub count: u64,
     /// Nanoseconds on the GPU.
     pub nanoseconds: u64,
 }
 
 impl WebGpu {
-    /// Times every kernel from now on. Each then runs in a pass of its own, which takes somewhat longer altogether.
+    /// Times every kernel from now on. Each then runs in a pass of its own, which takes a little longer.
     ///
     /// # Errors
-    /// [`crate::Error::Device`] if the adapter has no clock that programs may read.
+    /// [`crate::Error::Device`] if the adapter does not support timestamps.
     pub fn start_profile(&self) -> Result<()> {
         if !self.gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Err(fault("this GPU, or its driver, offers no timestamps: kernels cannot be timed one by one"));
@@ -34,20 +34,20 @@ impl WebGpu {
         Ok(())
     }
 
-    /// What kernels took since the profile was started or last asked for, the longest first. Counts what was read back, and
-    /// no more than 2048 dispatches of each readback; nothing before [`WebGpu::start_profile`].
+    /// Run times since the start of the profile or the last call, the longest first. Counts at most 2048 dispatches per readback, none
+    /// before [`WebGpu::start_profile`].
     pub fn profile(&self) -> Vec<KernelTime> {
         self.kernels.clock().map_or_else(Vec::new, Clock::take)
     }
 }
 
-/// Timestamps of the dispatches recorded since the last submission, and the sums of those before.
+/// Timestamps of dispatches since the last submission, and sums of earlier ones.
 pub(super) struct Clock {
     queries: wgpu::QuerySet,
     resolved: wgpu::Buffer,
-    /// Nanoseconds of a tick.
+    /// Nanoseconds per tick.
     period: f32,
-    /// The kernels of the dispatches.
+    /// Kernel of each dispatch.
     recorded: RefCell<Vec<String>>,
     totals: RefCell<BTreeMap<String, (u64, u64)>>,
 }
@@ -69,7 +69,7 @@ impl Clock {
         Self { queries, resolved, period, recorded: RefCell::default(), totals: RefCell::default() }
     }
 
-    /// A pass for one dispatch of `kernel`.
+    /// Pass for one dispatch of `kernel`.
     pub fn pass(&self, encoder: &mut wgpu::CommandEncoder, kernel: String) -> wgpu::ComputePass<'static> {
         let mut recorded = self.recorded.borrow_mut();
         let first = 2 * recorded.len() as u32;
@@ -85,13 +85,13 @@ impl Clock {
         encoder.begin_compute_pass(&descriptor).forget_lifetime()
     }
 
-    /// Bytes of timestamps to read back.
+    /// Size in bytes of the timestamps to read back.
     pub fn bytes(&self) -> u64 {
         16 * self.recorded.borrow().len() as u64
     }
 
-    /// Records copying the timestamps to a place in `staging`, and gives the kernels that they are of: the next photo may be
-    /// recorded before they are read back.
+    /// Records a copy of the timestamps to `staging`, and returns their kernels, because the next photo may be recorded before they
+    /// are read back.
     pub fn copy(&self, encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer, at: u64) -> Vec<String> {
         let bytes = self.bytes();
         let kernels = self.recorded.take();
@@ -102,7 +102,7 @@ impl Clock {
         kernels
     }
 
-    /// Adds up the timestamps of these kernels, as they were read back; two for each dispatch.
+    /// Adds timestamps that were read back, two per dispatch, to the sums of their kernels.
     pub fn note(&self, kernels: Vec<String>, ticks: &[u64]) {
         let mut totals = self.totals.borrow_mut();
         for (kernel, ticks) in kernels.into_iter().zip(ticks.chunks_exact(2)) {

@@ -1,4 +1,4 @@
-//! How tensors lie on the GPU: each row padded to whole vec4s with zeros, so that every kernel reads four values at a time.
+//! Tensors on the GPU: each row is padded with zeros to whole vec4s, so that every kernel reads four values at a time.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use super::precision::GpuPrecision;
 use crate::tensor::{Data, HostTensor};
 use crate::{Error, Result};
 
-/// A tensor of [`super::WebGpu`]: a shape and a buffer that returns to its pool when the last clone is dropped.
+/// Tensor of [`super::WebGpu`]: a shape, and a buffer that returns to its pool when the last clone is dropped.
 #[derive(Clone)]
 pub struct GpuTensor(Rc<Inner>);
 
@@ -21,14 +21,14 @@ struct Inner {
 
 pub(super) enum Storage {
     F32(Lease),
-    /// A linear layer's weight: two values a word.
+    /// Weight of a linear layer, two values per word.
     F16(Lease),
-    /// A linear layer's weight: four values a word, and for each row its scale; after all scales the sum of each row's values.
+    /// Weight of a linear layer, four values per word, and a scale per row; after all scales the sum of each row's values.
     Int8 {
         values: Lease,
         scales: Lease,
     },
-    /// A linear layer's weight: eight values a word, and a scale for each `group4` vec4s of a row.
+    /// Weight of a linear layer, eight values per word, and a scale per `group4` vec4s of a row.
     Int4 {
         values: Lease,
         scales: Lease,
@@ -37,7 +37,7 @@ pub(super) enum Storage {
 }
 
 impl GpuTensor {
-    /// A result to be written by a kernel, padding included.
+    /// Tensor for a kernel's result. The kernel also writes the padding.
     pub(super) fn result(pool: &Rc<Pool>, shape: Vec<usize>) -> Result<Self> {
         let bytes = 4 * rows(&shape) * pitch(&shape);
         Ok(Self(Rc::new(Inner { storage: Storage::F32(pool.result(bytes as u64)?), shape })))
@@ -49,7 +49,7 @@ impl GpuTensor {
         Ok(Self(Rc::new(Inner { shape: tensor.shape.clone(), storage })))
     }
 
-    /// Copies the weight of a linear layer: as it is stored, but f32 as f16 where that is precise enough.
+    /// Copies the weight of a linear layer as stored, or f32 as f16 if the precision allows it.
     pub(super) fn upload_weight(pool: &Rc<Pool>, weight: &HostTensor, precision: GpuPrecision) -> Result<Self> {
         let &[outputs, inputs] = weight.shape.as_slice() else { return Self::upload(pool, weight) };
         let half = |values: &mut dyn Iterator<Item = f16>| {
@@ -91,13 +91,13 @@ impl GpuTensor {
         &self.0.storage
     }
 
-    /// The buffer of a tensor that must be f32.
+    /// Buffer of a tensor that must be f32.
     pub(super) fn buffer(&self, name: &str) -> Result<&wgpu::Buffer> {
         match &self.0.storage {
             Storage::F32(lease) => Ok(&lease.buffer),
             Storage::F16(_) | Storage::Int8 { .. } | Storage::Int4 { .. } => Err(Error::Tensor {
                 name: name.into(),
-                reason: "expected f32 values, found smaller ones, which only the weight of a linear layer may have"
+                reason: "expected f32 values, found a smaller type, which only the weight of a linear layer may have"
                     .into(),
             }),
         }
@@ -127,12 +127,12 @@ impl GpuTensor {
         })
     }
 
-    /// Floats on the GPU, padding included.
+    /// Number of floats on the GPU, padding included.
     pub(super) fn padded_len(&self) -> usize {
         rows(self.shape()) * pitch(self.shape())
     }
 
-    /// The values without their padding, from what [`GpuTensor::padded_len`] counts.
+    /// Removes the padding from [`GpuTensor::padded_len`] values.
     pub(super) fn strip(&self, padded: &[f32]) -> Vec<f32> {
         let (row, pitch) = (last(self.shape()), pitch(self.shape()));
         if row == pitch {
@@ -142,7 +142,7 @@ impl GpuTensor {
     }
 }
 
-/// Values that a row of `channels` takes.
+/// Number of values of a padded row.
 pub(super) fn padded_row(channels: usize) -> usize {
     channels.next_multiple_of(4)
 }
@@ -159,12 +159,12 @@ fn rows(shape: &[usize]) -> usize {
     shape.split_last().map_or(1, |(_, outer)| outer.iter().product())
 }
 
-/// Whether f16 can hold the values: none is too large for it.
+/// Whether no value is too large for f16.
 fn fit_f16(values: &[f32]) -> bool {
     values.iter().all(|value| value.abs() <= f16::MAX.to_f32())
 }
 
-/// Rows of `row` values, each followed by zeros up to a multiple of four.
+/// Pads rows of `row` values with zeros to a multiple of four.
 fn padded<T: Copy + Default>(values: &[T], row: usize) -> Cow<'_, [T]> {
     if row.is_multiple_of(4) {
         return Cow::Borrowed(values);

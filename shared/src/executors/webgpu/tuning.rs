@@ -1,4 +1,4 @@
-//! Which tile of the linear layers is fastest on an adapter: measured when the adapter is first opened, then remembered.
+//! The fastest tile of linear layers on an adapter, measured when it is first opened, then remembered.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,54 +11,54 @@ use crate::ops::{Linear, Ops, Then};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
-/// Tokens, inputs and outputs of what is timed: queries, keys and values of ViT-S at 392².
+/// Tokens, inputs and outputs of the timed layer: queries, keys and values of ViT-S at 392².
 const TYPICAL: [usize; 3] = [789, 384, 1152];
-/// Products in a measurement, and measurements of which the shortest counts.
+/// Number of products per measurement, and of measurements, of which the shortest counts.
 const PRODUCTS: usize = 4;
 const MEASUREMENTS: usize = 2;
-/// After this time no further tile is tried. Real GPUs need a fraction of it; an emulated one that does not say what it is
-/// would need half a minute.
+/// Time after which no further tile is tried. Real GPUs need a fraction of it; an emulated GPU that is not recognised as one would
+/// need half a minute.
 const PATIENCE: Duration = Duration::from_millis(400);
 
-/// The fastest tiles, by adapter.
+/// Fastest tile by adapter.
 static FASTEST: Mutex<BTreeMap<String, Tile>> = Mutex::new(BTreeMap::new());
 
 impl WebGpu {
-    /// What was found out about this adapter, as a line of text that [`WebGpu::restore`] understands.
+    /// Tuning of this adapter, as a line of text for [`WebGpu::restore`].
     pub fn tuning(&self) -> String {
         format!("{}: {}", identity(self.adapter()), self.tile.name())
     }
 
-    /// Spares the adapter that `tuning` is about being measured again, where this program opens it from now on.
+    /// Restores the tuning of an adapter, so that it is not measured when it is opened.
     ///
     /// # Errors
-    /// [`Error::Config`] if the text is not what [`WebGpu::tuning`] returns; it is harmless to go on without.
+    /// [`Error::Config`] if the text is not from [`WebGpu::tuning`]. The error may be ignored: the adapter is measured again.
     pub fn restore(tuning: &str) -> Result<()> {
         let known = tuning.rsplit_once(": ").and_then(|(adapter, name)| {
             Tile::ALL.into_iter().find(|tile| tile.name() == name).map(|tile| (adapter.to_owned(), tile))
         });
         let (adapter, tile) = known.ok_or_else(|| {
-            Error::config(format!("{tuning:?} is no tuning of a GPU: leave it out, and the GPU is measured again"))
+            Error::config(format!("{tuning:?} is no tuning of a GPU: omit it, and the GPU is measured again"))
         })?;
         remember(adapter, tile);
         Ok(())
     }
 
-    /// The fastest tile of this adapter.
+    /// Fastest tile of this adapter.
     pub(super) async fn fastest_tile(&self) -> Result<Tile> {
         let adapter = identity(self.adapter());
         let known = FASTEST.lock().unwrap_or_else(PoisonError::into_inner).get(&adapter).copied();
         if let Some(tile) = known {
             return Ok(tile);
         }
-        // An emulated GPU's shared memory is a fiction that always costs.
+        // Emulated GPUs have no shared memory: its emulation always costs time.
         let tile =
             if self.adapter().is_software { Tile::Registers } else { fastest(&self.measure(TYPICAL, PATIENCE).await?) };
         remember(adapter, tile);
         Ok(tile)
     }
 
-    /// How long a layer of so many tokens, inputs and outputs takes in each tile that is reached in time.
+    /// Time of a layer of the given tokens, inputs and outputs in each tile, until the time is up.
     async fn measure(
         &self,
         [tokens, inputs, outputs]: [usize; 3],
@@ -68,7 +68,7 @@ impl WebGpu {
         let zeros = |shape: &[usize]| HostTensor::f32(shape, vec![0.0; shape.iter().product()]);
         let x = self.upload(&zeros(&[1, tokens, inputs])?)?;
         let layer = Linear { weight: self.upload(&zeros(&[outputs, inputs])?)?, bias: None };
-        // Reading it back waits for everything before it.
+        // Reading it back waits for all earlier commands.
         let mark = self.upload(&zeros(&[1])?)?;
         let mut times = Vec::new();
         for tile in Tile::ALL {

@@ -1,5 +1,5 @@
-//! The seven metrics of the field, computed as the official evaluation does: image and pixel AUROC, average precision and
-//! F1-max, and AUPRO.
+//! The seven usual metrics, computed as in the official evaluation: AUROC, average precision and F1-max of images and of
+//! pixels, and AUPRO.
 
 mod pro;
 mod ranking;
@@ -13,21 +13,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// A test photo with what was found and what is true.
+/// Prediction and ground truth of a test photo.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
     /// Anomaly map, row by row.
     pub map: &'a [f32],
-    /// Which pixels are anomalous, of the map's shape. A good photo needs none; an anomalous one without a mask leaves the
-    /// pixel metrics undefined.
+    /// Ground-truth mask of the map's shape, true at anomalous pixels. A good photo needs none; if an anomalous photo has none,
+    /// the pixel metrics are undefined.
     pub mask: Option<&'a [bool]>,
     /// Whether the photo is anomalous.
     pub anomalous: bool,
-    /// The photo's score.
+    /// Image score.
     pub score: f32,
 }
 
-/// The seven metrics as shares of 1, `None` where one has no meaning.
+/// The seven metrics as shares of 1; `None` for an undefined one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metrics {
@@ -45,7 +45,7 @@ pub struct Metrics {
     pub p_f1max: Option<f64>,
     /// Area under the per-region-overlap curve up to a false positive rate of 0.3.
     pub aupro: Option<f64>,
-    /// One sentence for each metric that is `None`, or that is a mean over fewer classes than were given.
+    /// A sentence for each metric that is `None`, or that is a mean over fewer classes than were given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub undefined: Vec<String>,
 }
@@ -54,15 +54,15 @@ impl Metrics {
     /// Names of the metrics, in the order of [`Metrics::values`].
     pub const NAMES: [&'static str; 7] = ["I-AUROC", "I-AP", "I-F1max", "P-AUROC", "P-AP", "P-F1max", "AUPRO"];
 
-    /// The metrics of one class, whose maps and masks are all of whole rows of `width` pixels.
+    /// Metrics of one class. Maps and masks consist of whole rows of `width` pixels.
     ///
-    /// Average precision and F1 are `None` where nothing is anomalous. The official functions give 0 there (as do
-    /// [`Ranking::average_precision`] and [`Ranking::f1_max`]), but the official evaluation as a whole fails; a 0 in a
-    /// table would look like a bad detector. Takes 4 bytes for each pixel beyond what the samples hold.
+    /// Average precision and F1 are `None` if nothing is anomalous. The official functions return 0 then (as do
+    /// [`Ranking::average_precision`] and [`Ranking::f1_max`]), but the official evaluation as a whole fails, and a 0 in a
+    /// table would look like a bad detector. Takes 4 bytes of memory per pixel.
     ///
     /// # Errors
-    /// [`Error::Tensor`] without samples or for a value that is not finite, [`Error::Shape`] for a map of incomplete rows
-    /// or a mask of another size than its map.
+    /// [`Error::Tensor`] if there are no samples or a value is not finite, [`Error::Shape`] if a map has incomplete rows or a mask
+    /// another size than its map.
     pub fn of(samples: &[Sample<'_>], width: usize) -> Result<Self> {
         for (i, sample) in samples.iter().enumerate() {
             let pixels = sample.map.len();
@@ -102,8 +102,8 @@ impl Metrics {
         Ok(Self::from_values(values, undefined))
     }
 
-    /// The three image metrics alone, of photos without maps, or of parts with several photos each: their scores, and which
-    /// of them are anomalous. `items` says in the plural what they are.
+    /// The three image metrics from scores and labels, for photos without maps or for parts with several photos. `items` names
+    /// them in the plural.
     ///
     /// # Errors
     /// As [`Metrics::of`].
@@ -115,7 +115,7 @@ impl Metrics {
         Ok(Self::from_values(values, undefined))
     }
 
-    /// Each metric's mean over the classes where it is defined.
+    /// Mean of each metric over the classes for which it is defined.
     pub fn mean(classes: &[Self]) -> Self {
         let mut undefined = Vec::new();
         let values = std::array::from_fn(|i| {
@@ -144,10 +144,10 @@ impl Metrics {
     }
 }
 
-/// A metric or why it has no value.
+/// A metric, or why it is undefined.
 type Defined = std::result::Result<f64, String>;
 
-/// The value; where there is none, the reason joins the others.
+/// The value, or `None` after adding the reason to `undefined`.
 fn defined(value: Defined, name: &str, undefined: &mut Vec<String>) -> Option<f64> {
     value.map_err(|reason| undefined.push(format!("{name} is undefined: {reason}"))).ok()
 }
@@ -165,7 +165,7 @@ fn by_rank(ranking: &Ranking, items: &str) -> [Defined; 3] {
     ]
 }
 
-/// Why, without the name that the error carries: here the metric has a longer one.
+/// Reason of an error alone: its name of the metric is shorter than the one used here.
 fn reason(error: Error) -> String {
     match error {
         Error::Metric { reason, .. } => reason,

@@ -1,34 +1,34 @@
-//! Area under the per-region-overlap curve (AUPRO), with every particularity of the official `compute_pro`.
+//! Area under the per-region-overlap curve (AUPRO), exactly as in the official `compute_pro`.
 
 use super::Ranking;
 use super::regions::Regions;
 use crate::{Error, Result};
 
-/// Thresholds between the lowest and the highest score.
+/// Number of thresholds between the lowest and the highest score.
 const THRESHOLDS: f64 = 200.0;
 
-/// Only the part of the curve with a lower false positive rate counts.
+/// Upper limit of the false positive rate on the part of the curve that counts.
 const FPR_LIMIT: f64 = 0.3;
 
-/// How much of each defect is found against how much of the good surface is marked, over falling tolerance.
+/// Per-region overlap against false positive rate, over all thresholds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProCurve {
-    /// Scores strictly above count as anomalous; ascending, 200 or 201 of them.
+    /// Thresholds, ascending, 200 or 201 of them. Scores strictly above count as anomalous.
     pub thresholds: Vec<f64>,
-    /// Share of the normal pixels above each threshold; NaN without normal pixels.
+    /// Share of the normal pixels above each threshold; NaN if there are none.
     pub fprs: Vec<f64>,
-    /// Mean over all regions of the share of their pixels above each threshold; NaN without regions.
+    /// Mean over all regions of the share of their pixels above each threshold; NaN if there are no regions.
     pub pros: Vec<f64>,
     /// Number of 8-connected regions in all masks.
     pub regions: usize,
 }
 
 impl ProCurve {
-    /// The curve of maps and masks, both of whole rows of `width` pixels; `pixels` ranks the same maps' pixels.
-    /// Photos without a mask have no defect. Costs one binary search for each anomalous pixel and each threshold.
+    /// Curve of maps and masks, both of whole rows of `width` pixels; `pixels` is the ranking of the same maps' pixels. Photos
+    /// without a mask have no defect. Takes one binary search per anomalous pixel and per threshold.
     ///
     /// # Errors
-    /// [`Error::Metric`] if all scores are equal: there is no threshold between them.
+    /// [`Error::Metric`] if all scores are equal, so that there is no threshold between them.
     pub fn new(pixels: &Ranking, parts: &[(&[f32], Option<&[bool]>)], width: usize) -> Result<Self> {
         let (low, high) = pixels.range();
         let thresholds = thresholds(low, high)?;
@@ -43,7 +43,7 @@ impl ProCurve {
             let Some(mask) = mask else { continue };
             let found = Regions::new(mask, width);
             regions += found.areas.len();
-            // For each region, how many of its pixels are above exactly the first 0, 1, 2, … thresholds.
+            // For each region, the number of pixels above exactly the first 0, 1, 2, … thresholds.
             let mut exceeding = vec![0_usize; found.areas.len() * (compared.len() + 1)];
             for (&score, &label) in map.iter().zip(&found.labels).filter(|(_, label)| **label > 0) {
                 let exceeded = compared.partition_point(|&t| t < score);
@@ -61,18 +61,18 @@ impl ProCurve {
         Ok(Self { thresholds, fprs, pros, regions })
     }
 
-    /// The points that count: those with a false positive rate below 0.3.
+    /// Points with a false positive rate below 0.3, which are those that count.
     pub fn points(&self) -> impl Iterator<Item = (f64, f64)> {
         self.fprs.iter().copied().zip(self.pros.iter().copied()).filter(|(fpr, _)| *fpr < FPR_LIMIT)
     }
 
-    /// Area under the points with a false positive rate below 0.3, by trapezoids between them alone: no point at (0, 0),
-    /// none interpolated at 0.3, and the rate divided by the LARGEST one below 0.3, not by 0.3. So a map of a few extreme
-    /// values, whose thresholds see no more than one rate, has the area 0.
+    /// Area under the points with a false positive rate below 0.3, by trapezoids between these points only: no point at (0, 0),
+    /// no point interpolated at 0.3, and rates divided by the LARGEST one below 0.3, not by 0.3. A map of a few extreme values,
+    /// whose thresholds all have the same rate, thus has the area 0.
     ///
     /// # Errors
-    /// [`Error::Metric`] where the official code fails or yields NaN: masks without anomalous or without normal pixels,
-    /// fewer than two points, or no false positive at any of them.
+    /// [`Error::Metric`] if the official code fails or returns NaN: no anomalous or no normal pixels in the masks, fewer than two
+    /// points, or no false positive at any of them.
     pub fn area(&self) -> Result<f64> {
         if self.regions == 0 {
             return undefined("the masks hold no anomalous pixel");
@@ -101,19 +101,19 @@ fn undefined<T>(reason: &str) -> Result<T> {
     Err(Error::Metric { metric: "AUPRO", reason: reason.into() })
 }
 
-/// `numpy.arange(low, high, (high - low) / 200)` for two f32 scalars, as numpy 1 evaluates it: the difference in f32, all
-/// else in f64. Rounding decides whether there are 200 or 201 values.
+/// Thresholds `numpy.arange(low, high, (high - low) / 200)` for two f32 scalars, as in numpy 1: the difference in f32, all else
+/// in f64. Rounding decides whether there are 200 or 201 values.
 ///
 /// # Errors
-/// [`Error::Metric`] if `low` is not below `high` or their distance exceeds f32.
+/// [`Error::Metric`] if `low` is not below `high`, or their difference exceeds f32.
 pub fn thresholds(low: f32, high: f32) -> Result<Vec<f64>> {
     let range = f64::from(high - low);
     if !(range > 0.0 && range.is_finite()) {
-        return undefined(&format!("scores from {low} to {high} leave no room for thresholds between them"));
+        return undefined(&format!("there are no thresholds between scores from {low} to {high}"));
     }
     let (start, step) = (f64::from(low), range / THRESHOLDS);
     let count = (range / step).ceil() as usize;
-    // numpy takes the step from the first two values that it has written.
+    // numpy computes the step from its first two values.
     let step = (start + step) - start;
     Ok((0..count).map(|i| start + i as f64 * step).collect())
 }

@@ -1,47 +1,47 @@
-//! Scores in order: everything that depends on order alone is read off by one walk down the anomalous ones.
+//! Sorted scores: all metrics that depend on order only, in one pass over the anomalous scores.
 
 use crate::{Error, Result};
 
-/// Added to the denominator of F1 by the official code.
+/// Addition to the denominator of F1 in the official code.
 const F1_EPSILON: f64 = 1e-7;
 
-/// Scores of normal and of anomalous items (photos or pixels), each sorted once.
+/// Sorted scores of normal and of anomalous items (photos or pixels).
 ///
-/// Scores are kept as integers of the same order: they sort faster than floats, and one takes 4 bytes.
+/// Scores are stored as 4-byte integers of the same order, which sort faster than floats.
 #[derive(Clone, Debug)]
 pub struct Ranking {
     normal: Vec<u32>,
     anomalous: Vec<u32>,
 }
 
-/// The best F1 and where it is reached.
+/// Best F1 and its threshold.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct F1Max {
     /// The highest F1, 0..1.
     pub value: f64,
-    /// The lowest score that counts as anomalous there (`>=`); the lowest such threshold if several are equally good.
+    /// Lowest score that counts as anomalous (`>=`); the lowest threshold if several are equally good.
     pub threshold: f32,
 }
 
-/// The counts at one distinct score of anomalous items.
+/// Counts at one distinct score of anomalous items.
 struct Step {
     threshold: f32,
-    /// Anomalous items of this score.
+    /// Number of anomalous items of this score.
     anomalous: usize,
-    /// Anomalous items of this or a higher score.
+    /// Number of anomalous items of this or a higher score.
     true_positives: usize,
-    /// Normal items of this or a higher score.
+    /// Number of normal items of this or a higher score.
     false_positives: usize,
-    /// Normal items of this score.
+    /// Number of normal items of this score.
     tied: usize,
 }
 
 impl Ranking {
-    /// Sorts scores that come in parts (one for all photos, or one map for each photo). A part's labels say which of its
-    /// scores are anomalous; without labels all of it is normal. `what` names the scores in errors.
+    /// Sorts scores that are given in parts (one for all photos, or one map per photo). A part's labels are true for anomalous
+    /// scores; a part without labels is normal. `what` names the scores in errors.
     ///
     /// # Errors
-    /// [`Error::Tensor`] if there is no score or one is not a finite number, [`Error::Shape`] if labels do not fit their scores.
+    /// [`Error::Tensor`] if there are no scores or one is not finite, [`Error::Shape`] if labels do not fit their scores.
     pub fn new(what: &str, parts: &[(&[f32], Option<&[bool]>)]) -> Result<Self> {
         let refuse = |reason: String| Err(Error::Tensor { name: what.into(), reason });
         let mut anomalous = 0;
@@ -59,7 +59,7 @@ impl Ranking {
         }
         let total: usize = parts.iter().map(|(scores, _)| scores.len()).sum();
         if total == 0 {
-            return refuse("there is not one value to rank".into());
+            return refuse("there are no values to rank".into());
         }
         let mut ranking =
             Self { normal: Vec::with_capacity(total - anomalous), anomalous: Vec::with_capacity(anomalous) };
@@ -102,11 +102,11 @@ impl Ranking {
         self.normal.len() - self.normal.partition_point(|&k| k <= key(threshold))
     }
 
-    /// Area under the receiver operating characteristic: the chance that an anomalous score is above a normal one, ties
-    /// counting half. Exact up to the last division.
+    /// Area under the receiver operating characteristic: the probability that an anomalous score is above a normal one, where
+    /// ties count half. Exact except for the last division.
     ///
     /// # Errors
-    /// [`Error::Metric`] if normal or anomalous scores are missing.
+    /// [`Error::Metric`] if there are no normal or no anomalous scores.
     pub fn auroc(&self) -> Result<f64> {
         let (normal, anomalous) = (self.normal.len(), self.anomalous.len());
         if normal == 0 || anomalous == 0 {
@@ -118,18 +118,18 @@ impl Ranking {
         Ok(wins as f64 / (2.0 * normal as f64 * anomalous as f64))
     }
 
-    /// Average precision in its step form, `Σ (R_n - R_(n-1)) P_n`, as scikit-learn computes it: like there, 0 without
-    /// anomalous scores, where recall has no meaning.
+    /// Average precision `Σ (R_n - R_(n-1)) P_n`, as in scikit-learn. If there are no anomalous scores, recall is undefined and
+    /// the result is 0, as there.
     pub fn average_precision(&self) -> f64 {
         let precisions: f64 = self.steps().map(|s| s.anomalous as f64 * s.precision()).sum();
         precisions / self.anomalous.len().max(1) as f64
     }
 
-    /// The highest `2PR / (P + R + 1e-7)` over all thresholds, as the official code computes it. Without anomalous scores
-    /// 0 at the lowest score, as there.
+    /// Highest `2PR / (P + R + 1e-7)` over all thresholds, as in the official code. If there are no anomalous scores, 0 at the
+    /// lowest score, as there.
     pub fn f1_max(&self) -> F1Max {
         let all = self.anomalous.len() as f64;
-        // Between two anomalous scores recall stays and precision falls with the threshold: the maximum is at one of them.
+        // Between two anomalous scores recall is constant and precision falls with the threshold: the maximum is at one of them.
         let mut best = F1Max { value: 0.0, threshold: self.range().0 };
         for step in self.steps() {
             let (precision, recall) = (step.precision(), step.true_positives as f64 / all);
@@ -141,9 +141,8 @@ impl Ranking {
         best
     }
 
-    /// The receiver operating characteristic from (0, 0) to (1, 1): shares of normal and of anomalous scores at or above falling
-    /// thresholds, to be joined by straight lines (ties slope). The area below is [`Ranking::auroc`]; NaN without normal or
-    /// without anomalous scores.
+    /// Receiver operating characteristic from (0, 0) to (1, 1): shares of normal and of anomalous scores at or above falling
+    /// thresholds, joined by straight lines. Its area is [`Ranking::auroc`]. NaN if there are no normal or no anomalous scores.
     pub fn roc(&self) -> impl Iterator<Item = (f64, f64)> {
         let (normal, anomalous) = (self.normal.len() as f64, self.anomalous.len() as f64);
         let corners = self.steps().flat_map(|s| {
@@ -156,14 +155,14 @@ impl Ranking {
         })
     }
 
-    /// Recall and precision at each distinct anomalous score, highest first. The curve is one of steps: each precision holds
-    /// from the recall before on, and the area below is [`Ranking::average_precision`].
+    /// Recall and precision at each distinct anomalous score, highest first. The curve is a step function: each precision holds
+    /// from the previous recall on. Its area is [`Ranking::average_precision`].
     pub fn precision_recall(&self) -> impl Iterator<Item = (f64, f64)> {
         let anomalous = self.anomalous.len() as f64;
         self.steps().map(move |s| (s.true_positives as f64 / anomalous, s.precision()))
     }
 
-    /// The distinct anomalous scores, highest first.
+    /// Distinct anomalous scores, highest first.
     fn steps(&self) -> impl Iterator<Item = Step> {
         let (mut true_positives, mut below) = (0, self.normal.len());
         self.anomalous.chunk_by(|a, b| a == b).rev().map(move |ties| {
@@ -193,13 +192,13 @@ impl Step {
     }
 }
 
-/// An integer in the same order as the finite float; both zeros are one.
+/// Integer of the same order as the finite float; both zeros are equal.
 fn key(score: f32) -> u32 {
     let bits = (score + 0.0).to_bits();
     if bits >> 31 == 0 { bits | 1 << 31 } else { !bits }
 }
 
-/// The float of a [`key`].
+/// Inverse of [`key`].
 fn score(key: u32) -> f32 {
     f32::from_bits(if key >> 31 == 1 { key & !(1 << 31) } else { !key })
 }

@@ -1,11 +1,11 @@
-//! Connected defects of a mask.
+//! Connected regions of a mask.
 
-/// The 8-connected regions of a mask: pixels that touch at an edge or a corner belong together.
+/// The 8-connected regions of a mask: pixels that share an edge or a corner are connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Regions {
-    /// For each pixel of the mask: 0 where it is normal, else 1 + index of its region.
+    /// Label of each pixel: 0 if normal, else 1 + index of its region.
     pub labels: Vec<u32>,
-    /// Pixels in each region, in the order in which the first pixels appear.
+    /// Number of pixels of each region, in order of their first pixels.
     pub areas: Vec<usize>,
 }
 
@@ -38,7 +38,7 @@ impl Regions {
     }
 }
 
-/// The pixel itself and the up to eight around it, in a picture of `pixels` pixels.
+/// The pixel itself and its up to eight neighbours, in a picture of `pixels` pixels.
 fn neighbours(pixel: usize, width: usize, pixels: usize) -> impl Iterator<Item = usize> {
     let (x, y) = (pixel % width, pixel / width);
     let (left, right) = (x.saturating_sub(1), (x + 1).min(width - 1));

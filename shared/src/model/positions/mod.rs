@@ -1,19 +1,19 @@
-//! A vision transformer's position table, made for another grid: bicubic as in `torch.nn.functional.interpolate`.
+//! Interpolation of a position table to another grid: bicubic, as in `torch.nn.functional.interpolate`.
 //!
 //! The official encoders pass a scale factor of `(target + 0.1) / grid` ("a small number to avoid floating-point error in
-//! the interpolation"), and torch then maps coordinates with that factor instead of `target / grid`: every position
-//! moves a little. Checkpoints were published with it, so it is reproduced.
-//! [`rotary`] and [`relative`] are how other encoders know where their tokens are.
+//! the interpolation"), and torch then maps coordinates with that factor instead of `target / grid`, which shifts every
+//! position a little. Published checkpoints depend on it, so it is reproduced.
+//!
+//! Other encoders use [`rotary`] positions or a [`relative`] bias.
 
 pub mod relative;
 pub mod rotary;
 
-/// Torch's choice for the cubic kernel's free parameter.
+/// Free parameter of the cubic kernel, as in torch.
 const A: f32 = -0.75;
 
-/// Interpolates the patch rows of a position table, `[grid², width]` → `[target², width]`, rows of a grid one after the
-/// other, without the class token's row: bicubic (a = -0.75), not antialiased, `align_corners=False`, borders repeated.
-/// The table is returned as it is if the grids are equal.
+/// Interpolates a position table, class token excluded: `[grid², width]` → `[target², width]`. Bicubic (a = -0.75), not
+/// antialiased, `align_corners=False`, borders repeated. Equal grids return the table unchanged.
 ///
 /// # Panics
 /// If `table` does not hold `grid² · width` values.
@@ -36,12 +36,12 @@ pub fn interpolate(table: &[f32], grid: usize, target: usize, width: usize) -> V
     rows
 }
 
-/// The four source positions and weights of every target position along one axis, computed in f32 as torch does.
+/// Four source positions and weights of every target position along one axis, computed in f32 as in torch.
 fn taps(grid: usize, target: usize) -> Vec<[(usize, f32); 4]> {
     let scale = (1.0 / ((target as f64 + 0.1) / grid as f64)) as f32;
     (0..target)
         .map(|i| {
-            // One rounding, as in torch's builds for processors that fuse multiplication and addition.
+            // Fused multiply-add, as in torch's builds for processors that have it.
             let at = scale.mul_add(i as f32 + 0.5, -0.5);
             let t = at - at.floor();
             let first = at.floor() as isize - 1;
@@ -51,17 +51,17 @@ fn taps(grid: usize, target: usize) -> Vec<[(usize, f32); 4]> {
         .collect()
 }
 
-/// The cubic kernel for distances up to 1.
+/// Cubic kernel for distances up to 1.
 fn near(x: f32) -> f32 {
     ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
 }
 
-/// The cubic kernel for distances from 1 to 2.
+/// Cubic kernel for distances from 1 to 2.
 fn far(x: f32) -> f32 {
     ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A
 }
 
-/// `out` = weighted sum of four runs of `from`, each as long as `out`.
+/// Writes to `out` the weighted sum of four rows of `from`.
 fn weigh(out: &mut [f32], from: &[f32], taps: &[(usize, f32); 4]) {
     let n = out.len();
     for &(index, weight) in taps {

@@ -1,17 +1,17 @@
-//! BEiT's relative position bias, made for another grid as its fine-tuning code and the official Dinomaly do: the ways of the
-//! stored grid are placed at distances that grow geometrically until they span the new grid, and a bicubic spline through
-//! them is read at whole patches. Near ways so keep their meaning, and far ones are stretched.
+//! Interpolation of BEiT's relative position bias to another grid, as in its fine-tuning code and the official Dinomaly: the
+//! stored offsets are placed at distances that grow geometrically until they span the new grid, and a bicubic spline through
+//! them is evaluated at whole patches. Near offsets thus keep their meaning, and far ones are stretched.
 
 use crate::ops::RelativeBias;
 use crate::{Error, Result};
 
-/// A table `[entries, heads]` for a grid → `[heads, entries]` for another.
+/// Interpolates a table `[entries, heads]` to `[heads, entries]` of another grid.
 ///
 /// # Errors
 /// [`Error::Config`] if the grids differ and the stored one is too small for a cubic spline.
 ///
 /// # Panics
-/// If `table` has another number of entries.
+/// If `table` does not have the number of entries of `grid`.
 pub fn interpolate(table: &[f32], grid: usize, target: usize, heads: usize) -> Result<Vec<f32>> {
     assert_eq!(
         table.len(),
@@ -39,11 +39,11 @@ fn identity(side: usize) -> Vec<Vec<f64>> {
     (0..side).map(|i| (0..side).map(|j| f64::from(u8::from(i == j))).collect()).collect()
 }
 
-/// For each of `to` ways the weights of the `side` stored ones.
+/// Weights of the `side` stored offsets for each of `to` new ones.
 fn resampling(side: usize, to: usize) -> Result<Vec<Vec<f64>>> {
     if side < 5 {
         return Err(Error::config(format!(
-            "a relative position bias for {0}x{0} patches is too small to be made for another grid",
+            "a relative position bias for {0}x{0} patches is too small to be interpolated",
             side.div_ceil(2)
         )));
     }
@@ -67,8 +67,8 @@ fn resampling(side: usize, to: usize) -> Result<Vec<Vec<f64>>> {
     Ok((0..to).map(at).collect())
 }
 
-/// Where the stored ways lie on the new grid: 0, ±1, ±(1 + q), ±(1 + q + q²), … with the ratio q, found by halving between 1.01
-/// and 1.5, for which the farthest comes to lie at the new grid's farthest.
+/// Positions of the stored offsets on the new grid: 0, ±1, ±(1 + q), ±(1 + q + q²), …. The ratio q, found by bisection between
+/// 1.01 and 1.5, moves the farthest offset to the farthest one of the new grid.
 fn distances(side: usize, to: usize) -> Vec<f64> {
     let (half, reach) = (side / 2, (to / 2) as f64);
     let (mut left, mut right, mut q) = (1.01f64, 1.5, 1.01);
@@ -87,13 +87,13 @@ fn distances(side: usize, to: usize) -> Vec<f64> {
     steps.iter().rev().map(|d| -d).chain([0.0]).chain(steps.iter().copied()).collect()
 }
 
-/// Second derivatives at the knots of the cubic spline through `values` whose third derivative does not jump at the second
-/// and the last but one knot ("not a knot").
+/// Second derivatives at the knots of the cubic spline through `values` with "not-a-knot" ends: the third derivative is
+/// continuous at the second and the last but one knot.
 fn curvatures(knots: &[f64], values: &[f64]) -> Vec<f64> {
     let n = knots.len();
     let h: Vec<f64> = knots.windows(2).map(|w| w[1] - w[0]).collect();
     let slope: Vec<f64> = values.windows(2).zip(&h).map(|(w, h)| (w[1] - w[0]) / h).collect();
-    // A tridiagonal system for the inner knots; the outer two are eliminated by the end conditions.
+    // Tridiagonal system of the inner knots; the end conditions eliminate the outer two.
     let mut rows: Vec<[f64; 4]> =
         (1..n - 1).map(|i| [h[i - 1], 2.0 * (h[i - 1] + h[i]), h[i], 6.0 * (slope[i] - slope[i - 1])]).collect();
     let m = rows.len();

@@ -2,14 +2,14 @@
 
 use std::f64::consts::TAU;
 
-/// Periods of published DINOv3 models, `100^(i / count)`: their original files store them
-/// (rounded to bfloat16, and are read as they are), Hugging Face's leave them to the reader.
+/// Periods of published DINOv3 models, `100^(i / count)`, for files of Hugging Face, which do not store them. The original files
+/// store them rounded to bfloat16.
 pub fn periods(count: usize) -> Vec<f32> {
     (0..count).map(|i| 100f64.powf(i as f64 / count as f64) as f32).collect()
 }
 
-/// Cosines, then sines, of every patch's angles `[grid², 4·periods]`: 2π times the patch's row, then its column, over each
-/// period. The grid reaches from -1 to 1 however many patches it has, so that no table is interpolated.
+/// Cosines, then sines, of every patch's angles `[grid², 4·periods]`: 2π times the patch's row, then its column, divided by each
+/// period. Rows and columns range from -1 to 1 on any grid, so that nothing is interpolated.
 pub fn rotation(periods: &[f32], grid: usize) -> Vec<f32> {
     let middle = |place: usize| 2.0 * (place as f64 + 0.5) / grid as f64 - 1.0;
     let patch = |i: usize| {

@@ -1,4 +1,4 @@
-//! What the encoder takes in another form than it is stored in: the token embedding, and all that depends on the grid of patches.
+//! Tensors that the encoder needs in another form than stored: the token embedding, and all that depends on the grid of patches.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use crate::ops::RelativeBias;
 use crate::tensor::HostTensor;
 use crate::tensor::named::{Shapes, Weights};
 
-/// How the names of position biases end.
+/// End of the names of position biases.
 const POSITION_BIAS: &str = ".attn.relative_position_bias_table";
 
-/// Notes a tensor that the encoder asks for as the stored tensors it is made from: [`Weights::derive`] backwards.
+/// Adds to `shapes` the stored tensors that a tensor of the encoder is made from: the inverse of [`Weights::derive`].
 pub(crate) fn record_encoder(shapes: &mut Shapes, encoder: &EncoderConfig, name: &str, shape: &[usize]) {
     let (width, patch, grid) = (encoder.hidden_size, encoder.patch_size, encoder.position_grid);
     match name {
@@ -41,10 +41,10 @@ pub(crate) fn record_encoder(shapes: &mut Shapes, encoder: &EncoderConfig, name:
     }
 }
 
-/// Tensors by the names that [`crate::model::dinomaly::Encoder::load`] asks for.
+/// Derived tensors, by the names of [`crate::model::dinomaly::Encoder::load`].
 pub(crate) type Derived = BTreeMap<String, HostTensor>;
 
-/// Whether a stored tensor reaches the encoder in another form only.
+/// Whether the encoder needs a stored tensor only in another form.
 pub(crate) fn is_derived(name: &str) -> bool {
     const WHOLE: [&str; 5] = [
         "encoder.cls_token",
@@ -57,7 +57,7 @@ pub(crate) fn is_derived(name: &str) -> bool {
 }
 
 impl Weights {
-    /// The tensors that an encoder for `grid × grid` patches takes in another form. Needs the tensors that [`is_derived`] names.
+    /// Derives tensors for an encoder of `grid × grid` patches, from those for which [`is_derived`] is true.
     pub(crate) fn derive(&self, config: &ModelConfig, grid: usize) -> Result<Derived> {
         let e = &config.encoder;
         let (width, side) = (e.hidden_size, e.position_grid);

@@ -1,4 +1,4 @@
-//! Stored tensors → a model on an executor, and the shapes that it asks for.
+//! Stored tensors → a model on an executor, and the shapes that it needs.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use crate::ops::Ops;
 use crate::tensor::HostTensor;
 use crate::tensor::named::{Shapes, Weights, is_linear_weight};
 
-/// What an encoder's first `blocks` blocks are made of, under the names of this module.
+/// Shapes of the stored tensors of an encoder's first `blocks` blocks, by name.
 ///
 /// # Errors
-/// None at present: it is [`Encoder::load`] that is asked, so that the names cannot drift.
+/// None at present. The shapes come from [`Encoder::load`] itself, so that names cannot drift.
 pub fn encoder_shapes(encoder: &EncoderConfig, blocks: usize) -> Result<Shapes> {
     let decoder = DecoderConfig::published(encoder, 0);
     let config =
@@ -26,10 +26,10 @@ pub fn encoder_shapes(encoder: &EncoderConfig, blocks: usize) -> Result<Shapes> 
     Ok(shapes)
 }
 
-/// What the bottleneck and decoder are made of.
+/// Shapes of the tensors of bottleneck and decoder, by name.
 ///
 /// # Errors
-/// None at present, as [`encoder_shapes`].
+/// As [`encoder_shapes`].
 pub fn head_shapes(config: &ModelConfig) -> Result<Shapes> {
     let mut shapes = Shapes::new();
     Head::<()>::load(config, &mut |name, shape| {
@@ -39,10 +39,10 @@ pub fn head_shapes(config: &ModelConfig) -> Result<Shapes> {
     Ok(shapes)
 }
 
-/// What a published model is made of: the encoder up to the last target layer, and the head.
+/// Shapes of a published model's tensors, by name: the encoder up to the last target layer, and the head.
 ///
 /// # Errors
-/// None at present, as [`encoder_shapes`].
+/// As [`encoder_shapes`].
 pub fn model_shapes(config: &ModelConfig) -> Result<Shapes> {
     let mut shapes = encoder_shapes(&config.encoder, config.encoder_blocks_run())?;
     shapes.extend(head_shapes(config)?);
@@ -50,7 +50,7 @@ pub fn model_shapes(config: &ModelConfig) -> Result<Shapes> {
 }
 
 impl Weights {
-    /// Drops the encoder blocks after the last target layer: they are never run and never published.
+    /// Removes the encoder blocks after the last target layer, which are never run and never published.
     pub fn prune(&mut self, config: &ModelConfig) {
         let run = config.encoder_blocks_run();
         self.0.retain(|name, _| encoder_block(name).is_none_or(|block| block < run));
@@ -59,17 +59,16 @@ impl Weights {
     /// Builds the encoder for an input of `grid × grid` patches.
     ///
     /// # Errors
-    /// A missing or misshapen tensor, by name, or the executor's refusal.
+    /// [`crate::Error::MissingTensor`] or [`crate::Error::Shape`]; as [`Ops`].
     pub fn encoder<O: Ops>(&self, ops: &O, config: &ModelConfig, grid: usize) -> Result<Encoder<O::Tensor>> {
         let derived = self.derive(config, grid)?;
         Encoder::load(config, grid, &mut |name, shape| self.upload(ops, &derived, name, shape))
     }
 
-    /// The tensors that [`Encoder::load`] asks for, by its names, for an input of `grid × grid` patches: what an encoder's
-    /// training goes on from.
+    /// Tensors of [`Encoder::load`] for an input of `grid × grid` patches, by its names: initial values for training an encoder.
     ///
     /// # Errors
-    /// A missing or misshapen tensor, by name.
+    /// [`crate::Error::MissingTensor`] or [`crate::Error::Shape`].
     pub fn encoder_values(&self, config: &ModelConfig, grid: usize) -> Result<BTreeMap<String, HostTensor>> {
         let derived = self.derive(config, grid)?;
         let mut values = BTreeMap::new();
@@ -97,12 +96,12 @@ impl Weights {
         Dinomaly::load(config, grid, &mut |name, shape| self.upload(ops, &derived, name, shape))
     }
 
-    /// Takes a tensor that an encoder or head asks for to the executor.
+    /// Uploads a tensor of encoder or head.
     pub(crate) fn upload<O: Ops>(&self, ops: &O, derived: &Derived, name: &str, shape: &[usize]) -> Result<O::Tensor> {
         place(ops, name, self.or_derived(derived, name, shape)?)
     }
 
-    /// A stored tensor, or what was made from stored ones.
+    /// A stored or derived tensor.
     fn or_derived<'a>(&'a self, derived: &'a Derived, name: &str, shape: &[usize]) -> Result<&'a HostTensor> {
         match derived.get(name) {
             Some(tensor) => tensor.expect_shape(name, shape).map(|()| tensor),
@@ -111,13 +110,13 @@ impl Weights {
     }
 }
 
-/// Takes a tensor to an executor, the weight of a linear layer as such.
+/// Uploads a tensor, the weight of a linear layer by [`Ops::upload_weight`].
 pub(crate) fn place<O: Ops>(ops: &O, name: &str, tensor: &HostTensor) -> Result<O::Tensor> {
     let shape = &tensor.shape;
     if shape.len() == 2 && is_linear_weight(name, shape) { ops.upload_weight(tensor) } else { ops.upload(tensor) }
 }
 
-/// The number of the encoder block that a tensor belongs to.
+/// Index of the encoder block that a tensor belongs to.
 fn encoder_block(name: &str) -> Option<usize> {
     name.strip_prefix("encoder.blocks.")?.split('.').next()?.parse().ok()
 }

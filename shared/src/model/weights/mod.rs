@@ -1,7 +1,7 @@
-//! A model's tensors, and how they become a model.
+//! From a model's tensors to a model.
 //!
 //! Names are those of the official state dict: `encoder.cls_token [1, 1, width]`, `encoder.register_tokens [1, r, width]`
-//! (absent without registers), `encoder.pos_embed [1, grid² + 1, width]`, `encoder.patch_embed.proj.weight
+//! (absent if r is 0), `encoder.pos_embed [1, grid² + 1, width]`, `encoder.patch_embed.proj.weight
 //! [width, 3, patch, patch]`, `encoder.blocks.i.…` with LayerScale folded in, `bottleneck.0.…`, `decoder.i.…`. In place of the
 //! position table: `encoder.rope_embed.periods [head size / 4]` as DINOv3 names it, or in each block
 //! `attn.relative_position_bias_table [(2·grid - 1)² + 3, heads]` as BEiT does.

@@ -1,4 +1,4 @@
-//! Weights that go to an executor one by one, before all of them are there.
+//! Weights that are uploaded one by one, before all of them are loaded.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use crate::ops::Ops;
 use crate::tensor::HostTensor;
 use crate::tensor::named::Weights;
 
-/// Tensors of a model on an executor, by name, and the few that the host still needs.
+/// Uploaded tensors of a model by name, and the few that the host still needs.
 #[derive(Clone, Debug)]
 pub struct Uploaded<T> {
     tensors: BTreeMap<String, T>,
-    /// What the encoder takes in another form than it is stored in: small tensors.
+    /// Small tensors that the encoder needs in another form than stored.
     kept: Weights,
 }
 
@@ -26,10 +26,10 @@ impl<T> Default for Uploaded<T> {
 }
 
 impl<T: Clone> Uploaded<T> {
-    /// Takes a tensor of a model to the executor, under the name that it is stored by.
+    /// Uploads a tensor under its stored name.
     ///
     /// # Errors
-    /// If the executor has no room for it.
+    /// As [`Ops`].
     pub fn put<O: Ops<Tensor = T>>(&mut self, ops: &O, name: String, tensor: HostTensor) -> Result<()> {
         if is_derived(&name) {
             self.kept.0.insert(name, tensor);
@@ -40,25 +40,25 @@ impl<T: Clone> Uploaded<T> {
         Ok(())
     }
 
-    /// Whether there is a tensor of this name.
+    /// Whether a tensor of this name was added.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name) || self.kept.0.contains_key(name)
     }
 
-    /// How many tensors there are.
+    /// Number of tensors.
     pub fn len(&self) -> usize {
         self.tensors.len() + self.kept.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no tensors.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Builds the whole detector for an input of `grid × grid` patches; `ops` is the executor that the tensors are on.
+    /// Builds encoder and head for an input of `grid × grid` patches; `ops` is the executor that holds the tensors.
     ///
     /// # Errors
-    /// A missing tensor, by name, or the executor's refusal.
+    /// [`crate::Error::MissingTensor`]; as [`Ops`].
     pub fn dinomaly<O: Ops<Tensor = T>>(&self, ops: &O, config: &ModelConfig, grid: usize) -> Result<Dinomaly<T>> {
         let derived = self.kept.derive(config, grid)?;
         Dinomaly::load(config, grid, &mut |name, shape| match self.tensors.get(name) {

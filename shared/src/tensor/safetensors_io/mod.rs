@@ -1,13 +1,12 @@
 //! safetensors bytes ↔ [`Weights`].
 //!
-//! F32 and F16 stay what they are, BF16 is widened to F32. Quantized tensors are ordinary safetensors that any other
-//! reader can open:
+//! F32 and F16 do not change, BF16 is widened to F32. Quantized tensors are ordinary safetensors that any reader can open:
 //!
 //! - int8: I8 `name [out, …]` beside F32 `name.scale [out]`;
 //! - int4: U8 `name [out, ceil(in / 2)]`, low nibble first, beside F16 `name.scale [out, ceil(in / group)]` and
-//!   I64 `name.layout` of `[group, out, in…]`, which says what the packed shape does not.
+//!   I64 `name.layout` of `[group, out, in…]`, because the packed shape does not tell it.
 //!
-//! The same weights always give the same bytes, whatever order they were put in.
+//! Equal weights give equal bytes.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -21,13 +20,13 @@ use crate::tensor::named::{Shapes, Weights};
 use crate::tensor::{Data, HostTensor};
 use crate::{Error, Result};
 
-/// Ends the name of the tensor that holds a quantized tensor's scales.
+/// Suffix of the tensor that holds a quantized tensor's scales.
 const SCALE: &str = ".scale";
 
-/// Ends the name of the tensor that holds group and shape of an int4 tensor.
+/// Suffix of the tensor that holds group and shape of an int4 tensor.
 const LAYOUT: &str = ".layout";
 
-/// A parsed safetensors file, whose tensors are read when they are asked for.
+/// Safetensors file with a parsed header, whose tensors are read on demand.
 #[derive(Debug)]
 pub struct Reader<'a> {
     file: &'a str,
@@ -36,13 +35,14 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Parses the header of `bytes`; `file` is for messages only.
+    /// Parses the header of `bytes`; `file` is used in error messages only.
     ///
     /// # Errors
-    /// [`Error::Model`] if this is no whole safetensors file.
+    /// [`Error::Model`] if this is no complete safetensors file.
     pub fn new(file: &'a str, bytes: &'a [u8]) -> Result<Self> {
         let refuse = |e| {
-            let reason = format!("not a whole safetensors file ({e}): it is truncated, altered or of another format");
+            let reason =
+                format!("not a complete safetensors file ({e}): it is truncated, altered or of another format");
             Error::Model { file: file.into(), reason }
         };
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(refuse)?;
@@ -50,10 +50,10 @@ impl<'a> Reader<'a> {
         Ok(Self { file, tensors, header })
     }
 
-    /// Names and shapes of the tensors; what belongs to quantized ones is not listed.
+    /// Names and shapes of the tensors, scales and layouts excluded.
     pub fn shapes(&self) -> Shapes {
         let tensors = self.tensors.iter().filter(|(name, _)| !self.belongs_to_another(name));
-        // An int4 tensor without a layout is refused when it is read.
+        // A missing layout of an int4 tensor is refused when the tensor is read.
         let shape = |name: &str, view: &TensorView<'_>| match view.dtype() {
             Dtype::U8 => self.layout(name).map(|(_, shape)| shape).unwrap_or_else(|_| view.shape().to_vec()),
             _ => view.shape().to_vec(),
@@ -61,7 +61,7 @@ impl<'a> Reader<'a> {
         tensors.map(|(name, view)| (name.to_owned(), shape(name, &view))).collect()
     }
 
-    /// A value of the header's `__metadata__`.
+    /// Value from the header's `__metadata__`.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.header.metadata().as_ref()?.get(key).map(String::as_str)
     }
@@ -69,8 +69,8 @@ impl<'a> Reader<'a> {
     /// Reads a tensor.
     ///
     /// # Errors
-    /// [`Error::Model`] naming file and tensor: there is none of this name, it is of a type that is not understood,
-    /// or its scales or layout are missing or misshapen.
+    /// [`Error::Model`] naming file and tensor, if it is missing, of an unsupported type, or its scales or layout are missing or of a
+    /// wrong shape.
     pub fn tensor(&self, name: &str) -> Result<HostTensor> {
         self.decode(name).map_err(|e| e.in_file(self.file))
     }
@@ -98,7 +98,7 @@ impl<'a> Reader<'a> {
             Dtype::I8 => self.decode_int8(name, view.shape(), bytes)?,
             Dtype::U8 => return self.decode_int4(name, &view),
             other => {
-                let reason = format!("has type {other}, only F32, F16, BF16, I8 and U8 are understood");
+                let reason = format!("has type {other}, only F32, F16, BF16, I8 and U8 are supported");
                 return Err(Error::Tensor { name: name.into(), reason });
             }
         };
@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The bytes of a tensor that belongs to a quantized one.
+    /// Bytes of the scales or layout of a quantized tensor.
     fn companion(&self, name: &str, end: &str, dtype: Dtype, shape: &[usize]) -> Result<&'a [u8]> {
         let name = format!("{name}{end}");
         let view = self.view(&name)?;
@@ -168,10 +168,10 @@ fn read_f32(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
-/// Reads every tensor of a safetensors file; `file` is for messages only.
+/// Reads all tensors of a safetensors file; `file` is used in error messages only.
 ///
 /// # Errors
-/// As [`Reader::new`] and [`Reader::tensor`]; also for a value that is no finite number, by tensor and index.
+/// As [`Reader::new`] and [`Reader::tensor`]; also if a value is not finite, naming tensor and index.
 pub fn read(file: &str, bytes: &[u8]) -> Result<Weights> {
     let reader = Reader::new(file, bytes)?;
     let tensors = reader.shapes().into_keys().map(|name| Ok((name.clone(), reader.tensor(&name)?)));
@@ -180,10 +180,10 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Weights> {
     Ok(weights)
 }
 
-/// Writes a safetensors file, with at most one entry of `__metadata__` (several would be written in no fixed order).
+/// Writes a safetensors file, with at most one entry of `__metadata__` (the order of several would not be fixed).
 ///
 /// # Errors
-/// [`Error::Tensor`] for a name that is needed twice, or for a value that is no finite number.
+/// [`Error::Tensor`] if a name is needed twice or a value is not finite.
 pub fn write(weights: &Weights, metadata: Option<(&str, &str)>) -> Result<Vec<u8>> {
     weights.check_finite()?;
     let mut encoded = BTreeMap::new();
@@ -191,7 +191,7 @@ pub fn write(weights: &Weights, metadata: Option<(&str, &str)>) -> Result<Vec<u8
         for (end, tensor) in encode(tensor) {
             let name = format!("{name}{end}");
             if encoded.contains_key(&name) {
-                let reason = "a tensor of this name belongs to a quantized tensor, too".into();
+                let reason = "this name is also needed for a part of a quantized tensor".into();
                 return Err(Error::Tensor { name, reason });
             }
             encoded.insert(name, tensor);
@@ -202,7 +202,7 @@ pub fn write(weights: &Weights, metadata: Option<(&str, &str)>) -> Result<Vec<u8
         .map_err(|e| Error::Tensor { name: "(all)".into(), reason: format!("cannot be written as safetensors: {e}") })
 }
 
-/// A tensor and what belongs to it, each with the end of its name.
+/// A tensor with its scales and layout, each with the suffix of its name.
 fn encode(tensor: &HostTensor) -> Vec<(&'static str, Encoded)> {
     let shape = tensor.shape.clone();
     match &tensor.data {
@@ -233,7 +233,7 @@ fn f16_bytes(values: &[f16]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-/// A tensor as it lies in the file.
+/// Tensor as stored in the file.
 struct Encoded {
     dtype: Dtype,
     shape: Vec<usize>,

@@ -1,7 +1,7 @@
 use super::*;
 use crate::tensor::int4::pack;
 
-/// Rows of an odd number of values, in two groups.
+/// Tensor with rows of an odd number of values, in two groups.
 fn int4() -> HostTensor {
     let values: Vec<i8> = (0..90).map(|i| i % 16 - 8).collect();
     let scales = [0.5, 0.25, 2.0, 0.1].map(f16::from_f32).to_vec();
@@ -19,7 +19,7 @@ fn weights() -> Weights {
     ]))
 }
 
-/// A file of one tensor of raw bytes.
+/// File of raw tensors.
 fn file(tensors: &[(&str, Dtype, &[usize], &[u8])]) -> Vec<u8> {
     let encode = |&(name, dtype, shape, bytes): &(&str, Dtype, &[usize], &[u8])| {
         (name.to_owned(), Encoded { dtype, shape: shape.to_vec(), bytes: bytes.to_vec() })
@@ -98,7 +98,7 @@ fn each_part_of_an_int4_tensor_that_does_not_fit_is_named() {
         (vec![values, scales, ("t.layout", Dtype::I64, &[3], &sign)], "tensor t.layout: expected the group"),
         (vec![values, scales, ("t.layout", Dtype::I64, &[0], &cut)], "tensor t.layout: expected the group"),
         (vec![values, scales, ("t.layout", Dtype::F64, &[3], &whole)], "tensor t.layout: has type F64"),
-        (vec![("t", Dtype::U8, &[2, 3], &[0x1f; 6]), scales, shape], "tensor t: row 0 ends with a nibble"),
+        (vec![("t", Dtype::U8, &[2, 3], &[0x1f; 6]), scales, shape], "tensor t: row 0 ends with an unused nibble"),
     ] {
         let error = refusal(&file(&tensors));
         assert!(error.starts_with("model file shard.safetensors: ") && error.contains(expected), "{error}");
@@ -110,7 +110,7 @@ fn damaged_files_are_refused() {
     let bytes = write(&weights(), None).unwrap();
     for damaged in [&bytes[..bytes.len() - 1], &bytes[..20], &bytes[..5], b"", b"<html>not found</html>"] {
         let error = refusal(damaged);
-        assert!(error.starts_with("model file shard.safetensors: not a whole safetensors file"), "{error}");
+        assert!(error.starts_with("model file shard.safetensors: not a complete safetensors file"), "{error}");
     }
     let unknown = String::from_utf8_lossy(&bytes).replace("\"I8\"", "\"I3\"");
     assert!(refusal(unknown.as_bytes()).contains("I3"), "{}", refusal(unknown.as_bytes()));

@@ -1,204 +1,146 @@
-//! Bias, and GELU after it.
+//! Addition of a bias, and GELU after it.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 #[cfg(feature = "cuda")]
-use candle_core::{CudaStorage, DType};
+use candle_core::{CudaStorage, Layout, backend::BackendStorage};
+use candle_core::{DType, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{add_rows, blocks, blocks_mut, gradient, last_dim, stored, values};
+use super::{Fused, Op, add_rows, blocks, blocks_mut, gradient, last_dim};
 #[cfg(feature = "cuda")]
 use crate::executors::candle::kernels::{Element, Rows, bias as kernels, device::compute};
 use crate::executors::erf::erf;
 
-/// `x + bias` over the last dimension, stored as `x` is; differentiable in both.
+/// `x + bias` over the last dimension, stored like `x`; differentiable in both.
 ///
 /// # Errors
 /// If the operands do not fit together.
 pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op2(bias, AddBias)
+    x.contiguous()?.apply_op2(bias, Op(AddBias))
 }
 
-/// Exact GELU of `x + bias`, stored as `x` is; differentiable in both.
+/// Exact GELU of `x + bias`, stored like `x`; differentiable in both.
 ///
 /// # Errors
 /// If the operands do not fit together.
 pub fn add_bias_gelu(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op2(bias, AddBiasGelu)
+    x.contiguous()?.apply_op2(bias, Op(AddBiasGelu))
 }
 
-/// The gradient of `x` from the result's in [`add_bias_gelu`], stored as `x` is; that of the bias is its [`column_sum`].
+/// Gradient of `x` in [`add_bias_gelu`], stored like `x`. That of the bias is its [`column_sum`].
 ///
 /// # Errors
 /// If the operands do not fit together.
 pub fn add_bias_gelu_grad(x: &Tensor, bias: &Tensor, gradient_of_result: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op3_no_bwd(bias, &gradient(gradient_of_result, x)?, &AddBiasGeluGrad)
+    x.contiguous()?.apply_op3_no_bwd(bias, &gradient(gradient_of_result, x)?, &Op(AddBiasGeluGrad))
 }
 
-/// The distribution function of the normal distribution.
+/// Cumulative distribution function of the standard normal distribution.
 fn normal_cdf(x: f32) -> f32 {
     0.5 + 0.5 * erf(x * std::f32::consts::FRAC_1_SQRT_2)
 }
 
 struct AddBias;
 
-impl CustomOp2 for AddBias {
-    fn name(&self) -> &'static str {
-        "add-bias"
-    }
+impl Fused<2> for AddBias {
+    const NAME: &'static str = "add-bias";
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        map_with_bias(x, x_layout, bias, bias_layout, |x, bias| x + bias)
+    fn cpu(&self, [x, bias]: [&[f32]; 2], [shape, _]: [&Shape; 2]) -> Result<(Vec<f32>, Shape)> {
+        map_with_bias(x, bias, shape, |x, bias| x + bias)
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        x: &CudaStorage,
-        x_layout: &Layout,
-        bias: &CudaStorage,
-        bias_layout: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        let (rows, element) = (Rows::of(x_layout), Element::of(x.dtype())?);
-        let inputs = [(x, x_layout), (bias, bias_layout)];
-        let out = compute(inputs, [], x.dtype(), x_layout.shape().elem_count(), |[x, bias], [], out| {
+    fn cuda(&self, operands: [(&CudaStorage, &Layout); 2]) -> Result<(CudaStorage, Shape)> {
+        let (x, layout) = operands[0];
+        let (rows, element) = (Rows::of(layout), Element::of(x.dtype())?);
+        let out = compute(operands, [], x.dtype(), layout.shape().elem_count(), |[x, bias], [], out| {
             [kernels::add_bias(element, [x, bias, out], rows)]
         })?;
-        Ok((out, x_layout.shape().clone()))
+        Ok((out, layout.shape().clone()))
     }
 
-    fn bwd(
-        &self,
-        _x: &Tensor,
-        _bias: &Tensor,
-        _res: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(grad.clone()), Some(column_sum(grad)?)))
+    fn backward(&self, _operands: [&Tensor; 2], _result: &Tensor, grad: &Tensor) -> Result<[Option<Tensor>; 2]> {
+        Ok([Some(grad.clone()), Some(column_sum(grad)?)])
     }
 }
 
 struct AddBiasGelu;
 
-impl CustomOp2 for AddBiasGelu {
-    fn name(&self) -> &'static str {
-        "add-bias-gelu"
-    }
+impl Fused<2> for AddBiasGelu {
+    const NAME: &'static str = "add-bias-gelu";
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        map_with_bias(x, x_layout, bias, bias_layout, |x, bias| {
+    fn cpu(&self, [x, bias]: [&[f32]; 2], [shape, _]: [&Shape; 2]) -> Result<(Vec<f32>, Shape)> {
+        map_with_bias(x, bias, shape, |x, bias| {
             let x = x + bias;
             x * normal_cdf(x)
         })
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        x: &CudaStorage,
-        x_layout: &Layout,
-        bias: &CudaStorage,
-        bias_layout: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        let (rows, element) = (Rows::of(x_layout), Element::of(x.dtype())?);
-        let inputs = [(x, x_layout), (bias, bias_layout)];
-        let out = compute(inputs, [], x.dtype(), x_layout.shape().elem_count(), |[x, bias], [], out| {
+    fn cuda(&self, operands: [(&CudaStorage, &Layout); 2]) -> Result<(CudaStorage, Shape)> {
+        let (x, layout) = operands[0];
+        let (rows, element) = (Rows::of(layout), Element::of(x.dtype())?);
+        let out = compute(operands, [], x.dtype(), layout.shape().elem_count(), |[x, bias], [], out| {
             [kernels::add_bias_gelu(element, [x, bias, out], rows)]
         })?;
-        Ok((out, x_layout.shape().clone()))
+        Ok((out, layout.shape().clone()))
     }
 
-    fn bwd(&self, x: &Tensor, bias: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn backward(&self, [x, bias]: [&Tensor; 2], _result: &Tensor, grad: &Tensor) -> Result<[Option<Tensor>; 2]> {
         let grad = add_bias_gelu_grad(x, bias, grad)?;
         let of_bias = column_sum(&grad)?;
-        Ok((Some(grad), Some(of_bias)))
+        Ok([Some(grad), Some(of_bias)])
     }
 }
 
 struct AddBiasGeluGrad;
 
-impl CustomOp3 for AddBiasGeluGrad {
-    fn name(&self) -> &'static str {
-        "add-bias-gelu-grad"
-    }
+impl Fused<3> for AddBiasGeluGrad {
+    const NAME: &'static str = "add-bias-gelu-grad";
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-        grad: &CpuStorage,
-        grad_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
+    fn cpu(&self, [x, bias, grad]: [&[f32]; 3], [shape, ..]: [&Shape; 3]) -> Result<(Vec<f32>, Shape)> {
         const INVERSE_SQRT_TAU: f32 = 0.398_942_3;
-        let dtype = x.dtype();
-        let (x, bias, grad) = (values(x, x_layout)?, values(bias, bias_layout)?, values(grad, grad_layout)?);
         let width = bias.len();
         let mut out = vec![0f32; x.len()];
-        blocks_mut(&mut out, width).zip(blocks(&x, width)).zip(blocks(&grad, width)).for_each(|((out, x), grad)| {
+        blocks_mut(&mut out, width).zip(blocks(x, width)).zip(blocks(grad, width)).for_each(|((out, x), grad)| {
             let rows = out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(grad.chunks_exact(width));
             for ((out, x), grad) in rows {
-                for (((out, x), grad), bias) in out.iter_mut().zip(x).zip(grad).zip(bias.iter()) {
+                for (((out, x), grad), bias) in out.iter_mut().zip(x).zip(grad).zip(bias) {
                     let x = x + bias;
                     *out = grad * (normal_cdf(x) + x * INVERSE_SQRT_TAU * (-0.5 * x * x).exp());
                 }
             }
         });
-        Ok((stored(out, dtype)?, x_layout.shape().clone()))
+        Ok((out, shape.clone()))
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        x: &CudaStorage,
-        x_layout: &Layout,
-        bias: &CudaStorage,
-        bias_layout: &Layout,
-        grad: &CudaStorage,
-        grad_layout: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        let (rows, element) = (Rows::of(x_layout), Element::of(x.dtype())?);
-        let inputs = [(x, x_layout), (bias, bias_layout), (grad, grad_layout)];
-        let out = compute(inputs, [], x.dtype(), x_layout.shape().elem_count(), |[x, bias, grad], [], out| {
+    fn cuda(&self, operands: [(&CudaStorage, &Layout); 3]) -> Result<(CudaStorage, Shape)> {
+        let (x, layout) = operands[0];
+        let (rows, element) = (Rows::of(layout), Element::of(x.dtype())?);
+        let out = compute(operands, [], x.dtype(), layout.shape().elem_count(), |[x, bias, grad], [], out| {
             [kernels::add_bias_gelu_grad(element, [x, bias, grad, out], rows)]
         })?;
-        Ok((out, x_layout.shape().clone()))
+        Ok((out, layout.shape().clone()))
     }
 }
 
-/// `out[r, c] = f(x[r, c], bias[c])`.
+/// Computes `out[r, c] = f(x[r, c], bias[c])`.
 fn map_with_bias(
-    x: &CpuStorage,
-    x_layout: &Layout,
-    bias: &CpuStorage,
-    bias_layout: &Layout,
+    x: &[f32],
+    bias: &[f32],
+    shape: &Shape,
     f: impl Fn(f32, f32) -> f32 + Sync,
-) -> Result<(CpuStorage, Shape)> {
-    let dtype = x.dtype();
-    let (x, bias) = (values(x, x_layout)?, values(bias, bias_layout)?);
+) -> Result<(Vec<f32>, Shape)> {
     let width = bias.len();
     let mut out = vec![0f32; x.len()];
-    blocks_mut(&mut out, width).zip(blocks(&x, width)).for_each(|(out, x)| {
+    blocks_mut(&mut out, width).zip(blocks(x, width)).for_each(|(out, x)| {
         for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-            for ((out, &x), &bias) in out.iter_mut().zip(x).zip(bias.iter()) {
+            for ((out, &x), &bias) in out.iter_mut().zip(x).zip(bias) {
                 *out = f(x, bias);
             }
         }
     });
-    Ok((stored(out, dtype)?, x_layout.shape().clone()))
+    Ok((out, shape.clone()))
 }
 
 /// Sum over all dimensions but the last, in f32.
@@ -206,18 +148,20 @@ fn map_with_bias(
 /// # Errors
 /// If the device fails.
 pub fn column_sum(x: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op1_no_bwd(&ColumnSum)
+    x.contiguous()?.apply_op1_no_bwd(&Op(ColumnSum))
 }
 
 struct ColumnSum;
 
-impl CustomOp1 for ColumnSum {
-    fn name(&self) -> &'static str {
-        "column-sum"
+impl Fused<1> for ColumnSum {
+    const NAME: &'static str = "column-sum";
+
+    fn dtype(&self, _first: DType) -> DType {
+        DType::F32
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (x, width) = (values(x, layout)?, last_dim(layout));
+    fn cpu(&self, [x]: [&[f32]; 1], [shape]: [&Shape; 1]) -> Result<(Vec<f32>, Shape)> {
+        let width = last_dim(shape);
         let sums = |x: &[f32]| {
             let mut sums = vec![0f32; width];
             for row in x.chunks_exact(width) {
@@ -225,12 +169,12 @@ impl CustomOp1 for ColumnSum {
             }
             sums
         };
-        let partial: Vec<Vec<f32>> = blocks(&x, width).map(sums).collect();
-        Ok((CpuStorage::F32(add_rows(&partial, width)), Shape::from(width)))
+        let partial: Vec<Vec<f32>> = blocks(x, width).map(sums).collect();
+        Ok((add_rows(&partial, width), Shape::from(width)))
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+    fn cuda(&self, [(x, layout)]: [(&CudaStorage, &Layout); 1]) -> Result<(CudaStorage, Shape)> {
         let (rows, element) = (Rows::of(layout), Element::of(x.dtype())?);
         let scratch = [rows.chunks() * rows.width];
         let out = compute([(x, layout)], scratch, DType::F32, rows.width, |[x], [chunks], out| {

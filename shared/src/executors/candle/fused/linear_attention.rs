@@ -1,55 +1,54 @@
-//! Linear attention and its gradient, head by head.
+//! Linear attention with its gradient, head by head.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 #[cfg(feature = "cuda")]
-use candle_core::{CudaStorage, DType};
+use candle_core::{CudaStorage, Layout, backend::BackendStorage};
+use candle_core::{DType, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{stored, values};
+use super::{Fused, Op};
 use crate::executors::candle::kernels::linear_attention::{Heads, SIDE};
 #[cfg(feature = "cuda")]
 use crate::executors::candle::kernels::{Element, device::compute, linear_attention as kernels};
 
-/// Attention as it is mixed, and what its gradient needs.
+/// Result of linear attention, and the sums that its gradient needs.
 pub struct Mixed {
-    /// `[batch, tokens, channels]`, stored as the packed queries, keys and values are.
+    /// Result `[batch, tokens, channels]`, stored like `qkv`.
     pub tokens: Tensor,
-    /// Of each head the sum of `φ(k) vᵀ` over tokens, and behind those of all heads the sums of `φ(k)`, in f32; on a GPU of each
-    /// chunk of a head's tokens.
+    /// Sums of `φ(k) vᵀ` over the tokens of each head, then those of `φ(k)`, in f32. On a GPU there is one sum per chunk of a head's
+    /// tokens.
     pub sums: Tensor,
 }
 
-/// The extents of `qkv [batch, tokens, 3·channels]`, or `None` where heads are too large for the kernels of a GPU.
+/// Extents of `qkv [batch, tokens, 3·channels]`; `None` if heads are too large for the kernels of a GPU.
 ///
 /// # Errors
-/// If it has other dimensions.
+/// If `qkv` does not have three dimensions.
 pub fn heads_of(qkv: &Tensor, heads: usize) -> Result<Option<Heads>> {
     let (batch, tokens, packed) = qkv.dims3()?;
     let heads = Heads { batch, tokens, heads, size: packed / 3 / heads };
     Ok((qkv.device().is_cpu() || heads.size <= SIDE).then_some(heads))
 }
 
-/// Linear attention of packed `qkv [batch, tokens, 3·channels]` (see [`crate::ops::Ops::linear_attention`]).
+/// Linear attention of packed `qkv [batch, tokens, 3·channels]`; see [`crate::ops::Ops::linear_attention`].
 ///
 /// # Errors
 /// If the device fails.
 pub fn linear_attention(qkv: &Tensor, heads: Heads) -> Result<Mixed> {
     let qkv = qkv.contiguous()?;
-    let sums = qkv.apply_op1_no_bwd(&Sums { heads })?;
-    Ok(Mixed { tokens: qkv.apply_op2_no_bwd(&sums, &Attend { heads })?, sums })
+    let sums = qkv.apply_op1_no_bwd(&Op(Sums { heads }))?;
+    Ok(Mixed { tokens: qkv.apply_op2_no_bwd(&sums, &Op(Attend { heads }))?, sums })
 }
 
-/// The gradient of `qkv`, stored as it is, from that of [`Mixed::tokens`].
+/// Gradient of `qkv`, stored like it, from the gradient of [`Mixed::tokens`].
 ///
 /// # Errors
 /// If the device fails.
 pub fn linear_attention_grad(qkv: &Tensor, sums: &Tensor, of_tokens: &Tensor, heads: Heads) -> Result<Tensor> {
     let of_tokens = of_tokens.to_dtype(qkv.dtype())?.contiguous()?;
-    qkv.contiguous()?.apply_op3_no_bwd(sums, &of_tokens, &Grad { heads })
+    qkv.contiguous()?.apply_op3_no_bwd(sums, &of_tokens, &Op(Grad { heads }))
 }
 
-/// `ELU + 1`, and its slope.
+/// `ELU + 1`, and its derivative.
 fn feature(x: f32) -> (f32, f32) {
     if x > 0.0 { (x + 1.0, 1.0) } else { (x.exp(), x.exp()) }
 }
@@ -63,27 +62,27 @@ struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// All heads, in the order of sums and totals.
+    /// All heads, in the order of the sums.
     fn all(heads: Heads, qkv: &'a [f32]) -> impl IndexedParallelIterator<Item = Self> {
         let of = move |i| Self { heads, batch: i / heads.heads, head: i % heads.heads, qkv };
         (0..heads.batch * heads.heads).into_par_iter().map(of)
     }
 
-    /// A token's query (0), key (1) or value (2).
+    /// Query (0), key (1) or value (2) of a token.
     fn row(&self, token: usize, part: usize) -> &'a [f32] {
         let Heads { tokens, heads, size, .. } = self.heads;
         let begin = (((self.batch * tokens + token) * 3 + part) * heads + self.head) * size;
         &self.qkv[begin..begin + size]
     }
 
-    /// A token's row of `[batch, tokens, heads, size]`.
+    /// Row of a token in `[batch, tokens, heads, size]`.
     fn mixed<'b>(&self, values: &'b [f32], token: usize) -> &'b [f32] {
         let Heads { tokens, heads, size, .. } = self.heads;
         let begin = ((self.batch * tokens + token) * heads + self.head) * size;
         &values[begin..begin + size]
     }
 
-    /// This head's matrix and vector of sums.
+    /// Matrix and vector of this head's sums.
     fn sums<'b>(&self, sums: &'b [f32]) -> (&'b [f32], &'b [f32]) {
         let Heads { batch, heads, size, .. } = self.heads;
         let (matrices, vectors) = sums.split_at(batch * heads * size * size);
@@ -97,7 +96,7 @@ fn add_scaled(to: &mut [f32], factor: f32, from: &[f32]) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to += factor * from);
 }
 
-/// The transpose of a square matrix.
+/// Transpose of a square matrix.
 fn transposed(matrix: &[f32], side: usize) -> Vec<f32> {
     (0..side * side).map(|i| matrix[i % side * side + i / side]).collect()
 }
@@ -106,7 +105,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     super::sum(a.iter().zip(b).map(|(a, b)| a * b))
 }
 
-/// Puts heads' rows `[batch·heads, tokens, parts, size]` in the order of tokens `[batch, tokens, parts, heads, size]`.
+/// Reorders rows by head `[batch·heads, tokens, parts, size]` to rows by token `[batch, tokens, parts, heads, size]`.
 fn by_token(of_heads: &[Vec<f32>], heads: Heads, parts: usize) -> Vec<f32> {
     let Heads { tokens, heads, size, .. } = heads;
     let mut out = vec![0f32; of_heads.len() * tokens * parts * size];
@@ -124,13 +123,15 @@ struct Sums {
     heads: Heads,
 }
 
-impl CustomOp1 for Sums {
-    fn name(&self) -> &'static str {
-        "linear-attention-sums"
+impl Fused<1> for Sums {
+    const NAME: &'static str = "linear-attention-sums";
+
+    fn dtype(&self, _first: DType) -> DType {
+        DType::F32
     }
 
-    fn cpu_fwd(&self, qkv: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (qkv, Heads { tokens, size, .. }) = (values(qkv, layout)?, self.heads);
+    fn cpu(&self, [qkv]: [&[f32]; 1], _shapes: [&Shape; 1]) -> Result<(Vec<f32>, Shape)> {
+        let Heads { tokens, size, .. } = self.heads;
         let of_head = |head: Head<'_>| {
             let (mut matrix, mut vector) = (vec![0f32; size * size], vec![0f32; size]);
             for token in 0..tokens {
@@ -143,14 +144,14 @@ impl CustomOp1 for Sums {
             }
             (matrix, vector)
         };
-        let (matrices, vectors): (Vec<_>, Vec<_>) = Head::all(self.heads, &qkv).map(of_head).unzip();
+        let (matrices, vectors): (Vec<_>, Vec<_>) = Head::all(self.heads, qkv).map(of_head).unzip();
         let sums = [matrices.concat(), vectors.concat()].concat();
         let count = sums.len();
-        Ok((CpuStorage::F32(sums), Shape::from(count)))
+        Ok((sums, Shape::from(count)))
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, qkv: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+    fn cuda(&self, [(qkv, layout)]: [(&CudaStorage, &Layout); 1]) -> Result<(CudaStorage, Shape)> {
         let (heads, element) = (self.heads, Element::of(qkv.dtype())?);
         let count = heads.sums() + heads.totals();
         let out = compute([(qkv, layout)], [], DType::F32, count, |[qkv], [], sums| {
@@ -160,7 +161,7 @@ impl CustomOp1 for Sums {
     }
 }
 
-/// Where the totals lie behind the sums.
+/// Address of the totals, after the sums.
 #[cfg(feature = "cuda")]
 fn totals(sums: u64, heads: Heads) -> u64 {
     sums + 4 * heads.sums() as u64
@@ -170,22 +171,13 @@ struct Attend {
     heads: Heads,
 }
 
-impl CustomOp2 for Attend {
-    fn name(&self) -> &'static str {
-        "linear-attention"
-    }
+impl Fused<2> for Attend {
+    const NAME: &'static str = "linear-attention";
 
-    fn cpu_fwd(
-        &self,
-        qkv: &CpuStorage,
-        layout: &Layout,
-        sums: &CpuStorage,
-        sums_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let dtype = qkv.dtype();
-        let (qkv, sums, Heads { tokens, size, .. }) = (values(qkv, layout)?, values(sums, sums_layout)?, self.heads);
+    fn cpu(&self, [qkv, sums]: [&[f32]; 2], _shapes: [&Shape; 2]) -> Result<(Vec<f32>, Shape)> {
+        let Heads { tokens, size, .. } = self.heads;
         let of_head = |head: Head<'_>| {
-            let (matrix, vector) = head.sums(&sums);
+            let (matrix, vector) = head.sums(sums);
             let mut out = vec![0f32; tokens * size];
             for (token, out) in out.chunks_exact_mut(size).enumerate() {
                 let query: Vec<f32> = head.row(token, 0).iter().map(|&x| feature(x).0).collect();
@@ -196,21 +188,15 @@ impl CustomOp2 for Attend {
             }
             out
         };
-        let of_heads: Vec<Vec<f32>> = Head::all(self.heads, &qkv).map(of_head).collect();
-        Ok((stored(by_token(&of_heads, self.heads, 1), dtype)?, mixed_shape(self.heads)))
+        let of_heads: Vec<Vec<f32>> = Head::all(self.heads, qkv).map(of_head).collect();
+        Ok((by_token(&of_heads, self.heads, 1), mixed_shape(self.heads)))
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        qkv: &CudaStorage,
-        layout: &Layout,
-        sums: &CudaStorage,
-        sums_layout: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
+    fn cuda(&self, operands: [(&CudaStorage, &Layout); 2]) -> Result<(CudaStorage, Shape)> {
+        let (qkv, _) = operands[0];
         let (heads, element, shape) = (self.heads, Element::of(qkv.dtype())?, mixed_shape(self.heads));
-        let inputs = [(qkv, layout), (sums, sums_layout)];
-        let out = compute(inputs, [], qkv.dtype(), shape.elem_count(), |[qkv, sums], [], out| {
+        let out = compute(operands, [], qkv.dtype(), shape.elem_count(), |[qkv, sums], [], out| {
             [kernels::attend(element, [qkv, sums, totals(sums, heads), out], heads)]
         })?;
         Ok((out, shape))
@@ -225,29 +211,17 @@ struct Grad {
     heads: Heads,
 }
 
-impl CustomOp3 for Grad {
-    fn name(&self) -> &'static str {
-        "linear-attention-grad"
-    }
+impl Fused<3> for Grad {
+    const NAME: &'static str = "linear-attention-grad";
 
-    /// With `y = φ(q) S / (φ(q) · t)`, S and t the sums: the gradient g of y goes to S by `φ(q)ᵀ (g / normaliser)`, to the
-    /// normaliser by `-(g · y) / normaliser`, and from S and t to every key and value.
-    fn cpu_fwd(
-        &self,
-        qkv: &CpuStorage,
-        layout: &Layout,
-        sums: &CpuStorage,
-        sums_layout: &Layout,
-        of_result: &CpuStorage,
-        of_result_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (dtype, Heads { tokens, size, .. }) = (qkv.dtype(), self.heads);
-        let (qkv, sums, of_result) =
-            (values(qkv, layout)?, values(sums, sums_layout)?, values(of_result, of_result_layout)?);
+    /// For `y = φ(q) S / (φ(q) · t)`, where S and t are the sums: the gradient g of y gives `φ(q)ᵀ (g / normaliser)` for S and
+    /// `-(g · y) / normaliser` for the normaliser; S and t pass theirs on to every key and value.
+    fn cpu(&self, [qkv, sums, of_result]: [&[f32]; 3], [shape, ..]: [&Shape; 3]) -> Result<(Vec<f32>, Shape)> {
+        let Heads { tokens, size, .. } = self.heads;
         let of_head = |head: Head<'_>| {
-            let (matrix, vector) = head.sums(&sums);
+            let (matrix, vector) = head.sums(sums);
             let (turned, mut of_vector) = (transposed(matrix, size), vec![0f32; size]);
-            // Transposed, too.
+            // Transposed as well.
             let mut of_matrix = vec![0f32; size * size];
             let mut out = vec![0f32; tokens * 3 * size];
             let mut query = vec![(0f32, 0f32); size];
@@ -256,11 +230,11 @@ impl CustomOp3 for Grad {
                 let below = super::sum(query.iter().zip(vector).map(|((query, _), total)| query * total));
                 let (of_query, divided) = out.split_at_mut(size);
                 let divided = &mut divided[..size];
-                divided.iter_mut().zip(head.mixed(&of_result, token)).for_each(|(divided, g)| *divided = g / below);
+                divided.iter_mut().zip(head.mixed(of_result, token)).for_each(|(divided, g)| *divided = g / below);
                 for (&divided, row) in divided.iter().zip(turned.chunks_exact(size)) {
                     add_scaled(of_query, divided, row);
                 }
-                // g · y, without y.
+                // g · y, from the gradient of φ(q).
                 let along = super::sum(query.iter().zip(&*of_query).map(|((query, _), of_query)| query * of_query));
                 let of_below = -along / below;
                 for (((of_query, total), of_total), (query, slope)) in
@@ -289,25 +263,17 @@ impl CustomOp3 for Grad {
             }
             out
         };
-        let of_heads: Vec<Vec<f32>> = Head::all(self.heads, &qkv).map(of_head).collect();
-        Ok((stored(by_token(&of_heads, self.heads, 3), dtype)?, layout.shape().clone()))
+        let of_heads: Vec<Vec<f32>> = Head::all(self.heads, qkv).map(of_head).collect();
+        Ok((by_token(&of_heads, self.heads, 3), shape.clone()))
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        qkv: &CudaStorage,
-        layout: &Layout,
-        sums: &CudaStorage,
-        sums_layout: &Layout,
-        of_result: &CudaStorage,
-        of_result_layout: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
+    fn cuda(&self, operands: [(&CudaStorage, &Layout); 3]) -> Result<(CudaStorage, Shape)> {
+        let (qkv, layout) = operands[0];
         let (heads, element) = (self.heads, Element::of(qkv.dtype())?);
         let scratch = [heads.rows(), heads.rows(), heads.sums(), heads.totals()];
         let count = layout.shape().elem_count();
-        let inputs = [(qkv, layout), (sums, sums_layout), (of_result, of_result_layout)];
-        let out = compute(inputs, scratch, qkv.dtype(), count, |[qkv, sums, grad], scratch, out| {
+        let out = compute(operands, scratch, qkv.dtype(), count, |[qkv, sums, grad], scratch, out| {
             let ([inverses, slopes, of_sums, of_totals], totals) = (scratch, totals(sums, heads));
             let buffers = kernels::Grad { qkv, grad, sums, totals, inverses, slopes, of_sums, of_totals, out };
             kernels::grad(element, &buffers, heads)
@@ -324,7 +290,7 @@ mod tests {
     use crate::executors::candle::{Candle, no_noise};
     use crate::ops::Ops;
 
-    /// Relative to the largest value of sums of up to 300 terms, measured 1e-7 to 7e-7.
+    /// Measured differences are 1e-7 to 7e-7 of the largest value, for sums of up to 300 terms.
     #[test]
     fn the_fused_form_and_its_gradient_equal_the_composed_one() {
         for (batch, tokens, heads, size) in [(1, 1, 1, 1), (2, 67, 3, 20), (1, 300, 2, 64), (2, 33, 1, 96)] {

@@ -1,31 +1,33 @@
-//! Layer norm, bias, GELU and linear attention as few passes over memory, with their gradients: loops on the processor, our own kernels on CUDA.
+//! Fused layer norm, bias, GELU and linear attention, with gradients: loops on the processor, CUDA kernels of this crate on a GPU.
 //!
-//! Composed of candle's own operations they take some ten passes, most of them over broadcast operands, which its CPU
-//! backend walks element by element. Parameters and their gradients are f32; activations may be bf16, and are computed in f32.
+//! Composed of candle's own operations they take about ten passes over memory, most of them over broadcast operands, which its CPU
+//! backend walks element by element. Parameters and their gradients are f32; activations may be stored in bf16, computation is f32.
 
 mod bias;
 mod layer_norm;
 mod linear_attention;
+mod op;
 mod residual;
 mod softmax;
 
 use std::borrow::Cow;
 
-use candle_core::{CpuStorage, DType, Layout, Result, Tensor, bail};
+use candle_core::{CpuStorage, DType, Layout, Result, Shape, Tensor, bail};
 use half::bf16;
 use rayon::prelude::*;
 
 pub use bias::{add_bias, add_bias_gelu, add_bias_gelu_grad, column_sum};
 pub use layer_norm::{layer_norm, layer_norm_grad};
 pub use linear_attention::{Mixed, heads_of, linear_attention, linear_attention_grad};
+pub(super) use op::{Fused, Op};
 pub use residual::add_bias_residual;
 pub use softmax::softmax;
 
-/// Rows that one task takes: enough to hide its cost, few enough to share among cores. Column sums are added within
-/// these blocks first, which keeps their rounding low.
+/// Number of rows of a task: enough to hide its overhead, few enough to share among cores. Column sums are added within these
+/// blocks first, which keeps their rounding low.
 const ROWS: usize = 64;
 
-/// A sum in eight lanes: vectorised, and rounding less than one after the other.
+/// Sum in eight lanes, which is vectorised and rounds less than a sequential sum.
 fn sum(values: impl Iterator<Item = f32>) -> f32 {
     let mut lanes = [0f32; 8];
     for (i, value) in values.enumerate() {
@@ -52,14 +54,14 @@ fn blocks_mut(values: &mut [f32], width: usize) -> rayon::slice::ChunksMut<'_, f
     values.par_chunks_mut(ROWS * width)
 }
 
-pub(super) fn last_dim(layout: &Layout) -> usize {
-    layout.dims().last().copied().unwrap_or(1)
+pub(super) fn last_dim(shape: &Shape) -> usize {
+    shape.dims().last().copied().unwrap_or(1)
 }
 
-/// The values of a contiguous operand in f32 or bf16.
+/// Values of a contiguous operand of f32 or bf16.
 ///
 /// # Errors
-/// If it is not contiguous, or of another type.
+/// If the operand is not contiguous, or of another type.
 pub fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<Cow<'a, [f32]>> {
     let Some((start, end)) = layout.contiguous_offsets() else { bail!("a fused operation takes contiguous operands") };
     Ok(match storage {
@@ -69,10 +71,10 @@ pub fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<Cow<'a, [f
     })
 }
 
-/// Values of f32 as a result of this type.
+/// Stores f32 values in a type.
 ///
 /// # Errors
-/// If it is neither f32 nor bf16.
+/// If the type is neither f32 nor bf16.
 pub fn stored(values: Vec<f32>, dtype: DType) -> Result<CpuStorage> {
     Ok(match dtype {
         DType::F32 => CpuStorage::F32(values),
@@ -81,7 +83,7 @@ pub fn stored(values: Vec<f32>, dtype: DType) -> Result<CpuStorage> {
     })
 }
 
-/// A contiguous gradient of the result's type.
+/// The gradient, contiguous and in the result's type.
 fn gradient(grad: &Tensor, result: &Tensor) -> Result<Tensor> {
     grad.to_dtype(result.dtype())?.contiguous()
 }
@@ -97,7 +99,7 @@ pub(super) mod tests {
         t.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap()
     }
 
-    /// Value and all gradients of a linear function, of random weights, of the result.
+    /// Value and all gradients of a linear function of the result with random weights.
     fn with_gradients(y: &Tensor, weights: &Tensor, inputs: &[Var]) -> Vec<Tensor> {
         let y = y.to_dtype(DType::F32).unwrap();
         let gradients = (&y * weights).unwrap().sum_all().unwrap().backward().unwrap();
@@ -105,8 +107,8 @@ pub(super) mod tests {
         std::iter::once(y).chain(inputs.iter().map(of_input)).collect()
     }
 
-    /// Runs both forms on random input and compares value and all gradients of a random linear function of the result, each
-    /// relative to its largest value.
+    /// Runs both forms on random input and compares value and all gradients of a random linear function of the result, relative to
+    /// their largest values.
     fn compare_within(
         tolerance: f32,
         fused: impl Fn(&[Var]) -> Result<Tensor>,
@@ -124,7 +126,7 @@ pub(super) mod tests {
         }
     }
 
-    /// In f32: sums of up to 200 terms of size 1, measured 2e-7 to 1e-6, relative.
+    /// The same in f32, for sums of up to 200 terms of size 1: measured relative differences are 2e-7 to 1e-6.
     pub(in super::super) fn compare(
         fused: impl Fn(&[Var]) -> Result<Tensor>,
         composed: impl Fn(&[Var]) -> Result<Tensor>,
@@ -150,7 +152,7 @@ pub(super) mod tests {
 
     #[test]
     fn bf16_rounds_what_is_stored_and_nothing_else() {
-        // Half a unit in the last of eight bits, twice where two roundings follow each other.
+        // Half a unit in the last of eight bits, twice for two successive roundings.
         let rounding = 2.0 / 256.0;
         let bf16 = |v: &Var| v.to_dtype(DType::BF16);
         let norm = |v: &[Var]| layer_norm(&v[0], &v[1], &v[2], 1e-8, DType::BF16);
@@ -162,7 +164,7 @@ pub(super) mod tests {
         let bias = Var::zeros(2, DType::F32, &Device::Cpu).unwrap();
         let sum = add_bias(&bf16(&x).unwrap(), &bias).unwrap().to_dtype(DType::F32).unwrap().sum_all().unwrap();
         let of_bias = sum.backward().unwrap().get(&bias).unwrap().to_vec1::<f32>().unwrap();
-        // A sum in bf16 would not get beyond 256.
+        // A sum in bf16 would stop at 256.
         assert_eq!(of_bias, [300.0, 300.0]);
     }
 }

@@ -1,20 +1,20 @@
-// StableAdamW with AMSGrad over many tensors at once, gradients clipped by their norm together. Nothing is read back: whether
-// the step counts is decided here.
+// StableAdamW with AMSGrad over many tensors at once, with gradients clipped by their total norm. Nothing is read back: the
+// decision whether a step counts is made here.
 //
-// A block takes a piece of one tensor. `pieces` says which: tensor and first value, two numbers a block.
+// A block processes a piece of one tensor. `pieces` holds two numbers per block: tensor and first value.
 #include "common.cuh"
 
 struct Tensor {
     float *parameter;
     const float *gradient;
-    // Moments: the first, the second, the largest second so far.
+    // First moment, second moment, largest second moment so far.
     float *mean, *square, *largest;
     unsigned long long count;
-    // Which blocks have its pieces.
+    // Range of blocks with its pieces.
     unsigned long long first_block, blocks;
 };
 
-// What `clip` finds: a factor on all gradients, and whether the step counts (0 or 1).
+// Result of `clip`: a factor on all gradients, and whether the step counts (0 or 1).
 struct Decision {
     float factor, counts;
 };
@@ -28,7 +28,7 @@ __device__ inline Piece piece(const Tensor *tensors, const unsigned *pieces, uns
     return {tensor, begin, (unsigned)min((unsigned long long)begin + length, tensors[tensor].count)};
 }
 
-// Where the part of a piece ends that is read in packs: nowhere if its tensor does not begin at a multiple of 16 bytes.
+// End of the part of a piece that is read in packs: empty if its tensor is not aligned to 16 bytes.
 __device__ inline unsigned packs_end(Piece p, bool aligned) {
     return aligned ? p.end - (p.end - p.begin) % Quad::COUNT : p.begin;
 }
@@ -48,8 +48,8 @@ KERNEL gradient_squares(const Tensor *tensors, const unsigned *pieces, float *ou
     if (threadIdx.x == 0) out[blockIdx.x] = sum;
 }
 
-// One block: the norm of all gradients, and what follows from it. `record` gets loss and norm; `steps` counts the steps that
-// counted. A step with a loss or gradient that is not a number is left out.
+// One block: the norm of all gradients, and the decision. `record` receives loss and norm; `steps` is the number of steps that
+// counted. A step whose loss or gradient is not finite is skipped.
 KERNEL __launch_bounds__(MOST_THREADS) clip(const float *squares, unsigned pieces, const float *loss, Decision *decision,
                                             unsigned *steps, float *record, float limit) {
     float sum = 0;
@@ -68,16 +68,16 @@ __device__ inline float denominator(float largest, float inverse_root, float eps
     return sqrtf(largest) * inverse_root + eps;
 }
 
-// 1 - beta^steps, exact to rounding for a beta near 1, of which the logarithm is given.
+// 1 - beta^steps from the logarithm of beta, exact to rounding for a beta near 1.
 __device__ inline float correction(float log_beta, unsigned steps) { return -expm1f(log_beta * steps); }
 
-// Moves the moments by `beta` and `rest`, which is 1 - beta; of each piece, the sum of squares of gradient / denominator.
+// Updates the moments by `beta` and `rest` = 1 - beta, and sums the squares of gradient / denominator over each piece.
 KERNEL adamw_moments(const Tensor *tensors, const unsigned *pieces, const Decision *decision, const unsigned *steps,
                      float *out, unsigned length, float beta1, float rest1, float beta2, float rest2, float log_beta2,
                      float eps) {
     if (decision->counts == 0) return;
     Piece p = piece(tensors, pieces, length);
-    // Copies: what is written could otherwise be one of them, and they would be read again for every value.
+    // Local copies: the compiler must assume that writes change the originals, and would read them again for every value.
     Tensor t = tensors[p.tensor];
     float factor = decision->factor, inverse_root = 1.0f / sqrtf(correction(log_beta2, *steps)), sum = 0;
     auto move = [&](float gradient, float &mean, float &square, float &largest) {
@@ -103,8 +103,8 @@ KERNEL adamw_moments(const Tensor *tensors, const unsigned *pieces, const Decisi
     if (threadIdx.x == 0) out[blockIdx.x] = sum;
 }
 
-// Moves the parameters, of which decay leaves the share `kept`: less where the root mean square of gradient / denominator of
-// the whole tensor is above `threshold`.
+// Updates the parameters, of which weight decay leaves the share `kept`. The step is smaller if the root mean square of
+// gradient / denominator over the whole tensor is above `threshold`.
 KERNEL adamw_apply(const Tensor *tensors, const unsigned *pieces, const Decision *decision, const unsigned *steps,
                    const float *ratios, unsigned length, float log_beta1, float log_beta2, float eps, float rate,
                    float kept, float threshold) {

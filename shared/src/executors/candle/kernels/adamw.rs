@@ -2,13 +2,13 @@
 
 use super::{BLOCK, Launch};
 
-/// Values that a block takes.
+/// Number of values per block.
 const LENGTH: usize = 8192;
 
-/// Threads of the one block that adds up all pieces of the gradients.
+/// Number of threads of the only block that adds up all pieces of the gradients.
 const ADDERS: usize = 1024;
 
-/// How tensors of these sizes are cut into pieces, one a block.
+/// Division of tensors into pieces, one per block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pieces {
     counts: Vec<usize>,
@@ -17,7 +17,7 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// Pieces of tensors of so many values.
+    /// Pieces of tensors with these numbers of values.
     pub fn new(counts: Vec<usize>) -> Self {
         let of_tensor = |(tensor, &count): (usize, &usize)| {
             (0..count).step_by(LENGTH).flat_map(move |begin| [super::number(tensor), super::number(begin)])
@@ -26,13 +26,13 @@ impl Pieces {
         Self { counts, table }
     }
 
-    /// How many pieces there are.
+    /// Number of pieces.
     pub fn count(&self) -> usize {
         self.table.len() / 2
     }
 
-    /// What the kernels know of every tensor, eight words each: where parameter, gradient, first, second and largest second
-    /// moment lie, values, first block, blocks.
+    /// Table of tensors for the kernels, eight words each: addresses of parameter, gradient, first, second and largest second
+    /// moment, number of values, first block, number of blocks.
     pub fn tensors(&self, pointers: &[[u64; 5]]) -> Vec<u64> {
         let mut first = 0;
         let words = pointers.iter().zip(&self.counts).flat_map(|(pointers, &count)| {
@@ -51,11 +51,11 @@ pub struct Buffers<P> {
     pub tensors: P,
     /// [`Pieces::table`].
     pub pieces: P,
-    /// One value for each piece, only used on the way.
+    /// Scratch, one value per piece.
     pub sums: P,
-    /// Two values, only used on the way.
+    /// Scratch, two values.
     pub decision: P,
-    /// Steps that counted, one `u32`.
+    /// Number of steps that counted, one `u32`.
     pub steps: P,
     /// The loss, one value.
     pub loss: P,
@@ -63,29 +63,29 @@ pub struct Buffers<P> {
     pub record: P,
 }
 
-/// What a step depends on besides tensors.
+/// Hyperparameters of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
     /// Decay rates of the moments.
     pub betas: (f64, f64),
-    /// Added to the denominator.
+    /// Epsilon of the denominator.
     pub eps: f64,
     /// Learning rate.
     pub rate: f64,
     /// Decoupled weight decay.
     pub decay: f64,
-    /// Root mean square above which a tensor's step is made smaller.
+    /// Root mean square above which a tensor's step is reduced.
     pub threshold: f64,
-    /// Largest norm of all gradients together.
+    /// Largest total norm of all gradients.
     pub limit: f64,
 }
 
-/// One step, with the largest second moment (AMSGrad) in the denominator.
+/// One step with AMSGrad: the denominator uses the largest second moment.
 pub fn step<P: Copy>(pieces: &Pieces, b: &Buffers<P>, r: &Rates) -> [Launch<P>; 4] {
     let by_piece = |kernel| Launch::new("adamw", kernel, pieces.count(), BLOCK);
     let (beta1, beta2) = r.betas;
     let [log_beta1, log_beta2] = [beta1, beta2].map(|beta| beta.ln() as f32);
-    // What is near 0 is subtracted from 1 in double precision.
+    // The difference from 1 is small, and is computed in double precision.
     let moments = [beta1, 1.0 - beta1, beta2, 1.0 - beta2].map(|x| x as f32);
     let kept = 1.0 - r.rate * r.decay;
     let [eps, rate, kept, threshold] = [r.eps, r.rate, kept, r.threshold].map(|x| x as f32);

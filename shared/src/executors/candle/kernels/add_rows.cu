@@ -1,9 +1,9 @@
-// The last step of sums over rows that were cut into chunks.
+// Last step of sums over rows: adds up the sums of chunks.
 #include "common.cuh"
 
 const unsigned COLUMNS = 32, PARTS = 8;
 
-// A block 32 columns: eight threads each, of which every one adds up each eighth chunk, and one what these have found.
+// A block per 32 columns, with eight threads per column: each adds up every eighth chunk, then one adds up their sums.
 KERNEL __launch_bounds__(COLUMNS * PARTS) add_rows(const float *chunks, float *out, unsigned count, unsigned width) {
     __shared__ float sums[PARTS][COLUMNS];
     unsigned column = blockIdx.x * COLUMNS + threadIdx.x % COLUMNS, part = threadIdx.x / COLUMNS;

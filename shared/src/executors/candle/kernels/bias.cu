@@ -3,7 +3,7 @@
 
 __device__ inline float normal_cdf(float x) { return 0.5f + 0.5f * erff(x * 0.70710678f); }
 
-// A thread a pack of values: out = f(x + bias, other), in packs where rows and buffers allow.
+// out = f(x + bias, other), a thread per pack of values, if rows and buffers are aligned.
 template <class T, class F>
 __device__ inline void map(const T *x, const float *bias, const T *other, T *out, unsigned count, unsigned width, F f) {
     typedef Pack<T> Values;
@@ -64,7 +64,7 @@ KERNEL add_bias_gelu_grad_bf16(const bf16 *x, const float *bias, const bf16 *gra
     map(x, bias, grad, out, count, width, GeluGrad());
 }
 
-// A thread a column and chunk of rows: the chunk's sums, [chunks, width].
+// Sums of each chunk of rows, [chunks, width], a thread per column and chunk.
 template <class T> __device__ void column_sum(const T *x, float *out, unsigned rows, unsigned width, unsigned chunk) {
     unsigned columns = (width + blockDim.x - 1) / blockDim.x;
     unsigned column = blockIdx.x % columns * blockDim.x + threadIdx.x, number = blockIdx.x / columns;

@@ -8,22 +8,22 @@ fn by_pack<P, const N: usize>(x: Element, kernel: &str, pointers: [P; N], rows: 
     launch.pointers(pointers).numbers([count, rows.width])
 }
 
-/// `x`, `bias` in f32 → `out`, stored as `x` is.
+/// `x`, `bias` in f32 → `out`, stored like `x`.
 pub fn add_bias<P>(x: Element, pointers: [P; 3], rows: Rows) -> Launch<P> {
     by_pack(x, "add_bias", pointers, rows)
 }
 
-/// `x`, `bias` in f32 → `out`, stored as `x` is.
+/// `x`, `bias` in f32 → `out`, stored like `x`.
 pub fn add_bias_gelu<P>(x: Element, pointers: [P; 3], rows: Rows) -> Launch<P> {
     by_pack(x, "add_bias_gelu", pointers, rows)
 }
 
-/// `x`, `bias` in f32 and the result's gradient → the gradient of `x + bias`, both stored as `x` is.
+/// `x`, `bias` in f32 and the result's gradient → the gradient of `x + bias`, both stored like `x`.
 pub fn add_bias_gelu_grad<P>(x: Element, pointers: [P; 4], rows: Rows) -> Launch<P> {
     by_pack(x, "add_bias_gelu_grad", pointers, rows)
 }
 
-/// `x` → the sum of its rows in f32, by way of `chunks [`[`Rows::chunks`]`, width]`.
+/// `x` → the sum of its rows in f32, with scratch `chunks [`[`Rows::chunks`]`, width]`.
 pub fn column_sum<P: Copy>(x_type: Element, [x, chunks, out]: [P; 3], rows: Rows) -> [Launch<P>; 2] {
     [
         Launch::new("bias", x_type.named("column_sum"), rows.column_blocks(), BLOCK)

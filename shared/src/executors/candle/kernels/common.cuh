@@ -1,4 +1,4 @@
-// What all kernels share: element types, sums over a warp and a block. Everything is computed in f32, whatever is stored.
+// Common code of all kernels: element types, sums over a warp and a block. All computation is f32, for every storage type.
 #pragma once
 
 #ifdef __CUDACC__
@@ -11,7 +11,7 @@ __device__ inline void store(bf16 *to, float x) { *to = __float2bfloat16(x); }
 __device__ inline float value(float x) { return x; }
 __device__ inline void store(float *to, float x) { *to = x; }
 
-// N values that are read and written at once: 16 bytes where N is not given. They lie at a multiple of their size.
+// N values that are read and written at once, by default 16 bytes, aligned to their size.
 template <class T, unsigned N = 16 / sizeof(T)> struct alignas(N * sizeof(T)) Pack {
     static const unsigned COUNT = N;
     T at[N];
@@ -19,7 +19,7 @@ template <class T, unsigned N = 16 / sizeof(T)> struct alignas(N * sizeof(T)) Pa
 
 typedef Pack<float> Quad;
 
-// What a pack is moved as.
+// Type that a pack is moved as.
 template <unsigned BYTES> struct Word;
 template <> struct Word<8> {
     typedef uint2 Type;
@@ -35,21 +35,21 @@ template <class P, class T> __device__ inline P read(const T *from) {
     return pack;
 }
 
-// To global memory, by an instruction that the compiler cannot take apart, as it does with assignments behind variable strides.
+// Writes to global memory by one instruction. The compiler splits plain assignments at variable strides.
 template <class T, unsigned N> __device__ inline void write(T *to, const Pack<T, N> &pack) {
     typename Word<sizeof pack>::Type word;
     memcpy(&word, &pack, sizeof pack);
     __stwb((decltype(word) *)to, word);
 }
 
-// To shared memory.
+// Writes to shared memory.
 __device__ inline void place(float *to, const Quad &quad) {
     uint4 word;
     memcpy(&word, &quad, sizeof word);
     *(uint4 *)to = word;
 }
 
-// Whether all these pointers may be read and written in packs.
+// Whether all pointers are aligned for packs.
 template <class... T> __device__ inline bool aligned(const T *...pointers) {
     return ((size_t)0 | ... | (size_t)pointers) % 16 == 0;
 }
@@ -57,16 +57,16 @@ template <class... T> __device__ inline bool aligned(const T *...pointers) {
 #define KERNEL extern "C" __global__ void
 
 const unsigned WARP = 32;
-// Most threads that a block of these kernels has.
+// Largest number of threads per block of these kernels.
 const unsigned MOST_THREADS = 1024;
 
-// Every thread of the warp gets the sum; the order of additions does not change from run to run.
+// Sum over the warp, returned to every thread. The order of additions is the same in every run.
 __device__ inline float warp_sum(float x) {
     for (unsigned step = WARP / 2; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffff, x, step);
     return x;
 }
 
-// As warp_sum, for all threads of the block, which must all ask.
+// Sum over the block, like warp_sum. All threads of the block must call it.
 __device__ inline float block_sum(float x) {
     __shared__ float sums[MOST_THREADS / WARP];
     x = warp_sum(x);
@@ -78,7 +78,7 @@ __device__ inline float block_sum(float x) {
     return total;
 }
 
-// The number of this thread, and of this warp, among all of the launch.
+// Index of this thread, and of this warp, in the launch.
 __device__ inline unsigned thread_number() { return blockIdx.x * blockDim.x + threadIdx.x; }
 __device__ inline unsigned warp_number() { return thread_number() / WARP; }
 __device__ inline unsigned lane() { return threadIdx.x % WARP; }

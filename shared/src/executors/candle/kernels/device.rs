@@ -1,4 +1,4 @@
-//! The kernels on an NVIDIA GPU.
+//! Launches of kernels on an NVIDIA GPU.
 
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::{CudaStream, DeviceRepr, LaunchConfig, PushKernelArg, SyncOnDrop};
@@ -8,7 +8,7 @@ use half::bf16;
 
 use super::{Arg, Launch};
 
-/// PTX of a `.cu` file, for compute capability 8.0: the driver compiles it for the GPU that is there when it is first asked for.
+/// PTX of a `.cu` file, for compute capability 8.0. The driver compiles it for the present GPU on first use.
 fn ptx(module: &str) -> Result<&'static str> {
     macro_rules! compiled {
         ($($name:literal),*) => {
@@ -31,10 +31,10 @@ fn ptx(module: &str) -> Result<&'static str> {
     ))
 }
 
-/// Puts kernels into the device's queue, one after the other.
+/// Queues kernels on the device, in their order.
 ///
 /// # Errors
-/// If the driver refuses.
+/// If the driver refuses a launch.
 pub fn launch(device: &CudaDevice, launches: impl IntoIterator<Item = Launch<u64>>) -> Result<()> {
     for launch in launches {
         let function = device.get_or_load_custom_func(&launch.kernel, launch.module, ptx(launch.module)?)?;
@@ -49,18 +49,18 @@ pub fn launch(device: &CudaDevice, launches: impl IntoIterator<Item = Launch<u64
         }
         let (grid_dim, block_dim) = ((launch.grid, 1, 1), (launch.block, 1, 1));
         let config = LaunchConfig { grid_dim, block_dim, shared_mem_bytes: 0 };
-        // SAFETY: the launches of this folder give each kernel the arguments that its file declares, of buffers as large as
-        // they say, which whoever asks for the launch keeps until it is queued; tests run every launch on the processor.
+        // SAFETY: the launches of this folder pass each kernel the arguments that its file declares, with buffers of the
+        // stated size, which the caller keeps until the launch is queued; tests run every launch on the processor.
         #[allow(unsafe_code)]
         unsafe { builder.launch(config) }.w()?;
     }
     Ok(())
 }
 
-/// Where the values of a contiguous operand begin, and what must live until its kernel is queued.
+/// Address of a contiguous operand's values, and a guard that must live until its kernel is queued.
 ///
 /// # Errors
-/// If it is not contiguous, or of a type that no kernel takes.
+/// If the operand is not contiguous, or of a type that no kernel supports.
 pub fn pointer<'a>(storage: &'a CudaStorage, layout: &Layout, stream: &'a CudaStream) -> Result<(u64, SyncOnDrop<'a>)> {
     let Some((start, end)) = layout.contiguous_offsets() else { bail!("a kernel takes contiguous operands") };
     Ok(match &storage.slice {
@@ -72,10 +72,10 @@ pub fn pointer<'a>(storage: &'a CudaStorage, layout: &Layout, stream: &'a CudaSt
     })
 }
 
-/// Room for values that a kernel is about to write.
+/// Uninitialised storage for values that a kernel will write.
 fn room(device: &CudaDevice, dtype: DType, count: usize) -> Result<CudaStorage> {
     fn of<T: CudaDType + DeviceRepr>(device: &CudaDevice, count: usize) -> Result<CudaStorage> {
-        // SAFETY: every value is written by the kernel that it is made for, before anything reads it.
+        // SAFETY: the kernel that it is allocated for writes every value before anything reads it.
         #[allow(unsafe_code)]
         let slice = unsafe { device.alloc::<T>(count) }?;
         Ok(CudaStorage::wrap_cuda_slice(slice, device.clone()))
@@ -87,8 +87,8 @@ fn room(device: &CudaDevice, dtype: DType, count: usize) -> Result<CudaStorage> 
     }
 }
 
-/// A new tensor of `count` values from the launches that `launches` makes of pointers to `inputs`, to scratch buffers of so many
-/// f32 values, and to the result. They write all of the result.
+/// Runs the launches that `launches` returns for pointers to `inputs`, to scratch buffers of the given numbers of f32 values, and to
+/// a new tensor of `count` values, which they must write in full.
 ///
 /// # Errors
 /// If an operand is not contiguous, or the device fails.

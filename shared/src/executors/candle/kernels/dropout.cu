@@ -1,4 +1,4 @@
-// Dropout whose mask is never stored: the same ChaCha8 words that rand_chacha gives the processor.
+// Dropout whose mask is not stored: it is computed from the ChaCha8 words that rand_chacha gives on the processor.
 #include "common.cuh"
 
 // The seed's 32 bytes.
@@ -15,7 +15,7 @@ __device__ inline void quarter(unsigned &a, unsigned &b, unsigned &c, unsigned &
     c += d, b = rotate(b ^ c, 7);
 }
 
-// A block of ChaCha8 of 16 words.
+// One block of ChaCha8: 16 words.
 __device__ void chacha8(Key key, unsigned long long block, unsigned long long stream, unsigned *out) {
     unsigned start[16] = {0x61707865, 0x3320646e, 0x79622d32, 0x6b206574};
     for (unsigned i = 0; i < 8; i++) start[4 + i] = (unsigned)(key.words[i / 2] >> 32 * (i % 2));
@@ -30,12 +30,12 @@ __device__ void chacha8(Key key, unsigned long long block, unsigned long long st
     for (unsigned i = 0; i < 16; i++) out[i] += start[i];
 }
 
-// A thread the values of a block of 16 words, of which word `first` is the first value's: a word below `limit` drops its value,
-// the others are multiplied by `kept`.
+// A thread per block of 16 words; word `first` of the stream belongs to the first value. A word below `limit` drops its value,
+// other values are multiplied by `kept`.
 template <class T>
 __device__ void drop(const T *x, T *out, unsigned count, Key key, unsigned long long stream, unsigned long long first,
                      unsigned limit, float kept) {
-    // How many words of the first block belong to values before.
+    // Number of words of the first block that belong to earlier values.
     unsigned skipped = first % 16;
     unsigned long long begin = (unsigned long long)thread_number() * 16, end = (unsigned long long)count + skipped;
     if (begin >= end) return;

@@ -1,26 +1,26 @@
-//! Dropout with the words that rand_chacha's ChaCha8 gives.
+//! Dropout by the words of rand_chacha's ChaCha8.
 
 use super::{Arg, BLOCK, Element, Launch};
 
-/// Values that a thread takes: the words of a block of ChaCha.
+/// Number of values per thread: the words of a block of ChaCha.
 const WORDS: usize = 16;
 
-/// Which values are dropped.
+/// Parameters of a dropout mask.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mask {
     /// Key of the generator.
     pub seed: [u8; 32],
-    /// Its stream.
+    /// Stream of the generator.
     pub stream: u64,
-    /// The word of the first value: 0, or how many values of a batch lie before those at hand.
+    /// Word of the first value: the number of earlier values of the batch.
     pub first: u64,
-    /// A word below drops its value.
+    /// Limit below which a word drops its value.
     pub limit: u32,
-    /// Factor on all others.
+    /// Factor on all other values.
     pub kept: f32,
 }
 
-/// `x` → `out`, stored as `x` is; the same for gradients.
+/// `x` → `out`, stored like `x`; the same for gradients.
 pub fn dropout<P>(x: Element, pointers: [P; 2], count: usize, mask: &Mask) -> Launch<P> {
     let words = count + (mask.first % WORDS as u64) as usize;
     let mut launch = Launch::new("dropout", x.named("dropout"), words.div_ceil(WORDS * BLOCK), BLOCK)

@@ -1,5 +1,5 @@
-// Layer norm and its gradients: one warp a row, values strided over its lanes, four at a time where rows and buffers allow (N is
-// 4), else each by itself (N is 1).
+// Layer norm and its gradients: one warp per row, values strided over its lanes, four at a time if rows and buffers are aligned
+// (N is 4), else one at a time (N is 1).
 #include "common.cuh"
 
 const unsigned FOUR = Quad::COUNT;
@@ -14,7 +14,7 @@ template <unsigned N, class T> __device__ inline void put(T *to, const Pack<T, N
     else write(to, pack);
 }
 
-// Does `work(i)` for every Nth column i of this lane.
+// Calls `work(i)` for every Nth column i of this lane.
 template <unsigned N, class Work> __device__ inline void columns(unsigned width, Work work) {
     for (unsigned i = lane() * N; i < width; i += WARP * N) work(i);
 }
@@ -23,7 +23,7 @@ struct Moments {
     float mean, scale;
 };
 
-// Mean and 1 / sqrt(variance + eps) of a row. Whoever reads it again has it from the cache.
+// Mean and 1 / sqrt(variance + eps) of a row. Later reads of the row hit the cache.
 template <unsigned N> __device__ inline Moments moments(const float *row, unsigned width, float eps) {
     float sum = 0, squares = 0;
     columns<N>(width, [&](unsigned i) {
@@ -99,7 +99,7 @@ __device__ inline void grad_of_row(const float *x, const float *weight, const T 
     });
 }
 
-// The gradient of x; where `with_more` is set, added to another one that x has.
+// Gradient of x, plus `more` if `with_more` is set.
 template <class T>
 __device__ inline void grad_x(const float *x, const float *weight, const T *grad, const float *more, float *out, unsigned rows,
                        unsigned width, unsigned with_more, float eps) {
@@ -137,7 +137,7 @@ KERNEL layer_norm_moments(const float *x, float *out, unsigned rows, unsigned wi
     }
 }
 
-// A thread a column and chunk of rows: the chunk's part of the gradients of weight and bias, [chunks, 2, width].
+// Gradients of weight and bias of each chunk of rows, [chunks, 2, width], a thread per column and chunk.
 template <class T>
 __device__ void grad_weight(const float *x, const float *row_moments, const T *grad, float *out, unsigned rows,
                             unsigned width, unsigned chunk) {
@@ -146,7 +146,7 @@ __device__ void grad_weight(const float *x, const float *row_moments, const T *g
     if (column >= width) return;
     float of_weight = 0, of_bias = 0;
     unsigned end = min((number + 1) * chunk, rows);
-    // Several rows' loads at once.
+    // Loads of several rows at once.
 #pragma unroll 8
     for (unsigned row = number * chunk; row < end; row++) {
         float g = value(grad[(size_t)row * width + column]);

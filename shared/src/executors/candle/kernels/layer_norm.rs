@@ -1,4 +1,4 @@
-//! Layer norm: one warp a row.
+//! Layer norm: one warp per row.
 
 use super::{BLOCK, CHUNK, Element, Launch, Rows, WARP, add_rows};
 
@@ -13,7 +13,7 @@ pub fn forward<P>(out: Element, pointers: [P; 4], rows: Rows, eps: f32) -> Launc
     by_row(out.named("layer_norm"), rows).pointers(pointers).numbers([rows.count, rows.width]).floats([eps])
 }
 
-/// `x`, `weight` in f32 and the result's gradient → the gradient of `x` in f32, plus `more` where there is any.
+/// `x`, `weight` in f32 and the result's gradient → the gradient of `x` in f32, plus `more` if given.
 pub fn grad_x<P: Copy>(
     grad_type: Element,
     [x, weight, grad, out]: [P; 4],
@@ -27,7 +27,7 @@ pub fn grad_x<P: Copy>(
         .floats([eps])
 }
 
-/// `x` in f32 and the result's gradient → the gradients of weight and bias, `[2, width]`, by way of `moments [rows, 2]` and
+/// `x` in f32 and the result's gradient → the gradients of weight and bias, `[2, width]`, with scratch `moments [rows, 2]` and
 /// `chunks [`[`Rows::chunks`]`, 2, width]`.
 pub fn grad_weight<P: Copy>(
     grad_type: Element,

@@ -1,33 +1,33 @@
-// Linear attention with ELU + 1 (paper, section 3.3), its gradients, and no matrix of tokens by tokens.
+// Linear attention with ELU + 1 (paper, section 3.3) and its gradients, with no matrix of tokens × tokens.
 //
-// qkv is packed [batch, tokens, 3, heads, size], size at most 64. A block takes a chunk of the tokens of one head of one photo, 64
-// at a time. It has 128 threads; each has 8 x 4 values of a 64 x 64 matrix in its registers: twelve values from shared memory
-// are then enough for 32 products.
+// qkv is packed [batch, tokens, 3, heads, size], size at most 64. A block processes a chunk of the tokens of one head of one photo,
+// 64 at a time. It has 128 threads; each holds 8 x 4 values of a 64 x 64 matrix in registers, so that twelve values from shared
+// memory are enough for 32 products.
 //
-// Sums over all tokens are left as one sum of each chunk, which whoever reads them adds up in their order.
+// Sums over all tokens are stored as one sum per chunk. Their readers add them up in order.
 #include "common.cuh"
 
 const unsigned SIDE = 64, THREADS = 128, HIGH = 8, LONG = 4;
-// Blocks at once on a multiprocessor: 128 registers are left to a thread.
+// Number of concurrent blocks per multiprocessor, which leaves 128 registers per thread.
 const unsigned BLOCKS = 4;
-// Values from one row of a tile to the next: a multiple of four, as packs have to lie, and not one of 32, so that the same column
-// of neighbouring rows lies in different banks.
+// Distance between rows of a tile in values: a multiple of four, for aligned packs, but not of 32, so that the same column of
+// neighbouring rows is in different banks.
 const unsigned PITCH = SIDE + 4;
 
 struct Extents {
     unsigned tokens, heads, size, chunk;
 };
 
-// WHOLE: a head's row is read and written in packs; it has 64 values that begin at a multiple of 16 bytes.
+// WHOLE: a head's row has 64 values, aligned to 16 bytes, and is read and written in packs.
 template <bool WHOLE> struct Shape : Extents {};
 
-// What all kernels need of shared memory.
+// Shared memory of all kernels.
 struct Tiles {
     alignas(16) float rows[SIDE][PITCH], matrix[SIDE][PITCH];
     alignas(16) float vector[SIDE], half[SIDE];
 };
 
-// What a block has to do: tokens from `begin` to before `end` of a head. `number` is that of the chunk among all.
+// Work of a block: tokens from `begin` to before `end` of a head. `number` is the index of the chunk among all.
 struct Work {
     unsigned number, chunks, head, begin, end;
 };
@@ -49,16 +49,16 @@ template <class T> struct Part {
     __device__ T *row(unsigned token) const { return first + (size_t)token * stride; }
 };
 
-// Without a branch: threads of a warp would go both ways.
+// Branch-free, because threads of a warp would diverge.
 __device__ inline float feature(float x) {
     float e = expf(x);
     return x > 0 ? x + 1 : e;
 }
 
-// The slope of `feature` where it has this value.
+// Derivative of `feature`, from its value.
 __device__ inline float feature_slope(float of_x) { return fminf(of_x, 1.0f); }
 
-// What is done to values that are loaded.
+// Functions applied to loaded values.
 struct Same {
     __device__ float operator()(float x, unsigned) const { return x; }
 };
@@ -72,11 +72,11 @@ struct Scaled {
     __device__ float operator()(float x, unsigned token) const { return x * by[token]; }
 };
 
-// Which rows and columns of a 64 x 64 matrix a thread has: rows in two groups of four, columns beside each other.
+// Rows and columns of a 64 x 64 matrix that a thread holds: rows in two groups of four, columns adjacent.
 __device__ inline unsigned row_of(unsigned i) { return threadIdx.x / 16 * 4 + i % 4 + i / 4 * 32; }
 __device__ inline unsigned first_column() { return threadIdx.x % 16 * LONG; }
 
-// The four values from a row's `column` on, zero beyond its end.
+// Four values of a row from `column` on, zero beyond its end.
 template <class T, bool WHOLE> __device__ inline Quad values(const T *row, unsigned column, const Shape<WHOLE> &s) {
     Quad out;
     if (WHOLE) {
@@ -88,7 +88,7 @@ template <class T, bool WHOLE> __device__ inline Quad values(const T *row, unsig
     return out;
 }
 
-// Puts four values at a row's `column`, without those beyond its end.
+// Writes four values of a row from `column` on, up to its end.
 template <class T, bool WHOLE>
 __device__ inline void put(T *row, unsigned column, const float *x, const Shape<WHOLE> &s) {
     if (WHOLE) {
@@ -100,7 +100,7 @@ __device__ inline void put(T *row, unsigned column, const float *x, const Shape<
     }
 }
 
-// The 64 rows from token `first` on: what `map` makes of them; zero from token `end` on and beyond `size`.
+// Loads 64 rows from token `first` on, through `map`; zero from token `end` on and beyond `size`.
 template <class T, class Map, bool WHOLE>
 __device__ inline void load(float (*tile)[PITCH], Part<const T> from, const Shape<WHOLE> &s, unsigned first,
                             unsigned end, Map map) {
@@ -115,7 +115,7 @@ __device__ inline void load(float (*tile)[PITCH], Part<const T> from, const Shap
     const unsigned OF_ROW = SIDE / Taken::COUNT, STEP = THREADS / OF_ROW, EACH = SIDE / STEP;
     unsigned r = threadIdx.x / OF_ROW, c = threadIdx.x % OF_ROW * Taken::COUNT;
     Taken taken[EACH] = {};
-    // Everything is asked for before anything is waited for.
+    // All loads are issued before the first is waited for.
 #pragma unroll
     for (unsigned k = 0; k < EACH; k++)
         if (first + r + k * STEP < end) taken[k] = read<Taken>(from.row(first + r + k * STEP) + c);
@@ -131,7 +131,7 @@ __device__ inline void load(float (*tile)[PITCH], Part<const T> from, const Shap
     }
 }
 
-// A head's [size, size] matrix, transposed with `turned`, and [size] vector: the sums of all its chunks.
+// A head's [size, size] matrix, transposed if `turned`, and [size] vector: the sums of all its chunks.
 template <bool WHOLE>
 __device__ inline void load_sums(Tiles &tiles, const float *sums, const float *totals, const Shape<WHOLE> &s, const Work &w, bool turned) {
     unsigned x = first_column();
@@ -158,7 +158,7 @@ __device__ inline void load_sums(Tiles &tiles, const float *sums, const float *t
     if (threadIdx.x < SIDE) tiles.vector[threadIdx.x] = total;
 }
 
-// Of a head's chunk: left' x right summed over tokens [size, size], and left' x weights [size]. Where `weights` is null they are 1.
+// Sums over the tokens of a head's chunk: left' x right [size, size], and left' x weights [size]; weights are 1 if null.
 template <class T, class Map, bool WHOLE>
 __device__ inline void outer_sums(Part<const T> left, Part<const T> right, Map map, const float *weights, float *sums,
                                   float *totals, const Shape<WHOLE> &s, const Work &w, Tiles &tiles) {
@@ -166,7 +166,7 @@ __device__ inline void outer_sums(Part<const T> left, Part<const T> right, Map m
     unsigned x = first_column(), column = threadIdx.x % SIDE, second = threadIdx.x / SIDE;
     float sum[HIGH][LONG] = {}, total = 0;
     for (unsigned first = w.begin; first < w.end; first += SIDE) {
-        // Until all have used the tile before.
+        // Waits until all threads have used the previous tile.
         __syncthreads();
         load(a, left, s, first, w.end, Feature());
         load(b, right, s, first, w.end, map);
@@ -184,7 +184,7 @@ __device__ inline void outer_sums(Part<const T> left, Part<const T> right, Map m
                     sum[4 + i][j] += bottom.at[i] * r.at[j];
                 }
         }
-        // Half of the threads take the first half of the tokens, half the second.
+        // Half of the threads process the first half of the tokens, half the second.
         for (unsigned t = second * SIDE / 2; t < (second + 1) * SIDE / 2; t++) total += a[t][column] * tiles.vector[t];
     }
     sums += (size_t)w.number * s.size * s.size;
@@ -203,7 +203,7 @@ __device__ inline void key_value_sums(const T *qkv, float *sums, float *totals, 
     outer_sums(key, v, Same(), nullptr, sums, totals, s, w, tiles);
 }
 
-// The gradients of sums and totals.
+// Gradients of sums and totals.
 template <class T, bool WHOLE>
 __device__ inline void grad_sums(const T *qkv, const T *grad, const float *inverses, const float *slopes, float *sums,
                                  float *totals, const Shape<WHOLE> &s, Tiles &tiles) {
@@ -231,7 +231,7 @@ __device__ inline void product(const float (*left)[PITCH], const float (*matrix)
     }
 }
 
-// The product of two rows of which each of 16 threads beside each other has four values; all of them get it.
+// Dot product of two rows, of which 16 adjacent threads hold four values each; returned to all of them.
 __device__ inline float dot(const float *a, const float *b) {
     float sum = 0;
     for (unsigned j = 0; j < LONG; j++) sum += a[j] * b[j];
@@ -247,7 +247,7 @@ __device__ inline void attend(const T *qkv, const float *sums, const float *tota
     unsigned x = first_column();
     load_sums(tiles, sums, totals, s, w, false);
     for (unsigned first = w.begin; first < w.end; first += SIDE) {
-        // Until all have used the tile before.
+        // Waits until all threads have used the previous tile.
         __syncthreads();
         load(tiles.rows, from, s, first, w.end, Feature());
         __syncthreads();
@@ -263,8 +263,8 @@ __device__ inline void attend(const T *qkv, const float *sums, const float *tota
     }
 }
 
-// The gradient of q, and what those of k and v are made of besides: one over the normaliser of each token, and the normaliser's
-// gradient, both [batch * heads, tokens].
+// Gradient of q, and two inputs to those of k and v, both [batch * heads, tokens]: inverse of each token's normaliser, and
+// gradient of the normaliser.
 template <class T, bool WHOLE>
 __device__ inline void grad_q(const T *qkv, const float *sums, const float *totals, const T *grad, T *out, float *inverses,
                               float *slopes, const Shape<WHOLE> &s, Tiles &tiles) {
@@ -276,7 +276,7 @@ __device__ inline void grad_q(const T *qkv, const float *sums, const float *tota
     unsigned x = first_column();
     load_sums(tiles, sums, totals, s, w, true);
     for (unsigned first = w.begin; first < w.end; first += SIDE) {
-        // Until all have used the tile before.
+        // Waits until all threads have used the previous tile.
         __syncthreads();
         load(tiles.rows, of_result, s, first, w.end, Same());
         __syncthreads();
@@ -289,7 +289,7 @@ __device__ inline void grad_q(const T *qkv, const float *sums, const float *tota
             if (token < w.end) q = values(from.row(token), x, s);
             for (unsigned j = 0; j < LONG; j++) q.at[j] = feature(q.at[j]);
             float inverse = 1 / dot(q.at, tiles.vector + x);
-            // The gradient times the output, which the normaliser's gradient needs, is q . (matrix gradient) / normaliser.
+            // The normaliser's gradient needs gradient times output, which is q . (matrix gradient) / normaliser.
             float slope = -dot(q.at, of_q[i]) * inverse * inverse;
             for (unsigned j = 0; j < LONG; j++)
                 of_q[i][j] = (of_q[i][j] * inverse + tiles.vector[x + j] * slope) * feature_slope(q.at[j]);
@@ -301,7 +301,7 @@ __device__ inline void grad_q(const T *qkv, const float *sums, const float *tota
     }
 }
 
-// The gradients of k, by blocks of even number, and of v, by the others, from those of the sums and totals.
+// Gradients of k, by blocks of even index, and of v, by the others, from those of sums and totals.
 template <class T, bool WHOLE>
 __device__ inline void grad_kv(const T *qkv, const float *sums, const float *totals, T *out, const Shape<WHOLE> &s, Tiles &tiles) {
     bool of_k = blockIdx.x % 2 == 0;
@@ -311,7 +311,7 @@ __device__ inline void grad_kv(const T *qkv, const float *sums, const float *tot
     unsigned x = first_column();
     load_sums(tiles, sums, totals, s, w, of_k);
     for (unsigned first = w.begin; first < w.end; first += SIDE) {
-        // Until all have used the tile before.
+        // Waits until all threads have used the previous tile.
         __syncthreads();
         if (of_k)
             load(tiles.rows, v, s, first, w.end, Same());
@@ -334,7 +334,7 @@ __device__ inline void grad_kv(const T *qkv, const float *sums, const float *tot
     }
 }
 
-// Calls what is given with the shape: `whole` where rows may be read and written in packs.
+// Calls `act` with the shape; `whole` if rows may be read and written in packs.
 template <class Do> __device__ inline void in_shape(bool whole, Extents e, Do act) {
     if (whole && e.size == SIDE)
         act(Shape<true>{{e.tokens, e.heads, SIDE, e.chunk}});

@@ -1,52 +1,52 @@
-//! Linear attention: a block a chunk of a head's tokens.
+//! Linear attention: a block per chunk of a head's tokens.
 
 use super::{Element, Launch};
 
 /// Largest size of a head.
 pub const SIDE: usize = 64;
 
-/// Threads of a block.
+/// Number of threads per block.
 const THREADS: usize = 128;
 
-/// Tokens of a chunk, which a block takes 64 at a time: few enough that all of a GPU has work, and many enough that the sums of
-/// all chunks, which every block reads, cost less than its tokens.
+/// Number of tokens per chunk, which a block processes 64 at a time: few enough to occupy the whole GPU, and enough that reading
+/// the sums of all chunks, as every block does, takes less time than its tokens.
 const CHUNK: usize = 4 * 64;
 
 /// Extents of packed queries, keys and values `[batch, tokens, 3, heads, size]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heads {
-    /// Photos of the batch.
+    /// Number of photos.
     pub batch: usize,
-    /// Tokens of a photo.
+    /// Number of tokens per photo.
     pub tokens: usize,
-    /// Heads.
+    /// Number of heads.
     pub heads: usize,
-    /// Channels of a head, at most [`SIDE`].
+    /// Number of channels per head, at most [`SIDE`].
     pub size: usize,
 }
 
 impl Heads {
-    /// Values of the sums: of every head and chunk of its tokens a matrix `[size, size]`.
+    /// Number of values of the sums: a matrix `[size, size]` per head and chunk.
     pub fn sums(self) -> usize {
         self.totals() * self.size
     }
 
-    /// Values of the totals: of every head and chunk of its tokens a vector `[size]`.
+    /// Number of values of the totals: a vector `[size]` per head and chunk.
     pub fn totals(self) -> usize {
         self.chunks() * self.size
     }
 
-    /// Tokens of all heads: values of [`Grad::inverses`] and of [`Grad::slopes`].
+    /// Number of tokens of all heads: values of [`Grad::inverses`] and of [`Grad::slopes`].
     pub fn rows(self) -> usize {
         self.batch * self.heads * self.tokens
     }
 
-    /// Chunks of all heads.
+    /// Number of chunks of all heads.
     fn chunks(self) -> usize {
         self.batch * self.heads * self.tokens.div_ceil(CHUNK)
     }
 
-    /// `blocks` for each chunk.
+    /// Launch of `blocks` blocks per chunk.
     fn launch<P, const N: usize>(self, kernel: String, blocks: usize, pointers: [P; N]) -> Launch<P> {
         let launch = Launch::new("linear_attention", kernel, blocks * self.chunks(), THREADS);
         launch.pointers(pointers).numbers([self.tokens, self.heads, self.size, CHUNK])
@@ -58,7 +58,7 @@ pub fn key_value_sums<P>(stored: Element, pointers: [P; 3], heads: Heads) -> Lau
     heads.launch(stored.named("key_value_sums"), 1, pointers)
 }
 
-/// `qkv`, `sums` and `totals` → `out [batch, tokens, heads·size]`, stored as `qkv` is.
+/// `qkv`, `sums` and `totals` → `out [batch, tokens, heads·size]`, stored like `qkv`.
 pub fn attend<P>(stored: Element, pointers: [P; 4], heads: Heads) -> Launch<P> {
     heads.launch(stored.named("attend"), 1, pointers)
 }
@@ -66,27 +66,27 @@ pub fn attend<P>(stored: Element, pointers: [P; 4], heads: Heads) -> Launch<P> {
 /// Buffers of the gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct Grad<P> {
-    /// What went in.
+    /// Packed queries, keys and values.
     pub qkv: P,
-    /// The result's gradient, stored as `qkv` is.
+    /// Gradient of the result, stored like `qkv`.
     pub grad: P,
-    /// Of [`key_value_sums`]: [`Heads::sums`] values of f32, which are only read.
+    /// Sums of [`key_value_sums`]: [`Heads::sums`] values of f32, read only.
     pub sums: P,
-    /// Of [`key_value_sums`]: [`Heads::totals`] values of f32, which are only read.
+    /// Totals of [`key_value_sums`]: [`Heads::totals`] values of f32, read only.
     pub totals: P,
-    /// Only used on the way: one over each normaliser, [`Heads::rows`] values of f32.
+    /// Scratch: inverse of each normaliser, [`Heads::rows`] values of f32.
     pub inverses: P,
-    /// Only used on the way: the gradients of the normalisers, [`Heads::rows`] values of f32.
+    /// Scratch: gradients of the normalisers, [`Heads::rows`] values of f32.
     pub slopes: P,
-    /// Only used on the way: the gradients of the sums, [`Heads::sums`] values of f32.
+    /// Scratch: gradients of the sums, [`Heads::sums`] values of f32.
     pub of_sums: P,
-    /// Only used on the way: the gradients of the totals, [`Heads::totals`] values of f32.
+    /// Scratch: gradients of the totals, [`Heads::totals`] values of f32.
     pub of_totals: P,
-    /// The gradient of `qkv`, stored as it is.
+    /// Gradient of `qkv`, stored like it.
     pub out: P,
 }
 
-/// The gradient of `qkv`.
+/// Gradient of `qkv`.
 pub fn grad<P: Copy>(stored: Element, b: &Grad<P>, heads: Heads) -> [Launch<P>; 3] {
     let of_q = [b.qkv, b.sums, b.totals, b.grad, b.out, b.inverses, b.slopes];
     [

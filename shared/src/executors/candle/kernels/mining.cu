@@ -1,16 +1,16 @@
-// The hard-mining cosine loss of one group, [photos, first + patches, channels] f32 from the encoder and as decoded: the `first`
-// tokens of a photo do not count. A patch is a point.
+// Hard-mining cosine loss of one group, between encoded and decoded features [photos, first + patches, channels] in f32. The
+// `first` tokens of a photo do not count. A point is a patch of a photo.
 //
-// `stats`, which all kernels share: a · b, |a|², |b|² of every point [points, 3], the same of every photo [photos, 3], and the
-// k-th largest distance of a point [1].
+// All kernels share `stats`: a · b, |a|², |b|² of every point [points, 3], the same of every photo [photos, 3], and the k-th
+// largest distance of a point [1].
 #include "common.cuh"
 
-// Each norm is clamped at 1e-8, as torch.cosine_similarity has it.
+// Each norm is at least 1e-8, as in torch.cosine_similarity.
 __device__ inline float cosine(const float *sums) {
     return sums[0] / (sqrtf(fmaxf(sums[1], 1e-16f)) * sqrtf(fmaxf(sums[2], 1e-16f)));
 }
 
-// One warp a point.
+// One warp per point.
 KERNEL point_sums(const float *encoded, const float *decoded, float *stats, unsigned points, unsigned first, unsigned patches,
                   unsigned channels) {
     unsigned point = warp_number();
@@ -34,7 +34,7 @@ KERNEL point_sums(const float *encoded, const float *decoded, float *stats, unsi
     }
 }
 
-// One block a photo.
+// One block per photo.
 KERNEL photo_sums(float *stats, unsigned photos, unsigned patches) {
     const float *of_points = stats + (size_t)3 * blockIdx.x * patches;
     float *out = stats + (size_t)3 * (photos * patches + blockIdx.x);
@@ -46,7 +46,7 @@ KERNEL photo_sums(float *stats, unsigned photos, unsigned patches) {
     }
 }
 
-// A number that orders as the float does.
+// Integer of the same order as the float.
 __device__ inline unsigned ordered(float x) {
     unsigned bits = __float_as_uint(x);
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
@@ -61,11 +61,11 @@ __device__ inline unsigned distance_key(const float *sums, unsigned point) {
 }
 
 const unsigned SEARCHERS = 1024;
-// Points of a thread that stay in its registers: a batch of 16 photos of 28 x 28 patches has 13 for each.
+// Number of points per thread that are kept in registers: a batch of 16 photos of 28 x 28 patches has 13.
 const unsigned KEPT = 16;
 
-// One block: the k-th largest distance (k from 1) of points of these sums, found eight bits at a time from the highest; it goes
-// to `out[at]`.
+// One block: writes the k-th largest distance (k from 1) of the points of `sums` to `out[at]`, found eight bits at a time from
+// the highest.
 KERNEL __launch_bounds__(SEARCHERS) kth_distance(const float *sums, float *out, unsigned at, unsigned points, unsigned k) {
     __shared__ unsigned counts[256];
     __shared__ unsigned chosen, remaining;
@@ -80,7 +80,7 @@ KERNEL __launch_bounds__(SEARCHERS) kth_distance(const float *sums, float *out, 
         for (unsigned i = threadIdx.x; i < 256; i += SEARCHERS) counts[i] = 0;
         __syncthreads();
         auto count = [&](unsigned key) {
-            // Shifted twice: all 32 bits at once would be undefined.
+            // Two shifts, because one by 32 bits would be undefined.
             if ((key >> shift >> 8) == (prefix >> shift >> 8)) atomicAdd(&counts[key >> shift & 255], 1u);
         };
 #pragma unroll
@@ -99,14 +99,14 @@ KERNEL __launch_bounds__(SEARCHERS) kth_distance(const float *sums, float *out, 
     if (threadIdx.x == 0) out[at] = from_ordered(prefix);
 }
 
-// One minus the cosine of every photo.
+// Cosine distance of every photo.
 KERNEL photo_losses(const float *stats, float *out, unsigned photos, unsigned patches) {
     unsigned photo = thread_number();
     if (photo < photos) out[photo] = 1 - cosine(stats + (size_t)3 * (photos * patches + photo));
 }
 
-// One warp a token: its gradient, scaled by `factor` where its distance is below the k-th largest, zero where it does not count.
-// `grad [photos]` is that of photo_losses.
+// One warp per token: its gradient, scaled by `factor` if its distance is below the k-th largest, zero if the token does not
+// count. `grad [photos]` is the gradient of photo_losses.
 KERNEL mining_grad(const float *encoded, const float *decoded, const float *stats, const float *grad, float *out,
                    unsigned photos, unsigned first, unsigned patches, unsigned channels, float factor) {
     unsigned points = photos * patches, token = warp_number();

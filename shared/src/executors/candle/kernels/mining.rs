@@ -1,35 +1,35 @@
-//! The hard-mining cosine loss of one group.
+//! Hard-mining cosine loss of one group.
 
 use super::{BLOCK, Launch, WARP};
 
-/// Threads of the one block that looks for the k-th distance.
+/// Number of threads of the only block that finds the k-th distance.
 const SEARCHERS: usize = 1024;
 
 /// Extents of a group's features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Points {
-    /// Photos of the batch.
+    /// Number of photos.
     pub photos: usize,
-    /// Tokens before a photo's patches, which do not count.
+    /// Number of tokens before a photo's patches, which do not count.
     pub first: usize,
-    /// Patches of a photo.
+    /// Number of patches per photo.
     pub patches: usize,
-    /// Channels of a patch.
+    /// Number of channels per patch.
     pub channels: usize,
 }
 
 impl Points {
-    /// Points of the batch.
+    /// Number of points of the batch.
     pub fn count(self) -> usize {
         self.photos * self.patches
     }
 
-    /// Values of `stats`: three sums of every point and of every photo, and the k-th largest distance, which is the last.
+    /// Number of values of `stats`: three sums per point and per photo, and last the k-th largest distance.
     pub fn stats(self) -> usize {
         3 * (self.count() + self.photos) + 1
     }
 
-    /// Tokens of the batch.
+    /// Number of tokens of the batch.
     pub fn tokens(self) -> usize {
         self.photos * (self.first + self.patches)
     }
@@ -54,20 +54,20 @@ pub fn stats<P: Copy>([encoded, decoded, stats]: [P; 3], points: Points, k: usiz
     ]
 }
 
-/// The sums of `points` points → the `k`-th largest of their distances (from 1), which becomes value `at` of the second.
+/// The sums of `points` points → the `k`-th largest of their distances (from 1), written to value `at` of the second buffer.
 pub fn kth<P>(pointers: [P; 2], at: usize, points: usize, k: usize) -> Launch<P> {
     Launch::new("mining", "kth_distance", 1, SEARCHERS).pointers(pointers).numbers([at, points, k])
 }
 
-/// `stats` → one minus the cosine of each photo.
+/// `stats` → the cosine distance of each photo.
 pub fn losses<P>(pointers: [P; 2], points: Points) -> Launch<P> {
     Launch::new("mining", "photo_losses", points.photos.div_ceil(BLOCK), BLOCK)
         .pointers(pointers)
         .numbers([points.photos, points.patches])
 }
 
-/// `encoded`, `decoded`, `stats` and the losses' gradient → the gradient of `decoded`, multiplied by `factor` at easy points and zero at tokens
-/// that do not count.
+/// `encoded`, `decoded`, `stats` and the losses' gradient → the gradient of `decoded`, multiplied by `factor` at easy points, zero
+/// at tokens that do not count.
 pub fn grad<P>(pointers: [P; 5], points: Points, factor: f32) -> Launch<P> {
     let Points { photos, first, patches, channels } = points;
     Points::by_warp("mining_grad", points.tokens())

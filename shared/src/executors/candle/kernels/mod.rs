@@ -1,7 +1,8 @@
-//! Our own CUDA kernels: beside each `.cu` file, how it is called.
+//! CUDA kernels, each `.cu` file beside the module that describes its launches.
 //!
-//! What a launch is made of does not depend on a GPU: the tests run the same launches on the processor, with the kernels compiled
-//! as C++ and compared with the operations' forms for the processor. Only `device` needs CUDA.
+//! Launches do not depend on a GPU: tests run the same launches on the processor, with the kernels compiled as C++, and compare them
+//! with the loops for the processor. Only `device` needs CUDA. Kernels of training alone (adamw, dropout, mining) are here too,
+//! because they share `common.cuh` and the build script.
 
 pub mod adamw;
 pub mod bias;
@@ -16,34 +17,34 @@ pub mod softmax;
 
 use candle_core::{DType, Layout, Result, bail};
 
-/// Threads of a warp.
+/// Number of threads per warp.
 const WARP: usize = 32;
 
-/// Threads of a block where nothing speaks for another number.
+/// Default number of threads per block.
 const BLOCK: usize = 256;
 
-/// Rows that one thread adds up: few enough that all of a GPU has work.
+/// Number of rows that one thread adds up: few enough to occupy the whole GPU.
 const CHUNK: usize = 64;
 
-/// A kernel with all that it is called with. `P` is what a pointer is where it runs.
+/// Launch of a kernel. `P` is the type of a pointer where it runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Launch<P> {
-    /// The `.cu` file without its ending.
+    /// Name of the `.cu` file, its extension removed.
     pub module: &'static str,
-    /// Name of the kernel in it.
+    /// Name of the kernel in the file.
     pub kernel: String,
-    /// Blocks.
+    /// Number of blocks.
     pub grid: u32,
-    /// Threads of a block.
+    /// Number of threads per block.
     pub block: u32,
-    /// Arguments in their order.
+    /// Arguments in order.
     pub args: Vec<Arg<P>>,
 }
 
-/// An argument of a kernel.
+/// Argument of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Arg<P> {
-    /// Where values begin.
+    /// Address of values.
     Pointer(P),
     /// `unsigned`.
     U32(u32),
@@ -74,25 +75,25 @@ impl<P> Launch<P> {
     }
 }
 
-/// Kernels count in 32 bits, which is enough for any tensor of a batch.
+/// A number of 32 bits, which is enough for any tensor of a batch.
 fn number(n: usize) -> u32 {
     u32::try_from(n).expect("a tensor of fewer than 2³² values")
 }
 
-/// How activations are stored.
+/// Storage type of activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element {
     /// Single precision.
     F32,
-    /// The upper half of single precision.
+    /// bfloat16.
     Bf16,
 }
 
 impl Element {
-    /// How a tensor is stored.
+    /// Storage type of a tensor.
     ///
     /// # Errors
-    /// For any other type than these.
+    /// If the type is neither f32 nor bf16.
     pub fn of(dtype: DType) -> Result<Self> {
         Ok(match dtype {
             DType::F32 => Self::F32,
@@ -101,7 +102,7 @@ impl Element {
         })
     }
 
-    /// candle's name for it.
+    /// The type in candle.
     pub fn dtype(self) -> DType {
         match self {
             Self::F32 => DType::F32,
@@ -109,7 +110,7 @@ impl Element {
         }
     }
 
-    /// Values of a pack of 16 bytes.
+    /// Number of values in a pack of 16 bytes.
     fn pack(self) -> usize {
         16 / self.dtype().size_in_bytes()
     }
@@ -122,34 +123,34 @@ impl Element {
     }
 }
 
-/// A tensor seen as rows of its last dimension.
+/// View of a tensor as rows of its last dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rows {
-    /// How many there are.
+    /// Number of rows.
     pub count: usize,
-    /// Values of each.
+    /// Number of values per row.
     pub width: usize,
 }
 
 impl Rows {
-    /// The rows of a layout.
+    /// Rows of a layout.
     pub fn of(layout: &Layout) -> Self {
         let width = layout.dims().last().copied().unwrap_or(1);
         Self { count: layout.shape().elem_count() / width.max(1), width }
     }
 
-    /// Into how many chunks sums over rows are cut.
+    /// Number of chunks into which sums over rows are divided.
     pub fn chunks(self) -> usize {
         self.count.div_ceil(CHUNK)
     }
 
-    /// Blocks of a kernel in which a thread has a column of a chunk.
+    /// Number of blocks of a kernel with a thread per column of a chunk.
     fn column_blocks(self) -> usize {
         self.width.div_ceil(BLOCK) * self.chunks()
     }
 }
 
-/// Adds `chunks` rows of `width` values, 32 columns a block.
+/// Adds up `count` rows of `width` values, with a block per 32 columns.
 fn add_rows<P>([chunks, out]: [P; 2], count: usize, width: usize) -> Launch<P> {
     Launch::new("add_rows", "add_rows", width.div_ceil(32), BLOCK).pointers([chunks, out]).numbers([count, width])
 }

@@ -1,7 +1,7 @@
-// A product, its bias and the residual that it is added to.
+// Addition of bias and residual to a product.
 #include "common.cuh"
 
-// A thread four values, at once where rows and buffers allow.
+// A thread per four values, read and written at once if rows and buffers are aligned.
 template <class T>
 __device__ inline void add_bias_residual(const T *x, const float *bias, const float *residual, float *out, unsigned count,
                                          unsigned width) {

@@ -1,4 +1,4 @@
-// Softmax over rows, which are scaled first: one warp a row. Nothing is stored in f32 on the way.
+// Softmax over scaled rows: one warp per row. No intermediate result is stored in memory.
 #include "common.cuh"
 
 __device__ inline float warp_max(float x) {
@@ -14,7 +14,7 @@ template <class T> __device__ void softmax(const T *x, T *out, unsigned rows, un
     float most = value(x[0]), sum = 0;
     for (unsigned i = lane(); i < width; i += WARP) most = fmaxf(most, value(x[i]));
     most = warp_max(most);
-    // Rows are short enough to be read from the cache again.
+    // Rows are short enough to be in the cache for the second read.
     for (unsigned i = lane(); i < width; i += WARP) sum += expf(scale * (value(x[i]) - most));
     float factor = 1.0f / warp_sum(sum);
     for (unsigned i = lane(); i < width; i += WARP) store(out + i, expf(scale * (value(x[i]) - most)) * factor);

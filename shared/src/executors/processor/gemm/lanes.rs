@@ -1,31 +1,31 @@
-//! Four values at a time: simd128 in the browser, with fused multiplication where the module is compiled for relaxed SIMD, plain
-//! loops elsewhere, for tests of all that is built on them.
+//! Vectors of four values: simd128 in the browser, with fused multiply-add if the module is compiled for relaxed SIMD; plain loops
+//! elsewhere, so that everything built on them can be tested.
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use plain::Lanes;
 #[cfg(target_arch = "wasm32")]
 pub use simd128::Lanes;
 
-/// A pair of neighbours along the depth of a product.
+/// Two adjacent factors along the depth of a product.
 pub type Pair = [i16; 2];
 
-/// 1.5 · 2²³: the last bits of a sum with it are the other summand, rounded.
+/// 1.5 · 2²³: added to a value, it leaves the rounded value in the sum's last bits.
 const WHOLE: f32 = 12_582_912.0;
 
-/// What the left-hand side of a product consists of.
+/// Factor on the left-hand side of a product.
 pub trait Factor: Copy + Default + Send + Sync {
-    /// The right-hand side's factors of four columns.
+    /// Right-hand factors of four columns.
     type Four: Copy + Send + Sync;
-    /// Sums of four columns, where they are summed up.
+    /// Sums of four columns.
     type Sums: Copy;
 
-    /// Factors to be loaded at once.
+    /// Packs four right-hand factors.
     fn four(factors: [Self; 4]) -> Self::Four;
-    /// Four sums of nothing.
+    /// Four sums of zero.
     fn zeros() -> Self::Sums;
-    /// Adds the products of one factor with four.
+    /// Adds the products of one left-hand factor with four right-hand ones.
     fn add_products(sums: Self::Sums, left: Self, right: Self::Four) -> Self::Sums;
-    /// The sums in single precision.
+    /// Sums in single precision.
     fn lanes(sums: Self::Sums) -> Lanes;
 }
 

@@ -1,4 +1,4 @@
-//! Products of matrices, packed once for many left-hand sides.
+//! Matrix products whose right-hand side is packed once for many left-hand sides.
 
 mod lanes;
 #[cfg(not(target_arch = "wasm32"))]
@@ -11,56 +11,56 @@ use std::borrow::Cow;
 use self::rounded::Rounded;
 use crate::{Error, Result};
 
-/// Whose kernels multiply.
+/// Implementation of matrix products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kernels {
-    /// rten-gemm's.
+    /// rten-gemm.
     #[cfg(not(target_arch = "wasm32"))]
     #[default]
     Native,
-    /// Those of the page, `tiles.rs`.
+    /// The kernels of the browser, `tiles.rs`.
     #[cfg_attr(target_arch = "wasm32", default)]
     Tiles,
 }
 
-/// A matrix where it lies.
+/// View of a matrix.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     values: &'a [f32],
     pub rows: usize,
     pub columns: usize,
-    /// Values from a row, and from a column, to the next.
+    /// Distance between rows, and between columns, in values.
     strides: [usize; 2],
 }
 
 impl<'a> View<'a> {
-    /// Row after row.
+    /// View of contiguous rows.
     pub fn new(values: &'a [f32], [rows, columns]: [usize; 2]) -> Self {
         Self::with_pitch(values, [rows, columns], columns)
     }
 
-    /// Rows that begin `pitch` values after each other.
+    /// View of rows at a distance of `pitch` values.
     pub fn with_pitch(values: &'a [f32], [rows, columns]: [usize; 2], pitch: usize) -> Self {
         Self { values, rows, columns, strides: [pitch, 1] }
     }
 
-    /// Rows as columns.
+    /// Transposed view.
     pub fn transposed(self) -> Self {
         let Self { values, rows, columns, strides: [down, right] } = self;
         Self { values, rows: columns, columns: rows, strides: [right, down] }
     }
 
-    /// `rows` rows from the given one on.
+    /// View of `rows` rows from `first` on.
     pub fn part(self, first: usize, rows: usize) -> Self {
         Self { values: &self.values[first * self.strides[0]..], rows, ..self }
     }
 
-    /// A value.
+    /// Value at a position.
     pub fn at(&self, row: usize, column: usize) -> f32 {
         self.values[row * self.strides[0] + column * self.strides[1]]
     }
 
-    /// The values of a row.
+    /// Values of a row.
     pub fn row(&self, row: usize) -> Cow<'a, [f32]> {
         let values = &self.values[row * self.strides[0]..];
         match self.strides[1] {
@@ -77,7 +77,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// A right-hand side in f32.
+/// Packed right-hand side in f32.
 pub enum Matrix {
     #[cfg(not(target_arch = "wasm32"))]
     Native(native::Matrix),
@@ -98,7 +98,7 @@ impl Matrix {
         }
     }
 
-    /// The same where a part in a thousand of the largest values does not matter: as whole numbers, where that saves time.
+    /// Packs a matrix as rounded integers if that saves time, with an error of about a thousandth of the largest values.
     ///
     /// # Errors
     /// As [`Matrix::new`].
@@ -110,7 +110,7 @@ impl Matrix {
         }
     }
 
-    /// The same for products with weights, of which no row sums up to more than one, as whole numbers of more bits.
+    /// The same with more bits, for left-hand sides of weights whose rows sum to at most one.
     ///
     /// # Errors
     /// As [`Matrix::new`].
@@ -132,7 +132,7 @@ impl Matrix {
         }
     }
 
-    /// `alpha · left · self + bias` into `out [rows, columns]`.
+    /// Writes `alpha · left · self + bias` to `out [rows, columns]`.
     ///
     /// # Errors
     /// If the extents do not fit together.
@@ -161,7 +161,7 @@ impl Matrix {
     }
 }
 
-/// An int8 weight.
+/// Packed int8 weight.
 pub enum Int8 {
     #[cfg(not(target_arch = "wasm32"))]
     Native(native::Int8),
@@ -169,7 +169,7 @@ pub enum Int8 {
 }
 
 impl Int8 {
-    /// Packs `values [outputs, inputs]` with a scale for each output.
+    /// Packs `values [outputs, inputs]` with a scale per output.
     ///
     /// # Errors
     /// If the extents contradict each other.
@@ -197,8 +197,7 @@ impl Int8 {
         }
     }
 
-    /// `x [rows, inputs]`, rounded to whole numbers with one scale for each row, times the weight plus the bias, into
-    /// `out [rows, outputs]`.
+    /// Writes `x · weightᵀ + bias` to `out [rows, outputs]`, with `x [rows, inputs]` rounded to integers with a scale per row.
     ///
     /// # Errors
     /// If the extents do not fit together.
@@ -216,5 +215,5 @@ impl Int8 {
 }
 
 fn refused(error: impl std::fmt::Display) -> Error {
-    Error::Device { executor: "processor", reason: format!("a product was refused: {error}") }
+    Error::Device { executor: "processor", reason: format!("matrix product failed: {error}") }
 }

@@ -1,4 +1,4 @@
-//! Products by rten-gemm, which has kernels for what processors have natively.
+//! Products by rten-gemm, which has kernels for native processors.
 
 use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, GemmUninitOptions, PackedBMatrix};
 use rten_simd::SimdOp;
@@ -8,7 +8,7 @@ use rten_vecmath::MinMax;
 use super::{View, refused};
 use crate::Result;
 
-/// A right-hand side in f32, packed for the executor that there is on this processor.
+/// Right-hand side in f32, packed for this processor.
 pub struct Matrix(PackedBMatrix<f32>);
 
 impl Matrix {
@@ -25,7 +25,7 @@ impl Matrix {
         [self.0.rows(), self.0.cols()]
     }
 
-    /// `alpha · left · self + bias` into `out [rows, columns]`.
+    /// Writes `alpha · left · self + bias` to `out [rows, columns]`.
     ///
     /// # Errors
     /// If the extents do not fit together.
@@ -36,18 +36,18 @@ impl Matrix {
     }
 }
 
-/// An int8 weight.
+/// Packed int8 weight.
 pub struct Int8 {
     executor: GemmExecutor<u8, i8, i32>,
     weight: PackedBMatrix<i8>,
-    /// Of each output.
+    /// Scale of each output.
     scales: Vec<f32>,
-    /// Of each output the sum of its weights: what an activation of zero, which is not stored as zero, adds.
+    /// Sum of each output's weights, which corrects for activations whose zero is not stored as zero.
     totals: Vec<i32>,
 }
 
 impl Int8 {
-    /// Packs `values [outputs, inputs]` with a scale for each output.
+    /// Packs `values [outputs, inputs]` with a scale per output.
     pub fn new(values: &[i8], scales: &[f32], [outputs, inputs]: [usize; 2]) -> Self {
         let executor = GemmExecutor::new();
         let weight = executor.prepack_b(NdTensorView::from_data([outputs, inputs], values).transposed());
@@ -60,21 +60,21 @@ impl Int8 {
         [self.weight.rows(), self.weight.cols()]
     }
 
-    /// `x [rows, in]` times the weight, plus the bias.
+    /// Writes `x · weightᵀ + bias` to `out`, for `x [rows, in]`.
     ///
     /// # Errors
     /// If the extents do not fit together.
     pub fn product(&self, x: &[f32], bias: Option<&[f32]>, out: &mut [f32]) -> Result<()> {
         let [inputs, outputs] = self.extents();
         let rows = x.len() / inputs;
-        // Some processors add two products in 16 bits: seven bits of the activations then keep the sum exact.
+        // Some processors add two products in 16 bits, where the sum is exact only for activations of seven bits.
         let levels = if self.executor.may_saturate() { 127.0 } else { 255.0 };
         let (mut rounded, mut steps) = (Vec::with_capacity(x.len()), Vec::with_capacity(rows));
         for x in x.chunks_exact(inputs) {
             steps.push(round_row(x, levels, &mut rounded));
         }
         let a = NdTensorView::from_data([rows, inputs], rounded.as_slice());
-        // Zeros are taken account of below: with a zero for each row, rten-gemm 0.27 is wrong from the ninth row of a tile on.
+        // Zero points are corrected below: with one per row, rten-gemm 0.27 is wrong from the ninth row of a tile on.
         let options = GemmUninitOptions { alpha: 1.0, bias: None, a_quant: None, b_quant: None };
         let mut sums = Vec::with_capacity(rows * outputs);
         let spare = &mut sums.spare_capacity_mut()[..rows * outputs];
@@ -94,20 +94,19 @@ impl Int8 {
     }
 }
 
-/// Appends a row as whole numbers from 0 to `levels`, over the range of its values and zero; gives their distance and what stands
-/// for zero.
+/// Appends a row as integers from 0 to `levels`, over the range of its values and zero. Returns scale and zero point.
 fn round_row(x: &[f32], levels: f32, rounded: &mut Vec<u8>) -> (f32, i32) {
     let (low, high) = MinMax::new(x).dispatch();
     let (low, high) = (low.min(0.0), high.max(0.0));
     let scale = (high - low) / levels;
     if !(scale.is_finite() && scale > f32::MIN_POSITIVE) {
-        // All zero. What is no number stays none, and is found in the maps.
+        // All zero. NaN stays NaN, and is found in the maps.
         rounded.resize(rounded.len() + x.len(), 1);
         return (if scale.is_finite() { 0.0 } else { f32::NAN }, 0);
     }
     let zero = (-low / scale).round().min(levels);
     let factor = 1.0 / scale;
-    // The last bits of a sum with 1.5 · 2²³ are the other summand, rounded: compilers vectorise it, unlike a conversion.
+    // A sum with 1.5 · 2²³ has the rounded value in its last bits, which compilers vectorise, unlike a conversion.
     let round = |x: &f32| ((x * factor + zero).clamp(0.0, 255.0) + 12_582_912.0).to_bits() as u8;
     rounded.extend(x.iter().map(round));
     (scale, zero as i32)

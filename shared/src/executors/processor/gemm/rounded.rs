@@ -1,4 +1,4 @@
-//! Products of whole numbers, in the tiles of `tiles.rs`: for int8 weights, and for whatever need not be exact.
+//! Products of integers, in the tiles of `tiles.rs`: for int8 weights, and for products that need not be exact.
 
 use std::array::from_fn;
 use std::borrow::Cow;
@@ -7,25 +7,25 @@ use super::View;
 use super::lanes::{Factor, Lanes, Pair};
 use super::tiles::{COLUMNS, Panels, ROWS, affine, by_panel};
 
-/// A right-hand side of whole numbers with a scale for each column. simd128 adds products of pairs of 16-bit numbers, and not of
-/// bytes: so the left-hand side, which is rounded too, and what is not int8 to begin with, keep more than eight bits, as many as leave
-/// the sums exact in 32.
+/// Right-hand side of integers with a scale per column. simd128 adds products of pairs of 16-bit integers, not of bytes. The
+/// left-hand side, which is rounded too, and a right-hand side that is not int8 thus keep more than eight bits: as many as leave sums
+/// exact in 32 bits.
 pub struct Rounded {
     panels: Panels<Pair>,
     depth: usize,
-    /// Of each column.
+    /// Scale of each column.
     scales: Vec<[Lanes; 2]>,
-    /// The largest whole number on the left-hand side.
+    /// Largest integer on the left-hand side.
     levels: f32,
-    /// What the whole numbers of a row of the left-hand side may sum up to, where its values sum up to one.
+    /// Largest sum of the integers in a left-hand row whose values sum to one.
     sum: f32,
 }
 
-/// The largest whole number of values that are mixed: twelve bits, which leaves nineteen to the sum of their weights.
+/// Largest integer of mixed values: twelve bits, which leaves nineteen to the sum of their weights.
 const MIXED_LEVELS: f32 = 4095.0;
 
 impl Rounded {
-    /// Packs an int8 weight, `values [columns, depth]` with a scale for each column.
+    /// Packs an int8 weight, `values [columns, depth]` with a scale per column.
     pub fn int8(values: &[i8], scales: &[f32], [columns, depth]: [usize; 2]) -> Self {
         let levels = levels(127 * depth).min(f32::from(i16::MAX));
         Self::pack(|column, k| i16::from(values[column * depth + k]), scales, [columns, depth], levels)
@@ -37,15 +37,15 @@ impl Rounded {
         Self::with_levels(right, levels, levels)
     }
 
-    /// The same where rows of the left-hand side are weights: none below zero, their sum at most one. Most may be far smaller than the
-    /// largest, so that they keep as many bits as their sum leaves room for.
+    /// The same if rows of the left-hand side are weights: not negative, their sum at most one. Most may be far smaller than the
+    /// largest, so they keep as many bits as their sum allows.
     pub fn mixed(right: View<'_>) -> Self {
-        // Each weight is at most a half more when it is rounded.
+        // Rounding increases each weight by at most a half.
         let sum = levels(MIXED_LEVELS as usize) - 0.5 * right.rows as f32;
         Self { sum, ..Self::with_levels(right, MIXED_LEVELS, f32::from(i16::MAX)) }
     }
 
-    /// With whole numbers of at most `levels` on this side, `left_levels` on the other.
+    /// Rounds and packs with integers of at most `levels` on this side and `left_levels` on the other.
     fn with_levels(right: View<'_>, levels: f32, left_levels: f32) -> Self {
         let (depth, columns) = (right.rows, right.columns);
         let (right, pairs) = (right.transposed(), depth.div_ceil(2));
@@ -77,7 +77,7 @@ impl Rounded {
         [self.depth, self.panels.columns]
     }
 
-    /// `alpha · left · self + bias` into `out [rows, columns]`.
+    /// Writes `alpha · left · self + bias` to `out [rows, columns]`.
     pub fn product(&self, left: View<'_>, alpha: f32, bias: Option<&[f32]>, out: &mut [f32]) {
         let (pairs, columns) = (self.panels.depth, self.panels.columns);
         let bias = by_panel(bias.unwrap_or_default(), columns);
@@ -101,24 +101,24 @@ impl Rounded {
     }
 }
 
-/// How large whole numbers may be of which so many are summed up in 32 bits.
+/// Largest integers of which `count` products sum up in 32 bits.
 fn levels(count: usize) -> f32 {
     (i32::MAX as usize / count.max(1)) as f32
 }
 
-/// The largest magnitude. Compared as bits, what is no number is the largest: it stays none, and is found in the maps.
+/// Largest magnitude, compared as bits: NaN is the largest, stays NaN, and is found in the maps.
 fn largest(x: &[f32]) -> f32 {
     f32::from_bits(x.iter().map(|value| value.to_bits() & 0x7fff_ffff).max().unwrap_or(0))
 }
 
-/// Packs four rows from the given one on as whole numbers, the largest magnitude of a row as its `levels`; gives for each row their
-/// distance. Rows past the end are zeros.
+/// Packs four rows from `first` on as integers, a row's largest magnitude as its `levels`; returns the scale of each row. Rows
+/// past the end are zeros.
 fn round_rows(x: View<'_>, first: usize, levels: impl Fn(f32) -> f32, packed: &mut [[Pair; ROWS]]) -> [f32; ROWS] {
     let rows: [Cow<'_, [f32]>; ROWS] =
         from_fn(|i| if first + i < x.rows { x.row(first + i) } else { Cow::Owned(vec![0.0; x.columns]) });
     let steps = from_fn(|i| {
         let largest = largest(&rows[i]);
-        // No weight at all has no levels either.
+        // A row of zeros may have 0 levels.
         if largest == 0.0 { 0.0 } else { largest / levels(largest) }
     });
     let factors = steps.map(|step| Lanes::splat(if step > f32::MIN_POSITIVE { 1.0 / step } else { 0.0 }));
@@ -141,7 +141,7 @@ mod tests {
 
     const EXTENTS: [[usize; 3]; 6] = [[1, 1, 1], [3, 5, 7], [17, 64, 33], [70, 192, 130], [9, 771, 65], [400, 96, 9]];
 
-    /// Rows whose largest value is the largest whole number are their own rounding, and their sums reach the limit of 32 bits.
+    /// Rows whose largest value is the largest integer round to themselves, and their sums reach the limit of 32 bits.
     #[test]
     fn int8_sums_are_exact_up_to_the_largest() {
         for [rows, inputs, outputs] in EXTENTS {
@@ -186,7 +186,7 @@ mod tests {
         assert!((out[3] - 5.0).abs() < 1e-3, "{out:?}");
     }
 
-    /// Weights of which one is large, that are all the same, that are all hidden, and that hide some; values as large as they may be.
+    /// Weights of which one is large, all are equal, all are hidden, or some are hidden; values as large as possible.
     #[test]
     fn mixtures_are_off_by_their_rounding() {
         for [rows, depth, columns] in EXTENTS {
@@ -209,7 +209,7 @@ mod tests {
                 None,
                 &mut out,
             );
-            // Half a step of each factor: of a value at most 3, whose weights sum up to one, and of each weight.
+            // Half a step of each factor: of values up to 3, whose weights sum to one, and of each weight.
             let of_value = 0.5 * 3.0 / MIXED_LEVELS;
             let of_weight = |largest: f32| 0.5 * (largest / f32::from(i16::MAX)).max(1.0 / 5e5);
             for (i, &found) in out.iter().enumerate() {
@@ -224,7 +224,7 @@ mod tests {
         }
     }
 
-    /// Both sides as large as their sums allow: off by no more than rounding explains, and no sum wraps.
+    /// Both sides as large as their sums allow: the error is that of rounding, and no sum wraps.
     #[test]
     fn rounded_products_are_off_by_their_rounding() {
         for [rows, depth, columns] in EXTENTS {
@@ -239,7 +239,7 @@ mod tests {
                 None,
                 &mut out,
             );
-            // Half a step of each factor, the largest being 1.2 and 3.
+            // Half a step of each factor; the largest ones are 1.2 and 3.
             let allowed = 2.0 * depth as f32 * (1.2 * 3.0) / levels(depth).sqrt().min(32_767.0);
             for (i, &found) in out.iter().enumerate() {
                 let (row, column) = (i / columns, i % columns);

@@ -1,23 +1,21 @@
-//! Products for the browser: tiles of four rows and eight columns, which is what sixteen vector registers hold without moving
-//! sums to memory and back. rten-gemm's tiles of eight rows do that, and took 1.2 (f32), 1.8 (f32 with relaxed SIMD) and 3 times
-//! (int8) as long as these in Chromium.
+//! Products for the browser, in tiles of four rows and eight columns, whose sums fit into sixteen vector registers. rten-gemm's
+//! tiles of eight rows do not, and took 1.2 times (f32), 1.8 times (f32 with relaxed SIMD) and 3 times (int8) as long in Chromium.
 
 use std::array::from_fn;
 
 use super::View;
 use super::lanes::{Factor, Lanes};
 
-/// Rows of a tile.
+/// Number of rows of a tile.
 pub(super) const ROWS: usize = 4;
 
-/// Columns of a tile, two vectors of sums.
+/// Number of columns of a tile: two vectors of sums.
 pub(super) const COLUMNS: usize = 8;
 
-/// Size of the left-hand side's part that is multiplied with all columns before the next one is packed: it stays in the
-/// second-level cache.
+/// Bytes of the left-hand side that are packed and multiplied with all columns at a time: they stay in the L2 cache.
 const LEFT_BYTES: usize = 1 << 14;
 
-/// A right-hand side `[depth, columns]`: panels of eight columns, each with its factors in the order in which a tile reads them.
+/// Right-hand side `[depth, columns]` as panels of eight columns, with factors in the order in which a tile reads them.
 pub struct Panels<F: Factor> {
     pub(super) factors: Vec<[F::Four; 2]>,
     pub(super) depth: usize,
@@ -38,19 +36,19 @@ impl<F: Factor> Panels<F> {
         Self { factors, depth, columns }
     }
 
-    /// Rows that are multiplied at a time, whole tiles.
+    /// Number of rows that are multiplied at a time, a whole number of tiles.
     pub(super) fn rows_at_once(&self) -> usize {
         (LEFT_BYTES / (ROWS * self.depth.max(1) * size_of::<F>())).max(1) * ROWS
     }
 
-    /// Multiplies packed rows; `finish` makes of a row's sums what is stored, given the number of the row and of the panel of columns.
+    /// Multiplies packed rows; `finish` converts a row's sums to the stored values, given the numbers of row and panel.
     pub(super) fn multiply(
         &self,
         left: &[[F; ROWS]],
         finish: impl Fn(usize, usize, [Lanes; 2]) -> [Lanes; 2],
         out: &mut [f32],
     ) {
-        // A pair of panels fills whole lines of the cache.
+        // A pair of panels fills whole cache lines.
         for (pair, panels) in self.factors.chunks(2 * self.depth).enumerate() {
             for (group, left) in left.chunks_exact(self.depth).enumerate() {
                 for (panel, right) in panels.chunks_exact(self.depth).enumerate() {
@@ -67,7 +65,7 @@ impl<F: Factor> Panels<F> {
     }
 }
 
-/// One tile, whole depth.
+/// Sums of one tile over the whole depth.
 fn tile<F: Factor>(left: &[[F; ROWS]], right: &[[F::Four; 2]]) -> [[F::Sums; 2]; ROWS] {
     let mut sums = [[F::zeros(); 2]; ROWS];
     for (left, right) in left.iter().zip(right) {
@@ -80,7 +78,7 @@ fn tile<F: Factor>(left: &[[F; ROWS]], right: &[[F::Four; 2]]) -> [[F::Sums; 2];
     sums
 }
 
-/// A right-hand side in f32.
+/// Right-hand side in f32.
 pub type Matrix = Panels<f32>;
 
 impl Panels<f32> {
@@ -94,7 +92,7 @@ impl Panels<f32> {
         [self.depth, self.columns]
     }
 
-    /// `alpha · left · self + bias` into `out [rows, columns]`.
+    /// Writes `alpha · left · self + bias` to `out [rows, columns]`.
     pub fn product(&self, left: View<'_>, alpha: f32, bias: Option<&[f32]>, out: &mut [f32]) {
         let mut packed = Vec::new();
         let bias = by_panel(bias.unwrap_or_default(), self.columns);
@@ -114,7 +112,7 @@ impl Panels<f32> {
     }
 }
 
-/// Values of columns, zeros for those that fill the last panel.
+/// Values of columns by panel, the last one padded with zeros.
 pub(super) fn by_panel(values: &[f32], columns: usize) -> Vec<[Lanes; 2]> {
     let value = |column: usize| values.get(column).copied().unwrap_or_default();
     let four = |first| Lanes::new(from_fn(|i| value(first + i)));
@@ -127,7 +125,7 @@ pub(super) fn affine([a, b]: [Lanes; 2], [factor_a, factor_b]: [Lanes; 2], [bias
     [a.times(factor_a).plus(bias_a), b.times(factor_b).plus(bias_b)]
 }
 
-/// Writes eight values to the rest of a row, without those past its end.
+/// Writes up to eight values to the rest of a row.
 #[inline(always)]
 fn store(out: &mut [f32], low: [f32; 4], high: [f32; 4]) {
     match out.first_chunk_mut::<COLUMNS>() {
@@ -145,7 +143,7 @@ mod tests {
 
     const EXTENTS: [[usize; 3]; 6] = [[1, 1, 1], [3, 5, 7], [17, 64, 33], [70, 192, 130], [9, 771, 65], [400, 96, 9]];
 
-    /// Whole numbers below 2²⁴ that need no rounding: any difference would be a mistake, not noise.
+    /// Integers below 2²⁴ need no rounding: any difference is an error.
     #[test]
     fn products_of_whole_numbers_are_exact() {
         for [rows, depth, columns] in EXTENTS {

@@ -1,8 +1,8 @@
-// Softmax attention without a tokens × tokens matrix: the keys pass by in blocks, and what was summed so far is rescaled
+// Softmax attention that stores no tokens × tokens matrix: keys are processed in blocks, and the sums so far are rescaled
 // whenever a larger logit appears (online softmax: Milakov and Gimelshein 2018; FlashAttention: Dao et al. 2022).
 //
-// A workgroup makes 32 queries × 64 channels of one head; wider heads take several workgroups, each with the same logits.
-// An invocation holds 4 queries × 4 keys of the logits and 4 queries × 8 channels of the result.
+// A workgroup computes 32 queries × 64 channels of one head; wider heads take several workgroups, which compute the same
+// logits. An invocation holds 4 queries × 4 keys of the logits and 4 queries × 8 channels of the result.
 
 struct Params {
     tokens: u32,
@@ -13,11 +13,11 @@ struct Params {
     pitch: u32,
     pitch_out: u32,
     scale: f32,
-    // Patches see no patch within `reach` of themselves on their grid, which follows `prefix` tokens; none is hidden if grid is 0.
+    // Patches within `reach` of a patch on the grid, after `prefix` tokens, are hidden from it; none if grid is 0.
     prefix: u32,
     grid: u32,
     reach: u32,
-    // Side of the grid that a position bias is for, 0 without one; floats in a head's row of it.
+    // Side of the position bias's grid, 0 if there is no bias; floats in a head's row of it.
     bias_grid: u32,
     bias_pitch: u32,
 }
@@ -25,16 +25,16 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 @group(0) @binding(2) var<storage, read> qkv: array<f32>;
-// A row for each head: an entry for each way on the grid, class token to patch, patch to class token, class token to itself.
+// A row per head: an entry per offset on the grid, class token to patch, patch to class token, class token to itself.
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 
 const BLOCK = 32u;
-// vec4s in a row of 32 and of 64 channels, each one more than needed: neighbours then read from different banks.
+// vec4s in a row of 32 and of 64 channels, one more than needed, so that neighbours read from different banks.
 const PITCH = 9u;
 const WIDE = 17u;
 const LOWEST = -3.0e38;
 
-// The queries, then the softmax weights; the keys, then the values; what a reduction over a row's 8 invocations needs.
+// Queries, then softmax weights; keys, then values; scratch of a reduction over a row's 8 invocations.
 var<workgroup> left: array<vec4<f32>, 288>;
 var<workgroup> right: array<vec4<f32>, 544>;
 var<workgroup> scratch: array<f32, 256>;
@@ -54,7 +54,7 @@ fn accumulate(sum: vec4<f32>, m: mat4x4<f32>, v: vec4<f32>) -> vec4<f32> {
     return fma(m[3], vec4(v.w), fma(m[2], vec4(v.z), fma(m[1], vec4(v.y), fma(m[0], vec4(v.x), sum))));
 }
 
-// 1 where the query sees the key from `first` on, 0 where it does not.
+// Visibility of four keys from `first` on: 1 if visible to the query, 0 if hidden.
 fn visible(query: u32, first: u32) -> vec4<f32> {
     if p.grid == 0u || query < p.prefix {
         return vec4(1.0);
@@ -68,7 +68,7 @@ fn visible(query: u32, first: u32) -> vec4<f32> {
     return select(vec4(1.0), vec4(0.0), near_row & near_column & (key >= vec4(p.prefix)));
 }
 
-// What is added to a logit for the way from `query` to `key`.
+// Position bias of the offset from `query` to `key`.
 fn way(head: u32, query: u32, key: u32) -> f32 {
     let g = p.bias_grid;
     let side = 2u * g - 1u;
@@ -100,7 +100,7 @@ fn largest(v: vec4<f32>) -> f32 {
     return max(max(v.x, v.y), max(v.z, v.w));
 }
 
-// Writes four channels of the result. The last head also zeroes what pads the row.
+// Writes four channels of the result. The last head also zeroes the row's padding.
 fn store(photo: u32, token: u32, head: u32, channel: u32, value: vec4<f32>) {
     if token >= p.tokens {
         return;
@@ -130,10 +130,10 @@ fn main(
     let v_start = k_start + width;
     let row = local.y * 4u;
 
-    // One component for each of this invocation's four queries.
+    // One component per query of this invocation.
     var highest = vec4(LOWEST);
     var total = vec4(0.0);
-    // Two groups of four channels for each query.
+    // Two groups of four channels per query.
     var near0 = vec4(0.0);
     var near1 = vec4(0.0);
     var near2 = vec4(0.0);
@@ -153,7 +153,7 @@ fn main(
                 let token = i / 8u;
                 let c = i % 8u;
                 left[token * PITCH + c] = load(photo, query + token, q_start, channel + 4u * c) * p.scale;
-                // Key 4a + b lies in slot 8b + a, as an invocation holds four consecutive keys.
+                // Key 4a + b is in slot 8b + a, because an invocation holds four consecutive keys.
                 let slot = (token % 4u) * 8u + token / 4u;
                 right[slot * PITCH + c] = load(photo, block + token, k_start, channel + 4u * c);
             }

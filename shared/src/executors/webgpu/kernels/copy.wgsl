@@ -1,12 +1,12 @@
-// Copies the tokens from a number on into some columns of a wider row.
+// Copies tokens, from a given one on, to columns of a wider row.
 
 struct Params {
-    // Values written: tokens of all photos times columns.
+    // Number of values written: tokens of all photos times columns.
     length: u32,
-    // Tokens of a photo of the result, and how many are left out before them.
+    // Tokens of a photo in the result, and number of tokens dropped before them.
     tokens: u32,
     skipped: u32,
-    // Values in a row of x, and columns written: zeros beyond those values.
+    // Values in a row of x, and columns written; columns beyond the values are zero.
     channels: u32,
     columns: u32,
     // Floats in a row of x and of y, padding included, and the first column written.

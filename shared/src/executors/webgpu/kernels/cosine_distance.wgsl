@@ -1,4 +1,4 @@
-// 1 - cosine of two rows of channels, a workgroup a row; each norm is clamped from below at 1e-8.
+// Cosine distance of two rows of channels, one workgroup per row; each norm is at least 1e-8.
 
 struct Params {
     rows: u32,
@@ -23,7 +23,7 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    // Rows of the result, padding included: what pads a row is zero.
+    // Values of the result, padding included, which is zero.
     let at = group.y * groups.x + group.x;
     if at >= p.rows {
         return;

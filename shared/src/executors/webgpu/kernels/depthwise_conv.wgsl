@@ -1,5 +1,4 @@
-// Each channel of a square grid of patches convolved with a kernel of its own, zeros around the grid. An invocation makes four
-// channels of a patch.
+// Depthwise convolution of a square grid of patches, zero padding. An invocation computes four channels of a patch.
 
 struct Params {
     // vec4s of the result.
@@ -28,13 +27,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let row = token / p.grid % p.grid;
     let column = token % p.grid;
     let photo = token / (p.grid * p.grid) * p.grid * p.grid;
-    // Beyond the last channel the padding of x is zero, whatever is multiplied with it.
+    // Beyond the last channel the padding of x is zero, so that any kernel value will do.
     let channels = min(vec4(4u * channel4) + vec4(0u, 1u, 2u, 3u), vec4(p.channels - 1u));
     let reach = p.side / 2u;
     var sum = vec4(0.0);
     for (var dy = 0u; dy < p.side; dy++) {
         for (var dx = 0u; dx < p.side; dx++) {
-            // Where the border is crossed the difference wraps around and is far beyond the grid.
+            // Across the border the unsigned difference wraps around, far beyond the grid.
             let from_row = row + dy - reach;
             let from_column = column + dx - reach;
             if from_row < p.grid && from_column < p.grid {

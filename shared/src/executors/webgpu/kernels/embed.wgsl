@@ -1,4 +1,4 @@
-// Every photo's tokens: the prefix rows as they are, then patches + positions.
+// Tokens of every photo: the prefix rows, then patches + positions.
 
 struct Params {
     // vec4s of the result.

@@ -1,8 +1,8 @@
-// First half of linear attention: for each photo and head the sums over all tokens of phi(k) ⊗ (v, 1), a matrix of
-// `size` rows and `size + 1` columns; the last column is the sum of phi(k) itself, which normalises. phi = elu + 1.
+// First half of linear attention: sums over all tokens of phi(k) ⊗ (v, 1) for each photo and head, a matrix of `size` rows
+// and `size + 1` columns. The last column is the sum of phi(k), for the normaliser. phi = elu + 1.
 //
-// A workgroup makes a tile of 32 × 32 of one matrix, an invocation 4 × 4 of it. Each block of 32 tokens is summed by itself
-// before it joins the total: rounding then grows with the number of blocks, not of tokens.
+// A workgroup computes a tile of 32 × 32 of one matrix, an invocation 4 × 4 of it. Each block of 32 tokens is summed first and
+// then added to the total, so that rounding grows with the number of blocks, not of tokens.
 
 struct Params {
     tokens: u32,

@@ -1,10 +1,10 @@
-// Layer normalisation, a few lanes a row and several rows a workgroup. Three passes over the row, which stays in the cache:
-// its mean, the mean and the variance of what remains (the first mean's own rounding is thus taken out), the result.
+// Layer normalisation, a few lanes per row and several rows per workgroup. Three passes over the row, which stays in the
+// cache: its mean; mean and variance of the difference, which removes the rounding of the first mean; the result.
 
 struct Params {
     rows: u32,
     channels: u32,
-    // vec4s in a row; what pads the last one is zero and stays zero.
+    // vec4s in a row; the padding is zero and stays zero.
     channels4: u32,
     eps: f32,
 }
@@ -20,7 +20,7 @@ const ROWS = 4u;
 var<workgroup> sums: array<f32, LANES * ROWS>;
 var<workgroup> moments: array<vec2<f32>, LANES * ROWS>;
 
-// `value` less `mean` in the channels that exist, zero in the padding.
+// `value - mean` in channels, zero in the padding.
 fn centred(value: vec4<f32>, mean: f32, at: u32) -> vec4<f32> {
     let channel = vec4(4u * at) + vec4(0u, 1u, 2u, 3u);
     return select(vec4(0.0), value - mean, channel < vec4(p.channels));
@@ -35,10 +35,10 @@ fn main(
 ) {
     let row = (group.y * groups.x + group.x) * ROWS + local.y;
     let start = row * p.channels4;
-    // Rows that do not exist end at once, but their lanes meet the barriers.
+    // Lanes beyond the last row skip the loops, but take part in the barriers.
     let end = select(0u, p.channels4, row < p.rows);
     let count = f32(p.channels);
-    // Every lane adds up what its row's lanes wrote: so few cost less than a tree with a barrier for each of its levels.
+    // Every lane adds up the values of its row's lanes: for so few this is faster than a tree with a barrier per level.
     let first = local.y * LANES;
 
     var sum = vec4(0.0);

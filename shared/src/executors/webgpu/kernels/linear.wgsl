@@ -1,6 +1,6 @@
-// y = then(x · weightᵀ + bias): what all variants of it share. After this come the operands, which say how x and the weight
-// are stored and multiplied (`Left`, `Right`, `Sum`, `inputs`, `weights`, `multiply`, `scaled`), and a tile, which says what
-// an invocation makes and where it keeps its operands.
+// Linear layer y = then(x · weightᵀ + bias): the common part of all variants. The complete source appends the operands, which
+// define storage and product of x and weight (`Left`, `Right`, `Sum`, `inputs`, `weights`, `multiply`, `scaled`), and a tile,
+// which defines what an invocation computes and where it keeps its operands.
 
 struct Params {
     rows: u32,
@@ -9,13 +9,13 @@ struct Params {
     inputs4: u32,
     // vec4s in a row of y, the residual, the bias and the scales.
     outputs4: u32,
-    // What is done with a sum: 0 stores it, 1 applies GELU, 2 adds the residual.
+    // Last step: 0 none, 1 GELU, 2 addition of the residual.
     then: u32,
-    // 1 where there is a bias.
+    // 1 if there is a bias.
     biased: u32,
-    // Words in a row of x where x is int8.
+    // Words in a row of x, if x is int8.
     pitch: u32,
-    // vec4s of a row of the weight that share a scale where it is int4.
+    // vec4s of a row of the weight that share a scale, if it is int4.
     group4: u32,
 }
 
@@ -37,7 +37,7 @@ fn gelu(x: vec4<f32>) -> vec4<f32> {
     return x * select(far, 0.5 + x * odd, abs(x) <= vec4(1.25));
 }
 
-// Stores four outputs of a row. What pads the row stays zero: a tile computes something there.
+// Stores four outputs of a row. Padding stays zero, although the tile computes values for it.
 fn finish(row: u32, column: u32, sum: Sum) {
     if row >= p.rows || column >= p.outputs4 {
         return;

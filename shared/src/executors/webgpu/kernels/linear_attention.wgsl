@@ -1,5 +1,5 @@
-// Second half of linear attention: phi(q) · sums, divided by phi(q) · sums of phi(k), the last column of the matrix that
-// key_value_sums.wgsl made. phi = elu + 1. A workgroup makes 32 tokens × 32 channels of one head, an invocation 4 × 4.
+// Second half of linear attention: phi(q) · sums, divided by phi(q) · (sum of phi(k)), the last column of the matrix of
+// key_value_sums.wgsl. phi = elu + 1. A workgroup computes 32 tokens × 32 channels of one head, an invocation 4 × 4.
 
 struct Params {
     tokens: u32,
@@ -10,7 +10,7 @@ struct Params {
     pitch: u32,
     columns: u32,
     pitch_out: u32,
-    // Patches see no patch within `reach` of themselves on their grid, which follows `prefix` tokens; none is hidden if grid is 0.
+    // Patches within `reach` of a patch on the grid, after `prefix` tokens, are hidden from it; none if grid is 0.
     prefix: u32,
     grid: u32,
     reach: u32,
@@ -38,7 +38,7 @@ fn accumulate(sum: vec4<f32>, m: mat4x4<f32>, v: vec4<f32>) -> vec4<f32> {
     return fma(m[3], vec4(v.w), fma(m[2], vec4(v.z), fma(m[1], vec4(v.y), fma(m[0], vec4(v.x), sum))));
 }
 
-// What the keys that a token must not see have added: their values at four channels, and their share of the normaliser.
+// Contribution of keys hidden from a token: to four channels, and to the normaliser.
 struct Hidden {
     sum: vec4<f32>,
     total: f32,
@@ -70,7 +70,7 @@ fn hidden(photo: u32, token: u32, head: u32, channel: u32) -> Hidden {
     return found;
 }
 
-// Writes four channels of the result. The last head also zeroes what pads the row.
+// Writes four channels of the result. The last head also zeroes the row's padding.
 fn store(photo: u32, token: u32, head: u32, channel: u32, value: vec4<f32>) {
     if token >= p.tokens {
         return;
@@ -101,7 +101,7 @@ fn main(
     var sum1 = vec4(0.0);
     var sum2 = vec4(0.0);
     var sum3 = vec4(0.0);
-    // One normaliser for each of this invocation's four tokens.
+    // One normaliser per token of this invocation.
     var total = vec4(0.0);
     for (var block = 0u; block < p.size; block += BLOCK) {
         for (var i = index; i < 256u; i += 64u) {

@@ -1,7 +1,7 @@
-// One axis of each photo's anomaly map: axis · xᵀ. Done twice it has spread both axes, and turned them back.
+// One axis of each photo's anomaly map: axis · xᵀ. Applied twice it covers both axes, and undoes its transposition.
 
 struct Params {
-    // Floats of the result, rows of a photo's result, their columns, and floats in a row.
+    // Floats of the result, rows and columns of a photo's result, and floats in a row.
     length: u32,
     side: u32,
     columns: u32,
@@ -9,7 +9,7 @@ struct Params {
     // Patches along the axis, and floats in a row of its matrix.
     grid: u32,
     axis_pitch: u32,
-    // Floats of x from photo to photo, before the first row of patches, and from row to row.
+    // Floats of x between photos, before the first row of patches, and between rows.
     x_photo: u32,
     x_first: u32,
     x_row: u32,
@@ -29,7 +29,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let row = id.x / p.pitch % p.side;
     let photo = id.x / p.pitch / p.side;
     var sum = 0.0;
-    // What pads a row is zero.
+    // Padding is zero.
     if column < p.columns {
         let start = photo * p.x_photo + p.x_first + column * p.x_row;
         for (var i = 0u; i < p.grid; i++) {

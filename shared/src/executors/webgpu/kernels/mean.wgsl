@@ -1,5 +1,5 @@
-// One step of an element-wise mean: adds up to four operands to what earlier steps left, then multiplies. (A stage may bind
-// eight buffers, and a mean may have more operands.)
+// One step of an element-wise mean: adds up to four operands to the sum of earlier steps, then multiplies. Steps are needed
+// because a stage binds at most eight buffers.
 
 struct Params {
     // vec4s of an operand.
@@ -7,7 +7,7 @@ struct Params {
     operands: u32,
     // Whether y holds the sum of earlier steps.
     resume: u32,
-    // 1, or in the last step 1 / (number of all operands).
+    // 1, in the last step 1 / (number of all operands).
     factor: f32,
 }
 

@@ -1,13 +1,13 @@
 
-// x and weight are int8, four signed bytes a word; products are exact and summed in i32, which 66,000 inputs do not fill.
+// x and weight are int8, four signed bytes per word; products are exact and summed in i32, which holds 66,000 inputs.
 alias Left = u32;
 alias Right = u32;
 alias Sum = vec4<i32>;
 
-// Rows as quantize_rows.wgsl makes them: the values, their distance, and the byte that stands for zero.
+// Rows from quantize_rows.wgsl: values, scale, zero point.
 @group(0) @binding(4) var<storage, read> x: array<u32>;
 @group(0) @binding(5) var<storage, read> weight: array<u32>;
-// One scale for each output channel, then the sum of its weights.
+// One scale per output channel, then the sum of its weights.
 @group(0) @binding(6) var<storage, read> scales: array<vec4<f32>>;
 
 fn inputs(row: u32, k: u32) -> Left {

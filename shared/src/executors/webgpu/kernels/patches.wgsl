@@ -1,13 +1,13 @@
-// Photos as rows for the patch embedding: the normalised values of their bytes, a patch a row, in it by channel, row and
-// column. Values come from a table: a GPU's own division would round otherwise.
+// Photos as rows of normalised values for the patch embedding: a row per patch, ordered by channel, row and column. Values
+// come from a table, because division on a GPU rounds differently.
 
 struct Params {
     // vec4s of the result.
     length: u32,
-    // Values in a row, and vec4s.
+    // Values and vec4s in a row.
     row: u32,
     row4: u32,
-    // Pixels on a side of a patch, patches and pixels on a side of a photo.
+    // Side of a patch in pixels, side of a photo in patches and in pixels.
     patch_side: u32,
     grid: u32,
     side: u32,
@@ -15,9 +15,9 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;
-// Four bytes a word: red, green, blue of the first pixel, red of the second.
+// Four bytes per word: red, green, blue of the first pixel, red of the second, ….
 @group(0) @binding(2) var<storage, read> rgb: array<u32>;
-// The values of all bytes for red, then for green and blue.
+// Values of all bytes for red, then for green and blue.
 @group(0) @binding(3) var<storage, read> values: array<f32>;
 
 @compute @workgroup_size(256)
@@ -28,12 +28,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let number = id.x / p.row4;
     let photo = number / (p.grid * p.grid);
     let place = number % (p.grid * p.grid);
-    // The patch's first pixel, counted through all photos.
+    // Index of the patch's first pixel among all photos.
     let corner = (photo * p.side + place / p.grid * p.patch_side) * p.side + place % p.grid * p.patch_side;
     var four = vec4(0.0);
     for (var i = 0u; i < 4u; i++) {
         let at = 4u * (id.x % p.row4) + i;
-        // What pads a row is zero.
+        // Padding is zero.
         if at < p.row {
             let channel = at / (p.patch_side * p.patch_side);
             let pixel = corner + at / p.patch_side % p.patch_side * p.side + at % p.patch_side;

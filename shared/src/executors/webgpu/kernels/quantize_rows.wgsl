@@ -1,5 +1,5 @@
-// Rounds each row of x to int8 between its smallest and its largest value, or zero where all lie on one side of it: a workgroup
-// a row. A row of the result is its values, four signed bytes a word, then their distance, and the byte that stands for zero.
+// Rounds each row of x to int8, over the range of its values and zero, one workgroup per row. A row of the result is its values,
+// four signed bytes per word, then scale and zero point.
 
 struct Params {
     rows: u32,
@@ -14,7 +14,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
 
 const LANES = 64u;
-// The negative smallest values, and the largest ones.
+// Negated smallest values, and largest values.
 var<workgroup> scratch: array<array<vec4<f32>, 2>, LANES>;
 
 @compute @workgroup_size(LANES)
@@ -44,7 +44,7 @@ fn main(
         workgroupBarrier();
     }
     let smallest = -most(scratch[0][0]);
-    // A row of zeros stays one.
+    // A row of zeros stays a row of zeros.
     let step = max(most(scratch[0][1]) - smallest, 1e-30) / 255.0;
     let zero = round(-128.0 - smallest / step);
     for (var i = lane; i < p.inputs4; i += LANES) {

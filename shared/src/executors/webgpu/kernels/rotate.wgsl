@@ -1,15 +1,15 @@
-// Queries and keys turned by the angles of their patch: in each head channel i with channel i + size/2. An invocation makes
-// one value.
+// Rotary positions: turns queries and keys by the angles of their patch, in each head channel i with channel i + size/2. An
+// invocation computes one value.
 
 struct Params {
     // Values of the result, padding included.
     length: u32,
     tokens: u32,
-    // Tokens before the first patch, which are not turned.
+    // Number of tokens before the first patch, which are not turned.
     prefix: u32,
     // Channels of a head.
     size: u32,
-    // Queries' and keys' channels: 2 · heads · size.
+    // Channels of queries and keys: 2 · heads · size.
     turned: u32,
     // Floats in a row of qkv and of the rotation, padding included.
     pitch: u32,
@@ -19,7 +19,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 @group(0) @binding(2) var<storage, read> qkv: array<f32>;
-// A row for each patch: cosines, then sines.
+// A row per patch: cosines, then sines.
 @group(0) @binding(3) var<storage, read> rotation: array<f32>;
 
 @compute @workgroup_size(256)

@@ -1,4 +1,4 @@
-// silu(a) · b with the halves a and b of each row. An invocation makes one value.
+// SwiGLU: silu(a) · b with the halves a and b of each row. An invocation computes one value.
 
 struct Params {
     // Values of the result, padding included.
@@ -25,7 +25,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     let at = id.x / p.pitch_out * p.pitch + channel;
-    // Beyond 80 the exponential overflows, and silu has long been zero.
+    // Beyond 80 the exponential would overflow; silu is zero long before.
     let gate = x[at] / (1.0 + exp(min(-x[at], 80.0)));
     y[id.x] = gate * x[at + p.channels];
 }

@@ -1,10 +1,10 @@
 
-// An invocation makes ROWS × 4 and reads its operands straight from the caches. Emulated GPUs have no shared memory to be
-// faster than that, and pay for every barrier.
+// An invocation computes ROWS × 4 and reads its operands directly from the caches. For emulated GPUs, where shared memory is
+// not faster and barriers are slow.
 @compute @workgroup_size(WIDTH, HEIGHT)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let first = id.y * ROWS;
-    // Beyond the last row or output: the last one again, which `finish` does not store.
+    // Indices beyond the last row or output are clamped to it; `finish` does not store them.
     let output = min(vec4(4u * id.x) + vec4(0u, 1u, 2u, 3u), vec4(p.outputs - 1u));
     let row# = min(first + #, p.rows - 1u);
     var sum# = Sum();

@@ -1,8 +1,8 @@
 
-// A workgroup makes WIDTH × 4 outputs of HEIGHT × ROWS rows, an invocation ROWS × 4 of them. Rows of x and of the weight are
-// contiguous along the inputs, so both tiles are staged as they lie in memory, and transposed in registers.
+// A workgroup computes WIDTH × 4 outputs of HEIGHT × ROWS rows, an invocation ROWS × 4 of them. Rows of x and of the weight are
+// contiguous along the inputs, so both tiles are copied to shared memory in this order and transposed in registers.
 
-// vec4s along the inputs of a staged tile, and their odd pitch: neighbours then read from different banks.
+// vec4s along the inputs of a tile in shared memory, and its pitch, which is odd so that neighbours read from different banks.
 const DEPTH = 4u;
 const PITCH = 5u;
 
@@ -34,7 +34,7 @@ fn main(
             if output < p.outputs && at < p.inputs4 {
                 r = weights(output, at);
             }
-            // Output 4a + b lies in slot WIDTH · b + a: the invocations of a row then read neighbouring slots.
+            // Output 4a + b is in slot WIDTH · b + a, so that the invocations of a row read neighbouring slots.
             right[(staged % 4u * WIDTH + staged / 4u) * PITCH + i % DEPTH] = r;
         }
         workgroupBarrier();

@@ -1,6 +1,6 @@
 
-// Two f16 a word, the first input in the lower half. Widening them is part of WGSL itself: `enable f16`, which many adapters
-// lack, would not make a sum in f32 faster.
+// Two f16 per word, the first input in the lower half. WGSL can widen them without `enable f16`, which many adapters lack and
+// which would not make sums in f32 faster.
 @group(0) @binding(5) var<storage, read> weight: array<vec2<u32>>;
 
 fn weights(output: u32, k: u32) -> Right {
