@@ -82,7 +82,7 @@ fn devices_that_cannot_train_together_are_refused() {
     let error = refused("--devices 1,0,1 --batch 6");
     assert!(error.contains("--devices names GPU 1 twice"), "{error}");
     let error = refused("--devices cpu,0");
-    assert!(error.contains("names the processor beside GPUs"), "{error}");
+    assert!(error.contains("names the processor and GPUs"), "{error}");
     let error = refused("--devices 1,2");
     assert!(error.contains("device cuda:1 cannot be opened: "), "{error}");
     assert!(!shop.path("model.training").exists(), "nothing is left of a run that never began");

@@ -17,7 +17,7 @@ const SMALLEST_SCORE: f64 = 1e-6;
 /// Share of good photos that may be called defective, as an option of commands.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct FalseAlarms {
-    /// Share of good parts that may be called defective: sets the thresholds
+    /// Share of good parts that may be called defective
     #[arg(long = "false-alarm-rate", default_value_t = 0.01, value_parser = parse_rate, value_name = "SHARE")]
     pub rate: f64,
 }
