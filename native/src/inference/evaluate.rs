@@ -148,7 +148,7 @@ fn evaluate_class<O: Read>(
         Metrics::of(&samples, found[0].detection.map.side)
     } else {
         Metrics::of_scores(&scores, &labels, "photos").map(|mut metrics| {
-            metrics.undefined.push("pixel metrics are left out: there is not one mask".into());
+            metrics.undefined.push("pixel metrics are left out: there are no masks".into());
             metrics
         })
     };

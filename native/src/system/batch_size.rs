@@ -14,7 +14,7 @@ const TOO_MANY: u64 = 1 << 31;
 /// Batch size for a model that candle runs on this device.
 ///
 /// # Errors
-/// If a GPU cannot even take one.
+/// If one photo is too large for a GPU.
 pub fn of_candle(device: &Device, config: &ModelConfig, geometry: Geometry) -> Result<usize> {
     if device.is_cuda() { countable(config, geometry) } else { Ok(BATCH) }
 }
