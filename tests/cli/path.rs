@@ -209,7 +209,7 @@ fn an_imported_checkpoint_scores_as_the_model_it_was_made_of() {
     assert_eq!(scores("imported"), scores("model"));
     assert!(fs::read_to_string(shop.path("imported/README.md")).unwrap().contains("estimated from 20 training photos"));
     let error = shop.refuse(shop.command("import @encoder.safetensors --data @data --out @never"));
-    assert!(error.contains("encoder.safetensors cannot be imported: it holds no bottleneck.0.fc1.weight"), "{error}");
+    assert!(error.contains("encoder.safetensors cannot be imported: it has no bottleneck.0.fc1.weight"), "{error}");
     assert!(!shop.path("never").exists());
 }
 
