@@ -34,7 +34,7 @@ fn attention_is_drawn_for_decoders_that_have_it() {
     }
     shop.succeed(shop.train("conv", "--iterations 2 --decoder conv3"));
     let error = shop.refuse(shop.command(&format!("attention @conv {photo} --out @conv-out")));
-    assert!(error.contains("the decoder of model conv is made of convolutions"), "{error}");
+    assert!(error.contains("the decoder of model conv has convolutions"), "{error}");
     let error = shop.refuse(shop.command("attention @linear @none.png --out @linear-out"));
     assert!(error.contains("photo none.png cannot be read"), "{error}");
     let error = shop.refuse(shop.command("attention @conv @none.png --out @none-out"));

@@ -53,9 +53,9 @@ pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
         lists.into_iter().map(place).filter(is_there).collect()
     };
     // Any folder may hold JSON files. Those directly in the root are lists only if Real-IAD's photos lie beside them.
-    let beside = unpacked(lists("."), true);
+    let in_root = unpacked(lists("."), true);
     let Some(found) = LISTS[..2].iter().map(|folder| lists(folder)).find(|lists| !lists.is_empty()) else {
-        return if beside.is_empty() { Err("no realiad_jsons with CLASS.json".into()) } else { Ok(beside) };
+        return if in_root.is_empty() { Err("no realiad_jsons with CLASS.json".into()) } else { Ok(in_root) };
     };
     let names: Vec<String> = found.iter().map(|list| stem(list)).collect();
     let places = unpacked(found, false);
