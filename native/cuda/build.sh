@@ -43,7 +43,7 @@ export CUDA_VISIBLE_DEVICES=
 refusal=$("$program" bench native/assets/demo-model --device cuda 2>&1) && { echo "--device cuda was not refused" >&2; exit 1; }
 [[ $refusal == "dinomaly: device cuda:0 cannot be opened: "*"or use --device cpu" ]] || { echo "unclear: $refusal" >&2; exit 1; }
 fallback=$("$program" bench native/assets/demo-model --device auto 2>&1)
-[[ $fallback == "dinomaly: computing on the processor, because no NVIDIA GPU can be used: "*"ms a photo"* ]] ||
+[[ $fallback == "dinomaly: computing on the processor, because no NVIDIA GPU can be used: "*"ms per photo"* ]] ||
     { echo "unclear: $fallback" >&2; exit 1; }
 echo "$refusal"
 echo "built $program; without a GPU it refuses --device cuda and computes on the processor with auto"

@@ -1,4 +1,4 @@
-//! The command line: what exists, and which file does it.
+//! The command line: all commands, each with an example that `--help` shows.
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -15,53 +15,82 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Train a model from photos of good parts of one or many products
+    /// Train a model on photos of good parts
+    ///
+    /// Example: dinomaly train photos --backbone dinov2-reg-base --out model
     #[cfg(feature = "trainer")]
     Train(Box<commands::train::Args>),
-    /// Compute the seven metrics of a model on labelled photos
+    /// Compute a model's seven metrics on labelled photos
+    ///
+    /// Example: dinomaly evaluate model photos --report report.html
     #[cfg(feature = "trainer")]
     Evaluate(commands::evaluate::Args),
-    /// Train and evaluate variants with several seeds, and print their table
+    /// Train and evaluate variants with several seeds, and compare them in a table
+    ///
+    /// Example: dinomaly ablate plan.toml --out results
     #[cfg(feature = "trainer")]
     Ablate(commands::ablate::Args),
-    /// Look at a data set before training on it
+    /// Check a data set before training
     #[cfg(feature = "trainer")]
     Data(commands::data::Args),
-    /// Find defects on photos: scores as CSV or JSON, heatmaps as PNG
+    /// Find defects in photos: scores as CSV or JSON, heatmaps as PNG
+    ///
+    /// Example: dinomaly detect model photo.jpg --heatmaps heatmaps
     #[cfg(feature = "trainer")]
     Detect(commands::detect::Args),
     /// Set a model's thresholds again, from photos of good parts
+    ///
+    /// Example: dinomaly calibrate model photos --out model-calibrated
     #[cfg(feature = "trainer")]
     Calibrate(commands::calibrate::Args),
-    /// Make a model of a checkpoint of the official implementation or of anomalib
+    /// Convert a checkpoint of the official implementation or of anomalib to a model
+    ///
+    /// Example: dinomaly import checkpoint.pth --data photos --out model
     #[cfg(feature = "trainer")]
     Import(commands::import::Args),
-    /// Draw where a decoder's patches look on a photo
+    /// Draw the decoder's attention on a photo
+    ///
+    /// Example: dinomaly attention model photo.jpg --out attention
     #[cfg(feature = "trainer")]
     Attention(commands::attention::Args),
-    /// Make a model smaller: int8, int4 or f16 weights
+    /// Quantize a model's weights to int8, int4 or f16
+    ///
+    /// Example: dinomaly quantize model --out model-int8
     #[cfg(feature = "trainer")]
     Quantize(commands::quantize::Args),
-    /// Show the encoders that are known by name, and download one
+    /// List and download pretrained encoders
     #[cfg(feature = "trainer")]
     Backbone(commands::backbone::Args),
-    /// Make a small encoder that imitates a large one
+    /// Train a small encoder to imitate a large one
+    ///
+    /// Example: dinomaly distill --teacher large.safetensors --student small.safetensors
     #[cfg(feature = "trainer")]
     Distill(commands::distill::Args),
-    /// Draw photo-like products with defects and masks, from a seed
+    /// Generate a data set of drawn products, with defects and masks
+    ///
+    /// Example: dinomaly generate photos --classes gear
     #[cfg(feature = "trainer")]
     Generate(commands::generate::Args),
-    /// Show what a model is, its size and the work of a photo
+    /// Show a model's architecture, size, cost per photo and thresholds
+    ///
+    /// Example: dinomaly inspect model
     #[cfg(feature = "trainer")]
     Inspect(commands::inspect::Args),
-    /// Measure what a photo costs on this machine's processor or GPU
-    #[cfg(feature = "trainer")]
+    /// Measure the time per photo on this machine's processor or GPU
+    ///
+    /// Example: dinomaly bench model --device gpu
     Bench(commands::bench::Args),
-    /// Write a web page with models: a folder of static files for any web server
+    /// Write a web page with models: static files for any web server
+    ///
+    /// Example: dinomaly site model --out public
     Site(commands::site::Args),
-    /// Serve such a folder on this machine
+    /// Serve such a page on this machine
+    ///
+    /// Example: dinomaly serve public
     Serve(commands::serve::Args),
-    /// Show the page with the embedded model: builds, writes and serves a site
+    /// Build, write and serve the page with the embedded model
+    ///
+    /// Example: dinomaly demo
     Demo(commands::demo::Args),
 }
 
@@ -69,7 +98,7 @@ impl Cli {
     /// Runs the chosen command.
     ///
     /// # Errors
-    /// The command's own, in one sentence.
+    /// Those of the command, in one sentence.
     pub fn run(self) -> Result<()> {
         match self.command {
             #[cfg(feature = "trainer")]
@@ -104,5 +133,38 @@ impl Cli {
             Command::Serve(args) => commands::serve::run(&args),
             Command::Demo(args) => commands::demo::run(&args),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// The commands that do something, with those below `data` and `backbone`.
+    fn leaves(command: clap::Command) -> Vec<clap::Command> {
+        match command.has_subcommands() {
+            true => command.get_subcommands().cloned().flat_map(leaves).collect(),
+            false => vec![command],
+        }
+    }
+
+    #[test]
+    fn every_command_has_an_example_that_it_accepts() {
+        let commands = leaves(Cli::command());
+        assert!(commands.len() > 2, "{commands:?}");
+        for command in commands {
+            let about = command.get_long_about().map(ToString::to_string).unwrap_or_default();
+            let example = about.lines().find_map(|line| line.strip_prefix("Example: "));
+            let example = example.unwrap_or_else(|| panic!("{} has no example", command.get_name()));
+            assert!(example.contains(command.get_name()), "{example}");
+            Cli::try_parse_from(example.split_whitespace()).unwrap_or_else(|error| panic!("{example}: {error}"));
+        }
+    }
+
+    #[test]
+    fn the_options_of_every_command_are_consistent() {
+        Cli::command().debug_assert();
     }
 }

@@ -1,24 +1,24 @@
-//! How much work a model is, part by part.
+//! Parameters and multiply-accumulates of a model, by part.
 
 use dinomaly_core::Result;
 use dinomaly_core::model::config::{Comparison, Mixer, Mlp, ModelConfig};
 use dinomaly_core::model::weights::{encoder_shapes, model_shapes};
 
-/// A part of a model: its parameters, and its multiply-accumulates for a photo.
+/// A part of a model, with its parameters and its multiply-accumulates per photo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// `embedding`, `encoder`, `bottleneck` or `decoder`.
     pub name: &'static str,
-    /// Values of all its tensors.
+    /// Number of parameters.
     pub parameters: usize,
-    /// Multiply-accumulates of linear layers and convolutions: what the paper's tables count (ptflops does not see products
-    /// inside attention; it adds a thousandth for norms and activations).
+    /// Multiply-accumulates of linear layers and convolutions, as in the paper's tables (ptflops leaves out products inside
+    /// attention, and adds a thousandth for norms and activations).
     pub linear: u64,
-    /// Multiply-accumulates of products between tokens inside attention.
+    /// Multiply-accumulates of the products between tokens inside attention.
     pub attention: u64,
 }
 
-/// The parts of a model for photos of `grid × grid` patches. Blocks after the last target layer are not counted: they are
+/// The parts of a model for photos of `grid × grid` patches. Blocks after the last target layer are not counted, because they
 /// never run.
 ///
 /// # Errors
@@ -72,7 +72,7 @@ pub fn parts(config: &ModelConfig, grid: usize) -> Result<Vec<Part>> {
     ])
 }
 
-/// Parameters of the encoder's blocks that are never run and never published, which the paper's tables count.
+/// Parameters of the encoder's blocks that never run and are not published, but which the paper's tables count.
 ///
 /// # Errors
 /// If the config contradicts itself.

@@ -9,7 +9,7 @@
 //! one: [`distillation::distill`] in a [`distillation::subspace`] with [`distillation::muon`] on pictures of [`synth`]; checkpoint of another project → model: [`encoders::import`].
 //! The commands are in [`commands`], what they compute on in [`system::device`]; they print through [`system::output`].
 
-// First: its macros are for all that follow.
+// First, because all others use its macros.
 #[macro_use]
 pub mod system;
 

@@ -13,10 +13,10 @@ fn main() -> ExitCode {
     dinomaly::system::environment::set_defaults();
     match Cli::parse().run().and_then(|()| Ok(output::check()?)) {
         Ok(()) => ExitCode::SUCCESS,
-        // Quietly, and as a shell counts a program that the signal for it ended.
+        // No message, and the exit status of a program that SIGPIPE ended.
         Err(error) if error.downcast_ref().is_some_and(Lost::is_closed) => ExitCode::from(128 + 13),
         Err(error) => {
-            // The causes in one line, outermost first: "photo a.png cannot be read: No such file".
+            // All causes in one line, outermost first: "photo a.png cannot be read: No such file".
             let _ = writeln!(std::io::stderr(), "dinomaly: {error:#}");
             if error.is::<Stopped>() { ExitCode::from(interrupt::STATUS) } else { ExitCode::FAILURE }
         }

@@ -11,10 +11,10 @@ use dinomaly_core::bundle::{MANIFEST, Manifest, Model};
 use crate::system::atomic;
 use crate::system::ownership::{Content, Entries, Owner};
 
-/// Name of the file that says what a model was trained with. It is not published and stands in no manifest.
+/// File with a model's training recipe. It is not published, and not in the manifest.
 pub const RECIPE: &str = "training.json";
 
-/// A folder is a model's if its manifest names everything in it, with its hash.
+/// A folder is a model if its manifest names every file in it, with its hash.
 pub const OWNER: Owner = Owner { what: "a model", list };
 
 fn list(folder: &Path) -> Result<Entries> {
@@ -34,7 +34,7 @@ fn list(folder: &Path) -> Result<Entries> {
 /// Reads and checks a model folder.
 ///
 /// # Errors
-/// Naming the folder, and the file and tensor in it that is missing, altered or does not fit.
+/// If a file or tensor is missing, altered or does not fit; the error names folder, file and tensor.
 pub fn read(folder: &Path) -> Result<Model> {
     let read = || -> Result<Model> {
         if !folder.is_dir() {
@@ -45,7 +45,7 @@ pub fn read(folder: &Path) -> Result<Model> {
     read().with_context(|| format!("model {} cannot be used", folder.display()))
 }
 
-/// Reads and checks only the manifest of a model folder: sizes and hashes of its files.
+/// Reads and checks the manifest of a model folder only: sizes and hashes of its files.
 ///
 /// # Errors
 /// As [`read`].
@@ -55,16 +55,16 @@ pub fn read_manifest(folder: &Path) -> Result<Manifest> {
         .with_context(|| format!("model {} cannot be used", folder.display()))
 }
 
-/// Writes a model folder. An earlier model there is replaced in one step, after the new one is whole and on the disk.
+/// Writes a model folder. An earlier model there is replaced in one step, after the new one is completely on the disk.
 ///
 /// # Errors
-/// Naming the folder, if the model contradicts itself, if something else than a model is in its place, if the place
-/// cannot be written to or if the disk is full. What was there is unchanged then, and nothing half-written stays.
+/// If the model contradicts itself, the folder holds something other than a model or cannot be written, or the disk is full; the
+/// error names the folder. The folder is unchanged then, and no partial files are left.
 pub fn write(folder: &Path, model: &Model) -> Result<()> {
     write_with(folder, model, None)
 }
 
-/// [`write()`], with a further file beside the model's own.
+/// [`write()`] with one more file.
 ///
 /// # Errors
 /// As [`write()`].
@@ -77,10 +77,10 @@ pub fn write_with(folder: &Path, model: &Model, file: Option<(&str, Vec<u8>)>) -
             own.chain(further).try_for_each(|(name, bytes)| atomic::write_new(fresh, name, bytes))
         })
     };
-    write().with_context(|| format!("model {} was not written, nothing was changed", folder.display()))
+    write().with_context(|| format!("model {} was not written and nothing was changed", folder.display()))
 }
 
-/// Checks that a model could be written there, before hours are spent on making it.
+/// Checks that a model can be written to a folder, before hours of work.
 ///
 /// # Errors
 /// As [`write()`].
@@ -94,7 +94,7 @@ pub fn check_target(folder: &Path) -> Result<()> {
 fn read_file(folder: &Path, name: &str) -> dinomaly_core::Result<Vec<u8>> {
     fs::read(folder.join(name)).map_err(|e| {
         let reason = match e.kind() {
-            ErrorKind::NotFound if name == MANIFEST => "is missing: this is no model folder".into(),
+            ErrorKind::NotFound if name == MANIFEST => "is missing: this is not a model folder".into(),
             ErrorKind::NotFound => "is missing: publish or copy the model again".into(),
             _ => format!("cannot be read: {e}"),
         };

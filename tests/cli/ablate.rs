@@ -134,7 +134,7 @@ fn what_a_plan_cannot_say_is_named_before_any_training() {
         (PLAN.replace("dropout = 0", "droput = 0"), "variant bare: no noise, softmax: train has no option --droput"),
         (PLAN.replace("batch = 4", "batches = 4"), "variant default: train has no option --batches"),
         (PLAN.replace("\"softmax\"", "\"hard\""), "invalid value 'hard' for '--decoder <KIND>'"),
-        (PLAN.replace("iterations = 60", "tensorboard = 'x'"), "tensorboard is not for a plan to say"),
+        (PLAN.replace("iterations = 60", "tensorboard = 'x'"), "tensorboard is not an option of a plan"),
         (PLAN.replace("dropout = 0", "layers = [1, 40]"), "variant bare: no noise, softmax: "),
         (PLAN.replace("[[variant]]", "[[variants]]"), "plan.toml cannot be used: it holds no [[variant]]"),
     ] {
@@ -147,7 +147,7 @@ fn what_a_plan_cannot_say_is_named_before_any_training() {
     fs::create_dir_all(shop.path("full")).unwrap();
     fs::write(shop.path("full/precious.txt"), "x").unwrap();
     let error = shop.refuse(ablate(&shop, PLAN, "full"));
-    assert!(error.contains("full holds other things than an ablation"), "{error}");
+    assert!(error.contains("full is not empty and not an ablation"), "{error}");
     let few = PLAN.replace("iterations = 60", "iterations = 2");
     shop.succeed(ablate(&shop, &few, "out"));
     let error = shop.refuse(ablate(&shop, &few.replace("batch = 4", "batch = 5"), "out"));

@@ -30,11 +30,11 @@ fn attention_is_drawn_for_decoders_that_have_it() {
         let all = names(&shop.path(&format!("{decoder}-out")));
         assert!(all.len() == 8 + 2 * 8 * 2 && all.contains(&"query-2-block-8-head-1.png".to_owned()), "{all:?}");
         let error = shop.refuse(shop.command(&format!("{draw} --query 1,30")));
-        assert!(error.contains("--query 1,30 is not in the part of the photo that the model looks at"), "{error}");
+        assert!(error.contains("--query 1,30 lies outside the part of the photo that the model sees"), "{error}");
     }
     shop.succeed(shop.train("conv", "--iterations 2 --decoder conv3"));
     let error = shop.refuse(shop.command(&format!("attention @conv {photo} --out @conv-out")));
-    assert!(error.contains("the decoder of model conv is made of convolutions"), "{error}");
+    assert!(error.contains("the decoder of model conv has convolutions"), "{error}");
     let error = shop.refuse(shop.command("attention @linear @none.png --out @linear-out"));
     assert!(error.contains("photo none.png cannot be read"), "{error}");
     let error = shop.refuse(shop.command("attention @conv @none.png --out @none-out"));

@@ -65,7 +65,7 @@ fn what_only_a_gpu_can_do_is_refused_on_the_processor() {
     let shop = Workshop::new();
     let refused = |options: &str| shop.refuse(shop.train("model", &format!("--iterations 2 {options}")));
     let error = refused("--precision tf32");
-    assert!(error.contains("--precision tf32 is for NVIDIA GPUs: the processor multiplies in f32"), "{error}");
+    assert!(error.contains("--precision tf32 is for NVIDIA GPUs: use f32 on the processor"), "{error}");
     let error = refused("--cache-device 1GiB");
     assert!(error.contains("--cache-device is for NVIDIA GPUs: use --cache-memory"), "{error}");
 }

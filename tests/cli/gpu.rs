@@ -34,9 +34,9 @@ fn photos_are_looked_at_on_a_gpu() {
     assert!((found - expected).abs() < 1e-3, "{found}, expected {expected}");
 
     let printed = shop.succeed(shop.command("bench @model --device gpu"));
-    assert!(printed.contains("ms a photo") && printed.contains("GFLOP/s"), "{printed}");
+    assert!(printed.contains("ms per photo") && printed.contains("GFLOP/s"), "{printed}");
     assert!(printed.contains("layer_norm") || printed.contains("offers no timestamps"), "{printed}");
-    assert!(shop.succeed(shop.command("bench @model")).contains("ms a photo"));
+    assert!(shop.succeed(shop.command("bench @model")).contains("ms per photo"));
 }
 
 #[test]
@@ -51,5 +51,5 @@ fn a_machine_without_a_gpu_says_so() {
         assert!(error.contains("no GPU was found") && error.contains("install a Vulkan"), "{error}");
     }
     let error = shop.refuse(shop.train("other", "--iterations 2 --device gpu"));
-    assert!(error.contains("device gpu looks at photos only: use cpu"), "{error}");
+    assert!(error.contains("device gpu only runs models on photos: use cpu"), "{error}");
 }

@@ -91,7 +91,7 @@ fn thresholds_are_set_again_from_other_good_photos() {
     let printed = shop.succeed(shop.train("model", "--iterations 2 --false-alarm-rate 0.2"));
     assert!(printed.contains("calibrating on the processor with "), "{printed}");
     let inspected = shop.succeed(shop.command("inspect @model"));
-    assert!(inspected.contains("call 20 % of good parts defective"), "{inspected}");
+    assert!(inspected.contains("at these thresholds: 20 % of good parts"), "{inspected}");
     let class = names(&shop.path("data"))[0].clone();
     shop.succeed(shop.command("calibrate @model @data --out @again --false-alarm-rate 0.34"));
     let text = shop.succeed(shop.command(&format!("detect @again @data/{class}/train/good --class {class} --json")));
@@ -113,7 +113,7 @@ fn thresholds_are_set_again_from_other_good_photos() {
     assert_eq!(again, one, "the same photos of one class, and what was known of the other");
     let alone = format!("calibrate @again @data/{class} --out @alone");
     let text = shop.succeed(shop.command(&alone));
-    assert!(text.contains("no longer classes of the model") && text.contains("count as held out"), "{text}");
+    assert!(text.contains("classes removed from the model") && text.contains("count as held out"), "{text}");
     let cards = ["model", "again"].map(|model| fs::read_to_string(shop.path(model).join("README.md")).unwrap());
     let changed: Vec<_> = cards[0].lines().zip(cards[1].lines()).filter(|(before, after)| before != after).collect();
     let [(before, after)] = changed[..] else { panic!("{changed:?}") };
@@ -209,7 +209,7 @@ fn an_imported_checkpoint_scores_as_the_model_it_was_made_of() {
     assert_eq!(scores("imported"), scores("model"));
     assert!(fs::read_to_string(shop.path("imported/README.md")).unwrap().contains("estimated from 20 training photos"));
     let error = shop.refuse(shop.command("import @encoder.safetensors --data @data --out @never"));
-    assert!(error.contains("encoder.safetensors cannot be imported: it holds no bottleneck.0.fc1.weight"), "{error}");
+    assert!(error.contains("encoder.safetensors cannot be imported: it has no bottleneck.0.fc1.weight"), "{error}");
     assert!(!shop.path("never").exists());
 }
 

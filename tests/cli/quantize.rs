@@ -61,7 +61,7 @@ fn each_format_is_smaller_scores_alike_and_says_so_in_its_card() {
     }
     assert_eq!(model_dir::read(&shop.path("model")).unwrap(), original);
     let error = shop.refuse(shop.command("quantize @model --out @again --classes nope"));
-    assert!(error.contains("--classes chooses among those of --photos and --report"), "{error}");
+    assert!(error.contains("--classes selects classes of --photos and --report"), "{error}");
     let class = crate::workshop::names(&shop.path("data"))[0].clone();
     fs::rename(shop.path(&format!("data/{class}/test")), shop.path("test")).unwrap();
     let output = shop.command("quantize @model --out @again --report @data").output().unwrap();
@@ -110,7 +110,7 @@ fn what_makes_no_sense_is_refused_before_the_work() {
     let shop = Workshop::new();
     shop.succeed(shop.train("model", "--iterations 2"));
     for (options, expected) in [
-        ("--to f16 --photos @data", "--photos does nothing for f16"),
+        ("--to f16 --photos @data", "--photos has no effect on f16"),
         ("--photos @nowhere", "nowhere does not exist"),
         ("--report @nowhere", "nowhere does not exist"),
         ("--report @data --classes nut", "class nut is not in"),

@@ -77,13 +77,13 @@ fn devices_that_cannot_train_together_are_refused() {
     let error = refused("--devices 1,0,1 --batch 6");
     assert!(error.contains("--devices names GPU 1 twice"), "{error}");
     let error = refused("--devices cpu,0");
-    assert!(error.contains("names the processor beside GPUs"), "{error}");
+    assert!(error.contains("names the processor and GPUs"), "{error}");
     let error = refused("--devices 1,2");
     assert!(error.contains("device cuda:1 cannot be opened: "), "{error}");
     assert!(!shop.path("model.training").exists(), "nothing is left of a run that never began");
     // Ten photos are left to train on, and make the only batch.
     let error = refused("--devices cpu,cpu,cpu --batch 30");
-    assert!(error.contains("a batch of 10 photos cannot be shared evenly by 3 devices"), "{error}");
+    assert!(error.contains("a batch of 10 photos cannot be split evenly over 3 devices"), "{error}");
     let output = shop.train("model", "--devices tpu").output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && error.contains("numbers of NVIDIA GPUs, such as 0,1"), "{error}");

@@ -48,7 +48,7 @@ fn an_interrupted_run_stops_cleanly_and_other_settings_do_not_go_on_with_it() {
     assert_eq!(names(&shop.path("model.training")), ["checkpoint.safetensors"]);
 
     let error = shop.refuse(shop.train("model", "--iterations 100000 --checkpoint-every 3 --holdout 0.4 --seed 9"));
-    assert!(error.contains("an unfinished run with other settings lies in model.training"), "{error}");
+    assert!(error.contains("the checkpoint of an unfinished run with other settings"), "{error}");
     assert!(error.contains("(--seed 1, now 9; --holdout 0.2, now 0.4)"), "{error}");
     shop.succeed(shop.train("model", "--iterations 3 --restart"));
 }
@@ -62,7 +62,7 @@ fn a_finished_model_is_not_replaced_unasked() {
     assert!(text.contains("model is trained already") && text.contains("--restart"), "{text}");
     for (options, expected) in [
         ("--iterations 3 --dropout 0", "other settings (--dropout 0.2, now 0.0)"),
-        ("--iterations 3 --false-alarm-rate 0.1", "`dinomaly calibrate` sets"),
+        ("--iterations 3 --false-alarm-rate 0.1", "use `dinomaly calibrate`"),
     ] {
         let error = shop.refuse(shop.train("model", options));
         assert!(error.contains(expected) && error.contains("replace it with --restart"), "{error}");

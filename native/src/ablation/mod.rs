@@ -1,5 +1,5 @@
-//! Ablations: variants × seeds of one training, as the paper's tables compare them. [`plan`] says what is run, [`table`] what
-//! came out; here is what is kept of each run, so that a broken-off ablation goes on.
+//! Ablations: variants × seeds of one training, as in the paper's tables. [`plan`] reads the plan, and [`table`] prints the results.
+//! This file keeps the state of each run, so that an interrupted ablation resumes.
 
 pub mod plan;
 pub mod table;
@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 use crate::inference::evaluate::Evaluation;
 use crate::system::atomic::write_file;
 
-/// The folder of cells in an ablation's, the first thing that is written there.
+/// Name of the folder of cells, which is the first content of an ablation's folder.
 pub const CELLS: &str = "cells";
 
-/// Checks that an ablation may be written to a folder: it is missing, empty, or holds the cells of one.
+/// Checks that an ablation may be written to a folder: it is missing, empty, or has the cells of an ablation.
 ///
 /// # Errors
-/// Naming the folder, if it holds other things.
+/// If the folder has other contents; the error names it.
 pub fn check_folder(folder: &Path) -> Result<()> {
     if !folder.is_dir() || std::fs::read_dir(folder)?.next().is_none() {
         return Ok(());
@@ -27,10 +27,7 @@ pub fn check_folder(folder: &Path) -> Result<()> {
     let holds_cell = std::fs::read_dir(folder.join(CELLS))
         .is_ok_and(|mut files| files.any(|file| file.is_ok_and(|file| is_cell(file.path()))));
     if !holds_cell {
-        bail!(
-            "{} holds other things than an ablation (it has no {CELLS} of one): name another place",
-            folder.display()
-        );
+        bail!("{} is not empty and not an ablation (it has no {CELLS}): choose another folder", folder.display());
     }
     Ok(())
 }
@@ -44,22 +41,22 @@ pub struct Cell {
     pub seed: u64,
     /// Folder of the photos.
     pub data: PathBuf,
-    /// Options of `train` other than the seed, such as `--dropout=0`, in alphabetical order.
+    /// Options of `train` except the seed, such as `--dropout=0`, in alphabetical order.
     pub options: Vec<String>,
-    /// Whether each class has a model of its own.
+    /// Whether each class has its own model.
     #[serde(default)]
     pub separate: bool,
-    /// What the evaluation found; `None` until the cell is finished.
+    /// Result of the evaluation; `None` until the cell is finished.
     pub evaluation: Option<Evaluation>,
 }
 
 impl Cell {
-    /// `VARIANT-seed-N` in lower case, all else than letters and digits a hyphen: the cell's file and folder.
+    /// Name of the cell's file and folder: `VARIANT-seed-N` in lower case, with hyphens for all but letters and digits.
     pub fn file_name(&self) -> String {
         format!("{}-seed-{}", plan::plain(&self.variant), self.seed)
     }
 
-    /// The folder of its model below an ablation's, or of its classes' models.
+    /// The folder of its model in the ablation's folder, or of its classes' models.
     pub fn model(&self, folder: &Path) -> PathBuf {
         folder.join("models").join(self.file_name())
     }
@@ -68,10 +65,10 @@ impl Cell {
         folder.join(CELLS).join(self.file_name() + ".json")
     }
 
-    /// Takes over what an earlier run of the same cell left in an ablation's folder.
+    /// Takes over the state of an earlier run of the cell from an ablation's folder.
     ///
     /// # Errors
-    /// If what is there is damaged, or was begun with other settings: the sentence names the cell and a setting that differs.
+    /// If the state is damaged or has other settings; the error names the cell and a setting that differs.
     pub fn take_over(&mut self, folder: &Path) -> Result<()> {
         let file = self.file(folder);
         if !file.exists() {
@@ -79,7 +76,7 @@ impl Cell {
         }
         let read = || -> Result<Self> { Ok(serde_json::from_slice(&std::fs::read(&file)?)?) };
         let earlier =
-            read().with_context(|| format!("{} is damaged: delete it to begin the cell anew", file.display()))?;
+            read().with_context(|| format!("{} is damaged: delete it to start the cell over", file.display()))?;
         if let Some(difference) = self.difference(&earlier) {
             bail!(
                 "cell {} seed {} in {} was begun with other settings ({difference}): \
@@ -95,7 +92,7 @@ impl Cell {
         Ok(())
     }
 
-    /// Writes what is known of the cell to an ablation's folder.
+    /// Writes the state of the cell to an ablation's folder.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -103,7 +100,7 @@ impl Cell {
         write_file(&self.file(folder), &serde_json::to_vec_pretty(self)?)
     }
 
-    /// A setting that another run of the cell had otherwise.
+    /// A setting that differs in an earlier run of the cell.
     fn difference(&self, earlier: &Self) -> Option<String> {
         if self.data != earlier.data {
             return Some(format!("photos of {}, now of {}", earlier.data.display(), self.data.display()));

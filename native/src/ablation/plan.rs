@@ -1,4 +1,4 @@
-//! A plan of an ablation: a TOML file whose keys are the options of `train`.
+//! The plan of an ablation: a TOML file with options of `train` as keys.
 //!
 //! ```toml
 //! data = "photos"                  # the folder of classes
@@ -6,14 +6,14 @@
 //! iterations = 1000                # options of all variants
 //! classes = ["screw", "pcb"]
 //! seeds = [1, 2]
-//! separate = true                  # a model for each class; one for all of them without
+//! separate = true                  # a model for each class [default: one for all]
 //!
 //! [[variant]]
 //! name = "default"
 //!
 //! [[variant]]
 //! name = "no noise"
-//! dropout = 0                      # an option of this variant alone
+//! dropout = 0                      # an option of this variant only
 //! ```
 
 use std::fs;
@@ -25,10 +25,10 @@ use toml::{Table, Value};
 
 use super::Cell;
 
-/// Options that belong to the ablation: a plan cannot give them.
+/// Options that the ablation sets itself, so that a plan cannot give them.
 const RESERVED: [&str; 4] = ["out", "seed", "restart", "tensorboard"];
 
-/// What a plan's file says.
+/// Contents of a plan's file.
 #[derive(Clone, Debug, Deserialize)]
 pub struct AblationPlan {
     data: Option<PathBuf>,
@@ -47,7 +47,7 @@ pub struct AblationPlan {
 #[derive(Clone, Debug, Deserialize)]
 struct Variant {
     name: String,
-    /// Options of this variant alone.
+    /// Options of this variant only.
     #[serde(flatten)]
     options: Table,
 }
@@ -60,7 +60,7 @@ impl AblationPlan {
     /// Reads a plan.
     ///
     /// # Errors
-    /// Naming the file and what in it is not a plan.
+    /// If the file cannot be read or is not a plan; the error names file and line.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("plan {} cannot be read", path.display()))?;
         let refused = || format!("plan {} cannot be used", path.display());
@@ -86,19 +86,21 @@ impl AblationPlan {
             if let Some(key) =
                 RESERVED.iter().find(|key| variant.options.contains_key(**key) || plan.common.contains_key(**key))
             {
-                bail!("{key} is not for a plan to say: each cell has its own (seeds = [1, 2] gives the seeds)");
+                bail!(
+                    "{key} is not an option of a plan: the ablation sets it for each cell (seeds = [1, 2] gives the seeds)"
+                );
             }
         }
         Ok(plan)
     }
 
-    /// All cells, the first seed's first, so that every variant has a result early. `data` and `backbone` stand for what the
-    /// plan says of all variants.
+    /// All cells, ordered by seed, so that every variant has a result early. `data` and `backbone` replace those that the plan has
+    /// for all variants.
     ///
     /// # Errors
-    /// If nothing says where the photos are, a place does not exist, or a value is no option's.
+    /// If the folder of photos is not given, a path does not exist, or a value cannot be an option's.
     pub fn cells(&self, data: Option<&Path>, backbone: Option<&Path>) -> Result<Vec<Cell>> {
-        let data = data.or(self.data.as_deref()).context("nothing says where the photos are: name them with --data")?;
+        let data = data.or(self.data.as_deref()).context("the plan has no data: give the photos with --data")?;
         let data = data.canonicalize().with_context(|| format!("{} cannot be opened", data.display()))?;
         let mut common = self.common.clone();
         if let Some(backbone) = backbone {
@@ -116,7 +118,7 @@ impl AblationPlan {
     }
 }
 
-/// A key and its value as on the command line: lists with commas, `true` as the bare option, `false` as none.
+/// A key and its value as on the command line: lists with commas, `true` as the bare option, `false` as no option.
 fn option(key: &str, value: &Value) -> Result<Option<String>> {
     let plain = |value: &Value| match value {
         Value::String(text) => Some(text.clone()),
@@ -168,11 +170,11 @@ mod tests {
             ("seeds = [1]", "no [[variant]]"),
             ("seeds = []\n[[variant]]\nname = 'a'", "seeds is empty"),
             ("[[variant]]\nname = 'a b'\n[[variant]]\nname = 'A-b'", "variants a b and A-b need names that differ"),
-            ("[[variant]]\nname = 'a'\nseed = 4", "seed is not for a plan to say"),
+            ("[[variant]]\nname = 'a'\nseed = 4", "seed is not an option of a plan"),
             ("[[variant]]\ndropout = 0", "missing field `name`"),
             ("batch = 3\nseeds = 'one'\n[[variant]]\nname = 'a'", "expected a sequence"),
             ("batch = 3\nbatch 4", "line 2: "),
-            ("[[variant]]\nname = 'a'", "nothing says where the photos are"),
+            ("[[variant]]\nname = 'a'", "the plan has no data"),
             ("data = 'nowhere'\n[[variant]]\nname = 'a'", "nowhere cannot be opened"),
             ("data = '.'\n[[variant]]\nname = 'a'\n[variant.dropout]\nrate = 1", "variant a: dropout is a table"),
         ] {

@@ -1,4 +1,4 @@
-//! What came out of an ablation: for each variant the mean over its seeds and how much they vary.
+//! Results of an ablation: mean and standard deviation over the seeds of each variant.
 
 use anyhow::Result;
 use dinomaly_core::maps::metrics::Metrics;
@@ -8,16 +8,16 @@ use crate::inference::evaluate::align;
 
 /// Finished cells as tables, in percent.
 pub struct Table<'a> {
-    /// Variants in the plan's order, with the cells of each that are finished.
+    /// Variants in the plan's order, with their finished cells.
     rows: Vec<(&'a str, Vec<&'a Cell>)>,
-    /// The mean over classes first, then each class.
+    /// The mean over classes, then each class.
     parts: Vec<String>,
 }
 
-/// Name of the mean over classes among the parts.
+/// Name of the mean over classes in the list of parts.
 const MEAN: &str = "mean";
 
-/// Mean of values, and their standard deviation as of a sample (divided by one less than their number): none of one value.
+/// Mean and sample standard deviation (divided by n − 1), which one value does not have.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     /// The mean.
@@ -27,7 +27,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of some values; `None` of none.
+    /// Mean and deviation of values; `None` if there are none.
     pub fn of(values: &[f64]) -> Option<Self> {
         let count = values.len() as f64;
         let mean = values.iter().sum::<f64>() / count;
@@ -38,7 +38,7 @@ impl Spread {
 }
 
 impl<'a> Table<'a> {
-    /// Of the cells that are finished.
+    /// The tables of the finished cells.
     pub fn new(cells: &'a [Cell]) -> Self {
         let mut rows: Vec<(&str, Vec<&Cell>)> = Vec::new();
         for cell in cells.iter().filter(|cell| cell.evaluation.is_some()) {
@@ -54,20 +54,20 @@ impl<'a> Table<'a> {
             }
         }
         if parts.len() == 2 {
-            // The mean over one class says it all.
+            // The mean over one class is enough.
             parts.truncate(1);
         }
         Self { rows, parts }
     }
 
-    /// The table of the means over classes for a terminal.
+    /// The table of means over classes, for a terminal.
     pub fn text(&self) -> String {
         let mut rows = vec![heads()];
         rows.extend(self.rows.iter().map(|row| shown(row, MEAN)));
         align(&rows)
     }
 
-    /// A Markdown table of the means over classes, and one of each class where there are more.
+    /// Markdown tables: one of the means over classes, and one per class if there are several.
     pub fn markdown(&self) -> String {
         let line = |cells: &[String]| {
             format!("| {} |\n", cells.iter().map(|c| c.replace('|', "\\|")).collect::<Vec<_>>().join(" | "))
@@ -81,7 +81,7 @@ impl<'a> Table<'a> {
         text
     }
 
-    /// A line for each variant and part: the mean and the standard deviation of each metric, empty where there is none.
+    /// CSV with a line per variant and part: mean and standard deviation of each metric, empty if undefined.
     ///
     /// # Errors
     /// None at present.
@@ -107,7 +107,7 @@ fn heads() -> Vec<String> {
     ["variant", "seeds"].iter().chain(&Metrics::NAMES).map(|&name| name.to_owned()).collect()
 }
 
-/// A row as people read it.
+/// A row for Markdown and the terminal.
 fn shown(row: &(&str, Vec<&Cell>), part: &str) -> Vec<String> {
     let spread = |spread: Option<Spread>| match spread {
         None => "-".to_owned(),
@@ -118,7 +118,7 @@ fn shown(row: &(&str, Vec<&Cell>), part: &str) -> Vec<String> {
     begin.into_iter().chain(spreads(row, part).map(spread)).collect()
 }
 
-/// The seven metrics of a part over a variant's seeds, each over those in which it is defined.
+/// The seven metrics of a part over a variant's seeds. Each is over the seeds in which it is defined.
 fn spreads((_, cells): &(&str, Vec<&Cell>), part: &str) -> [Option<Spread>; 7] {
     let metrics: Vec<&Metrics> = cells
         .iter()

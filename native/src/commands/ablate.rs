@@ -1,4 +1,4 @@
-//! `dinomaly ablate`: a plan of variants and seeds → a model and metrics of each, and the table that compares them.
+//! `dinomaly ablate`: a plan of variants and seeds → the model and metrics of each, and a table that compares them.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -22,31 +22,35 @@ use crate::system::interrupt::{Interrupt, Stopped};
 /// Arguments of `dinomaly ablate`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// TOML file: options of `train` for all variants, `seeds = [1, 2]`, and `[[variant]]` tables with a name and options
+    /// Plan: a TOML file with variants, seeds and options of `train`
+    ///
+    /// `seeds = [1, 2]`, options of `train` for all variants, and a `[[variant]]` table with a name and options for each.
     plan: PathBuf,
-    /// Folder to write models, metrics and tables to; with the same plan again an unfinished ablation goes on
+    /// Folder to write models, metrics and tables to
+    ///
+    /// The same command again resumes an unfinished ablation there.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Photos in place of the plan's
+    /// Data set [default: the plan's]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Backbone in place of the plan's
+    /// Pretrained encoder [default: the plan's]
     #[arg(long, value_name = "FILE")]
     backbone: Option<PathBuf>,
 }
 
-/// A cell's options, read as `train` reads them.
+/// Parser of a cell's options: those of `train`.
 #[derive(Parser)]
 struct Train {
     #[command(flatten)]
     args: train::Args,
 }
 
-/// Trains and evaluates every cell that is not finished yet, one after the other, and writes the tables after each.
+/// Trains and evaluates each unfinished cell, one after the other, and writes the tables after each.
 ///
 /// # Errors
-/// An unusable plan or option, before anything is trained; settings other than an earlier run's in the same folder; whatever
-/// training or evaluation refuses, naming the cell; [`Stopped`] if the user interrupted. What is finished is kept.
+/// If the plan or an option is unusable, which is checked before the first training; if the folder holds a run with other settings;
+/// if training or evaluation fails, with the cell's name; [`Stopped`] after Ctrl-C. Finished cells are kept.
 pub fn run(args: &Args) -> Result<()> {
     let plan = AblationPlan::read(&args.plan)?;
     let refused = || format!("plan {} cannot be used", args.plan.display());
@@ -68,7 +72,7 @@ pub fn run(args: &Args) -> Result<()> {
         let name = format!("cell {} of {count}: {} seed {}", i + 1, cells[i].variant, cells[i].seed);
         println!("{name}");
         if interrupt.asked() {
-            return Err(Stopped("stopped; the same command goes on from there".into())).context(name);
+            return Err(Stopped("stopped; the same command resumes".into())).context(name);
         }
         finish(&mut cells[i], training, &args.out).with_context(|| name.clone())?;
         write_tables(&Table::new(&cells), &args.out)?;
@@ -77,7 +81,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The cell as a command to `train`.
+/// A cell as options of `train`.
 fn training(cell: &Cell, out: &Path) -> Result<train::Args> {
     let mut words: Vec<OsString> = vec!["train".into(), "--out".into(), cell.model(out).into()];
     words.push(format!("--seed={}", cell.seed).into());
@@ -86,7 +90,7 @@ fn training(cell: &Cell, out: &Path) -> Result<train::Args> {
     let parsed =
         Train::try_parse_from(words).map_err(|error| match (error.kind(), error.get(ContextKind::InvalidArg)) {
             (ErrorKind::UnknownArgument, Some(key)) => anyhow!("train has no option {key}"),
-            // clap's first paragraph says it; usage and tips for a command line that nobody typed follow.
+            // Only clap's first paragraph: the rest is usage and tips for a command line that nobody typed.
             _ => {
                 let text = error.to_string();
                 let sentence = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
@@ -96,7 +100,7 @@ fn training(cell: &Cell, out: &Path) -> Result<train::Args> {
     Ok(parsed.with_context(|| format!("variant {}", cell.variant))?.args)
 }
 
-/// Finds a variant that its backbone cannot have before the first is trained. A backbone is opened once.
+/// Checks that each variant fits its encoder, before the first training. Each encoder is opened once.
 fn check_models(cells: &[Cell], trainings: &[train::Args]) -> Result<()> {
     let mut encoders = Vec::new();
     for (cell, training) in cells.iter().zip(trainings) {
@@ -114,7 +118,7 @@ fn check_models(cells: &[Cell], trainings: &[train::Args]) -> Result<()> {
     Ok(())
 }
 
-/// Trains what is not trained yet, and evaluates.
+/// Trains a cell's missing models and evaluates them.
 fn finish(cell: &mut Cell, training: &train::Args, out: &Path) -> Result<()> {
     cell.save(out)?;
     let trainings = if cell.separate { by_class(training)? } else { vec![training.clone()] };
@@ -137,7 +141,7 @@ fn finish(cell: &mut Cell, training: &train::Args, out: &Path) -> Result<()> {
     cell.save(out)
 }
 
-/// A training for each class, whose model lies in a folder of the class's name.
+/// One training per class, each into a subfolder with the class's name.
 fn by_class(training: &train::Args) -> Result<Vec<train::Args>> {
     std::fs::create_dir_all(&training.out).with_context(|| format!("{} cannot be created", training.out.display()))?;
     let dataset = Dataset::open_as(training.layout.layout, &training.data, &training.classes)?;
@@ -153,7 +157,7 @@ fn write_tables(table: &Table<'_>, out: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Every plan that comes with the project can be begun on a folder of photos, with the encoder that it names.
+    /// Every plan of the repository is valid for a folder of photos and the encoder that it names.
     #[test]
     fn the_plans_of_the_repository_hold() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("ablations");

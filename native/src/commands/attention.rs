@@ -1,4 +1,4 @@
-//! `dinomaly attention`: a model and a photo → pictures of where the decoder's patches look.
+//! `dinomaly attention`: a model and a photo → pictures of the decoder's attention.
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -17,33 +17,35 @@ use crate::inference::evaluate::align;
 use crate::model_dir;
 use crate::system::atomic::{check_file, write_file};
 
-/// Opacity of the pictures where attention is strongest.
+/// Opacity where attention is strongest.
 const OPACITY: f32 = 0.75;
 
 /// Arguments of `dinomaly attention`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Model folder, of a softmax or linear decoder
+    /// Model folder; its decoder must have softmax or linear attention
     model: PathBuf,
-    /// The photo
+    /// Photo to look at
     photo: PathBuf,
-    /// Folder to write the pictures to: one PNG for each query and decoder block, the mean over heads
+    /// Folder to write the pictures to, as PNG
+    ///
+    /// There is one picture for each query and decoder block: the mean over the heads.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Place in the photo, in pixels, whose patch asks; its centre without. May be given several times
+    /// Pixel whose patch is the query; may be repeated [default: the photo's centre]
     #[arg(long, value_parser = parse_place, value_name = "X,Y")]
     query: Vec<(f64, f64)>,
-    /// Write a picture of each head, too
+    /// Write a picture of each head as well
     #[arg(long)]
     heads: bool,
     #[command(flatten)]
     device: DeviceOption,
 }
 
-/// Draws, and prints how far each block's attention spreads.
+/// Draws the pictures, and prints the spread of each block's attention.
 ///
 /// # Errors
-/// An unusable model or photo, a decoder without attention, a place that the model does not look at, an unwritable folder.
+/// If the model or photo is unusable, the decoder has no attention, a query lies outside the crop, or the folder cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     check_file(&args.out.join("block.png"))?;
     let model = model_dir::read(&args.model)?;
@@ -72,11 +74,11 @@ pub fn run(args: &Args) -> Result<()> {
         rows.push(vec![(block + 1).to_string(), format!("{:.3}", spread.entropy), format!("{:.2}", spread.distance)]);
     }
     print!("{}", align(&rows));
-    println!("over all patches: entropy as a share of that of equal weights, distance in patches of {grid} a side");
+    println!("means over all patches: entropy relative to uniform weights, distance in patches ({grid} per side)");
     Ok(())
 }
 
-/// The patch at a place of the photo.
+/// Index of the patch at a pixel of the photo.
 fn patch_at((x, y): (f64, f64), region: &Region, grid: usize) -> Result<usize> {
     let along = |at: f64, start: f64, end: f64| {
         let share = (at - start) / (end - start);
@@ -84,7 +86,7 @@ fn patch_at((x, y): (f64, f64), region: &Region, grid: usize) -> Result<usize> {
     };
     let Some((column, row)) = along(x, region.x0, region.x1).zip(along(y, region.y0, region.y1)) else {
         bail!(
-            "--query {x},{y} is not in the part of the photo that the model looks at: \
+            "--query {x},{y} lies outside the part of the photo that the model sees: \
              x from {:.0} to {:.0}, y from {:.0} to {:.0}",
             region.x0,
             region.x1,
@@ -95,7 +97,7 @@ fn patch_at((x, y): (f64, f64), region: &Region, grid: usize) -> Result<usize> {
     Ok(row * grid + column)
 }
 
-/// The photo with what a patch gives to each patch, from nothing to the largest weight, and a frame around the patch that asks.
+/// The photo with a patch's attention weights as a heatmap, scaled from 0 to the largest, and a frame around that patch.
 fn drawn(photo: &Photo, region: &Region, attention: &Attention, head: Option<usize>, patch: usize) -> Result<RgbImage> {
     let (weights, side) = (attention.to_patches(head, patch), attention.patches().isqrt());
     let range = (0.0, weights.iter().copied().fold(0.0, f32::max));
@@ -125,7 +127,7 @@ fn write_png(path: &Path, picture: &RgbImage) -> Result<()> {
 
 fn parse_place(text: &str) -> Result<(f64, f64)> {
     let place = text.split_once(',').and_then(|(x, y)| Some((x.trim().parse().ok()?, y.trim().parse().ok()?)));
-    place.ok_or_else(|| anyhow!("{text} is no place such as 120,80"))
+    place.ok_or_else(|| anyhow!("{text} is not a pixel such as 120,80"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `dinomaly backbone`: which encoders are known by name, and how one gets here.
+//! `dinomaly backbone`: list and download the encoders that are known by name.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,22 +19,28 @@ pub struct Args {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
-    /// Show the encoders that are known by name
+    /// List the encoders that are known by name
+    ///
+    /// Example: dinomaly backbone list
     List,
-    /// Download one from the hub, verify it, and keep it in the hub's cache: `train --backbone NAME` then finds it
+    /// Download an encoder for `train --backbone NAME`
+    ///
+    /// Example: dinomaly backbone fetch dinov2-reg-base
+    ///
+    /// The file is verified and kept in the hub's cache.
     Fetch {
-        /// A name from the list
+        /// Name from `dinomaly backbone list`
         name: String,
-        /// Write a copy to this file, too
+        /// File to write a copy to
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
 }
 
-/// Lists or fetches.
+/// Lists encoders or fetches one.
 ///
 /// # Errors
-/// One sentence: an unknown name, what the hub refuses, or a file that cannot be written.
+/// If the name is unknown, the hub refuses, or the file cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     match &args.command {
         Command::List => list(),
@@ -45,18 +51,18 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn list() {
     let mut rows = vec![["name", "paper", "licence", "parameters", "patch"].map(str::to_owned).to_vec()];
-    let mut places = vec!["what it is, and where it is published".to_owned()];
+    let mut places = vec!["description, source".to_owned()];
     for f in catalogue::all() {
         let from = match (f.repo.is_empty(), f.gated) {
             (true, _) => format!("{} ({})", f.page, f.file),
-            (false, true) => format!("{} (its licence must be accepted there)", f.repo),
+            (false, true) => format!("{} (accept its licence there first)", f.repo),
             (false, false) => f.repo.clone(),
         };
         let size = format!("{}M", f.millions);
         rows.push(vec![f.name.clone(), f.paper.clone(), f.licence.clone(), size, f.patch.to_string()]);
         places.push(format!("{}, {from}", f.what));
     }
-    // The long ones below what they belong to, so that a terminal shows all.
+    // The long columns go to a second line, so that the table fits a terminal.
     for (row, place) in align(&rows).lines().zip(places) {
         println!("{row}\n    {place}");
     }

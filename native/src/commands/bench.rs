@@ -1,4 +1,4 @@
-//! `dinomaly bench`: how long a photo takes, and on a GPU which kernels take it.
+//! `dinomaly bench`: time per photo, and on a GPU time per kernel.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -17,7 +17,7 @@ use crate::dataset::read_photo;
 use crate::inference::evaluate::align;
 use crate::model_dir;
 
-/// Photos that are looked at, at least; and seconds, so that fast machines take more of them.
+/// Smallest number of photos and of seconds to measure.
 const PHOTOS: usize = 5;
 const SECONDS: f64 = 3.0;
 
@@ -26,16 +26,16 @@ const SECONDS: f64 = 3.0;
 pub struct Args {
     /// Model folder
     model: PathBuf,
-    /// A photo, else a generated picture
+    /// Photo to look at [default: a generated picture]
     photo: Option<PathBuf>,
     #[command(flatten)]
     device: LookOption,
 }
 
-/// Prints the median time of a photo and what it makes of the machine; of a GPU also the time of each kernel.
+/// Prints the median time per photo and the speed that it means; on a GPU also the time of each kernel.
 ///
 /// # Errors
-/// An unusable model, photo or device.
+/// If the model, photo or device is unusable.
 pub fn run(args: &Args) -> Result<()> {
     let model = model_dir::read(&args.model)?;
     let photo =
@@ -55,7 +55,7 @@ fn measure<O: Read>(model: &Model, photo: &Photo, detector: &Detector<O>) -> Res
     let macs: u64 = parts(&model.config, model.grid())?.iter().map(|part| part.linear + part.attention).sum();
     let gflop = 2e-9 * macs as f64;
     let photo = std::slice::from_ref(photo);
-    // The first one compiles kernels.
+    // Warm-up: the first photo compiles kernels.
     block_on(detector.detect(photo))?;
     let (begun, mut times) = (Instant::now(), Vec::new());
     while times.len() < PHOTOS || begun.elapsed().as_secs_f64() < SECONDS {
@@ -66,7 +66,7 @@ fn measure<O: Read>(model: &Model, photo: &Photo, detector: &Detector<O>) -> Res
     times.sort_by(f64::total_cmp);
     let median = times[times.len() / 2];
     println!(
-        "{:.1} ms a photo, from pixels to score: the median of {}; {gflop:.2} GFLOP, {:.1} GFLOP/s",
+        "{:.1} ms per photo, from pixels to score (median of {}); {gflop:.2} GFLOP, {:.1} GFLOP/s",
         1000.0 * median,
         times.len(),
         gflop / median
@@ -74,7 +74,7 @@ fn measure<O: Read>(model: &Model, photo: &Photo, detector: &Detector<O>) -> Res
     Ok(())
 }
 
-/// A table of what a photo's kernels take, or why there is none.
+/// A table of the time per kernel, or the reason why there is none.
 fn kernels(photo: &Photo, detector: &Detector<WebGpu>) -> Result<String> {
     if let Err(reason) = detector.ops().start_profile() {
         return Ok(format!("{reason}\n"));
@@ -90,7 +90,7 @@ fn kernels(photo: &Photo, detector: &Detector<WebGpu>) -> Result<String> {
         let share = 100.0 * nanoseconds as f64 / total.max(1) as f64;
         vec![name.into(), (count / PHOTOS as u64).to_string(), format!("{milliseconds:.3}"), format!("{share:.1}")]
     };
-    let mut rows = vec![["kernel", "dispatches a photo", "ms", "%"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["kernel", "dispatches per photo", "ms", "%"].map(str::to_owned).to_vec()];
     rows.extend(times.iter().map(|KernelTime { kernel, count, nanoseconds }| row(kernel, *count, *nanoseconds)));
     rows.push(row("total", times.iter().map(|time| time.count).sum(), total));
     Ok(align(&rows))

@@ -1,4 +1,4 @@
-//! `dinomaly calibrate`: a model and photos of good parts → the same model with other thresholds.
+//! `dinomaly calibrate`: a model and photos of good parts → the same model with new thresholds.
 
 use std::path::PathBuf;
 
@@ -17,12 +17,12 @@ use crate::system::atomic::check_other;
 pub struct Args {
     /// Model folder
     model: PathBuf,
-    /// Data set whose photos to train on are good ones that the model was not trained on
+    /// Data set with photos of good parts that the model was not trained on
     data: PathBuf,
     /// Folder to write the model to
     #[arg(long, value_name = "MODEL")]
     out: PathBuf,
-    /// Set the thresholds of these classes only
+    /// Classes to set the thresholds of [default: all]
     #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
     classes: Vec<String>,
     #[command(flatten)]
@@ -33,11 +33,11 @@ pub struct Args {
     device: LookOption,
 }
 
-/// Scores the photos and writes the model with the thresholds that follow; they are then the model's only ones, unless classes
-/// were chosen.
+/// Scores the photos and writes the model with the resulting thresholds. They replace all earlier ones, unless classes were
+/// chosen.
 ///
 /// # Errors
-/// An unusable model, a class without good photos, a photo that cannot be read, or an unwritable folder.
+/// If the model is unusable, a class has no good photos, a photo cannot be read, or the folder cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     check_other(&args.model, &args.out)?;
     model_dir::check_target(&args.out)?;
@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
     let earlier = model.calibration.clone();
     if !args.classes.is_empty() && earlier.false_alarm_rate != rate {
         bail!(
-            "--classes leaves the other classes' thresholds, which are for --false-alarm-rate {}: give that, or all classes",
+            "--classes keeps the other classes' thresholds, which are for --false-alarm-rate {}: give the same rate, or all classes",
             earlier.false_alarm_rate
         );
     }
@@ -58,12 +58,12 @@ pub fn run(args: &Args) -> Result<()> {
         Looking::Gpu(detector) => calibrate(&detector, photos, rate, true)?,
         Looking::Cuda(detector) => calibrate(&detector, photos, rate, true)?,
     };
-    println!("they count as held out: thresholds are too low if the model was trained on them");
+    println!("these photos count as held out: thresholds are too low if the model was trained on them");
     if args.classes.is_empty() {
         let gone: Vec<String> =
             earlier.classes.into_keys().filter(|class| !model.calibration.classes.contains_key(class)).collect();
         if !gone.is_empty() {
-            println!("no longer classes of the model, as the photos show none: {}", few(&gone));
+            println!("classes removed from the model, because there are no photos of them: {}", few(&gone));
         }
     } else {
         keep_others(&mut model.calibration, earlier);
@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Leaves what is known of the classes that were not looked at, and of photos of no known class.
+/// Keeps the earlier calibration of the other classes, and that of photos of unknown class.
 fn keep_others(calibration: &mut Calibration, earlier: Calibration) {
     for (name, class) in earlier.classes {
         calibration.classes.entry(name).or_insert(class);

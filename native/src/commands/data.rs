@@ -1,4 +1,4 @@
-//! `dinomaly data`: what lies in a data set, and what is wrong with it.
+//! `dinomaly data`: contents and problems of a data set.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,9 @@ pub struct Args {
 
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Command {
-    /// Count photos, and find unreadable, doubled and odd ones and masks that do not fit, before training on them
+    /// Count photos, and find unreadable, duplicate and unusual photos and masks that do not fit
+    ///
+    /// Example: dinomaly data check photos
     Check(CheckArgs),
 }
 
@@ -28,7 +30,7 @@ struct CheckArgs {
     data: PathBuf,
     #[command(flatten)]
     layout: LayoutOption,
-    /// Check these classes only
+    /// Classes to check [default: all]
     #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
     classes: Vec<String>,
     /// Print JSON instead of text
@@ -36,20 +38,20 @@ struct CheckArgs {
     json: bool,
 }
 
-/// Runs the chosen one.
+/// Runs the chosen subcommand.
 ///
 /// # Errors
-/// Its own.
+/// Those of the subcommand.
 pub fn run(args: &Args) -> Result<()> {
     match &args.command {
         Command::Check(args) => run_check(args),
     }
 }
 
-/// Prints what is found.
+/// Prints the report.
 ///
 /// # Errors
-/// A folder that fits no layout; and the number of errors found, so that a script stops there.
+/// If the folder fits no layout, or if the report has errors, so that a script stops.
 fn run_check(args: &CheckArgs) -> Result<()> {
     let (layout, dataset) = Dataset::list(args.layout.layout, &args.data, &args.classes)?;
     let report = check(layout, &dataset);

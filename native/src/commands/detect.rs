@@ -27,10 +27,10 @@ pub struct Args {
     /// Photos, or folders of photos
     #[arg(required = true)]
     photos: Vec<PathBuf>,
-    /// Product class whose threshold decides
+    /// Product class whose threshold applies [default: that of all classes together]
     #[arg(long)]
     class: Option<String>,
-    /// Write each photo with its heatmap as PNG to this folder
+    /// Folder to write each photo with its heatmap to, as PNG
     #[arg(long, value_name = "DIR")]
     heatmaps: Option<PathBuf>,
     /// Opacity of the heatmap, 0..1
@@ -43,22 +43,22 @@ pub struct Args {
     device: LookOption,
 }
 
-/// One line of output.
+/// One line of the output.
 #[derive(Serialize)]
 struct Row {
     photo: String,
     score: f32,
     threshold: f32,
-    /// 0 for a usual good part of the class, 1 at the threshold.
+    /// 0 for a typical good part of the class, 1 at the threshold.
     normalised: f32,
     defective: bool,
 }
 
-/// Detects, and prints a row for each photo as it is done. Unreadable photos are named on standard error; the others are
-/// still done, and the command fails at its end.
+/// Prints a row for each photo as soon as it is done. Unreadable photos are named on standard error; the command processes the
+/// others and fails at the end.
 ///
 /// # Errors
-/// An unusable model or class, an unwritable folder, or any unreadable photo.
+/// If the model or class is unusable, the folder cannot be written, or a photo cannot be read.
 pub fn run(args: &Args) -> Result<()> {
     if let Some(folder) = &args.heatmaps {
         check_file(&folder.join("photo.png"))?;
@@ -67,11 +67,11 @@ pub fn run(args: &Args) -> Result<()> {
     let model = model_dir::read(&args.model)?;
     if let Some(class) = args.class.as_ref().filter(|class| !model.calibration.classes.contains_key(*class)) {
         let known: Vec<_> = model.calibration.classes.keys().cloned().collect();
-        bail!("model {} has no class {class}: it knows {}", args.model.display(), known.join(", "));
+        bail!("model {} has no class {class}: it has {}", args.model.display(), known.join(", "));
     }
     if args.class.is_none() && model.calibration.classes.len() > 1 {
         let known: Vec<_> = model.calibration.classes.keys().cloned().collect();
-        eprintln!("dinomaly: without --class the threshold of all classes together decides: name {}", few(&known));
+        eprintln!("dinomaly: the threshold of all classes together applies: choose one with --class ({})", few(&known));
     }
     match args.device.on(&model)? {
         Looking::Processor(detector) => look(args, &paths, &model, &detector),
@@ -121,7 +121,7 @@ fn look<O: Read>(args: &Args, paths: &[PathBuf], model: &Model, detector: &Photo
         println!("{}", serde_json::to_string_pretty(&rows)?);
     }
     for (doubt, photos) in doubtful {
-        eprintln!("dinomaly: little can be said of photos {doubt}: {}", few(&photos));
+        eprintln!("dinomaly: verdicts are unreliable for photos {doubt}: {}", few(&photos));
     }
     if unreadable > 0 {
         bail!("{unreadable} of {} photos could not be read", paths.len());
@@ -129,11 +129,11 @@ fn look<O: Read>(args: &Args, paths: &[PathBuf], model: &Model, detector: &Photo
     Ok(())
 }
 
-/// Sides below and beyond which a photo that is squashed to a square shows nothing any more, in pixels and as a ratio.
+/// Shortest side in pixels, and largest ratio of the sides, at which a photo still shows something after resizing to a square.
 const SMALLEST_SIDE: u32 = 16;
 const LONGEST_SIDES: u32 = 10;
 
-/// Why a verdict on a photo means little although it can be read.
+/// Why the verdict on a readable photo is unreliable, if it is.
 fn doubt(path: &Path, photo: &Photo) -> Option<&'static str> {
     let (short, long) = (photo.width.min(photo.height), photo.width.max(photo.height));
     if short < SMALLEST_SIDE || long / short > LONGEST_SIDES {
@@ -143,14 +143,14 @@ fn doubt(path: &Path, photo: &Photo) -> Option<&'static str> {
     (colours == Colours::Grey16).then_some("in 16-bit grey, whose values above 255 are clipped")
 }
 
-/// A row, below the names of its columns where `headed`.
+/// A row as CSV, with the column names above it if `headed`.
 fn csv_line(row: &Row, headed: bool) -> Result<String> {
     let mut csv = csv::WriterBuilder::new().has_headers(headed).from_writer(Vec::new());
     csv.serialize(row)?;
     Ok(String::from_utf8(csv.into_inner()?)?)
 }
 
-/// The photos named, and those directly inside the folders named.
+/// The named photos, and the photos directly inside the named folders.
 fn list(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for path in arguments {
@@ -173,7 +173,7 @@ fn list(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// `NNN_NAME.png`: photos of different folders may share a name.
+/// Writes `NNN_NAME.png`. The number is needed because photos of different folders may share a name.
 fn write_heatmap(
     folder: &Path,
     index: usize,

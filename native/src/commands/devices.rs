@@ -1,4 +1,4 @@
-//! What `train` computes on: one device, or several that share every batch.
+//! Devices of `train`: one, or several that share every batch.
 
 use anyhow::{Result, bail};
 use candle_core::Device;
@@ -12,22 +12,23 @@ use crate::training::replicas::Replicas;
 pub struct DevicesOption {
     #[command(flatten)]
     device: DeviceOption,
-    /// Several NVIDIA GPUs at once, by number: each trains on its part of every batch, and the result is that of one GPU (cpu,cpu tries
-    /// the same on the processor)
+    /// Numbers of several NVIDIA GPUs that share every batch, such as 0,1
+    ///
+    /// The result is that of one GPU. cpu,cpu does the same on the processor, to try it out.
     #[arg(long, value_delimiter = ',', conflicts_with = "device", value_parser = parse, value_name = "NUMBER,…")]
     devices: Vec<Choice>,
 }
 
-/// What is open.
+/// Open devices.
 pub enum Devices {
-    /// One.
+    /// One device.
     One(Device),
-    /// Several.
+    /// Several that share every batch.
     Several(Replicas),
 }
 
 impl Devices {
-    /// The one, or the first: the one that speaks for all.
+    /// The only or first device.
     pub fn first(&self) -> &Device {
         match self {
             Self::One(device) => device,
@@ -35,7 +36,7 @@ impl Devices {
         }
     }
 
-    /// How many there are.
+    /// Number of devices.
     pub fn count(&self) -> usize {
         match self {
             Self::One(_) => 1,
@@ -48,15 +49,15 @@ fn parse(text: &str) -> Result<Choice> {
     match (text, text.parse()) {
         ("cpu", _) => Ok(Choice::Cpu),
         (_, Ok(number)) => Ok(Choice::Cuda(number)),
-        _ => bail!("devices are numbers of NVIDIA GPUs, such as 0,1"),
+        _ => bail!("expected numbers of NVIDIA GPUs, such as 0,1"),
     }
 }
 
 impl DevicesOption {
-    /// Opens the first of them alone, to look at photos.
+    /// Opens the first device only, to evaluate.
     ///
     /// # Errors
-    /// If it is absent or not in this build.
+    /// If it is absent or not supported by this build.
     pub fn open_first(&self) -> Result<Device> {
         match self.devices.first() {
             None => self.device.open(),
@@ -65,10 +66,11 @@ impl DevicesOption {
         }
     }
 
-    /// Opens what is asked for, to train on batches of so many photos.
+    /// Opens the chosen devices to train on batches of `batch` photos.
     ///
     /// # Errors
-    /// If a device is absent, not in this build or named twice, they are of two kinds, or they cannot share a batch.
+    /// If a device is absent, not supported by this build or named twice, if the kinds differ, or if the batch cannot be split
+    /// evenly.
     pub fn open(&self, batch: usize) -> Result<Devices> {
         let count = self.devices.len();
         let gpu = |choice: &Choice| match choice {
@@ -82,7 +84,7 @@ impl DevicesOption {
         if let Some(number) =
             gpus.iter().enumerate().find_map(|(i, number)| gpus[..i].contains(number).then_some(number))
         {
-            bail!("--devices names GPU {number} twice: each trains on a part of the batch of its own");
+            bail!("--devices names GPU {number} twice: each GPU trains on its own part of the batch");
         }
         Ok(match (self.devices.as_slice(), gpus.len()) {
             ([], _) => Devices::One(self.device.open()?),
@@ -90,7 +92,7 @@ impl DevicesOption {
             ([_], _) => Devices::One(open_cuda(gpus[0])?),
             (_, 0) => Devices::Several(Replicas::on_processor(count)),
             (_, gpus_named) if gpus_named == count => Devices::Several(Replicas::on_gpus(&gpus)?),
-            _ => bail!("--devices names the processor beside GPUs, which would wait for it: name GPUs only"),
+            _ => bail!("--devices names the processor and GPUs, which would wait for it: name GPUs only"),
         })
     }
 }

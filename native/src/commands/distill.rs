@@ -28,67 +28,106 @@ pub struct Args {
     /// Checkpoint of the encoder to imitate, as for `train --backbone`
     #[arg(long, value_name = "FILE")]
     teacher: PathBuf,
-    /// Attention heads of the teacher, where they are not width / 64
-    #[arg(long)]
-    teacher_heads: Option<usize>,
-    /// File to write the small encoder to (.safetensors); `train --backbone` reads it
+    /// File to write the student to (.safetensors), for `train --backbone`
     #[arg(long, value_name = "FILE")]
     student: PathBuf,
-    /// Earlier student of the same shape to go on from, for example on larger pictures; a fresh one without
-    #[arg(long, value_name = "FILE")]
-    from: Option<PathBuf>,
-    /// Channels of the student
-    #[arg(long, default_value_t = 144, value_parser = within(1_usize, 8192))]
-    width: usize,
-    /// Attention heads of the student; as many as the teacher has without
-    #[arg(long)]
-    heads: Option<usize>,
-    /// Blocks of the student
-    #[arg(long, default_value_t = 12, value_parser = within(1_usize, 100))]
-    depth: usize,
-    /// Side of the student's patches, in pixels
-    #[arg(long, default_value_t = 16, value_parser = within(1_usize, 64))]
-    patch: usize,
-    /// Side of the training pictures, in patches
-    #[arg(long, default_value_t = 8, value_parser = within(1_usize, 256))]
-    grid: usize,
-    /// Pictures in a batch
-    #[arg(long, default_value_t = 16, value_parser = within(1_usize, 4096))]
-    batch: usize,
-    /// Optimiser steps
-    #[arg(long, default_value_t = 10_000, value_parser = within(1_usize, 100_000_000))]
-    iterations: usize,
-    /// Optimiser steps in which each block is taught alone, before all run as a whole; half of them without, none with --from
-    #[arg(long, conflicts_with = "from")]
-    alone: Option<usize>,
-    /// Highest learning rate; the last is a hundredth of it
-    #[arg(long, default_value_t = 2e-3, allow_negative_numbers = true, value_parser = within(1e-10, 10.0))]
-    lr: f64,
-    /// Seed of initial values and pictures
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Discard the checkpoint of an unfinished run instead of going on with it
+    /// Start over: discard the checkpoint of an unfinished run
     #[arg(long)]
     restart: bool,
+    /// Number of the teacher's attention heads [default: width / 64]
+    #[arg(long, value_name = "N", help_heading = "Encoders")]
+    teacher_heads: Option<usize>,
+    /// Earlier student of the same shape to start from [default: random weights]
+    ///
+    /// This continues a training on larger pictures, for example.
+    #[arg(long, value_name = "FILE", help_heading = "Encoders")]
+    from: Option<PathBuf>,
+    /// Channels of the student
+    #[arg(
+        long,
+        default_value_t = 144,
+        value_parser = within(1_usize, 8192),
+        value_name = "N",
+        help_heading = "Encoders"
+    )]
+    width: usize,
+    /// Number of the student's attention heads [default: the teacher's]
+    #[arg(long, value_name = "N", help_heading = "Encoders")]
+    heads: Option<usize>,
+    /// Number of the student's blocks
+    #[arg(long, default_value_t = 12, value_parser = within(1_usize, 100), value_name = "N", help_heading = "Encoders")]
+    depth: usize,
+    /// Side of the student's patches, in pixels
+    #[arg(
+        long,
+        default_value_t = 16,
+        value_parser = within(1_usize, 64),
+        value_name = "PIXELS",
+        help_heading = "Encoders"
+    )]
+    patch: usize,
+    /// Side of the training pictures, in patches
+    #[arg(
+        long,
+        default_value_t = 8,
+        value_parser = within(1_usize, 256),
+        value_name = "PATCHES",
+        help_heading = "Optimiser"
+    )]
+    grid: usize,
+    /// Pictures per batch
+    #[arg(
+        long,
+        default_value_t = 16,
+        value_parser = within(1_usize, 4096),
+        value_name = "N",
+        help_heading = "Optimiser"
+    )]
+    batch: usize,
+    /// Number of optimiser steps
+    #[arg(
+        long,
+        default_value_t = 10_000,
+        value_parser = within(1_usize, 100_000_000),
+        value_name = "N",
+        help_heading = "Optimiser"
+    )]
+    iterations: usize,
+    /// Steps that train each block on its own, before the whole encoder [default: half; none with --from]
+    #[arg(long, conflicts_with = "from", value_name = "N", help_heading = "Optimiser")]
+    alone: Option<usize>,
+    /// Peak learning rate; the last is a hundredth of it
+    #[arg(
+        long,
+        default_value_t = 2e-3,
+        allow_negative_numbers = true,
+        value_parser = within(1e-10, 10.0),
+        value_name = "RATE",
+        help_heading = "Optimiser"
+    )]
+    lr: f64,
+    /// Seed of initial weights and pictures
+    #[arg(long, default_value_t = 1, value_name = "N", help_heading = "Optimiser")]
+    seed: u64,
     #[command(flatten)]
     device: DeviceOption,
 }
 
-/// What a checkpoint says of its run.
+/// State of a run in its checkpoint.
 #[derive(Serialize, Deserialize)]
 struct State {
     settings: DistillationSettings,
     teacher: String,
-    /// Hash of the student that it went on from.
+    /// Hash of the student that the run started from.
     #[serde(default)]
     from: Option<String>,
     losses: Vec<f64>,
 }
 
-/// Distills, going on with an unfinished run of the same command.
+/// Distills an encoder. An unfinished run of the same command is resumed.
 ///
 /// # Errors
-/// One sentence naming what is wrong; everything up to the last checkpoint is kept.
+/// One sentence that names the cause. The last checkpoint is kept.
 pub fn run(args: &Args) -> Result<()> {
     for source in std::iter::once(&args.teacher).chain(&args.from) {
         check_other(source, &args.student)?;
@@ -132,7 +171,7 @@ pub fn run(args: &Args) -> Result<()> {
         earlier.settings != settings || earlier.teacher != teacher_hash || earlier.from != from_hash
     }) {
         bail!(
-            "an unfinished run with another teacher, another --from or other settings lies in {}: repeat its command to finish it, or discard it with --restart",
+            "{} is the checkpoint of an unfinished run with another teacher, another --from or other settings: repeat its command to finish it, or discard it with --restart",
             checkpoint.display()
         );
     }
@@ -152,7 +191,7 @@ pub fn run(args: &Args) -> Result<()> {
         losses.push(distiller.step(iteration)?);
         progress.advance(1, || {
             let pictures = ((losses.len() - first) * args.batch) as f64 / begun.elapsed().as_secs_f64();
-            let part = if losses.len() <= alone { "blocks alone" } else { "as a whole" };
+            let part = if losses.len() <= alone { "single blocks" } else { "whole encoder" };
             format!("{part}, loss {:.4} · {pictures:.0} pictures/s", recent_mean(&losses))
         });
         if losses.len().is_multiple_of(CHECKPOINT_EVERY) || interrupt.asked() {
@@ -174,7 +213,7 @@ pub fn run(args: &Args) -> Result<()> {
         fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
     }
     println!(
-        "encoder written to {}; it leaves {:.1} % of the teacher's variance unexplained on pictures that it was not trained on",
+        "encoder written to {}; it leaves {:.1} % of the teacher's variance unexplained on held-out pictures",
         args.student.display(),
         100.0 * distiller.unexplained()?
     );

@@ -20,33 +20,33 @@ use crate::system::atomic::{check_file, write_file};
 pub struct Args {
     /// Model folder
     model: PathBuf,
-    /// Data set (MVTec-AD, VisA, Real-IAD, …, see --layout), one of its class folders, or a folder with good, bad and masks
+    /// Data set, one of its class folders, or a folder with subfolders good, bad and masks
     data: PathBuf,
     #[command(flatten)]
     layout: LayoutOption,
-    /// Evaluate these classes only
+    /// Classes to evaluate [default: all]
     #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
     classes: Vec<String>,
-    /// Write the metrics as JSON, too
+    /// JSON file to write the metrics to
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write the table as CSV, too
+    /// CSV file to write the table to
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Write a report to look at, too: one HTML file with the table, curves, histograms of scores and the worst photos
+    /// HTML file to write a report to: table, curves, score histograms and the worst photos
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Photos of a class in the report, those with the largest errors
+    /// Number of photos per class in the report, worst first
     #[arg(long, default_value_t = 24, value_name = "COUNT")]
     gallery: usize,
     #[command(flatten)]
     device: LookOption,
 }
 
-/// Evaluates, and prints the table.
+/// Evaluates a model and prints the table.
 ///
 /// # Errors
-/// One sentence naming the file that is missing or wrong.
+/// One sentence that names the missing or unusable file.
 pub fn run(args: &Args) -> Result<()> {
     for path in args.json.iter().chain(&args.csv).chain(&args.report) {
         check_file(path)?;

@@ -1,4 +1,4 @@
-//! `dinomaly generate`: a data set of generated products with defects and masks.
+//! `dinomaly generate`: a data set of generated products, with defects and masks.
 
 use std::path::PathBuf;
 
@@ -13,27 +13,32 @@ use crate::system::progress::Progress;
 /// Arguments of `dinomaly generate`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Folder to write the data set to (MVTec-AD layout); must not exist yet, or be empty
+    /// Folder to write the data set to (MVTec-AD layout); must be new or empty
     out: PathBuf,
-    /// Generate these classes only: blister, board, fabric, gear
+    /// Classes to generate: blister, board, fabric, gear [default: all]
     #[arg(long, value_delimiter = ',', value_name = "CLASS,…", value_parser = parse_class)]
     classes: Vec<Class>,
-    /// Side of the photos in pixels
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(32..=2048))]
+    /// Side of the photos, in pixels
+    #[arg(
+        long,
+        default_value_t = 256,
+        value_parser = clap::value_parser!(u32).range(32..=2048),
+        value_name = "PIXELS"
+    )]
     size: u32,
-    /// Good photos to train on, for each class
-    #[arg(long, default_value_t = 160, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Number of training photos per class
+    #[arg(long, default_value_t = 160, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     train: u32,
-    /// Good test photos, for each class
-    #[arg(long, default_value_t = 40)]
+    /// Number of good test photos per class
+    #[arg(long, default_value_t = 40, value_name = "N")]
     good: u32,
-    /// Test photos of each kind of defect
-    #[arg(long, default_value_t = 10)]
+    /// Number of test photos per kind of defect
+    #[arg(long, default_value_t = 10, value_name = "N")]
     defective: u32,
-    /// Seed: the same seed gives the same photos on every machine
-    #[arg(long, default_value_t = 1)]
+    /// Seed of the photos, which are the same on every machine
+    #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
-    /// Also print how well trivial detectors, which look at single pixels, do on what was written
+    /// Print metrics of trivial detectors, which see single pixels, on the new data set
     #[arg(long)]
     baseline: bool,
 }
@@ -43,15 +48,15 @@ fn parse_class(name: &str) -> Result<Class, String> {
     Class::ALL
         .into_iter()
         .find(|c| c.name() == name)
-        .ok_or_else(|| format!("there is no class {name}, only {}", known()))
+        .ok_or_else(|| format!("there is no class {name}: choose from {}", known()))
 }
 
 /// Writes the data set.
 ///
 /// # Errors
-/// If the folder is taken or cannot be written, or Ctrl-C was pressed; nothing stays then.
+/// If the folder is not empty or cannot be written, or after Ctrl-C. Nothing is left behind then.
 pub fn run(args: &Args) -> Result<()> {
-    let interrupt = Interrupt::listen("the unfinished data set is removed")?;
+    let interrupt = Interrupt::listen("removing the unfinished data set")?;
     let mut classes = if args.classes.is_empty() { Class::ALL.to_vec() } else { args.classes.clone() };
     classes.sort_by_key(|class| class.name());
     classes.dedup();

@@ -1,4 +1,4 @@
-//! `dinomaly import`: a Dinomaly checkpoint of another project → a published model folder.
+//! `dinomaly import`: a Dinomaly checkpoint of another project → a model folder.
 
 use std::path::PathBuf;
 
@@ -19,27 +19,27 @@ use crate::publish::{Good, Parts};
 /// Arguments of `dinomaly import`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// State dict of the official implementation (.pth), or checkpoint of anomalib (.ckpt, .pt)
+    /// Checkpoint: a state dict of the official implementation (.pth), or anomalib's .ckpt or .pt
     checkpoint: PathBuf,
-    /// Data set with photos of good parts to set the thresholds with
+    /// Data set with photos of good parts, to set the thresholds
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Folder to write the model to
     #[arg(long, value_name = "MODEL")]
     out: PathBuf,
-    /// Classes of the model; all of the data set without
+    /// Classes of the model [default: all of the data set]
     #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
     classes: Vec<String>,
-    /// Photos of each class to set its threshold with, spread over its folder
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Number of photos per class to set its threshold, spread over its folder
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     photos: u32,
-    /// The model was not trained on these photos
+    /// State that the model was not trained on these photos
     #[arg(long)]
     held_out: bool,
     #[command(flatten)]
     geometry: GeometryOption,
-    /// Attention heads of the encoder, where they are not width / 64
-    #[arg(long)]
+    /// Number of the encoder's attention heads [default: width / 64]
+    #[arg(long, value_name = "N")]
     heads: Option<usize>,
     #[command(flatten)]
     layout: LayoutOption,
@@ -52,7 +52,8 @@ pub struct Args {
 /// Reads the checkpoint, sets thresholds and writes the model.
 ///
 /// # Errors
-/// A checkpoint that is not understood, by tensor; a photo that cannot be read; an unwritable folder.
+/// If the checkpoint has unknown or missing tensors, which the error names, a photo cannot be read, or the folder cannot be
+/// written.
 pub fn run(args: &Args) -> Result<()> {
     model_dir::check_target(&args.out)?;
     let dataset = Dataset::open_for_training(args.layout.layout, &args.data, &args.classes)?;
@@ -89,7 +90,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// So many of a class's good photos at equal distances: neighbours in a folder are often photos of one part.
+/// `photos` good photos of a class, evenly spaced: neighbours in a folder are often photos of one part.
 fn spread(class: &Class, photos: usize) -> impl Iterator<Item = (String, PathBuf)> {
     let count = photos.min(class.train.len());
     (0..count).map(move |i| (class.name.clone(), class.train[i * class.train.len() / count].clone()))

@@ -1,4 +1,4 @@
-//! `dinomaly inspect`: what a model is, how large, and how much work a photo is.
+//! `dinomaly inspect`: a model's architecture, size, cost per photo and thresholds.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -20,17 +20,17 @@ use crate::model_dir;
 pub struct Args {
     /// Model folder
     model: PathBuf,
-    /// Measure how many photos a second this machine looks at, from pixels to maps
+    /// Measure this machine's photos per second, from pixels to maps
     #[arg(long)]
     speed: bool,
     #[command(flatten)]
     device: LookOption,
 }
 
-/// Prints the model's parts, files and thresholds.
+/// Prints a model's parts, files and thresholds.
 ///
 /// # Errors
-/// An unusable model.
+/// If the model is unusable.
 pub fn run(args: &Args) -> Result<()> {
     let manifest = model_dir::read_manifest(&args.model)?;
     let model = model_dir::read(&args.model)?;
@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<()> {
     println!("layers    {:?} in groups {:?}", config.target_layers, config.groups);
     println!("geometry  resized to {0} × {0}, centre {1} × {1}", geometry.resize, geometry.crop);
     let parts = parts(config, model.grid())?;
-    let mut rows = vec![["part", "parameters", "MMACs a photo", "in attention"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["part", "parameters", "MMACs per photo", "in attention"].map(str::to_owned).to_vec()];
     let millions = |macs: u64| (macs / 1_000_000).to_string();
     for part in &parts {
         rows.push(vec![part.name.into(), part.parameters.to_string(), millions(part.linear), millions(part.attention)]);
@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> Result<()> {
     rows.push(vec!["total".into(), parameters.to_string(), millions(linear), millions(attention)]);
     print!("\n{}", align(&rows));
     println!(
-        "the paper counts {} more parameters, of encoder blocks that are never run, and no products in attention",
+        "the paper also counts {} parameters of encoder blocks that never run, and no products in attention",
         parameters_left_out(config)?
     );
 
@@ -91,9 +91,12 @@ pub fn run(args: &Args) -> Result<()> {
         ]);
     }
     print!("\n{}", align(&rows));
-    println!("thresholds are meant to call {} % of good parts defective", 100.0 * model.calibration.false_alarm_rate);
+    println!(
+        "expected false alarms at these thresholds: {} % of good parts",
+        100.0 * model.calibration.false_alarm_rate
+    );
     if !model.calibration.held_out {
-        println!("thresholds come from photos that were trained on: expect more good parts to be called defective");
+        println!("thresholds come from training photos: expect more false alarms");
     }
     if args.speed {
         match args.device.on(&model)? {
@@ -105,10 +108,10 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Seconds that a measurement of speed takes at least.
+/// Shortest duration of a speed measurement, in seconds.
 const MEASURED: f64 = 3.0;
 
-/// Batches of the self-test's picture: what a photo costs does not depend on what is on it.
+/// Measures with the self-test's picture: a photo's cost does not depend on its content.
 fn measure_speed<O: Read>(detector: &PhotoDetector<O>) -> Result<()> {
     let picture = detector.detector().prepare(&SelfTest::picture_of(SELF_TEST_SEED));
     let batch = vec![picture; detector.batch()];

@@ -1,4 +1,4 @@
-//! The commands, one file each: arguments and flow; the work is done by the library's modules.
+//! The commands, one file each: options and output. The library does the work.
 
 #[cfg(feature = "trainer")]
 pub mod ablate;

@@ -15,31 +15,26 @@ use crate::dataset::Layout;
 use crate::inference::detect::PhotoDetector;
 use crate::system::device::{Choice, open_any, open_cuda};
 
-/// How photos lie in the folder of data.
+/// Layout of a data set.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LayoutOption {
-    /// Layout of the data, where it is not to be told from what lies there
-    #[arg(
-        long,
-        value_enum,
-        hide_possible_values = true,
-        value_name = "visa|real-iad|mvtec-loco|btad|mpdd|uni-medical|mvtec|folder"
-    )]
+    /// Layout of the data set [default: detected]
+    #[arg(long, value_enum)]
     pub layout: Option<Layout>,
 }
 
-/// Which part of a photo is looked at.
+/// Resolution of the model's input.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct GeometryOption {
-    /// Side of the square that photos are resized to
-    #[arg(long, default_value_t = 448, value_parser = within(1, SIDE))]
+    /// Side of the square that photos are resized to, in pixels
+    #[arg(long, default_value_t = 448, value_parser = within(1, SIDE), value_name = "PIXELS")]
     resize: usize,
-    /// Side of the centre that is looked at
-    #[arg(long, default_value_t = 392, value_parser = within(1, SIDE))]
+    /// Side of the centre crop that the model sees, in pixels
+    #[arg(long, default_value_t = 392, value_parser = within(1, SIDE), value_name = "PIXELS")]
     crop: usize,
 }
 
-/// Pixels a side beyond which no machine has the memory.
+/// Largest side in pixels: no machine has the memory for more.
 const SIDE: usize = 4096;
 
 impl From<GeometryOption> for Geometry {
@@ -48,11 +43,13 @@ impl From<GeometryOption> for Geometry {
     }
 }
 
-/// Where tensors live.
+/// The device to compute on.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DeviceOption {
-    /// Where to compute: cpu; cuda or cuda:NUMBER, an NVIDIA GPU; auto, the first of them or else the cpu; gpu, one of any maker,
-    /// where a model looks at photos
+    /// Device: cpu, cuda, cuda:NUMBER, auto, or gpu
+    ///
+    /// cuda and cuda:NUMBER are NVIDIA GPUs. auto is the first of them, or the cpu if there is none. gpu is a GPU of any vendor,
+    /// through WebGPU; it runs models but does not train them.
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     device: Choice,
 }
@@ -61,44 +58,44 @@ impl DeviceOption {
     /// Opens the device.
     ///
     /// # Errors
-    /// If it is absent, not in this build, or only looks at photos.
+    /// If it is absent, not supported by this build, or cannot train.
     pub fn open(&self) -> Result<Device> {
         match self.device {
             Choice::Cpu => Ok(Device::Cpu),
             Choice::Cuda(number) => open_cuda(number),
             Choice::Auto => Ok(open_any()),
             Choice::Gpu => {
-                bail!("device gpu looks at photos only: use cpu, or cuda on an NVIDIA GPU, for everything else")
+                bail!("device gpu only runs models on photos: use cpu, or cuda on an NVIDIA GPU, for this command")
             }
         }
     }
 }
 
-/// What looks at photos.
+/// The device and precision of a detector.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LookOption {
     #[command(flatten)]
     device: DeviceOption,
-    /// Multiply in eight-bit integers on the processor: about twice as fast, scores differ in the third digit
+    /// Matrix products in int8 on the cpu: about twice as fast, scores differ in the third digit
     #[arg(long)]
     int8: bool,
 }
 
-/// A model where it looks at photos.
+/// A detector on the chosen device.
 pub enum Looking {
-    /// On the processor.
+    /// The processor.
     Processor(Box<PhotoDetector>),
-    /// On a GPU of any maker.
+    /// A GPU of any vendor, through WebGPU.
     Gpu(Box<PhotoDetector<WebGpu>>),
-    /// On an NVIDIA GPU.
+    /// An NVIDIA GPU.
     Cuda(Box<PhotoDetector<Candle<'static>>>),
 }
 
 impl Looking {
-    /// The model in single precision on a device that trains.
+    /// A detector in single precision on a training device.
     ///
     /// # Errors
-    /// If the model's self-test refuses the device.
+    /// If the model's self-test fails on the device.
     pub fn on(model: &Model, device: Device) -> Result<Self> {
         Ok(if device.is_cpu() {
             Self::Processor(Box::new(PhotoDetector::new(model)?))
@@ -109,14 +106,13 @@ impl Looking {
 }
 
 impl LookOption {
-    /// The model on the device: a GPU of any maker takes the fastest precision that the model's self-test accepts.
+    /// A detector on the chosen device. WebGPU takes the fastest precision that passes the model's self-test.
     ///
     /// # Errors
-    /// If the device is absent or not in this build, the model's self-test refuses it, or a precision was asked for that it does
-    /// not have.
+    /// If the device is absent, not supported by this build, fails the model's self-test, or lacks the chosen precision.
     pub fn on(&self, model: &Model) -> Result<Looking> {
         if self.device.device == Choice::Gpu {
-            self.refuse_int8("a GPU takes the fastest precision that the model's self-test accepts")?;
+            self.refuse_int8("a GPU takes the fastest precision that passes the model's self-test")?;
             return Ok(Looking::Gpu(Box::new(PhotoDetector::on_gpu(model)?)));
         }
         let device = self.device.open()?;
@@ -129,18 +125,18 @@ impl LookOption {
 
     fn refuse_int8(&self, instead: &str) -> Result<()> {
         if self.int8 {
-            bail!("--int8 is for the processor: {instead}");
+            bail!("--int8 needs --device cpu: {instead}");
         }
         Ok(())
     }
 }
 
-/// Reads a number that lies between two, which both may be.
+/// A parser for numbers from `low` to `high`, both included.
 pub fn within<T>(low: T, high: T) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
 where
     T: FromStr + PartialOrd + Debug + Copy + Send + Sync + 'static,
 {
-    // No NaN is in a range.
+    // NaN is in no range.
     move |text| match text.parse() {
         Ok(number) if (low..=high).contains(&number) => Ok(number),
         _ => Err(format!("it must be a number from {low:?} to {high:?}")),
@@ -176,7 +172,7 @@ pub fn parse_colours(text: &str) -> Result<[f32; 3]> {
     let values = values.ok().filter(|values| values.iter().all(|value| (0.0..=1.0).contains(value)));
     let three = values.and_then(|values| <[f32; 3]>::try_from(values).ok());
     three.with_context(|| {
-        format!("{text} is not a number from 0 to 1 for red, green and blue each, such as 0.5,0.5,0.5")
+        format!("{text} is not a number from 0 to 1 for each of red, green and blue, such as 0.5,0.5,0.5")
     })
 }
 

@@ -1,8 +1,7 @@
-//! `train --preset`: the hyper-parameters of the paper by data set, as defaults of other options. Whatever is given on the command
-//! line wins.
+//! `train --preset`: the paper's hyper-parameters for a data set, as defaults of other options. Options on the command line win.
 //!
-//! The values are those of the official scripts, which differ from the paper's appendix in two places: one-class scripts warm
-//! hard mining up over 1,000 iterations, not 500, and all but Real-IAD's add 1e-8 in the optimiser, not 1e-10.
+//! The values are those of the official scripts. These differ from the paper's appendix in two points: one-class scripts warm up
+//! hard mining for 1,000 iterations, not 500, and all of them but Real-IAD's have an optimiser epsilon of 1e-8, not 1e-10.
 
 use std::fmt;
 
@@ -25,22 +24,22 @@ pub enum Preset {
     Btad,
     /// Uni-Medical, all classes in one model
     UniMedical,
-    /// MVTec-AD, one model a class
+    /// MVTec-AD, one model per class
     MvtecSeparate,
-    /// VisA, one model a class
+    /// VisA, one model per class
     VisaSeparate,
-    /// Real-IAD, one model a class
+    /// Real-IAD, one model per class
     RealIadSeparate,
-    /// MPDD, one model a class
+    /// MPDD, one model per class
     MpddSeparate,
-    /// ViTAD, which the paper compares its parts with: a softmax decoder of nine blocks from the last encoder layer, layer to layer
+    /// ViTAD, the paper's baseline: nine softmax decoder blocks on the last encoder layer, compared layer by layer
     Vitad,
 }
 
 /// An option of `train` (its field's name) and its value.
 type Setting = (&'static str, &'static str);
 
-/// What all official scripts have in common. Most are defaults here anyway; a preset goes on saying what the paper did if those change.
+/// Settings of all official scripts. Most are also defaults, but the presets must not change with the defaults.
 const ALL: [Setting; 8] = [
     ("resize", "448"),
     ("crop", "392"),
@@ -52,8 +51,8 @@ const ALL: [Setting; 8] = [
     ("mining_factor", "0.1"),
 ];
 
-/// ViTAD's shape as the official code has it (class `ViTAD`), at the input of its authors. Noise and loose loss, which the paper's
-/// appendix adds to it, are `--dropout` and `--mining-rate`. Optimiser and schedule are Dinomaly's, so that nothing else differs.
+/// ViTAD's architecture from the official code (class `ViTAD`), at its authors' input size. The paper's appendix adds noise and the
+/// loose loss to it: `--dropout` and `--mining-rate`. Optimiser and schedule are Dinomaly's, so that only the architecture differs.
 const VITAD: [Setting; 14] = [
     ("layers", "2,5,8,11"),
     ("groups", "0/1/2"),
@@ -72,7 +71,7 @@ const VITAD: [Setting; 14] = [
 ];
 
 impl Preset {
-    /// Where the values come from.
+    /// Source of the values.
     pub fn source(self) -> &'static str {
         match self {
             Self::Mvtec => "dinomaly_mvtec_uni.py",
@@ -87,7 +86,7 @@ impl Preset {
         }
     }
 
-    /// The options that it sets.
+    /// Options that the preset sets.
     pub fn settings(self) -> Vec<Setting> {
         let of = |iterations, dropout, eps| {
             let own =
@@ -103,7 +102,7 @@ impl Preset {
         }
     }
 
-    /// As it is given on the command line.
+    /// Name on the command line.
     fn name(self) -> &'static str {
         match self {
             Self::Mvtec => "mvtec",
@@ -120,29 +119,29 @@ impl Preset {
         }
     }
 
-    /// Whether every class gets a model of its own.
+    /// Whether each class gets its own model.
     fn is_for_one_class(self) -> bool {
         matches!(self, Self::MvtecSeparate | Self::VisaSeparate | Self::RealIadSeparate | Self::MpddSeparate)
     }
 }
 
-/// The option itself. Flattened into a command before all others, whose defaults then depend on it.
+/// The option `--preset`. It is flattened into a command before all others, because their defaults depend on it.
 #[derive(Clone, Debug, Default)]
 pub struct PresetOption {
     preset: Option<Preset>,
-    /// Options that the preset would set, had they not been given.
+    /// Options of the preset that the command line sets.
     given: Vec<&'static str>,
 }
 
 impl PresetOption {
-    /// Refuses a preset for one class where there are more.
+    /// Checks that a one-class preset is used with one class.
     ///
     /// # Errors
-    /// Saying what to do instead.
+    /// If there are more classes.
     pub fn check(&self, classes: usize) -> Result<()> {
         match self.preset {
             Some(preset) if preset.is_for_one_class() && classes > 1 => bail!(
-                "--preset {} is for one model a class and here are {classes} classes: choose one with --classes",
+                "--preset {} is for one-class models, but the data has {classes} classes: choose one with --classes",
                 preset.name()
             ),
             _ => Ok(()),
@@ -151,7 +150,7 @@ impl PresetOption {
 }
 
 impl fmt::Display for PresetOption {
-    /// What the preset sets and what it does not; nothing without a preset.
+    /// The options that the preset sets and those that the command line sets; empty if there is no preset.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(preset) = self.preset else { return Ok(()) };
         let settings = preset.settings();
@@ -171,8 +170,9 @@ impl clap::Args for PresetOption {
             .long("preset")
             .value_name("NAME")
             .value_parser(clap::value_parser!(Preset))
-            .help("Hyper-parameters of the paper for a data set; options that are given, too, win");
-        // The options that presets set are not there yet.
+            .hide_short_help(true)
+            .help("Paper's hyper-parameters for a data set; other options override them");
+        // Deferred, because the options that presets set do not exist yet.
         command.arg(option).defer(set_defaults)
     }
 

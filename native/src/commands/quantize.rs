@@ -1,4 +1,4 @@
-//! `dinomaly quantize`: a model → the same model with weights in fewer bits.
+//! `dinomaly quantize`: a model → the same model with weights of fewer bits.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,42 +25,45 @@ use crate::system::atomic::check_other;
 pub struct Args {
     /// Model folder
     model: PathBuf,
-    /// What weights become
-    #[arg(long, value_enum, default_value = "int8")]
+    /// Format of the weights
+    #[arg(long, value_enum, default_value = "int8", value_name = "FORMAT")]
     to: To,
     /// Folder to write the quantized model to
     #[arg(long, value_name = "MODEL")]
     out: PathBuf,
-    /// Data set with photos of good parts, such as the one trained on: rounding errors are made up for on them, and not on
-    /// generated pictures (int8, int4)
+    /// Data set to compensate rounding errors on [default: generated pictures]
+    ///
+    /// Photos of good parts, such as the training photos. For int8 and int4.
     #[arg(long, value_name = "DATA")]
     photos: Option<PathBuf>,
-    /// Evaluate before and after on this labelled data set, print what is lost, and add it to the model card
+    /// Labelled data set to evaluate before and after, for the output and the model card
     #[arg(long, value_name = "DATA")]
     report: Option<PathBuf>,
-    /// Look at these classes of the data sets only
+    /// Classes of the data sets to use [default: all]
     #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
     classes: Vec<String>,
     #[command(flatten)]
     layout: LayoutOption,
-    /// Text file to append to the model card: where photos and encoder come from, what was measured
+    /// Text file to append to the model card
+    ///
+    /// For example the origin of photos and encoder, or measurements.
     #[arg(long, value_name = "FILE")]
     note: Option<PathBuf>,
 }
 
-/// What weights become.
+/// Format of quantized weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum To {
-    /// A byte, one scale for each output channel
+    /// 8 bits, one scale per output channel
     Int8,
-    /// Half a byte, a scale for each 32 values
+    /// 4 bits, one scale per 32 values
     Int4,
     /// Half precision
     F16,
 }
 
-/// Photos or generated pictures whose second moments rounding errors are weighed with. A quarter of the generated ones gives maps
-/// of a DeiT-Ti model that int4 changes by 17 % more.
+/// Number of photos or generated pictures for the second moments that weight rounding errors. With a quarter of the generated
+/// pictures, int4 changes the maps of a DeiT-Ti model by 17 % more.
 const PICTURES: usize = 128;
 
 impl To {
@@ -81,10 +84,10 @@ impl To {
     }
 }
 
-/// Rounds the weights, and writes the model with a self-test of its own; thresholds stay what they are.
+/// Quantizes the weights, and writes the model with its own self-test. Thresholds stay the same.
 ///
 /// # Errors
-/// An unusable model, one that is quantized already, photos that cannot be read, or an unwritable folder.
+/// If the model is unusable or quantized already, a photo cannot be read, or the folder cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     check_other(&args.model, &args.out)?;
     model_dir::check_target(&args.out)?;
@@ -95,13 +98,13 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("model {} is quantized already: quantize the original", args.model.display());
     }
     if !args.classes.is_empty() && args.photos.is_none() && args.report.is_none() {
-        bail!("--classes chooses among those of --photos and --report: give one of them");
+        bail!("--classes selects classes of --photos and --report: give one of these options");
     }
     let labelled = |data: &PathBuf| Dataset::open_as(args.layout.layout, data, &args.classes);
     let labelled = args.report.as_ref().map(labelled).transpose()?;
     labelled.iter().try_for_each(check_labelled)?;
     let (moments, seen) = match &args.photos {
-        Some(_) if args.to == To::F16 => bail!("--photos does nothing for f16: leave it out"),
+        Some(_) if args.to == To::F16 => bail!("--photos has no effect on f16: leave it out"),
         None if args.to == To::F16 => (InputMoments::new(), String::new()),
         None => (moments::of_generated(&original, PICTURES)?, format!("{PICTURES} generated pictures")),
         Some(data) => {
@@ -115,12 +118,12 @@ pub fn run(args: &Args) -> Result<()> {
     let (weights, rounding) = quant::quantize_to(&original.weights, args.to.format(), &moments)?;
     model.weights = weights;
     model.name = args.out.file_name().context("--out names no folder")?.to_string_lossy().into_owned();
-    // What the quantized model computes is right by definition: devices are compared with it.
+    // The quantized model's own output is the reference that devices are compared with.
     let detector = PhotoDetector::of_parts(&model.config, &model.preprocessor, &model.weights)?;
     let self_test = block_on(detector.detector().self_test(SELF_TEST_SEED, SELF_TEST_TOLERANCE))?;
     let mut lines = describe(&model, &rounding);
     if !seen.is_empty() {
-        lines += &format!("Rounding errors are made up for on the inputs that {seen} give the layers.\n");
+        lines += &format!("Rounding errors are compensated on the layers' inputs for {seen}.\n");
     }
     print!("{lines}");
     if let Some(before) = &original.self_test {
@@ -146,20 +149,20 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Before and after.
+/// Evaluations of the original and the quantized model.
 fn evaluations(original: &Model, quantized: &PhotoDetector, data: &Dataset) -> Result<[Evaluation; 2]> {
     let geometry = original.preprocessor.geometry;
     let before = evaluate(&PhotoDetector::new(original)?, geometry, data)?;
     Ok([before, evaluate(quantized, geometry, data)?])
 }
 
-/// How many tensors became what, with the largest error of each kind.
+/// Number of tensors of each format, with its largest rounding error.
 fn describe(model: &Model, rounding: &[Rounding]) -> String {
     let mut kinds: BTreeMap<&str, Vec<&Rounding>> = BTreeMap::new();
     for rounding in rounding {
         let kind = match model.weights.0[&rounding.name].data {
-            Data::Int4 { .. } => "int4 with a scale for each 32 values of a row",
-            Data::Int8 { .. } => "int8 with one scale for each output channel",
+            Data::Int4 { .. } => "int4 with one scale per 32 values of a row",
+            Data::Int8 { .. } => "int8 with one scale per output channel",
             Data::F16(_) | Data::F32(_) => "f16",
         };
         kinds.entry(kind).or_default().push(rounding);

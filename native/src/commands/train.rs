@@ -32,97 +32,144 @@ use crate::training::work_folder::WorkFolder;
 /// Arguments of `dinomaly train`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    // The first, so that it still finds which of the others were given.
+    // First, because the defaults of the others depend on it.
     #[command(flatten)]
     pub(super) preset: PresetOption,
-    /// Data set (MVTec-AD, VisA, Real-IAD, …, see --layout), one of its class folders, or a folder of photos of good parts
+    /// Data set, one of its class folders, or a folder of photos of good parts
     pub(super) data: PathBuf,
-    #[command(flatten)]
-    pub(super) layout: LayoutOption,
-    /// Checkpoint of a pretrained ViT (.pth or .safetensors of the original projects, timm or Hugging Face), or the name of one
-    /// that `dinomaly backbone fetch` brought
-    #[arg(long, value_name = "FILE|NAME")]
-    pub(super) backbone: PathBuf,
-    /// Attention heads of the backbone, where they are not width / 64
-    #[arg(long)]
-    pub(super) heads: Option<usize>,
     /// Folder to write the model to
     #[arg(long, value_name = "MODEL")]
     pub(super) out: PathBuf,
-    /// Train on these classes only
-    #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
+    /// Start over: discard the checkpoint of an unfinished run, and replace the model at --out
+    #[arg(long)]
+    restart: bool,
+    #[command(flatten, next_help_heading = "Data")]
+    pub(super) layout: LayoutOption,
+    /// Classes to train on [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "CLASS,…", help_heading = "Data")]
     pub(super) classes: Vec<String>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Data")]
     pub(super) geometry: GeometryOption,
-    /// Mean of the pixels that the backbone was trained with, 0..1, one a colour; ImageNet's where its file does not say it
-    /// (Google's and timm's augreg ViT, BEiT v1: 0.5,0.5,0.5; DINOv3 of satellite images: 0.430,0.411,0.296)
-    #[arg(long, value_parser = parse_colours, value_name = "R,G,B")]
+    /// Share of good photos held out to set thresholds, up to 0.5
+    ///
+    /// At least five photos of each class are held out, but never more than half of them.
+    #[arg(
+        long,
+        default_value_t = 0.1,
+        allow_negative_numbers = true,
+        value_parser = within(0.0, 0.5),
+        value_name = "SHARE",
+        help_heading = "Data"
+    )]
+    holdout: f64,
+    #[command(flatten, next_help_heading = "Data")]
+    false_alarms: FalseAlarms,
+    /// Pretrained encoder: a file (.pth, .safetensors), or a name from `dinomaly backbone list`
+    ///
+    /// A file is a checkpoint of a ViT from its original project, timm or Hugging Face. `dinomaly backbone fetch NAME`
+    /// downloads an encoder that is known by name.
+    #[arg(long, value_name = "FILE|NAME", help_heading = "Encoder")]
+    pub(super) backbone: PathBuf,
+    /// Number of the encoder's attention heads [default: width / 64]
+    #[arg(long, value_name = "N", help_heading = "Encoder")]
+    pub(super) heads: Option<usize>,
+    /// Mean of the pixels that the encoder was trained on, 0..1 [default: its file's, else ImageNet's]
+    ///
+    /// Encoders whose file does not name it: 0.5,0.5,0.5 for BEiT v1 and for the augreg ViT of Google and timm;
+    /// 0.430,0.411,0.296 for DINOv3 of satellite images.
+    #[arg(long, value_parser = parse_colours, value_name = "R,G,B", help_heading = "Encoder")]
     mean: Option<[f32; 3]>,
-    /// Their standard deviation
-    #[arg(long, value_parser = parse_colours, value_name = "R,G,B")]
+    /// Standard deviation of these pixels [default: its file's, else ImageNet's]
+    #[arg(long, value_parser = parse_colours, value_name = "R,G,B", help_heading = "Encoder")]
     std: Option<[f32; 3]>,
-    /// Photos in a batch
-    #[arg(long, default_value_t = 16, value_parser = within(1_usize, 4096))]
+    /// Photos per batch
+    #[arg(
+        long,
+        default_value_t = 16,
+        value_parser = within(1_usize, 4096),
+        value_name = "N",
+        help_heading = "Optimiser"
+    )]
     batch: usize,
-    /// Optimiser steps
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Number of optimiser steps
+    #[arg(
+        long,
+        default_value_t = 10_000,
+        value_parser = clap::value_parser!(u32).range(1..),
+        value_name = "N",
+        help_heading = "Optimiser"
+    )]
     iterations: u32,
-    /// Highest learning rate; the last is a tenth of it
-    #[arg(long, default_value_t = 2e-3, allow_negative_numbers = true, value_parser = within(1e-10, 10.0))]
+    /// Peak learning rate; the last is a tenth of it
+    #[arg(
+        long,
+        default_value_t = 2e-3,
+        allow_negative_numbers = true,
+        value_parser = within(1e-10, 10.0),
+        value_name = "RATE",
+        help_heading = "Optimiser"
+    )]
     lr: f64,
-    /// Added to the optimiser's denominator: 1e-10 in the official multi-class scripts, 1e-8 in most one-class ones
+    /// Epsilon in the optimiser's denominator
+    ///
+    /// The official scripts have 1e-10 for multi-class models and 1e-8 for most one-class models.
     #[arg(
         long,
         default_value_t = 1e-10,
         allow_negative_numbers = true,
         value_parser = within(1e-30, 1.0),
-        value_name = "EPS"
+        value_name = "EPS",
+        help_heading = "Optimiser"
     )]
     optimizer_eps: f64,
-    /// Seed of initial values, order of photos, dropout and held-out photos
-    #[arg(long, default_value_t = 1)]
+    /// Seed of initial weights, photo order, dropout and held-out photos
+    #[arg(long, default_value_t = 1, value_name = "N", help_heading = "Optimiser")]
     seed: u64,
-    /// Share of each class's good photos that is kept from training to set the threshold, up to 0.5: at least five of them, but
-    /// never more than half
-    #[arg(long, default_value_t = 0.1, allow_negative_numbers = true, value_parser = within(0.0, 0.5))]
-    holdout: f64,
-    #[command(flatten)]
-    false_alarms: FalseAlarms,
-    /// GPU memory for cached features; 40 % of what is free without
-    #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
-    cache_device: Option<u64>,
-    /// Memory for cached features; what exceeds it goes to a file beside the model
-    #[arg(long, default_value = "4GiB", value_parser = parse_bytes, value_name = "SIZE")]
-    cache_memory: u64,
-    /// What to multiply in: bf16 on NVIDIA GPUs and f32 on the processor without
-    #[arg(long, value_enum)]
-    precision: Option<TrainingPrecision>,
-    /// Iterations between checkpoints; one a minute without. There is always one at the end and where Ctrl-C stops the run
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "ITERATIONS")]
-    checkpoint_every: Option<u32>,
-    /// Write event files for TensorBoard to this folder, one for each start of the run
-    #[arg(long, value_name = "DIR")]
-    tensorboard: Option<PathBuf>,
-    /// Begin anew: discard the checkpoint of an unfinished run instead of going on with it, replace a model that stands at --out
-    #[arg(long)]
-    restart: bool,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Device and memory")]
     pub(super) devices: DevicesOption,
+    /// Precision of matrix products [default: bf16 on CUDA, f32 elsewhere]
+    #[arg(long, value_enum, help_heading = "Device and memory")]
+    precision: Option<TrainingPrecision>,
+    /// GPU memory for cached features [default: 40 % of the free memory]
+    #[arg(long, value_parser = parse_bytes, value_name = "SIZE", help_heading = "Device and memory")]
+    cache_device: Option<u64>,
+    /// Main memory for cached features; the rest goes to a file beside the model
+    #[arg(
+        long,
+        default_value = "4GiB",
+        value_parser = parse_bytes,
+        value_name = "SIZE",
+        help_heading = "Device and memory"
+    )]
+    cache_memory: u64,
+    /// Iterations between checkpoints [default: every minute]
+    ///
+    /// A checkpoint is also written at the end, and when Ctrl-C stops the run.
+    #[arg(
+        long,
+        value_parser = clap::value_parser!(u32).range(1..),
+        value_name = "N",
+        help_heading = "Checkpoints and logs"
+    )]
+    checkpoint_every: Option<u32>,
+    /// Folder for TensorBoard event files, one for each start of the run
+    #[arg(long, value_name = "DIR", help_heading = "Checkpoints and logs")]
+    tensorboard: Option<PathBuf>,
     #[command(flatten)]
     pub(super) variant: VariantOptions,
 }
 
 impl Args {
-    /// The same training of one class alone, to a folder of its name in the folder of this one.
+    /// The same training for one class only, into a subfolder with its name.
     pub(super) fn of_class(&self, name: &str) -> Self {
         Self { out: self.out.join(name), classes: vec![name.into()], ..self.clone() }
     }
 }
 
-/// Trains, going on with an unfinished run of the same command, and writes the model.
+/// Trains a model and writes it. An unfinished run of the same command is resumed.
 ///
 /// # Errors
-/// One sentence naming what is wrong, or [`Stopped`] if the user interrupted; everything up to the last checkpoint is kept.
+/// One sentence that names the cause, or [`Stopped`] after Ctrl-C. The last checkpoint is kept.
 pub fn run(args: &Args) -> Result<()> {
     model_dir::check_target(&args.out)?;
     let dataset = Dataset::open_for_training(args.layout.layout, &args.data, &args.classes)?;
@@ -132,14 +179,14 @@ pub fn run(args: &Args) -> Result<()> {
     let device = devices.first().clone();
     let precision = args.precision.unwrap_or(TrainingPrecision::usual(&device));
     precision.begin(&device)?;
-    // Before the first photo is read.
+    // Checks the option before the first photo is read.
     on_device(args.cache_device, &device)?;
     let (backbone, backbone_file) = catalogue::read(&args.backbone, args.heads)?;
     let geometry = args.geometry.into();
     let config = args.variant.model(backbone.config.clone(), geometry)?;
     let (mean, std) = (args.mean.unwrap_or(backbone.mean), args.std.unwrap_or(backbone.std));
     if let Some(std) = std.iter().find(|std| !(**std > 0.0 && std.is_finite())) {
-        bail!("--std {std} cannot be divided by");
+        bail!("--std {std}: a standard deviation must be positive");
     }
     let preprocessor = Preprocessor { geometry, mean, std };
     let work = WorkFolder::begin(&args.out)?;
@@ -171,7 +218,7 @@ pub fn run(args: &Args) -> Result<()> {
     let selection = Some(Selection { classes, holdout: args.holdout });
     let recipe = Recipe { config, settings, data, preprocessor: Some(preprocessor.clone()), selection };
     if !args.restart && !checkpoint.exists() && recipe.is_finished(&args.out, args.false_alarms.rate)? {
-        println!("{} is trained already, there is nothing to do: --restart trains it anew", args.out.display());
+        println!("{} is trained already: nothing to do (--restart trains it again)", args.out.display());
         return Ok(());
     }
     if args.restart && checkpoint.exists() {
@@ -179,7 +226,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let replicas = devices.count() as u64;
     let train_on = |device: Device, team: Option<Team>| -> Result<(Run, bool)> {
-        // Each device keeps the features of all photos: any may be in its part of a batch.
+        // Each device keeps the features of all photos, because any photo may be in its part of a batch.
         let limits = Limits { device: on_device(args.cache_device, &device)?, memory: args.cache_memory / replicas };
         let encoder = PhotoEncoder::new(&backbone.weights, &recipe.config, &preprocessor, device.clone(), precision)?;
         let mut run = Run::begin(recipe.clone(), checkpoint.clone(), device)?;
@@ -209,7 +256,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     publish::publish(&args.out, trained, &dataset, &split).map_err(|error| match error.downcast_ref() {
         Some(dinomaly_core::Error::Tensor { .. }) => {
-            error.context("what was trained computes no numbers: begin anew with --restart and a lower --lr")
+            error.context("the trained weights are not finite: train again with --restart and a lower --lr")
         }
         _ => error,
     })?;
@@ -218,11 +265,11 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Share of the free memory that cached features may take where nothing is said: the rest is for the largest batch of the
-/// largest published model.
+/// Default share of the free GPU memory for cached features. The rest is enough for the largest batch of the largest published
+/// model.
 const SHARE_OF_DEVICE: f64 = 0.4;
 
-/// Bytes for cached features on the device that trains.
+/// Bytes for cached features on the training device.
 fn on_device(size: Option<u64>, device: &Device) -> Result<u64> {
     match (size, free_memory(device)?) {
         (None, None) => Ok(0),
@@ -269,7 +316,7 @@ mod tests {
         assert!(said.ends_with("given instead of the preset's: iterations, dropout, mining-warmup\n"), "{said}");
         assert!(args.preset.check(1).is_ok());
         let error = args.preset.check(15).unwrap_err().to_string();
-        assert!(error.contains("mvtec-separate is for one model a class and here are 15 classes"), "{error}");
+        assert!(error.contains("mvtec-separate is for one-class models, but the data has 15 classes"), "{error}");
         let args = parse("").unwrap();
         assert_eq!((args.iterations, args.preset.to_string().as_str()), (10_000, ""));
         assert!(parse("--preset coco").unwrap_err().to_string().contains("real-iad-separate"));
@@ -290,7 +337,7 @@ mod tests {
             assert!(error.contains("it must be a number from"), "{options}: {error}");
         }
         assert!(parse("--cache-memory much").unwrap_err().to_string().contains("much is not a size such as 512MiB"));
-        assert!(parse("--mean nan,0,0").unwrap_err().to_string().contains("a number from 0 to 1 for red"));
+        assert!(parse("--mean nan,0,0").unwrap_err().to_string().contains("a number from 0 to 1 for each of red"));
     }
 
     #[test]
@@ -304,7 +351,7 @@ mod tests {
                 let shown = match (option, &number) {
                     ("groups", Ok(_)) => "groups: Equal(2)".into(),
                     ("decoder", _) if value == "linear" => "decoder: Decoder(Linear)".into(),
-                    // ViTAD's.
+                    // ViTAD
                     ("groups", Err(_)) => "groups: Listed([[0], [1], [2]])".into(),
                     ("decoder", _) => "decoder: Decoder(Softmax)".into(),
                     ("layers", _) => "layers: [2, 5, 8, 11]".into(),

@@ -1,4 +1,4 @@
-//! The paper's variants as options of `train`: each default is Dinomaly as published.
+//! The paper's variants as options of `train`. The defaults are the published model.
 
 use std::str::FromStr;
 
@@ -8,68 +8,76 @@ use dinomaly_core::photo::preprocess::Geometry;
 
 use crate::training::schedule::Schedule;
 
-/// What may differ from the published model.
+/// Options that change the published model.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Variants (the defaults are the published model)")]
+#[command(next_help_heading = "Paper's variants (the defaults are the published model)")]
 pub struct VariantOptions {
-    /// Encoder blocks to reconstruct, from 0 on; the published choice for encoders of 12, 24, 32 and 40 blocks without
-    #[arg(long, value_delimiter = ',', value_name = "BLOCK,…")]
+    /// Encoder blocks to reconstruct, counted from 0 [default: the published choice]
+    ///
+    /// There is a published choice for encoders of 12, 24, 32 and 40 blocks.
+    #[arg(long, value_delimiter = ',', value_name = "BLOCK,…", hide_short_help = true)]
     layers: Vec<usize>,
-    /// What is compared: so many groups of neighbouring layers, `dense` (each layer with its own), `every2`, `every4` (of those
-    /// layers alone), `concatenated`, or groups such as 0,1,2,3/4,5,6,7 (places among the layers)
-    #[arg(long, default_value = "2", value_name = "GROUPS")]
+    /// Groups of layers to compare: a number, dense, every2, every4, concatenated, or a list
+    ///
+    /// A number N makes N groups of neighbouring layers. dense compares each layer with its own reconstruction; every2 and
+    /// every4 do so for every second or fourth layer. concatenated compares the concatenation of every second layer. A list
+    /// such as 0,1,2,3/4,5,6,7 names the groups, as indices into --layers.
+    #[arg(long, default_value = "2", value_name = "GROUPS", hide_short_help = true)]
     groups: Groups,
-    /// Which decoder blocks make the groups that those are compared with, as places in the list of blocks from the last one
-    /// on, such as 2/5/8; the same places as --groups without
-    #[arg(long, value_name = "GROUPS")]
+    /// Groups of decoder blocks to compare these with, such as 2/5/8 [default: as --groups]
+    ///
+    /// Blocks are counted from the last one, which is 0.
+    #[arg(long, value_name = "GROUPS", hide_short_help = true)]
     decoder_groups: Option<Groups>,
-    /// Number of decoder blocks; as many as there are layers without
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    /// Number of decoder blocks [default: the number of layers]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "N", hide_short_help = true)]
     decoder_blocks: Option<u32>,
-    /// What the bottleneck is given: the mean of all layers, or the last one
-    #[arg(long, value_enum, default_value = "mean", value_name = "LAYERS")]
+    /// Input of the bottleneck: the mean of all layers, or the last layer
+    #[arg(long, value_enum, default_value = "mean", value_name = "LAYERS", hide_short_help = true)]
     bottleneck_input: Input,
-    /// How the decoder's tokens exchange information: linear or softmax attention, or conv3, conv5, conv7
-    #[arg(long, default_value = "linear", value_name = "KIND")]
+    /// Token mixer of the decoder: linear or softmax (attention), conv3, conv5 or conv7 (convolution)
+    #[arg(long, default_value = "linear", value_name = "KIND", hide_short_help = true)]
     decoder: Decoder,
-    /// Side of the window of patches around each that it must not attend to; 0 for none
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    /// Side of the neighbourhood that attention masks out around each patch, in patches; 0 for none
+    #[arg(long, default_value_t = 0, value_name = "N", hide_short_help = true)]
     neighbour_mask: usize,
-    /// Give bottleneck and decoder patches only, without class and register tokens; convolutions always do
-    #[arg(long)]
+    /// Drop class and register tokens before the bottleneck; always the case with convolutions
+    #[arg(long, hide_short_help = true)]
     remove_class_token: bool,
     /// Dropout rate of the bottleneck
-    #[arg(long, default_value_t = 0.2, value_name = "RATE")]
+    #[arg(long, default_value_t = 0.2, value_name = "RATE", hide_short_help = true)]
     dropout: f64,
-    /// Scale of the normal noise on the bottleneck's input (UniAD's has 20); 0 for none
-    #[arg(long, default_value_t = 0.0, value_name = "SCALE")]
+    /// Scale of the Gaussian noise on the bottleneck's input; 20 in UniAD, 0 for none
+    #[arg(long, default_value_t = 0.0, value_name = "SCALE", hide_short_help = true)]
     jitter: f64,
-    /// Share of patches that the bottleneck must do without
-    #[arg(long, default_value_t = 0.0, value_name = "RATE")]
+    /// Share of patches masked out at the bottleneck's input
+    #[arg(long, default_value_t = 0.0, value_name = "RATE", hide_short_help = true)]
     patch_masking: f64,
-    /// Share of points that count as easy; 0 trains with the plain global cosine loss
-    #[arg(long, default_value_t = 0.9, value_name = "SHARE")]
+    /// Share of points that count as easy; 0 is the plain global cosine loss
+    #[arg(long, default_value_t = 0.9, value_name = "SHARE", hide_short_help = true)]
     mining_rate: f64,
     /// Factor on the gradient of easy points
-    #[arg(long, default_value_t = 0.1, value_name = "FACTOR")]
+    #[arg(long, default_value_t = 0.1, value_name = "FACTOR", hide_short_help = true)]
     mining_factor: f64,
-    /// Iterations until that share is reached: 1000 in the official scripts; the paper says 500 for one class a model
-    #[arg(long, default_value_t = 1000, value_name = "ITERATIONS")]
+    /// Iterations until --mining-rate is reached
+    ///
+    /// 1000 in the official scripts. The paper says 500 for one-class models.
+    #[arg(long, default_value_t = 1000, value_name = "N", hide_short_help = true)]
     mining_warmup: usize,
 }
 
 impl VariantOptions {
-    /// The model on this encoder, for photos of this geometry.
+    /// The model's config for an encoder and a photo geometry.
     ///
     /// # Errors
-    /// Options that contradict each other, the encoder or the geometry, by name.
+    /// If options contradict each other, the encoder or the geometry; the error names them.
     pub fn model(&self, encoder: EncoderConfig, geometry: Geometry) -> Result<ModelConfig> {
         let Geometry { resize, crop } = geometry;
         geometry.validate(encoder.patch_size).with_context(|| format!("--resize {resize} --crop {crop}"))?;
         let grid = geometry.grid(encoder.patch_size);
         if self.neighbour_mask > grid {
             bail!(
-                "--neighbour-mask {}: the crop has {grid} patches a side, nothing would be left",
+                "--neighbour-mask {}: the crop has {grid} patches a side, so no patch would be left",
                 self.neighbour_mask
             );
         }
@@ -98,10 +106,10 @@ impl VariantOptions {
         Ok(config)
     }
 
-    /// The schedule of a run, with this hard mining.
+    /// The schedule with these options of hard mining.
     ///
     /// # Errors
-    /// A share or factor outside 0..1.
+    /// If a share or factor lies outside 0..1.
     pub fn schedule(&self, schedule: Schedule) -> Result<Schedule> {
         if !(0.0..1.0).contains(&self.mining_rate) || !(0.0..=1.0).contains(&self.mining_factor) {
             bail!("--mining-rate {} and --mining-factor {} must lie in 0..1", self.mining_rate, self.mining_factor);
@@ -111,7 +119,7 @@ impl VariantOptions {
     }
 }
 
-/// Which layers are compared with which.
+/// The layers to compare, by group.
 #[derive(Clone, Debug, PartialEq)]
 enum Groups {
     Equal(usize),
@@ -141,15 +149,15 @@ impl FromStr for Groups {
         })?;
         let places = groups.concat();
         match places.iter().enumerate().find(|(i, place)| places[..*i].contains(place)) {
-            Some((_, place)) => Err(format!("{place} stands there twice")),
+            Some((_, place)) => Err(format!("{place} is given twice")),
             None => Ok(Self::Listed(groups)),
         }
     }
 }
 
 impl Groups {
-    /// As places among so many layers. Of every second (fourth) layer the last of each two (four) is taken, as in the paper's
-    /// sparse layer-to-layer comparison.
+    /// The groups as indices into `layers` layers. `every2` takes the last of each two layers and `every4` the last of each four,
+    /// as in the paper's sparse layer-to-layer comparison.
     fn of(&self, layers: usize) -> Result<Vec<Vec<usize>>> {
         let last_of_each = |step: usize| (0..layers / step).map(move |i| (i + 1) * step - 1);
         Ok(match self {
@@ -264,7 +272,7 @@ mod tests {
             (12, "--decoder conv4", "odd side"),
             (12, "--decoder mean", "expected linear, softmax"),
             (12, "--decoder conv3 --neighbour-mask 3", "no neighbour_mask"),
-            (12, "--groups 0/0", "0 stands there twice"),
+            (12, "--groups 0/0", "0 is given twice"),
             (12, "--neighbour-mask 17", "the crop has 16 patches a side"),
             (12, "--dropout 1", "bottleneck_dropout"),
             (12, "--jitter nan", "feature_jitter"),

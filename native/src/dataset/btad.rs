@@ -1,5 +1,5 @@
-//! BTAD (beanTech): products 01, 02, 03 with `train/ok`, `test/ok`, `test/ko`, `ground_truth/ko`. Photos are BMP or PNG, and so
-//! are masks, not always alike.
+//! BTAD (beanTech): products 01, 02, 03 with `train/ok`, `test/ok`, `test/ko`, `ground_truth/ko`. Photos and masks are BMP or PNG,
+//! and a mask may have another format than its photo.
 
 use super::class_folders::{ClassFolders, by_name};
 

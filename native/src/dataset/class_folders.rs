@@ -1,5 +1,5 @@
-//! What MVTec-AD and the data sets that follow it have in common: `CLASS/train/GOOD`, `CLASS/test/KIND`,
-//! `CLASS/ground_truth/KIND`, the masks named after the photos.
+//! The common layout of MVTec-AD and the data sets that follow it: `CLASS/train/GOOD`, `CLASS/test/KIND`,
+//! `CLASS/ground_truth/KIND`, with masks named after the photos.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,23 +10,23 @@ use anyhow::{Result, bail};
 use super::files::{name, photos_if_any, stem, subfolders};
 use super::{Class, Misfit, Place, TestPhoto};
 
-/// How one of these data sets differs from the others.
+/// What is specific to one of these data sets.
 pub(super) struct ClassFolders {
     /// Name of the folders of good photos.
     pub good: &'static str,
-    /// A class folder has at least one of these.
+    /// Subfolders of which a class folder has at least one.
     pub signs: &'static [&'static str],
-    /// Names of the classes; empty where they may be any.
+    /// Names of the classes; empty if any name is allowed.
     pub classes: &'static [&'static str],
-    /// The masks of photos whose ground truth is in a folder, in their order.
+    /// Finds the masks of photos in a ground-truth folder, in the photos' order.
     pub masks: fn(&Path, &[PathBuf]) -> Result<Masks>,
 }
 
-/// Masks of photos, of each one or several.
+/// Masks of each photo, one or several.
 pub(super) type Masks = Vec<Vec<PathBuf>>;
 
 impl ClassFolders {
-    /// `root` holds class folders, or is one itself. Empty folders among them are kept, to be named when they are asked for.
+    /// The class folders in `root`, or `root` if it is one. Empty folders are kept, so that an error can name them.
     pub fn places(&self, root: &Path) -> Result<Vec<Place>, Misfit> {
         let is_class = |folder: &Path| self.signs.iter().any(|sign| folder.join(sign).is_dir());
         let is_empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut list| list.next().is_none());
@@ -61,14 +61,14 @@ impl ClassFolders {
     }
 }
 
-/// Photos of parts with a kind of defect, and their masks.
+/// Photos of one kind of defect, and their masks.
 pub(super) fn defective(kind: &str, photos: Vec<PathBuf>, masks: Masks) -> impl Iterator<Item = TestPhoto> {
     let photo = |(path, masks)| TestPhoto { path, defect: Some(kind.to_owned()), masks, sample: None };
     photos.into_iter().zip(masks).map(photo)
 }
 
-/// The mask of `NAME` is `NAME_mask` or `NAME`, with any ending. Where not one photo has a mask of its name and there are as
-/// many masks as photos, they belong together in alphabetical order, as all of them do for the official loaders.
+/// The mask of `NAME` is `NAME_mask` or `NAME`, with any extension. If no photo has a mask with its name and there are as many masks
+/// as photos, they are paired in alphabetical order, as the official loaders always do.
 pub(super) fn by_name(folder: &Path, photos: &[PathBuf]) -> Result<Masks> {
     let masks = photos_if_any(folder)?;
     let by_stem: BTreeMap<String, &PathBuf> = masks.iter().map(|mask| (stem(mask), mask)).collect();
@@ -80,7 +80,7 @@ pub(super) fn by_name(folder: &Path, photos: &[PathBuf]) -> Result<Masks> {
     if found.iter().all(Option::is_none) && masks.len() == photos.len() {
         return Ok(masks.into_iter().map(|mask| vec![mask]).collect());
     }
-    // Where a mask is missing, the message names it as its neighbours are named.
+    // The expected name of a missing mask follows that of the other masks.
     let plain = found.iter().flatten().any(|mask| !stem(mask).ends_with("_mask"));
     let expected = |photo| folder.join(format!("{}{}.png", stem(photo), if plain { "" } else { "_mask" }));
     Ok(photos.iter().zip(found).map(|(photo, mask)| vec![mask.cloned().unwrap_or_else(|| expected(photo))]).collect())

@@ -1,4 +1,4 @@
-//! What lies in a folder: photos, subfolders, names.
+//! Contents of a folder: photos, subfolders, names.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// File name endings that count as photos and masks.
+/// File extensions of photos and masks.
 pub const PHOTO_ENDINGS: [&str; 7] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp"];
 
-/// Endings of pictures and camera files that are not read.
+/// Extensions of pictures and camera files that are not supported.
 const OTHER_ENDINGS: [&str; 18] = [
     "gif", "avif", "heic", "heif", "jp2", "jxl", "tga", "pbm", "pgm", "ppm", "psd", "svg", "raw", "dng", "nef", "cr2",
     "cr3", "arw",
 ];
 
-/// How many names a message lists before it counts the rest.
+/// Number of names that a message lists before it counts the rest.
 const LISTED: usize = 6;
 
-/// Photos directly inside a folder, in alphabetical order.
+/// Photos directly in a folder, in alphabetical order.
 ///
 /// # Errors
 /// If the folder cannot be listed.
@@ -27,7 +27,7 @@ pub fn photos(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries(folder)?.into_iter().filter(|path| is_photo(path)).collect())
 }
 
-/// What [`photos`] leaves out of a folder although somebody may miss it, by the reason.
+/// Files that [`photos`] leaves out of a folder and a user may miss, by reason.
 ///
 /// # Errors
 /// If the folder cannot be listed.
@@ -37,23 +37,23 @@ pub fn left_out(folder: &Path) -> Result<BTreeMap<&'static str, Vec<PathBuf>>> {
         if path.is_dir() {
             let below = photos(&path).unwrap_or_default();
             if !below.is_empty() {
-                found.entry("in folders below").or_default().extend(below);
+                found.entry("in subfolders").or_default().extend(below);
             }
         } else if has_ending(&path, &PHOTO_ENDINGS) && !path.is_file() {
-            found.entry("links to nothing").or_default().push(path);
+            found.entry("broken links").or_default().push(path);
         } else if has_ending(&path, &OTHER_ENDINGS) {
-            found.entry("of a format that is not read").or_default().push(path);
+            found.entry("of an unsupported format").or_default().push(path);
         }
     }
     Ok(found)
 }
 
-/// [`photos`]; none where there is no such folder.
+/// [`photos`]; empty if there is no such folder.
 pub(super) fn photos_if_any(folder: &Path) -> Result<Vec<PathBuf>> {
     if folder.is_dir() { photos(folder) } else { Ok(Vec::new()) }
 }
 
-/// Folders directly inside a folder, in alphabetical order; none where there is no such folder.
+/// Folders directly in a folder, in alphabetical order; empty if there is no such folder.
 pub(super) fn subfolders(folder: &Path) -> Result<Vec<PathBuf>> {
     if !folder.is_dir() {
         return Ok(Vec::new());
@@ -61,7 +61,7 @@ pub(super) fn subfolders(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries(folder)?.into_iter().filter(|path| path.is_dir()).collect())
 }
 
-/// What is in a folder, sorted, without hidden files (macOS leaves `._name.png` files beside photos).
+/// Sorted contents of a folder, without hidden files (macOS writes `._name.png` files).
 pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let list = fs::read_dir(folder).with_context(|| format!("folder {} cannot be listed", folder.display()))?;
     let mut paths = list.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
@@ -80,12 +80,12 @@ pub(super) fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// [`name`] without its ending.
+/// [`name`] without its extension.
 pub(super) fn stem(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// What a folder holds, for messages: `it holds a, b and 3 more`.
+/// Contents of a folder, for messages: `it holds a, b and 3 more`.
 pub(super) fn holds(folder: &Path) -> String {
     match entries(folder) {
         Ok(entries) if entries.is_empty() => "it is empty".into(),
@@ -99,7 +99,7 @@ pub fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-/// The first of many names: `a, b and 3 more`.
+/// The first names of a list: `a, b and 3 more`.
 pub fn few(names: &[String]) -> String {
     let listed = names[..names.len().min(LISTED)].join(", ");
     if names.len() > LISTED { format!("{listed} and {} more", names.len() - LISTED) } else { listed }

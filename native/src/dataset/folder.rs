@@ -1,8 +1,8 @@
-//! A plain folder, for everyone who has photos and no data set: good ones directly in it or in `good`; with labelled defective
-//! ones in `bad` (or in a folder for each kind in it) it can be evaluated, with masks in `masks` down to the pixel.
+//! A plain folder of photos. Good photos are directly in it or in `good`. Defective photos, which evaluation needs, are in `bad` or
+//! in a subfolder of `bad` for each kind of defect. Their masks, which pixel metrics need, are in `masks`.
 //!
-//! Where there are defective photos, a fifth of the good ones is kept for the test. A photo's name decides, so that training and
-//! evaluation agree, and go on agreeing when photos are added.
+//! If there are defective photos, a fifth of the good ones is kept for the test. A photo's name decides, so that training and
+//! evaluation agree, also after photos are added.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ const GOOD: &str = "good";
 const BAD: &str = "bad";
 pub(super) const MASKS: &str = "masks";
 
-/// `root` is a class, or holds folders that are told for classes by their `good`.
+/// The class `root`, or the folders in it that hold a folder `good`.
 pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
     let has_good = |folder: &Path| folder.join(GOOD).is_dir();
     let here = has_good(root) || photos(root).is_ok_and(|photos| !photos.is_empty());
@@ -65,7 +65,7 @@ pub(super) fn open(place: &Place) -> Result<Class> {
     Ok(Class { name: place.name.clone(), folder: folder.clone(), train, test })
 }
 
-/// About a fifth of the photos, at least one and never all, and the rest; both in alphabetical order.
+/// About a fifth of the photos, at least one and never all, and the rest. Both are in alphabetical order.
 fn keep_for_test(photos: Vec<PathBuf>) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let hash = |path: &PathBuf| Sha256::digest(name(path).as_bytes())[..4].to_vec();
     let chosen = photos.iter().filter(|path| hash(path)[0] < u8::MAX / 5).count();
@@ -108,7 +108,7 @@ mod tests {
         assert!((25..=55).contains(&kept) && kept + nut.train.len() == 200, "{kept}");
         root.write("nut/good/new.png", "");
         let later = &root.open().1.classes[0];
-        assert!(nut.train.iter().all(|photo| later.train.contains(photo)), "nothing moves when a photo comes");
+        assert!(nut.train.iter().all(|photo| later.train.contains(photo)), "a new photo moves no other");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Where a defective part's defects are.
+//! Ground-truth masks of defective photos.
 
 use anyhow::{Context, Result, bail};
 use dinomaly_core::photo::decode::Photo;
@@ -6,11 +6,11 @@ use dinomaly_core::photo::decode::Photo;
 use super::{TestPhoto, read_photo};
 
 impl TestPhoto {
-    /// All masks of a photo of `size` pixels in one: white where any of them is not black, for VisA's masks number the kinds of
-    /// defects from 1 up. `None` for a good photo, and where the class has no masks.
+    /// The union of a photo's masks, for a photo of `size` pixels: white where a mask is not black, because VisA's masks number the
+    /// kinds of defects from 1. `None` for a good photo, and if the class has no masks.
     ///
     /// # Errors
-    /// If a mask is missing, unreadable, or of another size, naming it.
+    /// If a mask is missing, unreadable or of another size; the error names it.
     pub fn ground_truth(&self, size: (u32, u32)) -> Result<Option<Photo>> {
         let mut united: Option<Photo> = None;
         for path in &self.masks {

@@ -1,4 +1,4 @@
-//! Which layout a folder has.
+//! Layouts of data sets, and detecting the layout of a folder.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,24 +11,24 @@ use super::files::holds;
 use super::{Class, Misfit, Place};
 use super::{btad, folder, mpdd, mvtec, mvtec_loco, real_iad, uni_medical, visa};
 
-/// How the photos of a data set lie in its folder.
+/// Layout of a data set's folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Layout {
-    /// VisA as it is downloaded, with split_csv/1cls.csv (prepared by its authors' script it has MVTec-AD's layout)
+    /// VisA as downloaded, with split_csv/1cls.csv (its authors' script converts it to MVTec-AD's layout)
     Visa,
     /// Real-IAD: realiad_jsons/CLASS.json, photos in realiad_1024, 512, 256 or raw
     RealIad,
-    /// MVTec LOCO: test/logical_anomalies, test/structural_anomalies, several masks a photo
+    /// MVTec LOCO: test/logical_anomalies, test/structural_anomalies, several masks per photo
     MvtecLoco,
     /// BTAD: train/ok, test/ok, test/ko
     Btad,
-    /// MPDD: as MVTec-AD, with its six classes
+    /// MPDD: as MVTec-AD, with MPDD's six classes
     Mpdd,
-    /// Uni-Medical as the ADer project prepared it: as MVTec-AD, classes brain, liver, retinal
+    /// Uni-Medical as published by the ADer project: as MVTec-AD, with classes brain, liver, retinal
     UniMedical,
     /// MVTec-AD: CLASS/train/good, test/good, test/DEFECT, ground_truth/DEFECT
     Mvtec,
-    /// Good photos directly in the folder or in good, defective ones in bad, their masks in masks
+    /// A plain folder: good photos in it or in good, defective photos in bad, their masks in masks
     Folder,
 }
 
@@ -39,7 +39,7 @@ impl fmt::Display for Layout {
 }
 
 impl Layout {
-    /// The classes in `root`, in the given layout or in the first that fits: the more particular ones come first.
+    /// The classes in `root`, in the given layout or in the first that fits. Specific layouts come before general ones.
     pub(super) fn find(layout: Option<Self>, root: &Path) -> Result<(Self, Vec<Place>)> {
         if let Some(layout) = layout {
             return match layout.places(root) {
@@ -56,7 +56,7 @@ impl Layout {
                 Ok(places) if names.is_empty() || places.iter().all(|place| names.contains(&&*place.name)) => {
                     return Ok((layout, places));
                 }
-                // What is told by its names alone has nothing to add to what MVTec-AD misses.
+                // The message leaves out layouts that differ from MVTec-AD in class names only.
                 Err(misfit) if names.is_empty() => misfits.push(format!("{layout}: {misfit}")),
                 _ => {}
             }
@@ -83,7 +83,7 @@ impl Layout {
         }
     }
 
-    /// Where a class's good photos are listed, for messages.
+    /// The place of a class's good photos, for messages.
     pub fn good_photos(self, class: &Class) -> String {
         match self.class_folders() {
             Some(layout) => class.folder.join("train").join(layout.good).display().to_string(),
@@ -92,7 +92,7 @@ impl Layout {
         }
     }
 
-    /// The folder that holds a class's masks and nothing else, if it has one.
+    /// The folder that holds only masks of a class, if there is one.
     pub fn mask_folder(self, class: &Class) -> Option<PathBuf> {
         match self {
             Self::Visa => Some(class.folder.join("Data/Masks")),

@@ -1,4 +1,4 @@
-//! Photos on disk, in the layouts that public data sets have: one small file a layout, all giving the same [`Dataset`].
+//! Photos on disk in the layouts of public data sets. Each layout is a file that gives a [`Dataset`].
 
 mod btad;
 pub mod check;
@@ -36,33 +36,33 @@ pub struct Dataset {
 pub struct Class {
     /// Name of the product.
     pub name: String,
-    /// The folder.
+    /// Folder of the class.
     pub folder: PathBuf,
-    /// Good photos to train on; empty if there are none.
+    /// Good photos to train on; may be empty.
     pub train: Vec<PathBuf>,
-    /// Labelled photos to evaluate on; empty if there are none.
+    /// Labelled photos to evaluate on; may be empty.
     pub test: Vec<TestPhoto>,
 }
 
 /// A labelled photo.
 #[derive(Clone, Debug, Default)]
 pub struct TestPhoto {
-    /// The photo.
+    /// File of the photo.
     pub path: PathBuf,
     /// Kind of defect, `None` for a good part.
     pub defect: Option<String>,
-    /// Where the masks of a defective part must be (MVTec LOCO has several a photo); empty for a good one, and where the
-    /// class has not one mask on the disk.
+    /// Expected mask files of a defective part, several in MVTec LOCO. Empty for a good part, and if the class has no masks on
+    /// the disk.
     pub masks: Vec<PathBuf>,
-    /// The part that was photographed, where a data set has several views of it.
+    /// The part on the photo, if the data set has several views of each part.
     pub sample: Option<String>,
 }
 
 impl Dataset {
-    /// Lists a data set, its layout told from what lies in `root`. `only` picks classes by name.
+    /// Lists a data set and detects its layout. `only` selects classes by name; if empty, all are listed.
     ///
     /// # Errors
-    /// If there is no such folder, it fits no layout, or a class is missing or empty; the sentence names it.
+    /// If there is no such folder, it fits no layout, or a class is missing or empty; the error names it.
     pub fn open(root: &Path, only: &[String]) -> Result<Self> {
         Self::open_as(None, root, only)
     }
@@ -70,15 +70,15 @@ impl Dataset {
     /// [`Dataset::open`] in a given layout.
     ///
     /// # Errors
-    /// As there; and saying what does not fit the layout.
+    /// As for [`Dataset::open`]; the error says what does not fit the layout.
     pub fn open_as(layout: Option<Layout>, root: &Path, only: &[String]) -> Result<Self> {
         Self::list(layout, root, only).map(|(_, dataset)| dataset)
     }
 
-    /// A data set that can be trained on: [`Dataset::open_as`], and good photos in every class.
+    /// [`Dataset::open_as`], with a check that every class has good photos to train on.
     ///
     /// # Errors
-    /// As there; and naming the class that has no good photos.
+    /// As for [`Dataset::open`], and if a class has no good photos; the error names it.
     pub fn open_for_training(layout: Option<Layout>, root: &Path, only: &[String]) -> Result<Self> {
         let (layout, dataset) = Self::list(layout, root, only)?;
         if let Some(class) = dataset.classes.iter().find(|class| class.train.is_empty()) {
@@ -87,16 +87,16 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// [`Dataset::open_as`], and the layout that it turned out to have.
+    /// [`Dataset::open_as`], with the detected layout.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`Dataset::open`].
     pub fn list(layout: Option<Layout>, root: &Path, only: &[String]) -> Result<(Layout, Self)> {
         if !root.is_dir() {
             let what = if root.exists() { "is not a folder" } else { "does not exist" };
             bail!("{} {what}: expected class folders that each hold train/good or test", root.display());
         }
-        // A class is called as its folder is, and `.` or `a/..` do not say how.
+        // A class has the name of its folder, which `.` and `a/..` do not tell.
         let named = root.canonicalize().with_context(|| format!("folder {} cannot be listed", root.display()))?;
         let root = if root.file_name().is_some() { root } else { &named };
         let (layout, mut places) = Layout::find(layout, root)?;
@@ -123,26 +123,26 @@ impl Dataset {
 /// Reads and decodes a photo.
 ///
 /// # Errors
-/// One sentence naming the file.
+/// If the file cannot be read or decoded; the error names it.
 pub fn read_photo(path: &Path) -> Result<Photo> {
     let bytes = fs::read(path).with_context(|| format!("photo {} cannot be read", path.display()))?;
     Ok(Photo::decode(&path.display().to_string(), &bytes)?)
 }
 
-/// A class that a layout finds in a folder.
+/// A class that a layout has found in a folder.
 #[derive(Clone, Debug)]
 struct Place {
     name: String,
-    /// The folder or file that says what belongs to the class.
+    /// The folder or list file of the class.
     path: PathBuf,
 }
 
-/// What a layout looked for in a folder, and what was there instead: the end of a sentence.
+/// Why a folder does not fit a layout: the end of a sentence.
 type Misfit = String;
 
 #[cfg(test)]
 mod testing {
-    //! Tiny folders in the layouts of the real data sets.
+    //! Tiny data sets in the layouts of the real ones.
 
     use super::*;
 
@@ -150,7 +150,7 @@ mod testing {
     pub struct Root(tempfile::TempDir);
 
     impl Root {
-        /// With empty files at these places.
+        /// A data set of empty files with these paths.
         pub fn with(files: &[&str]) -> Self {
             let root = Self(tempfile::tempdir().unwrap());
             files.iter().for_each(|file| root.write(file, ""));
@@ -166,12 +166,12 @@ mod testing {
             fs::write(self.path(name), content).unwrap();
         }
 
-        /// The layout told from what lies there, and the data set.
+        /// The detected layout, and the data set.
         pub fn open(&self) -> (Layout, Dataset) {
             Dataset::list(None, self.0.path(), &[]).unwrap()
         }
 
-        /// Why it cannot be opened in this layout, without this folder's name.
+        /// The error of opening it in this layout, without this folder's name.
         pub fn refusal(&self, layout: Layout) -> String {
             let error = Dataset::open_as(Some(layout), self.0.path(), &[]).unwrap_err();
             let root = self.0.path().display().to_string();
@@ -213,11 +213,11 @@ mod tests {
         fs::create_dir_all(root.path("bolt")).unwrap();
         let error = open(&[]).unwrap_err().to_string();
         assert!(error.contains("bolt is empty"), "{error}");
-        assert_eq!(open(&["nut"]).unwrap().classes.len(), 1, "nobody asked for bolt");
+        assert_eq!(open(&["nut"]).unwrap().classes.len(), 1, "only nut is selected");
         fs::create_dir_all(root.path("bolt/train/good")).unwrap();
         let error = Dataset::open_for_training(None, &root.path(""), &[]).unwrap_err().to_string();
         assert!(error.contains("bolt/train/good holds no photos"), "{error}");
-        assert_eq!(open(&[]).unwrap().classes.len(), 2, "good photos are needed for training alone");
+        assert_eq!(open(&[]).unwrap().classes.len(), 2, "only training needs good photos");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! MPDD (metal parts defect detection): MVTec-AD's layout, six classes. The official loader, like ADer's, takes photos and masks in
-//! alphabetical order; by their names they belong together alike.
+//! MPDD (metal parts defect detection): MVTec-AD's layout, six classes. The official loader and ADer's pair photos and masks in
+//! alphabetical order, which gives the same pairs as their names.
 
 use super::class_folders::{ClassFolders, by_name};
 
@@ -29,7 +29,7 @@ mod tests {
         let expected = "tubes/test/anomalous/000.png anomalous tubes/ground_truth/anomalous/000_mask.png";
         assert_eq!(root.test_photos(&dataset.classes[1])[0], expected);
         root.write("hinge/train/good/000.png", "");
-        assert_eq!(root.open().0, Layout::Mvtec, "with a class that MPDD has not");
+        assert_eq!(root.open().0, Layout::Mvtec, "with a class that MPDD does not have");
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! MVTec-AD, and everything that lies like it: `CLASS/train/good`, `CLASS/test/good`, `CLASS/test/DEFECT`,
-//! `CLASS/ground_truth/DEFECT/NAME_mask.png`. VisA as its authors' script prepares it has one defect, `bad`, and masks
-//! called as their photos are.
+//! MVTec-AD, and data sets with its layout: `CLASS/train/good`, `CLASS/test/good`, `CLASS/test/DEFECT`,
+//! `CLASS/ground_truth/DEFECT/NAME_mask.png`. VisA as converted by its authors' script has one kind of defect, `bad`, and masks with
+//! the names of their photos.
 
 use super::class_folders::{ClassFolders, by_name};
 

@@ -1,6 +1,6 @@
-//! MVTec LOCO: as MVTec-AD, but a photo has several masks, one for each place where a defect may be called found:
-//! `ground_truth/KIND/NAME/000.png`, `001.png`, …. They are united here; the official loader takes the first alone. The good photos of
-//! `validation` are left alone, as there.
+//! MVTec LOCO: as MVTec-AD, but a photo has several masks, one per place where the defect may be found:
+//! `ground_truth/KIND/NAME/000.png`, `001.png`, …. Here their union counts; the official loader takes only the first. The good photos
+//! of `validation` are not used, as in the official loader.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ pub(super) const LAYOUT: ClassFolders = ClassFolders {
     masks: in_folders,
 };
 
-/// All pictures in the folder that is called as the photo is.
+/// All pictures in the folder with the photo's name.
 fn in_folders(folder: &Path, photos: &[PathBuf]) -> Result<Masks> {
     let masks = |photo: &PathBuf| {
         let folder = folder.join(stem(photo));

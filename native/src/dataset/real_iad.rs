@@ -1,6 +1,6 @@
-//! Real-IAD: `realiad_jsons/CLASS.json` lists the photos of `realiad_1024` (or 512, 256, raw) that are trained on and tested, five
-//! views `C1`–`C5` of each part; the folder `S####` in their paths is the part. The archives unpack to `realiad_jsons/realiad_jsons`,
-//! which is looked into first, as the official loader does. ADer's form, with `CLASS.json` beside `CLASS`, is read too.
+//! Real-IAD: `realiad_jsons/CLASS.json` lists the training and test photos in `realiad_1024` (or 512, 256, raw). There are five views
+//! `C1`–`C5` of each part; the folder `S####` in a path is the part. The archives unpack to `realiad_jsons/realiad_jsons`, which is
+//! searched first, as in the official loader. ADer's layout, with `CLASS.json` beside `CLASS`, is read too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::{Class, Misfit, Place, TestPhoto};
 
 const LISTS: [&str; 3] = ["realiad_jsons/realiad_jsons", "realiad_jsons", "."];
 
-/// Where photos are looked for: the size that the paper trains on first.
+/// Folders to search for photos, that of the paper's size first.
 const PHOTOS: [&str; 5] = ["realiad_1024", "realiad_512", "realiad_256", "realiad_raw", "."];
 
 #[derive(Deserialize)]
@@ -38,7 +38,7 @@ struct Entry {
     mask_path: Option<PathBuf>,
 }
 
-/// The classes that have a list and were unpacked.
+/// The classes with a list and unpacked photos.
 pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
     let lists = |folder: &str| -> Vec<PathBuf> {
         let files = entries(&root.join(folder)).unwrap_or_default();
@@ -52,10 +52,10 @@ pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
         };
         lists.into_iter().map(place).filter(is_there).collect()
     };
-    // Any folder may hold JSON files: those directly in the root are lists if Real-IAD's photos lie beside them.
-    let beside = unpacked(lists("."), true);
+    // Any folder may hold JSON files. Those directly in the root are lists only if Real-IAD's photos lie beside them.
+    let in_root = unpacked(lists("."), true);
     let Some(found) = LISTS[..2].iter().map(|folder| lists(folder)).find(|lists| !lists.is_empty()) else {
-        return if beside.is_empty() { Err("no realiad_jsons with CLASS.json".into()) } else { Ok(beside) };
+        return if in_root.is_empty() { Err("no realiad_jsons with CLASS.json".into()) } else { Ok(in_root) };
     };
     let names: Vec<String> = found.iter().map(|list| stem(list)).collect();
     let places = unpacked(found, false);
@@ -82,7 +82,7 @@ pub(super) fn open(root: &Path, place: &Place) -> Result<Class> {
     let normal = list.meta.normal_class.as_deref().unwrap_or("OK");
     if let Some(entry) = list.train.iter().find(|entry| entry.anomaly_class != normal) {
         bail!(
-            "{path}: {} is to be trained on and labelled {}: only good photos can be, take the lists of realiad_jsons",
+            "{path}: training photo {} is labelled {}, but training needs good photos: use the lists of realiad_jsons",
             entry.image_path.display(),
             entry.anomaly_class
         );
@@ -105,7 +105,7 @@ fn folder(root: &Path, class: &str) -> Option<PathBuf> {
     PHOTOS.iter().map(|photos| within(photos)).find(|folder| folder.is_dir())
 }
 
-/// The part on a photo: its path up to `S####`, for good and defective parts are numbered alike.
+/// The part on a photo: its path up to `S####`, because numbers of good and defective parts overlap.
 fn sample(photo: &Path) -> Option<String> {
     let is_part = |name: &str| {
         name.strip_prefix('S').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
@@ -183,6 +183,6 @@ mod tests {
         assert!(error.contains("audiojack.json has the prefix jack/, but there is no such folder"), "{error}");
         root.write(list, &LIST.replacen("\"anomaly_class\": \"OK\"", "\"anomaly_class\": \"AK\"", 1));
         let error = root.refusal(Layout::RealIad);
-        assert!(error.contains("audiojack_0001_OK_C1_1.jpg is to be trained on and labelled AK"), "{error}");
+        assert!(error.contains("audiojack_0001_OK_C1_1.jpg is labelled AK"), "{error}");
     }
 }

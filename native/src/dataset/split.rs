@@ -1,4 +1,4 @@
-//! Photos that are kept from training, to learn what good parts score.
+//! The split of good photos into training photos and held-out photos, which set the thresholds.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use sha2::{Digest, Sha256};
 
 use crate::dataset::Dataset;
 
-/// From how many photos on the scores of a class have a spread of their own.
+/// Smallest number of held-out photos per class: fewer do not tell the spread of its scores.
 pub const HELD_OUT: usize = 5;
 
-/// Good photos to train on, and those kept back to learn what good parts score.
+/// Good photos to train on, and held-out ones to set thresholds with.
 #[derive(Clone, Debug)]
 pub struct Split {
     /// Photos of all classes.
@@ -26,8 +26,8 @@ pub struct Split {
 }
 
 impl Split {
-    /// Holds out a share of each class's good photos, chosen by the seed: unless the share is 0 at least [`HELD_OUT`], but never
-    /// more than half of them.
+    /// Holds out a share of each class's good photos, chosen by the seed: at least [`HELD_OUT`] unless the share is 0, and at most
+    /// half of them.
     pub fn new(dataset: &Dataset, share: f64, seed: u64) -> Self {
         let mut split = Self { train: Vec::new(), held_out: Vec::new() };
         for class in &dataset.classes {
@@ -43,7 +43,7 @@ impl Split {
         split
     }
 
-    /// Hash of what features and thresholds depend on: the photos' and the backbone's bytes, and the preprocessing.
+    /// Hash of everything that features and thresholds depend on: the bytes of photos and backbone, and the preprocessing.
     ///
     /// # Errors
     /// If a file cannot be read.

@@ -1,5 +1,5 @@
 //! Uni-Medical as the ADer project publishes it (three sets of BMAD): MVTec-AD's layout, classes brain, liver and retinal. ADer
-//! takes photos and masks in alphabetical order, so that their names need not agree.
+//! pairs photos and masks in alphabetical order, so that their names may differ.
 
 use super::class_folders::{ClassFolders, by_name};
 

@@ -1,5 +1,5 @@
-//! VisA as it is downloaded: `CLASS/Data/Images/Normal|Anomaly`, `CLASS/Data/Masks/Anomaly`, and `split_csv/1cls.csv`, which says
-//! what is trained on: columns object, split, label, image, mask, paths from the root. Masks hold small numbers, one a kind of defect.
+//! VisA as downloaded: `CLASS/Data/Images/Normal|Anomaly`, `CLASS/Data/Masks/Anomaly`, and the split `split_csv/1cls.csv` with columns
+//! object, split, label, image, mask; paths start at the root. Mask values are small numbers, one per kind of defect.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ struct Row {
     mask: Option<PathBuf>,
 }
 
-/// The objects that the split names and that were unpacked.
+/// The objects of the split with unpacked photos.
 pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
     let csv = root.join(SPLIT);
     if !csv.is_file() {
@@ -51,7 +51,7 @@ pub(super) fn open(root: &Path, place: &Place) -> Result<Class> {
         match (&*row.split, &defect) {
             ("train", None) => class.train.push(path),
             ("train", Some(label)) => bail!(
-                "{}: {} is to be trained on and labelled {label}: only good photos can be, take 1cls.csv as VisA publishes it",
+                "{}: training photo {} is labelled {label}, but training needs good photos: use VisA's own 1cls.csv",
                 root.join(SPLIT).display(),
                 row.image.display()
             ),
@@ -108,7 +108,7 @@ mod tests {
              pcb1,train,normal,pcb1/Data/Images/Normal/0000.JPG,\n",
         );
         let (layout, dataset) = root.open();
-        assert_eq!((layout, dataset.classes.len()), (Layout::Visa, 1), "pcb1 was not unpacked");
+        assert_eq!((layout, dataset.classes.len()), (Layout::Visa, 1), "pcb1 is not unpacked");
         assert_eq!(dataset.classes[0].train, [root.path("candle/Data/Images/Normal/0000.JPG")]);
         assert_eq!(
             root.test_photos(&dataset.classes[0]),
@@ -136,7 +136,7 @@ mod tests {
         root.write(SPLIT, &format!("{HEAD}pcb1,train,normal,pcb1/a.JPG,\n"));
         assert!(root.refusal(Layout::Visa).ends_with("no folder that split_csv/1cls.csv names: pcb1"));
         let error = visa("candle,train,anomaly,candle/a.JPG,\n").refusal(Layout::Visa);
-        assert!(error.contains("candle/a.JPG is to be trained on and labelled anomaly"), "{error}");
+        assert!(error.contains("candle/a.JPG is labelled anomaly"), "{error}");
         let error = visa("candle,val,normal,candle/a.JPG,\n").refusal(Layout::Visa);
         assert!(error.contains("candle/a.JPG has the split val, expected train or test"), "{error}");
     }

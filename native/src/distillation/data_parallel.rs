@@ -1,7 +1,7 @@
-//! One thread a core, each with work of its own.
+//! A thread per core, each with its own work.
 //!
-//! candle shares every product between all threads, and small products lose by it. Here each thread computes its share of a
-//! batch alone: a step of distilling a small encoder on two cores takes half the time.
+//! candle splits every matrix product over all threads, which slows down small products. Here each thread computes its own share of
+//! a batch: a step of distilling a small encoder on two cores takes half the time.
 
 use std::sync::Mutex;
 use std::thread;
@@ -10,12 +10,12 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// The threads.
 pub struct Workers {
-    /// Pools of one thread: what asks for a parallel product inside one gets a plain product.
+    /// Pools of one thread each, in which parallel products run on that thread.
     pools: Vec<ThreadPool>,
 }
 
 impl Workers {
-    /// As many as rayon would take: the cores, or what `RAYON_NUM_THREADS` says.
+    /// A thread per core, or the number in `RAYON_NUM_THREADS`.
     ///
     /// # Panics
     /// If the system gives no thread.
@@ -24,13 +24,13 @@ impl Workers {
         Self { pools: (0..rayon::current_num_threads()).map(pool).collect() }
     }
 
-    /// No threads: all is done by the one that asks. On CUDA every thread has a queue of its own, and what one queue computes is
-    /// not there yet for another.
+    /// No threads: the calling one does all work. On CUDA every thread has its own queue, and results of one queue are not yet
+    /// available to another.
     pub fn none() -> Self {
         Self { pools: Vec::new() }
     }
 
-    /// `work` of every item, in the order of the items; the threads take the next item as they become free.
+    /// Results of `work` for all items, in order. A free thread takes the next item.
     pub fn map<I: Send, T: Send>(&self, items: Vec<I>, work: impl Fn(I) -> T + Sync) -> Vec<T> {
         if self.pools.is_empty() {
             return items.into_iter().map(work).collect();

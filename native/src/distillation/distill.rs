@@ -1,9 +1,9 @@
 //! Distillation: a small encoder learns to follow a large one's residual stream on generated pictures.
 //!
-//! What a large encoder's tokens are before the first block and after each is expressed in a fixed basis of as many
-//! directions as the student has channels; the student's own tokens must be that, at every block. First each block is taught
-//! alone, its input taken from the teacher: shallow problems, which a small network solves in few steps. Then the student
-//! runs as a whole, and its blocks learn to live with each other's errors.
+//! The teacher's tokens before the first block and after each block are projected to a fixed basis with as many directions as the
+//! student has channels. The student's tokens must match them at every block. First each block is trained on its own, with inputs
+//! from the teacher: shallow problems, which a small network solves in few steps. Then the whole student is trained, so that its
+//! blocks adapt to each other's errors.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -32,31 +32,31 @@ use crate::training::head::truncated_normal;
 use crate::training::optimizer::{clip_factor, gradient_norm};
 use crate::training::schedule::Schedule;
 
-/// Pictures from which the basis and the spread of the teacher's streams are measured; training never sees them.
+/// Number of pictures to measure the basis and the variance of the teacher's streams. Training does not use them.
 const MEASURED: u64 = 128;
 
-/// Pictures that a thread takes at a time. Sums over a batch are made in this order, however many threads there are.
+/// Pictures that a thread takes at a time. Sums over a batch follow this order for any number of threads.
 const SHARE: usize = 8;
 
-/// Largest norm of all gradients together.
+/// Largest norm of all gradients together, for clipping.
 const GRADIENT_CLIP: f64 = 1.0;
 
 /// Everything that determines a distillation besides the teacher.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DistillationSettings {
-    /// Shape of the student. Its position grid is the one it is trained on.
+    /// Config of the student. Its position grid is that of the training pictures.
     pub student: EncoderConfig,
-    /// Pictures in a batch.
+    /// Pictures per batch.
     pub batch: usize,
-    /// Iterations in which each block is taught alone, before all of them run as a whole.
+    /// Iterations that train each block on its own, before the whole encoder.
     pub alone: usize,
-    /// Seed of initial values and pictures.
+    /// Seed of initial weights and pictures.
     pub seed: u64,
-    /// Learning rate over the iterations (the mining fields are not used).
+    /// Learning rate over the iterations; the fields of hard mining are not used.
     pub schedule: Schedule,
 }
 
-/// A frozen encoder, and how the student is to see it.
+/// The frozen teacher, and its projection for the student.
 struct Teacher {
     config: ModelConfig,
     encoder: Encoder<Tensor>,
@@ -65,7 +65,7 @@ struct Teacher {
     blocks: Vec<usize>,
     /// `[teacher's channels, student's channels]`.
     basis: Tensor,
-    /// Variance of each stream in the basis, the mean over channels.
+    /// Variance of each stream in the basis: mean over channels.
     variances: Vec<f64>,
 }
 
@@ -74,18 +74,18 @@ pub struct Distiller {
     settings: DistillationSettings,
     teacher: Teacher,
     student: Encoder<Tensor>,
-    /// Moments of every trained tensor.
+    /// Optimiser with the moments of every trained tensor.
     pub optimizer: Muon,
     device: Device,
     workers: Workers,
 }
 
 impl Distiller {
-    /// Begins a distillation: the student, fresh or as `earlier` has it, and the basis in which it sees the teacher.
+    /// Starts a distillation with the student, new or that of `earlier`, and the basis for the teacher's tokens.
     ///
     /// # Errors
     /// If the student is wider than the teacher or their depths do not fit, the earlier student has another shape, or the
-    /// device has no room.
+    /// device has not enough memory.
     pub fn new(
         teacher: &Backbone,
         earlier: Option<&Backbone>,
@@ -95,7 +95,7 @@ impl Distiller {
         let grid = settings.student.position_grid;
         let config = with_all_blocks(settings.student.clone());
         let values = match earlier {
-            // Its positions are interpolated to the new grid, as for any other input size.
+            // Its positions are interpolated to the new grid, as for other input sizes.
             Some(earlier) => {
                 let mut config = config.clone();
                 config.encoder.position_grid = earlier.config.position_grid;
@@ -129,11 +129,11 @@ impl Distiller {
         Ok(distiller)
     }
 
-    /// One optimiser step on new pictures; gives back the share of the teacher's variance that the student does not
-    /// explain, the mean over all streams.
+    /// One optimiser step on new pictures. Returns the share of the teacher's variance that the student does not explain: mean over
+    /// all streams.
     ///
     /// # Errors
-    /// If the device fails, or the loss is not a number.
+    /// If the device fails, or the loss is not finite.
     pub fn step(&mut self, iteration: usize) -> Result<f64> {
         let first = MEASURED + (iteration * self.settings.batch) as u64;
         let alone = iteration < self.settings.alone;
@@ -156,7 +156,7 @@ impl Distiller {
         if !(value.is_finite() && norm.is_finite()) {
             return Err(Error::Tensor {
                 name: "loss".into(),
-                reason: format!("iteration {iteration} gave {value}: begin anew with --restart and a lower --lr"),
+                reason: format!("iteration {iteration} gave {value}: start over with --restart and a lower --lr"),
             });
         }
         let rate = self.settings.schedule.learning_rate(iteration);
@@ -164,7 +164,7 @@ impl Distiller {
         Ok(value)
     }
 
-    /// The share of the teacher's variance that the whole student does not explain on pictures that it was not trained on.
+    /// The share of the teacher's variance that the whole student does not explain, on held-out pictures.
     ///
     /// # Errors
     /// If the device fails.
@@ -173,7 +173,7 @@ impl Distiller {
         Ok(shares.iter().sum::<f64>() / shares.len() as f64)
     }
 
-    /// `work` on the pictures of a batch, in shares.
+    /// Calls `work` on the pictures of a batch, in shares.
     fn over_batch<T: Send>(&self, first: u64, work: impl Fn(&[Photo]) -> Result<T> + Sync) -> Result<Vec<T>> {
         let last = first + self.settings.batch as u64;
         let shares = (first..last).step_by(SHARE).map(|from| from..last.min(from + SHARE as u64)).collect();
@@ -194,8 +194,8 @@ impl Distiller {
         Ok((sum.expect("at least one stream") / streams.len() as f64)?)
     }
 
-    /// The student's tokens before the first block and after each `[batch, 1 + patches, channels]`; every block's input is
-    /// the one given, or else what the block before it made.
+    /// The student's tokens before the first block and after each, `[batch, 1 + patches, channels]`. A block's input is the given
+    /// one, or the output of the previous block.
     fn streams(&self, pictures: &[Photo], inputs: Option<&Vec<Tensor>>) -> Result<Vec<Tensor>> {
         let ops = Candle::train(self.device.clone(), &no_noise);
         let preprocessor = Preprocessor::imagenet(self.student_geometry());
@@ -208,7 +208,7 @@ impl Distiller {
         Ok(streams)
     }
 
-    /// The student as a backbone, its values in half precision.
+    /// The student as a backbone with values in half precision.
     ///
     /// # Errors
     /// If the device fails.
@@ -225,7 +225,7 @@ impl Distiller {
             let values = var.flatten_all()?.to_vec1::<f32>()?;
             let width = e.hidden_size;
             match name.as_str() {
-                // The class token carries its position; the table's own row for it is zero.
+                // The class token includes its position, so its row of the table is zero.
                 "encoder.prefix" => {
                     put("encoder.cls_token", vec![1, 1, width], values[..width].to_vec())?;
                     if e.num_register_tokens > 0 {
@@ -258,7 +258,7 @@ impl Distiller {
         Geometry { resize: side, crop: side }
     }
 
-    /// Pictures of the seed's endless row.
+    /// Pictures of the seed's endless sequence.
     fn pictures(&self, which: Range<u64>) -> Vec<Photo> {
         let side = self.student_geometry().resize;
         which
@@ -269,10 +269,10 @@ impl Distiller {
             .collect()
     }
 
-    /// Finds the basis, and the variances in it.
+    /// Finds the basis and the variances in it.
     ///
-    /// A fresh student gets the directions that hold most of the teacher's streams and of what its blocks add to them; one
-    /// that goes on keeps the directions that it has already.
+    /// A new student gets the directions with most of the energy of the teacher's streams and of its blocks' residuals. An earlier
+    /// student keeps its directions.
     fn measure_teacher(&mut self, goes_on: bool) -> Result<()> {
         let (channels, width) = (self.teacher.config.encoder.hidden_size, self.settings.student.hidden_size);
         let count = self.teacher.blocks.len();
@@ -302,7 +302,7 @@ impl Distiller {
             regression.solve()?
         } else {
             let basis = principal(streams.iter().chain(&updates), width);
-            // Tokens of about unit size, as the student's initial values expect.
+            // Tokens of about unit size, as the student's initial weights expect.
             let size = streams.iter().map(|stream| stream.mean_square(&basis)).sum::<f64>() / streams.len() as f64;
             basis / size.sqrt()
         };
@@ -334,7 +334,7 @@ impl Teacher {
         Ok(Self { config, encoder, preprocessor, blocks, basis, variances: Vec::new() })
     }
 
-    /// The tokens before the first block and after those that are imitated, without registers:
+    /// The tokens before the first block and after the imitated blocks, without registers:
     /// `[batch, 1 + patches, channels]`.
     fn streams(&self, pictures: &[Photo], device: &Device) -> Result<Vec<Tensor>> {
         let patches = patches(pictures, &self.preprocessor, self.config.encoder.patch_size, device)?;
@@ -363,7 +363,7 @@ impl Teacher {
     }
 }
 
-/// A model of which every block is run.
+/// A model config that runs all encoder blocks.
 fn with_all_blocks(encoder: EncoderConfig) -> ModelConfig {
     let (decoder, layers) = (DecoderConfig::published(&encoder, 0), encoder.num_hidden_layers);
     ModelConfig { target_layers: (0..layers).collect(), ..ModelConfig::with_decoder(encoder, decoder) }

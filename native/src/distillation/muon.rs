@@ -1,9 +1,8 @@
-//! Muon for the weight matrices of a small encoder that is trained from nothing, AdamW for everything else.
+//! Muon for the weight matrices of a small encoder trained from scratch, and AdamW for all other tensors.
 //!
-//! The step of a matrix is its momentum with all singular values brought near 1 (Jordan et al. 2024, "Muon: An optimizer for
-//! hidden layers in neural networks"), scaled so that its root mean square is that of an AdamW step and both can share a
-//! learning rate (Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2). Dinomaly itself is trained as
-//! published, with [`StableAdamW`].
+//! The step of a matrix is its momentum with all singular values near 1 (Jordan et al. 2024, "Muon: An optimizer for hidden layers
+//! in neural networks"). It is scaled to the root mean square of an AdamW step, so that both share a learning rate (Liu et al. 2025,
+//! "Muon is Scalable for LLM Training", section 2.2). Dinomaly itself is trained as published, with [`StableAdamW`].
 
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
@@ -15,18 +14,18 @@ use crate::training::optimizer::{AdamMoments, OptimizerSettings, StableAdamW, up
 const MOMENTUM: f64 = 0.95;
 /// Root mean square of a matrix's step at learning rate 1, about that of AdamW's.
 const STEP: f64 = 0.2;
-/// Decoupled decay of matrices, multiplied by the learning rate.
+/// Decoupled weight decay of matrices, multiplied by the learning rate.
 const DECAY: f64 = 0.1;
-/// Rounds of [`QUINTIC`].
+/// Iterations of [`QUINTIC`].
 const ROUNDS: usize = 5;
 /// Coefficients of x, x³ and x⁵ in the polynomial that moves singular values of `(0, 1]` towards 1.
 const QUINTIC: [f64; 3] = [3.4445, -4.7750, 2.0315];
 
-/// AdamW without AMSGrad, as training from nothing has it.
+/// AdamW without AMSGrad, as usual for training from scratch.
 const REST: OptimizerSettings =
     OptimizerSettings { betas: (0.9, 0.98), weight_decay: 0.02, eps: 1e-8, amsgrad: false, clip_threshold: 1.0 };
 
-/// The optimiser. Of a block's matrices only the first moment is used.
+/// The optimiser. Matrices of blocks use only the first moment.
 pub struct Muon {
     /// Parameters and their state.
     pub state: StableAdamW,
@@ -36,12 +35,12 @@ impl Muon {
     /// An optimiser of `parameters` with zero moments.
     ///
     /// # Errors
-    /// If the device has no room.
+    /// If the device has not enough memory.
     pub fn new(parameters: Vec<(String, Var)>) -> Result<Self> {
         Ok(Self { state: StableAdamW::new(parameters, REST)? })
     }
 
-    /// One update. `gradient_factor` is applied to what AdamW steps; Muon's step does not depend on a gradient's length.
+    /// One update. `gradient_factor` only applies to AdamW, because Muon's step does not depend on a gradient's length.
     ///
     /// # Errors
     /// If the device fails.
@@ -54,7 +53,7 @@ impl Muon {
     ) -> Result<()> {
         let updates = workers.map(self.state.parameters.iter_mut().collect(), |(name, var, moments)| {
             let Some(gradient) = gradients.get(var) else { return Ok(()) };
-            // Detached: a gradient may carry the graph that made it.
+            // Detached, because a gradient may hold its graph.
             let gradient = gradient.detach();
             if name.contains(".blocks.") && var.rank() == 2 {
                 turn(var, moments, &gradient, learning_rate)
@@ -69,7 +68,7 @@ impl Muon {
 fn turn(var: &Var, state: &mut AdamMoments, gradient: &Tensor, learning_rate: f64) -> Result<()> {
     state.steps += 1;
     state.mean = ((&state.mean * MOMENTUM)? + gradient)?;
-    // As Nesterov: the momentum that the next gradient would meet.
+    // Nesterov momentum.
     let direction = orthogonal(&((&state.mean * MOMENTUM)? + gradient)?)?;
     let (rows, columns) = var.dims2()?;
     // An orthogonal matrix has a root mean square of 1 / √max(rows, columns).
@@ -78,7 +77,7 @@ fn turn(var: &Var, state: &mut AdamMoments, gradient: &Tensor, learning_rate: f6
     var.set(&(decayed - (direction * scale)?)?)
 }
 
-/// The matrix with its singular vectors and singular values of about 1 (0.7 to 1.2).
+/// The matrix with the same singular vectors, and singular values of about 1 (0.7 to 1.2).
 fn orthogonal(matrix: &Tensor) -> Result<Tensor> {
     let (rows, columns) = matrix.dims2()?;
     let length = f64::from(matrix.sqr()?.sum_all()?.to_scalar::<f32>()?).sqrt();
@@ -117,7 +116,7 @@ mod tests {
                 assert!((0.45..1.5).contains(&gram[i][i]), "{rows}×{columns}: {gram:?}");
                 for j in 0..i {
                     assert!(gram[i][j].abs() < 0.4, "{rows}×{columns}: {gram:?}");
-                    // U S Uᵀ with any S is symmetric; with other singular vectors it is not.
+                    // U S Uᵀ is symmetric for any S, but not with other singular vectors.
                     assert!((mixed[i][j] - mixed[j][i]).abs() < 1e-3, "{rows}×{columns}: {mixed:?}");
                 }
             }

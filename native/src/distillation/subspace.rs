@@ -1,4 +1,4 @@
-//! The few directions of a large encoder's channels in which a smaller one can follow it.
+//! The subspace of a large encoder's channels that a smaller encoder imitates.
 
 use candle_core::{Device, Result, Tensor};
 use nalgebra::{DMatrix, DVector};
@@ -11,7 +11,7 @@ pub struct FeatureMoments {
 }
 
 impl FeatureMoments {
-    /// Of nothing yet.
+    /// Moments of no tokens.
     pub fn new(channels: usize) -> Self {
         Self { rows: 0.0, sum: DVector::zeros(channels), products: DMatrix::zeros(channels, channels) }
     }
@@ -27,20 +27,20 @@ impl FeatureMoments {
         Ok(())
     }
 
-    /// Mean square of the values that the columns of `basis [channels, width]` see.
+    /// Mean square of the tokens projected to the columns of `basis [channels, width]`.
     pub fn mean_square(&self, basis: &DMatrix<f64>) -> f64 {
         (basis.transpose() * &self.products * basis).trace() / (self.rows * basis.ncols() as f64)
     }
 
-    /// Mean variance of those values.
+    /// Mean variance of the projected tokens.
     pub fn variance(&self, basis: &DMatrix<f64>) -> f64 {
         let mean = basis.transpose() * &self.sum / self.rows;
         self.mean_square(basis) - mean.norm_squared() / basis.ncols() as f64
     }
 }
 
-/// The `width` orthonormal directions `[channels, width]` that hold most of the streams, strongest first. Each stream counts
-/// the same, however large its values are.
+/// The `width` orthonormal directions `[channels, width]` with most of the streams' energy, strongest first. All streams count the
+/// same, whatever the size of their values.
 pub fn principal<'a>(streams: impl Iterator<Item = &'a FeatureMoments>, width: usize) -> DMatrix<f64> {
     let shares = streams.map(|stream| &stream.products / stream.products.trace().max(f64::MIN_POSITIVE));
     let eigen = shares.sum::<DMatrix<f64>>().symmetric_eigen();
@@ -56,12 +56,12 @@ pub struct Regression {
 }
 
 impl Regression {
-    /// Of `channels` to `width`, with nothing seen yet.
+    /// A map from `channels` to `width`, of no rows yet.
     pub fn new(channels: usize, width: usize) -> Self {
         Self { left: DMatrix::zeros(channels, channels), right: DMatrix::zeros(channels, width) }
     }
 
-    /// Adds rows `x [rows, channels]` and what they map to, `y [rows, width]`.
+    /// Adds rows `x [rows, channels]` and their images `y [rows, width]`.
     ///
     /// # Errors
     /// If the device fails.
@@ -71,16 +71,16 @@ impl Regression {
         Ok(())
     }
 
-    /// `b [channels, width]` that makes `Σ |x b - y|²` least.
+    /// `b [channels, width]` that minimises `Σ |x b - y|²`.
     ///
     /// # Errors
-    /// If a value was not a number.
+    /// If a value is not finite.
     pub fn solve(mut self) -> Result<DMatrix<f64>> {
         let channels = self.left.nrows();
-        // Channels that never vary alone would make the solution arbitrary.
+        // Regularised, because linearly dependent channels would make the solution arbitrary.
         let ridge = 1e-6 * self.left.trace() / channels as f64 + f64::MIN_POSITIVE;
         self.left += DMatrix::identity(channels, channels) * ridge;
-        let left = self.left.cholesky().ok_or_else(|| candle_core::Error::Msg("features hold a NaN".into()))?;
+        let left = self.left.cholesky().ok_or_else(|| candle_core::Error::Msg("features have a NaN".into()))?;
         Ok(left.solve(&self.right))
     }
 }
@@ -94,7 +94,7 @@ fn host(x: &Tensor) -> Result<DMatrix<f64>> {
 /// The matrix in single precision.
 ///
 /// # Errors
-/// If the device has no room.
+/// If the device has not enough memory.
 pub fn tensor(x: &DMatrix<f64>, device: &Device) -> Result<Tensor> {
     let values: Vec<f32> = x.transpose().iter().map(|&v| v as f32).collect();
     Tensor::from_vec(values, x.shape(), device)

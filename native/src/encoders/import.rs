@@ -1,7 +1,7 @@
-//! Whole Dinomaly checkpoints of other projects → our model: the official implementation's `.pth` state dicts, and anomalib's.
+//! Dinomaly checkpoints of other projects → a model: `.pth` state dicts of the official implementation, and anomalib's.
 //!
-//! anomalib's model differs: its MLPs have no biases (zeros here, which is the same), and its maps are mirrored at their
-//! border when they are blurred.
+//! anomalib's model differs in two points: its MLPs have no biases (zeros here, which is equivalent), and blurring mirrors its maps
+//! at the border.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,27 +16,27 @@ use dinomaly_core::tensor::named::{Weights, check_finite, unexpected};
 
 use crate::encoders::backbone::{self, Checkpoint};
 
-/// The tensor that tells a Dinomaly checkpoint from an encoder's, and what stands before its names.
+/// A tensor that only Dinomaly checkpoints have, and the prefix of their names.
 const FIRST: &str = "bottleneck.0.fc1.weight";
 
 /// A model without thresholds.
 #[derive(Debug)]
 pub struct Imported {
-    /// Its shape.
+    /// Config of the model.
     pub config: ModelConfig,
-    /// Encoder and head.
+    /// Weights of encoder and head.
     pub weights: Weights,
-    /// Mean colour that its photos are normalised with.
+    /// Per-channel mean for normalisation.
     pub mean: [f32; 3],
-    /// Standard deviation, likewise.
+    /// Per-channel standard deviation for normalisation.
     pub std: [f32; 3],
 }
 
-/// Reads a checkpoint. Names and shapes do not tell target layers, groups or the kind of attention: `configure` makes the
-/// model's shape of the encoder's. `heads` is needed where it is not width / 64.
+/// Reads a checkpoint. Its tensors do not tell target layers, groups or the kind of attention: `configure` makes the model's config
+/// from the encoder's. `heads` is the encoder's number of attention heads; if omitted, it is width / 64.
 ///
 /// # Errors
-/// Naming the file, and the tensor that is missing, misshapen, one too many or not a number.
+/// If a tensor is missing, unknown, of another shape or not finite; the error names file and tensor.
 pub fn read(
     path: &Path,
     heads: Option<usize>,
@@ -45,9 +45,8 @@ pub fn read(
     backbone::with_checkpoint(path, |checkpoint, name, description| {
         let shapes = checkpoint.shapes();
         let prefix = shapes.keys().find_map(|name| name.strip_suffix(FIRST));
-        let prefix = prefix.with_context(|| {
-            format!("it holds no {FIRST}: a backbone is used with `dinomaly train --backbone`, not imported")
-        })?;
+        let prefix = prefix
+            .with_context(|| format!("it has no {FIRST}: to use an encoder, give it to `dinomaly train --backbone`"))?;
         let encoder = backbone::import(checkpoint, name, heads, description)?;
         let mut config = configure(encoder.config)?;
         let anomalib = !shapes.contains_key(&format!("{prefix}bottleneck.0.fc1.bias"));
@@ -61,7 +60,7 @@ pub fn read(
     .with_context(|| format!("checkpoint {} cannot be imported", path.display()))
 }
 
-/// Bottleneck and decoder, whose names are ours behind the prefix.
+/// Weights of bottleneck and decoder, whose names are ours after the prefix.
 fn head(
     checkpoint: &mut dyn Checkpoint,
     prefix: &str,
@@ -75,7 +74,7 @@ fn head(
         ours.is_some_and(|ours| !expected.contains_key(ours))
     };
     if let Some(name) = shapes.keys().find(left_over) {
-        return Err(unexpected(name)).context("the checkpoint is of another variant: describe it with options");
+        return Err(unexpected(name)).context("the checkpoint is of another variant: give the options of that variant");
     }
     let mut tensors = BTreeMap::new();
     for (ours, shape) in expected {

@@ -1,4 +1,4 @@
-//! Pretrained encoders: checkpoints of other projects → the project's own tensors.
+//! Pretrained encoders: checkpoints of other projects → this project's tensors.
 
 pub mod backbone;
 pub mod catalogue;

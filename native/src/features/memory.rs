@@ -1,10 +1,10 @@
-//! Photos' features in memory: page-locked where a GPU trains, which then fetches them while the processor goes on.
+//! Photos' features in memory: page-locked if a GPU trains, so that it fetches them while the processor goes on.
 
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::held::Held;
 
-/// Values in ordinary memory, as they lie there.
+/// Values in ordinary memory, as bytes.
 struct Ordinary {
     bytes: Vec<u8>,
     dtype: DType,
@@ -17,15 +17,15 @@ impl Held for Ordinary {
     }
 }
 
-/// What keeps photos' values in memory.
+/// Keeps photos' features in memory.
 #[derive(Default)]
 pub struct Memory {
-    /// Whether page-locked memory was refused once.
+    /// Whether page-locked memory has run out.
     refused: bool,
 }
 
 impl Memory {
-    /// Keeps the values of a photo, `[count]`: page-locked if they come from a GPU and as long as there is such memory.
+    /// Keeps a photo's values `[count]`. Values from a GPU go to page-locked memory while there is any.
     ///
     /// # Errors
     /// If the device fails.
@@ -44,7 +44,7 @@ impl Memory {
             Some(Err(error)) => {
                 let reason = error.to_string();
                 eprintln!(
-                    "dinomaly: further features lie in ordinary memory, which a GPU fetches from more slowly: there is no more page-locked memory ({})",
+                    "dinomaly: no more page-locked memory ({}): further features go to ordinary memory, from which a GPU fetches more slowly",
                     reason.lines().next().unwrap_or_default()
                 );
                 self.refused = true;
@@ -55,7 +55,7 @@ impl Memory {
     }
 }
 
-/// The values in memory that the photo's GPU fetches from by itself; `None` where the processor trains.
+/// The values in page-locked memory, which the photo's GPU reads directly; `None` if the processor trains.
 fn lock(photo: &Tensor) -> Option<Result<Box<dyn Held>>> {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(device) = photo.device() {
@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
 
-    /// Stands for page-locked memory, and is told from the photo by its value.
+    /// Stands for page-locked memory; its value differs from the photo's.
     struct Locked;
 
     impl Held for Locked {

@@ -1,7 +1,7 @@
-//! The frozen encoder's group means, computed once for each photo: all that the bottleneck and the loss need.
+//! The frozen encoder's group means, computed once per photo: the input of the bottleneck and the loss.
 //!
-//! The bottleneck's input is the mean of all target layers. Where the groups partition them equally it is the mean of the
-//! group means; elsewhere it is cached beside them.
+//! The bottleneck's input is the mean of all target layers. If the groups are of equal size and hold each layer once, this is the
+//! mean of the group means; otherwise it is cached as well.
 
 mod held;
 mod memory;
@@ -26,7 +26,7 @@ use half::bf16;
 use self::held::Held;
 use self::memory::Memory;
 
-/// What the encoder says about a batch of photos.
+/// Features of a batch of photos.
 pub type Features = Encoded<Tensor>;
 
 /// Runs the encoder on `patches [batch, grid², 3·patch²]`.
@@ -52,41 +52,41 @@ fn fused_is_mean_of_groups(config: &ModelConfig) -> bool {
         && config.groups.iter().all(|group| group.len() == config.groups[0].len())
 }
 
-/// Bytes that the cache may take where there is room for less than all.
+/// Bytes that the cache may take in each place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// On the device that trains; 0 where that is the processor.
+    /// On the training device; 0 if that is the processor.
     pub device: u64,
-    /// In memory, page-locked where a GPU trains.
+    /// In memory, which is page-locked if a GPU trains.
     pub memory: u64,
 }
 
-/// Features of many photos: on the device up to a limit, in memory up to another, and beyond it in a file that is removed with
-/// the cache. Values are the same wherever they lie: f32, or rounded to bf16 as soon as they are made.
+/// Features of many photos: on the device up to a limit, in memory up to another, and the rest in a file that is removed with the
+/// cache. The values do not depend on the place: they are f32, or rounded to bf16 as soon as they are made.
 pub struct FeatureCache {
     tokens: usize,
-    /// Channels of each group, and of the bottleneck's input where it is stored.
+    /// Channels of each group, and of the bottleneck's input if that is stored.
     channels: Vec<usize>,
     fused_stored: bool,
     dtype: DType,
     limits: Limits,
     photos: Vec<Place>,
-    /// How many on the device, in memory, in the file.
+    /// Number of photos on the device, in memory, in the file.
     places: [usize; 3],
     memory: Memory,
     file: Mutex<File>,
 }
 
-/// Where a photo's features lie.
+/// Place of a photo's features.
 enum Place {
     Device(Tensor),
     Memory(Box<dyn Held>),
-    /// From this byte of the file on.
+    /// In the file, from this byte on.
     File(u64),
 }
 
 impl FeatureCache {
-    /// An empty cache for photos of `tokens` tokens; what exceeds the limits goes to a file in `folder`.
+    /// An empty cache for photos of `tokens` tokens. Photos beyond the limits go to a file in `folder`.
     ///
     /// # Errors
     /// If the file cannot be created.
@@ -115,12 +115,12 @@ impl FeatureCache {
         })
     }
 
-    /// Bytes that one photo takes.
+    /// Bytes per photo.
     pub fn photo_bytes(&self) -> u64 {
         (self.dtype.size_in_bytes() * self.photo_values()) as u64
     }
 
-    /// What so many photos take and where, in words.
+    /// A sentence on the size and place of `photos` photos.
     pub fn plan(&self, photos: usize) -> String {
         let mebibytes = |photos: u64| (photos * self.photo_bytes()) as f64 / f64::from(1 << 20);
         let mut left = photos as u64;
@@ -137,17 +137,17 @@ impl FeatureCache {
         format!("features{kind}: {:.0} MiB for {photos} photos: {}", mebibytes(photos as u64), places.join(", "))
     }
 
-    /// Photos in the cache.
+    /// Number of photos in the cache.
     pub fn len(&self) -> usize {
         self.photos.len()
     }
 
-    /// Whether nothing is cached yet.
+    /// Whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.photos.is_empty()
     }
 
-    /// Photos on the device, in memory, in the file.
+    /// Numbers of photos on the device, in memory, in the file.
     pub fn places(&self) -> [usize; 3] {
         self.places
     }
@@ -159,7 +159,7 @@ impl FeatureCache {
     /// Appends a batch.
     ///
     /// # Errors
-    /// If the shape is another than the cache's, or the disk is full.
+    /// If the shape is not the cache's, or the disk is full.
     pub fn push(&mut self, features: &Features) -> Result<()> {
         let mut parts: Vec<&Tensor> = features.groups.iter().collect();
         if self.fused_stored {
@@ -173,7 +173,7 @@ impl FeatureCache {
         let rows = parts.iter().map(|part| part.flatten_from(1)).collect::<candle_core::Result<Vec<_>>>()?;
         let rows = Tensor::cat(&rows, 1)?.to_dtype(self.dtype)?;
         for photo in 0..rows.dim(0)? {
-            // A view would keep, and on its way to the host copy, the whole batch.
+            // A copy, because a view would keep the whole batch, and copy all of it to the host.
             let place = self.place(&rows.get(photo)?.force_contiguous()?)?;
             let kind = match place {
                 Place::Device(_) => 0,
@@ -239,7 +239,7 @@ impl FeatureCache {
 }
 
 impl Drop for FeatureCache {
-    /// A GPU may be behind: what it still fetches is freed only then.
+    /// Waits for the GPU, which may still fetch from the memory.
     fn drop(&mut self) {
         for photo in &self.photos {
             if let Place::Memory(held) = photo {
@@ -249,7 +249,7 @@ impl Drop for FeatureCache {
     }
 }
 
-/// A photo's values as they lie in memory.
+/// A photo's values as bytes.
 fn bytes(photo: &Tensor) -> candle_core::Result<Vec<u8>> {
     Ok(match photo.dtype() {
         DType::BF16 => bytemuck::cast_slice(&photo.to_vec1::<bf16>()?).to_vec(),
@@ -356,7 +356,7 @@ mod tests {
     fn the_plan_says_what_goes_where() {
         let folder = tempfile::tempdir().unwrap();
         let config = config(vec![vec![0, 1, 2, 3], vec![4, 5, 6, 7]]);
-        // 65,536 tokens of two groups of four channels: 2 MiB a photo in f32, 1 MiB in bf16.
+        // 65,536 tokens of two groups of four channels: 2 MiB per photo in f32, 1 MiB in bf16.
         let plan = |element, device: u64, memory: u64| {
             let limits = Limits { device: device << 20, memory: memory << 20 };
             FeatureCache::new(&config, 65_536, element, limits, folder.path()).unwrap().plan(10)

@@ -1,4 +1,4 @@
-//! Photos → the frozen encoder's features, once each: decoded and resized on all cores, encoded in batches meanwhile.
+//! Photos → features of the frozen encoder, once each. All cores decode and resize the next batch while one is encoded.
 
 use std::path::PathBuf;
 
@@ -18,21 +18,21 @@ use crate::system::precision::TrainingPrecision;
 use crate::system::prefetch::prefetch;
 use crate::system::progress::Progress;
 
-/// The frozen encoder with its preprocessing.
+/// The frozen encoder and its preprocessing.
 pub struct PhotoEncoder {
     config: ModelConfig,
     preprocessor: Preprocessor,
     encoder: Encoder<Tensor>,
     ops: Candle<'static>,
-    /// Photos that go through it at once.
+    /// Photos per batch.
     batch: usize,
 }
 
 impl PhotoEncoder {
-    /// An encoder of these weights for photos of the preprocessor's geometry.
+    /// An encoder with these weights, for the preprocessor's geometry.
     ///
     /// # Errors
-    /// A geometry that does not fit the patches or is too large for the device, a missing or misshapen tensor.
+    /// If the geometry does not fit the patches or is too large for the device, or a tensor is missing or has another shape.
     pub fn new(
         weights: &Weights,
         config: &ModelConfig,
@@ -48,7 +48,7 @@ impl PhotoEncoder {
         Ok(Self { config: config.clone(), preprocessor: preprocessor.clone(), encoder, ops, batch })
     }
 
-    /// Tokens of a photo that bottleneck and decoder see.
+    /// Tokens per photo in bottleneck and decoder.
     pub fn tokens(&self) -> usize {
         self.grid().pow(2) + self.config.kept_prefix_tokens()
     }
@@ -57,11 +57,10 @@ impl PhotoEncoder {
         self.preprocessor.geometry.grid(self.config.encoder.patch_size)
     }
 
-    /// Fills the cache with the features of all photos, in their order; `false` if the user interrupted. Progress is shown if
-    /// `shown`.
+    /// Fills the cache with the features of all photos, in order; `false` after Ctrl-C. Progress is shown if `shown`.
     ///
     /// # Errors
-    /// A photo that cannot be read, by name; a full disk.
+    /// If a photo cannot be read, which the error names, or the disk is full.
     pub fn fill(
         &self,
         cache: &mut FeatureCache,

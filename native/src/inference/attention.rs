@@ -1,7 +1,6 @@
-//! Where a decoder's patches look (the paper's Figure 3): softmax attention may settle on a few places, linear attention cannot,
-//! and spreads.
+//! Attention of a decoder's patches (the paper's Figure 3): softmax attention may focus on a few places, linear attention spreads.
 //!
-//! The model is run as it is, on an executor that keeps what every attention is given.
+//! The unchanged model runs on an executor that records the inputs of every attention.
 
 use std::cell::RefCell;
 
@@ -28,12 +27,12 @@ pub struct Attention {
     prefix: usize,
 }
 
-/// How far attention spreads over the patches: means over all heads and all patches as queries.
+/// Spread of attention over the patches: means over all heads and queries.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
-    /// Entropy of the weights of patches, as a share of that of equal weights: 0 looks at one place, 1 everywhere alike.
+    /// Entropy of the patches' weights, relative to uniform weights: 0 is one patch, 1 all patches alike.
     pub entropy: f64,
-    /// Mean distance between a patch and what it looks at, in patches.
+    /// Mean distance between a patch and the patches that it attends to, in patches.
     pub distance: f64,
 }
 
@@ -50,28 +49,28 @@ pub fn of_decoder(model: &Model, photo: &Photo, device: Device) -> Result<Vec<At
     let patches = model.preprocessor.patches(photo, patch);
     let patches = candle.upload(&HostTensor::f32([1, grid * grid, 3 * patch * patch], patches)?)?;
     dinomaly.distances(&candle, &patches)?;
-    // The encoder's come first.
+    // Those of the encoder come first.
     let decoder = seen.take().split_off(config.encoder_blocks_run());
     if decoder.len() != config.decoder.num_hidden_layers {
-        bail!("the decoder of model {} is made of convolutions: it has no attention", model.name);
+        bail!("the decoder of model {} has convolutions and no attention", model.name);
     }
     let prefix = config.kept_prefix_tokens();
     Ok(decoder.into_iter().map(|attention| Attention { prefix, ..attention }).collect())
 }
 
 impl Attention {
-    /// Attention heads.
+    /// Number of attention heads.
     pub fn heads(&self) -> usize {
         self.heads
     }
 
-    /// Patches, on a square grid.
+    /// Number of patches, which form a square grid.
     pub fn patches(&self) -> usize {
         self.tokens - self.prefix
     }
 
-    /// What a patch gives to each token with a head: `[tokens]`, class and register tokens first. The weights' sum is 1, or less
-    /// where a softmax has hidden neighbours, as in the model.
+    /// Weights of a patch for all tokens in a head: `[tokens]`, class and register tokens first. They sum to 1, or less if softmax has
+    /// masked neighbours, as in the model.
     pub fn weights(&self, head: usize, patch: usize) -> Vec<f32> {
         let query = self.prefix + patch;
         let (q, size) = (self.part(0, head, query), self.qkv.len() / (3 * self.tokens * self.heads));
@@ -93,13 +92,13 @@ impl Attention {
             let keys = weights.iter_mut().enumerate();
             keys.filter(|(key, _)| hidden.hides(grid, query, *key)).for_each(|(_, weight)| *weight = 0.0);
         }
-        // Hidden keys count in the sum of a softmax and not in that of linear attention.
+        // Masked keys count in the sum of softmax, but not in that of linear attention.
         let sum = if self.linear { weights.iter().sum() } else { sum };
         weights.iter_mut().for_each(|weight| *weight /= sum);
         weights
     }
 
-    /// What a patch gives to the patches `[patches]`: the mean over heads, or with one head alone.
+    /// Weights of a patch for all patches, `[patches]`: of one head, or the mean over heads.
     pub fn to_patches(&self, head: Option<usize>, patch: usize) -> Vec<f32> {
         let heads = head.map_or(0..self.heads, |head| head..head + 1);
         let share = 1.0 / heads.len() as f32;
@@ -111,7 +110,7 @@ impl Attention {
         mean
     }
 
-    /// How far this attention spreads.
+    /// Spread of this attention.
     pub fn spread(&self) -> Spread {
         let patches = self.patches();
         let of_query = |patch: usize| {
@@ -123,7 +122,7 @@ impl Attention {
         Spread { entropy: sum.0 / count, distance: sum.1 / count }
     }
 
-    /// q, k or v (0, 1, 2) of a token in a head.
+    /// Query, key or value (0, 1, 2) of a token in a head.
     fn part(&self, part: usize, head: usize, token: usize) -> &[f32] {
         let size = self.qkv.len() / (3 * self.tokens * self.heads);
         &self.qkv[((token * 3 + part) * self.heads + head) * size..][..size]
@@ -135,7 +134,7 @@ fn phi(x: f32) -> f32 {
     if x > 0.0 { x + 1.0 } else { x.exp() }
 }
 
-/// Of one query's weights, made to sum to 1.
+/// Spread of one query's weights, normalised to sum 1.
 fn spread(weights: &[f32], query: usize) -> Spread {
     let (grid, sum) = (weights.len().isqrt(), weights.iter().map(|&weight| f64::from(weight)).sum::<f64>());
     let (mut entropy, mut distance) = (0.0, 0.0);
@@ -148,7 +147,7 @@ fn spread(weights: &[f32], query: usize) -> Spread {
     Spread { entropy: entropy / (weights.len() as f64).ln(), distance }
 }
 
-/// candle, noting what every attention is given.
+/// candle, with a record of the inputs of every attention.
 fn watched(
     device: Device,
     noted: &RefCell<Vec<Attention>>,
@@ -167,7 +166,7 @@ fn watched(
 mod tests {
     use super::*;
 
-    /// The weights, applied to the values, must give what the executor makes of the same queries, keys and values.
+    /// The weights, applied to the values, give the executor's output for the same queries, keys and values.
     #[test]
     fn weights_are_those_of_the_executor() {
         let (prefix, patches, heads, size) = (2, 9, 3, 4);

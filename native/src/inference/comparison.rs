@@ -1,4 +1,4 @@
-//! The seven metrics of a model before and after a change, class by class.
+//! The seven metrics of a model before and after a change, by class.
 
 use dinomaly_core::maps::metrics::Metrics;
 
@@ -6,14 +6,14 @@ use crate::inference::evaluate::{Evaluation, align};
 
 /// Two evaluations on the same data.
 pub struct Comparison<'a> {
-    /// What the model was called before, such as `f32`, with its metrics.
+    /// Name and metrics of the model before, such as `f32`.
     pub before: (&'a str, &'a Evaluation),
-    /// The same after.
+    /// Name and metrics of the model after.
     pub after: (&'a str, &'a Evaluation),
 }
 
 impl Comparison<'_> {
-    /// Column heads, and three rows for each class and for the mean: before and after in percent, the difference in points.
+    /// Column heads, and three rows for each class and the mean: before and after in percent, and the difference in points.
     pub fn rows(&self) -> Vec<Vec<String>> {
         let [before, after] = [self.before.1, self.after.1].map(|evaluation| {
             let classes = evaluation.classes.iter().map(|class| (class.class.as_str(), &class.metrics));

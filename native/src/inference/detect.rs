@@ -1,4 +1,4 @@
-//! A published model at work on photos from disk: decoded on all cores while the batch before them is looked at.
+//! A published model on photos from disk. All cores decode the next batch while the device computes one.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ use crate::system::precision::TrainingPrecision;
 use crate::system::prefetch::prefetch;
 use crate::system::progress::Progress;
 
-/// A model on an executor: the processor's unless it is on a GPU.
+/// A model on an executor, by default that of the processor.
 pub struct PhotoDetector<O: Read = Processor> {
     detector: Detector<O>,
     place: String,
@@ -33,38 +33,37 @@ pub struct PhotoDetector<O: Read = Processor> {
 }
 
 impl PhotoDetector {
-    /// Takes a model to the processor, in single precision.
+    /// A detector on the processor, in single precision.
     ///
     /// # Errors
-    /// If it computes the model's self-test wrongly.
+    /// If the model's self-test fails.
     pub fn new(model: &Model) -> Result<Self> {
         Self::in_precision(model, ProcessorPrecision::F32)
     }
 
-    /// Takes a model to the processor, in a precision of choice.
+    /// A detector on the processor, in the given precision.
     ///
     /// # Errors
-    /// If it does not compute the model's self-test as closely as the model demands.
+    /// If the model's self-test fails in this precision.
     pub fn in_precision(model: &Model, precision: ProcessorPrecision) -> Result<Self> {
         let detector =
             Detector::of_parts(Processor::new(precision), &model.config, &model.preprocessor, &model.weights)?;
         if let Some(expected) = &model.self_test {
             let rounding = if precision == ProcessorPrecision::Int8 { SelfTest::ROUNDED } else { 0.0 };
             block_on(detector.verify("processor", expected, rounding)).with_context(|| match precision {
-                // What the model was made with: nothing but the model can be wrong.
-                ProcessorPrecision::F32 => format!(
-                    "model {} is damaged or was changed: publish or copy it again, any device finds the same",
-                    model.name
-                ),
+                // The model was made with this executor, so the model must be wrong.
+                ProcessorPrecision::F32 => {
+                    format!("model {} is damaged or was changed: publish or copy it again", model.name)
+                }
                 ProcessorPrecision::Int8 => {
-                    format!("model {} cannot be computed in int8: leave --int8 out", model.name)
+                    format!("model {} is too inexact in int8: leave out --int8", model.name)
                 }
             })?;
         }
         Ok(Self { detector, place: device::name(&Device::Cpu), batch: BATCH })
     }
 
-    /// A detector of what a model is made of, before it is calibrated and published.
+    /// A detector from a model's parts, before calibration and publishing.
     ///
     /// # Errors
     /// If the parts do not fit together.
@@ -76,15 +75,15 @@ impl PhotoDetector {
 }
 
 impl PhotoDetector<WebGpu> {
-    /// Takes a model to the fastest GPU there is, in the fastest precision that its self-test accepts, and says so on
-    /// standard error.
+    /// A detector on the fastest GPU, in the fastest precision that passes the model's self-test. Prints both on standard
+    /// error.
     ///
     /// # Errors
-    /// If there is no GPU, it has no room, or it computes the model's self-test wrongly.
+    /// If there is no GPU, it has not enough memory, or the model's self-test fails.
     pub fn on_gpu(model: &Model) -> Result<Self> {
         let Opened { detector, refused } = block_on(block_on(WebGpu::new())?.open_model(model))?;
         let gpu = detector.ops();
-        let software = if gpu.adapter().is_software { ", which a processor plays" } else { "" };
+        let software = if gpu.adapter().is_software { " (software on the processor)" } else { "" };
         eprintln!("dinomaly: on {}{software}, linear layers in {}", gpu.adapter().name, gpu.precision().name());
         for (precision, reason) in refused {
             eprintln!("dinomaly: not in {}: {reason}", precision.name());
@@ -95,16 +94,16 @@ impl PhotoDetector<WebGpu> {
 }
 
 impl PhotoDetector<Candle<'static>> {
-    /// Takes a model to an NVIDIA GPU, in single precision.
+    /// A detector on an NVIDIA GPU, in single precision.
     ///
     /// # Errors
-    /// If the device has no room even for one photo, or computes the model's self-test wrongly.
+    /// If the device has not enough memory for one photo, or the model's self-test fails.
     pub fn on_cuda(model: &Model, device: Device) -> Result<Self> {
         let Model { config, preprocessor, weights, self_test, .. } = model;
         Self::of_parts_on_cuda(config, preprocessor, weights, self_test.as_ref(), device)
     }
 
-    /// The same of what a model is made of, before it is calibrated and published.
+    /// [`PhotoDetector::on_cuda`] from a model's parts, before calibration and publishing.
     ///
     /// # Errors
     /// As [`PhotoDetector::on_cuda`], and if the parts do not fit together.
@@ -115,7 +114,7 @@ impl PhotoDetector<Candle<'static>> {
         self_test: Option<&SelfTest>,
         device: Device,
     ) -> Result<Self> {
-        // Training may have left the device to round the factors of products.
+        // Training may have set the device to a lower precision.
         TrainingPrecision::F32.begin(&device)?;
         let (place, batch) = (device::name(&device), batch_size::of_candle(&device, config, preprocessor.geometry)?);
         let detector = Detector::of_parts(Candle::infer(device), config, preprocessor, weights)?;
@@ -127,25 +126,25 @@ impl PhotoDetector<Candle<'static>> {
 }
 
 impl<O: Read> PhotoDetector<O> {
-    /// The detector itself.
+    /// The detector without reading of files.
     pub fn detector(&self) -> &Detector<O> {
         &self.detector
     }
 
-    /// Where it computes, in words.
+    /// Name of the device.
     pub fn place(&self) -> &str {
         &self.place
     }
 
-    /// Photos that go through it at once.
+    /// Photos per batch.
     pub fn batch(&self) -> usize {
         self.batch
     }
 
-    /// Hands the result for every photo to `each`, in order: the photo with what was detected, or why it cannot be read.
+    /// Calls `each` for every photo, in order, with the photo and its detection, or with the error of reading it.
     ///
     /// # Errors
-    /// If the device fails, or `each` refuses.
+    /// If the device or `each` fails.
     pub fn detect(
         &self,
         paths: &[PathBuf],
@@ -154,11 +153,11 @@ impl<O: Read> PhotoDetector<O> {
         self.detect_beside(paths, |_, _| Ok(()), |i, result| each(i, result.map(|(photo, found, ())| (photo, found))))
     }
 
-    /// The same with what else `beside` makes of each photo, on other cores: photos are read, and it is called, one batch ahead of
-    /// the device.
+    /// [`PhotoDetector::detect`] with the results of `beside`, which is called for each photo on other cores. Photos are read one batch
+    /// ahead of the device.
     ///
     /// # Errors
-    /// As [`PhotoDetector::detect`]; what `beside` refuses goes to `each` instead of the photo.
+    /// As [`PhotoDetector::detect`]. An error of `beside` goes to `each` in place of the photo.
     pub fn detect_beside<T: Send>(
         &self,
         paths: &[PathBuf],
@@ -180,7 +179,7 @@ impl<O: Read> PhotoDetector<O> {
         Ok(())
     }
 
-    /// Looks at a batch of those photos that could be read.
+    /// Detects on the readable photos of a batch.
     fn found<T: Send>(&self, photos: Vec<Result<(Photo, Vec<u8>, T)>>) -> Result<Vec<Result<(Photo, Detection, T)>>> {
         let mut prepared = Vec::new();
         let photos: Vec<Result<(Photo, T)>> = photos
@@ -203,7 +202,7 @@ impl<O: Read> PhotoDetector<O> {
         Ok(photos.into_par_iter().map(|photo| photo.map(found)).collect())
     }
 
-    /// Scores of photos that must all be readable.
+    /// Scores of photos, which must all be readable.
     ///
     /// # Errors
     /// As [`PhotoDetector::detect`], and for a photo that cannot be read.

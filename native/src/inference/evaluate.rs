@@ -1,4 +1,4 @@
-//! The seven metrics of a model on labelled photos, class by class: never more than one class's maps in memory.
+//! The seven metrics of a model on labelled photos, class by class, with the maps of one class in memory at a time.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,11 +19,11 @@ use crate::system::progress::Progress;
 /// Metrics by class and their mean.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// In the data set's order.
+    /// Metrics of each class, in the data set's order.
     pub classes: Vec<ClassMetrics>,
     /// Mean over classes.
     pub mean: Metrics,
-    /// Mean over classes of the metrics by part, where classes have several views of each.
+    /// Mean over classes of the metrics by part, if classes have several views of each part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_of_samples: Option<Metrics>,
 }
@@ -33,39 +33,39 @@ pub struct Evaluation {
 pub struct ClassMetrics {
     /// Name of the class.
     pub class: String,
-    /// Good photos evaluated.
+    /// Number of good photos.
     pub good: usize,
-    /// Defective photos evaluated.
+    /// Number of defective photos.
     pub defective: usize,
-    /// The seven metrics; without masks the three of whole photos.
+    /// The seven metrics, or only the three image metrics if there are no masks.
     pub metrics: Metrics,
-    /// By part, where there are several views of each.
+    /// Metrics by part, if there are several views of each part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<SampleMetrics>,
 }
 
-/// Metrics of parts that were photographed several times: a part's score is its highest photo's, and it is defective if any of
-/// its photos shows a defect.
+/// Metrics by part, for parts with several photos. A part's score is the highest of its photos, and it is defective if any of its
+/// photos shows a defect.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SampleMetrics {
-    /// Good parts evaluated.
+    /// Number of good parts.
     pub good: usize,
-    /// Defective parts evaluated.
+    /// Number of defective parts.
     pub defective: usize,
-    /// The three metrics of whole photos.
+    /// The three image metrics.
     pub metrics: Metrics,
 }
 
-/// What was found on a test photo.
+/// The detection on a test photo, with its ground truth.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// Score and map.
     pub detection: Detection,
-    /// The mask of a defective photo, of the map's shape.
+    /// Mask of a defective photo, in the map's shape.
     pub mask: Option<Vec<bool>>,
 }
 
-/// Sees what was found on a class's test photos, in their order, before it is dropped.
+/// Observes the detections on a class's test photos, in order, before they are dropped.
 pub type Look<'a> = dyn FnMut(&Class, &[Found]) -> Result<()> + 'a;
 
 /// Evaluates every class of a data set.
@@ -76,11 +76,11 @@ pub fn evaluate<O: Read>(detector: &PhotoDetector<O>, geometry: Geometry, datase
     evaluate_observed(detector, geometry, dataset, &mut |_, _| Ok(()))
 }
 
-/// Evaluates every class of a data set, showing each to `look`.
+/// Evaluates every class of a data set, and calls `look` for each.
 ///
 /// # Errors
-/// Whatever `look` refuses; a class without test photos; a photo or mask that is missing (before the work begins) or unreadable;
-/// a mask of another size than its photo.
+/// If `look` fails, a class has no test photos, a photo or mask is missing (checked before the work) or unreadable, or a mask has
+/// another size than its photo.
 pub fn evaluate_observed<O: Read>(
     detector: &PhotoDetector<O>,
     geometry: Geometry,
@@ -99,14 +99,14 @@ pub fn evaluate_observed<O: Read>(
     Ok(Evaluation::of(classes))
 }
 
-/// Checks that a data set can be evaluated on, before the work.
+/// Checks that a data set has everything that evaluation needs.
 ///
 /// # Errors
-/// Naming a class without test photos, or a photo or mask that is missing.
+/// If a class has no test photos, or a photo or mask is missing; the error names it.
 pub fn check_labelled(dataset: &Dataset) -> Result<()> {
     if let Some(class) = dataset.classes.iter().find(|class| class.test.is_empty()) {
         bail!(
-            "class {} has no test photos: expected labelled ones, such as {0}/test/good and {0}/test/DEFECT",
+            "class {} has no test photos: expected labelled photos, such as {0}/test/good and {0}/test/DEFECT",
             class.name
         );
     }
@@ -148,7 +148,7 @@ fn evaluate_class<O: Read>(
         Metrics::of(&samples, found[0].detection.map.side)
     } else {
         Metrics::of_scores(&scores, &labels, "photos").map(|mut metrics| {
-            metrics.undefined.push("pixel metrics are left out: there is not one mask".into());
+            metrics.undefined.push("pixel metrics are left out: there are no masks".into());
             metrics
         })
     };
@@ -158,7 +158,7 @@ fn evaluate_class<O: Read>(
     Ok(ClassMetrics { class: class.name.clone(), good: labels.len() - defective, defective, metrics, samples })
 }
 
-/// Metrics by part; `None` where no photo says which part it shows.
+/// Metrics by part; `None` if the parts of the photos are unknown.
 fn by_sample(photos: &[TestPhoto], scores: &[f32]) -> Result<Option<SampleMetrics>> {
     let mut parts: BTreeMap<&str, (f32, bool)> = BTreeMap::new();
     for (photo, &score) in photos.iter().zip(scores) {
@@ -179,7 +179,7 @@ fn has_masks(class: &Class) -> bool {
     class.test.iter().any(|photo| !photo.masks.is_empty())
 }
 
-/// Finds what is missing before hours are spent.
+/// Finds missing files before hours of work.
 fn check_files(class: &Class) -> Result<()> {
     for photo in &class.test {
         if !photo.path.is_file() {
@@ -190,7 +190,7 @@ fn check_files(class: &Class) -> Result<()> {
         }
         if photo.defect.is_some() && photo.masks.is_empty() && has_masks(class) {
             bail!(
-                "photo {} shows a defect and has no mask, but others of class {} have",
+                "photo {} shows a defect but has no mask, unlike others of class {}",
                 photo.path.display(),
                 class.name
             );
@@ -200,7 +200,7 @@ fn check_files(class: &Class) -> Result<()> {
 }
 
 impl Evaluation {
-    /// Of classes that were evaluated, with one model or several.
+    /// The evaluation of these classes, by one or several models.
     pub fn of(classes: Vec<ClassMetrics>) -> Self {
         let mean = Metrics::mean(&classes.iter().map(|class| class.metrics.clone()).collect::<Vec<_>>());
         let samples: Vec<Metrics> =
@@ -210,7 +210,7 @@ impl Evaluation {
         Self { classes, mean, mean_of_samples }
     }
 
-    /// Column heads and rows for people and CSV: class, good, defective, then the seven metrics in percent. A class with several
+    /// Column heads and rows, for the terminal and CSV: class, good, defective, and the seven metrics in percent. A class with several
     /// views of each part has a second row by part.
     pub fn rows(&self) -> Vec<Vec<String>> {
         let head = ["class", "good", "defective"].map(str::to_owned).into_iter();
@@ -235,7 +235,7 @@ impl Evaluation {
         rows
     }
 
-    /// The rows as an aligned table, followed by why a metric is undefined, and which of the means are over fewer classes.
+    /// The rows as an aligned table, followed by the reasons of undefined metrics, and the means over fewer classes.
     pub fn table(&self) -> String {
         let mut text = align(&self.rows());
         for class in &self.classes {
@@ -251,7 +251,7 @@ impl Evaluation {
     }
 }
 
-/// Rows of cells as lines, the first column to the left, the others to the right.
+/// Rows of cells as lines, with the first column aligned left and the others right.
 pub fn align(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
@@ -277,7 +277,7 @@ mod tests {
             defect: defect.map(Into::into),
             ..TestPhoto::default()
         };
-        // Photo by photo the good view of b scores above the defective one.
+        // By photo, the good view of b scores above the defective one.
         let photos = [photo("a", None), photo("a", None), photo("b", None), photo("b", Some("cut"))];
         let found = by_sample(&photos, &[0.1, 0.3, 0.9, 0.2]).unwrap().unwrap();
         assert_eq!((found.good, found.defective, found.metrics.i_auroc), (1, 1, Some(1.0)));

@@ -1,4 +1,4 @@
-//! Scores of good photos → the threshold above which a photo is called defective.
+//! Scores of good photos → the threshold above which a photo is defective.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,26 +11,26 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 use crate::dataset::split::HELD_OUT;
 use crate::inference::detect::PhotoDetector;
 
-/// Cosine distances carry about this much rounding: no score is called smaller before its logarithm is taken.
+/// Rounding error of cosine distances: smaller scores are raised to this value before the logarithm.
 const SMALLEST_SCORE: f64 = 1e-6;
 
 /// Share of good photos that may be called defective, as an option of commands.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct FalseAlarms {
-    /// Share of good parts that may be called defective: sets the thresholds
+    /// Share of good parts that may be called defective
     #[arg(long = "false-alarm-rate", default_value_t = 0.01, value_parser = parse_rate, value_name = "SHARE")]
     pub rate: f64,
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {
-    let rate = text.parse().map_err(|_| format!("{text} is no number"))?;
+    let rate = text.parse().map_err(|_| format!("{text} is not a number"))?;
     if rate > 0.0 && rate < 1.0 { Ok(rate) } else { Err("it must lie between 0 and 1".into()) }
 }
 
-/// Scores good photos, given with their class, and sets the thresholds. `held_out` says whether they were kept from training.
+/// Scores good photos, given with their class, and sets the thresholds. `held_out`: whether the model was not trained on them.
 ///
 /// # Errors
-/// A photo that cannot be read, or no photo at all.
+/// If a photo cannot be read, or there are no photos.
 pub fn calibrate<O: Read>(
     detector: &PhotoDetector<O>,
     photos: Vec<(String, PathBuf)>,
@@ -47,15 +47,15 @@ pub fn calibrate<O: Read>(
     }
     let few: Vec<&str> = by_class.iter().filter(|(_, s)| s.len() < HELD_OUT).map(|(name, _)| name.as_str()).collect();
     if !few.is_empty() {
-        println!("too few good photos for thresholds to rely on: {}", few.join(", "));
+        println!("too few good photos for reliable thresholds: {}", few.join(", "));
     }
     of_scores(&by_class, rate, held_out)
 }
 
-/// The thresholds of classes by their good photos' scores.
+/// The thresholds of classes, from the scores of their good photos.
 ///
 /// # Errors
-/// Without a score, or for one that is no finite number.
+/// If there are no scores, or a score is not finite.
 pub fn of_scores(by_class: &BTreeMap<String, Vec<f32>>, rate: f64, held_out: bool) -> Result<Calibration> {
     let spreads: Vec<Spread> = by_class.values().map(|scores| Spread::of(scores)).collect();
     let usual = Spread::usual(&spreads);
@@ -73,10 +73,10 @@ pub fn of_scores(by_class: &BTreeMap<String, Vec<f32>>, rate: f64, held_out: boo
 
 /// The score that the next good photo exceeds with this probability.
 ///
-/// With enough scores it is one of them, whatever their distribution (the split-conformal quantile: of n + 1 exchangeable
-/// scores, the next one is among the k highest with probability k / (n + 1)). Fewer scores hold nothing about so rare an
-/// event: then it is the bound of a prediction interval (Student's t) on their logarithms, which are nearer to normal than
-/// scores, whose tail is long on the high side. A class of very few photos spreads at least as all classes usually do.
+/// With enough scores it is one of them, for any distribution: the split-conformal quantile (of n + 1 exchangeable scores, the
+/// next one is among the k highest with probability k / (n + 1)). Fewer scores tell nothing about so rare an event: then it is
+/// the bound of a prediction interval (Student's t) on their logarithms, which are closer to normal than scores with their long
+/// upper tail. A class of very few photos gets at least the usual spread of all classes.
 fn threshold(scores: &[f32], rate: f64, usual: Option<Spread>) -> f64 {
     let n = scores.len();
     let above = (rate * (n + 1) as f64).floor() as usize;
@@ -97,11 +97,11 @@ fn threshold(scores: &[f32], rate: f64, usual: Option<Spread>) -> f64 {
     (own.mean + t * spread.std * (1.0 + 1.0 / n as f64).sqrt()).exp()
 }
 
-/// How logarithms of scores vary.
+/// Spread of the logarithms of scores.
 #[derive(Clone, Copy)]
 struct Spread {
     mean: f64,
-    /// Square root of the unbiased variance; 0 without a degree of freedom.
+    /// Square root of the unbiased variance; 0 if there is no degree of freedom.
     std: f64,
     freedom: usize,
 }
@@ -161,7 +161,7 @@ mod tests {
             BTreeMap::from([("few".into(), vec![0.3, 0.3001]), ("large".into(), large), ("one".into(), vec![0.2])]);
         let found = of_scores(&by_class, 0.01, true).unwrap();
         let of = |name: &str| f64::from(found.classes[name].threshold);
-        // Student's 99 % point of some 40 degrees of freedom is 2.42; one photo says as little of its class's mean as of itself.
+        // Student's 99 % point for about 40 degrees of freedom is 2.42. One photo tells its class's mean no better than one score.
         for (name, score, photos) in [("few", 0.30005, 2.0), ("one", 0.2, 1.0)] {
             let expected = score * (2.42 * spread * (1.0 + 1.0f64 / photos).sqrt()).exp();
             assert!((of(name) / expected - 1.0).abs() < 0.02, "{name}: {} instead of {expected}", of(name));

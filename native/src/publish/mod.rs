@@ -1,4 +1,4 @@
-//! What was trained → a published model: thresholds from held-out photos, self-test, model card.
+//! Trained weights → a published model: thresholds from held-out photos, self-test, model card.
 
 pub mod calibrate;
 pub mod moments;
@@ -23,32 +23,32 @@ use crate::training::recipe::Recipe;
 use crate::training::run::recent_mean;
 use crate::training::train::TrainingSettings;
 
-/// How far score and map of the self-test picture may be from ours on another device. f32 executors differ by less than
-/// 1e-5; maps lie in 0..=2 and defects stand out by a few hundredths.
+/// Largest deviation of another device in score and map of the self-test picture. f32 executors differ by less than 1e-5; maps lie
+/// in 0..=2, and defects stand out by a few hundredths.
 pub const SELF_TEST_TOLERANCE: f32 = 1e-3;
 
-/// The parts of a finished run.
+/// Results of a finished run.
 pub struct Trained<'a> {
-    /// What it was trained with.
+    /// Recipe of the training.
     pub recipe: &'a Recipe,
     /// Geometry and normalisation.
     pub preprocessor: &'a Preprocessor,
-    /// The backbone's tensors.
+    /// Weights of the encoder.
     pub encoder: &'a Weights,
-    /// The trained tensors.
+    /// Trained weights of the head.
     pub head: Weights,
     /// Loss of every iteration.
     pub losses: &'a [f64],
     /// Share of good photos that the thresholds may call defective.
     pub false_alarm_rate: f64,
-    /// Where it was trained, and where good photos are looked at.
+    /// Device of the training, which also scores the good photos.
     pub device: Device,
 }
 
-/// Calibrates and writes what was trained.
+/// Calibrates and writes a trained model.
 ///
 /// # Errors
-/// A photo that cannot be read, or a folder that cannot be written.
+/// If a photo cannot be read, or the folder cannot be written.
 pub fn publish(out: &Path, trained: Trained<'_>, dataset: &Dataset, split: &Split) -> Result<()> {
     let Trained { recipe, preprocessor, encoder, head, losses, false_alarm_rate, device } = trained;
     let mut weights = encoder.clone();
@@ -62,30 +62,30 @@ pub fn publish(out: &Path, trained: Trained<'_>, dataset: &Dataset, split: &Spli
 
 /// A model before it is calibrated.
 pub struct Parts<'a> {
-    /// Shape of the model.
+    /// Config of the model.
     pub config: &'a ModelConfig,
     /// Geometry and normalisation.
     pub preprocessor: &'a Preprocessor,
-    /// The model's tensors; blocks that are never run are left out.
+    /// The model's weights, without blocks that never run.
     pub weights: Weights,
 }
 
-/// What thresholds are made from.
+/// Good photos for the thresholds.
 pub struct Good {
     /// Class and photo of good parts.
     pub photos: Vec<(String, PathBuf)>,
-    /// Whether they were kept from training.
+    /// Whether the model was not trained on them.
     pub held_out: bool,
     /// Share of good photos that the thresholds may call defective.
     pub false_alarm_rate: f64,
-    /// Where they are looked at: the processor or an NVIDIA GPU.
+    /// Device that scores them: the processor or an NVIDIA GPU.
     pub device: Device,
 }
 
-/// Assembles and calibrates the model that is to lie at `out`, with the card that `card` writes for it.
+/// Assembles and calibrates the model for the folder `out`; `card` writes its model card.
 ///
 /// # Errors
-/// Parts that do not fit together, a device that computes something else than the processor, or a photo that cannot be read.
+/// If parts do not fit together, the device differs from the processor, or a photo cannot be read.
 pub fn assemble(out: &Path, parts: Parts<'_>, good: Good, card: impl FnOnce(&Model) -> String) -> Result<Model> {
     let Parts { config, preprocessor, mut weights } = parts;
     let name = out.file_name().context("a model folder has a name")?.to_string_lossy().into_owned();
@@ -113,7 +113,7 @@ pub fn assemble(out: &Path, parts: Parts<'_>, good: Good, card: impl FnOnce(&Mod
     Ok(model)
 }
 
-/// Photos to learn from what good parts score: the held-out ones, and the training photos of a class where none were held out.
+/// Photos for the thresholds: held-out ones, and the training photos of classes without held-out ones.
 fn good_photos(dataset: &Dataset, split: &Split) -> Vec<(String, PathBuf)> {
     let mut photos = split.held_out.clone();
     for class in dataset.classes.iter().filter(|class| !split.held_out.iter().any(|(name, _)| *name == class.name)) {
@@ -155,7 +155,7 @@ fn card(model: &Model, split: &Split, settings: &TrainingSettings, losses: &[f64
 
 const THRESHOLDS: &str = "| thresholds |";
 
-/// The card's line on thresholds.
+/// The model card's line on thresholds.
 pub fn thresholds(calibration: &Calibration) -> String {
     let photos = calibration.classes.values().map(|class| class.good_scores.count).sum::<usize>();
     format!(
@@ -165,7 +165,7 @@ pub fn thresholds(calibration: &Calibration) -> String {
     )
 }
 
-/// A model card with the line on thresholds that belongs to this calibration.
+/// A model card with the line on thresholds of this calibration.
 pub fn with_thresholds(card: &str, calibration: &Calibration) -> String {
     let line = thresholds(calibration);
     if !card.lines().any(|l| l.starts_with(THRESHOLDS)) {

@@ -1,4 +1,4 @@
-//! Good photos → mean and second moments of every linear layer's inputs: what rounding errors are weighed with.
+//! Good photos → mean and second moments of every linear layer's inputs, which weight the rounding errors of quantization.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -21,13 +21,13 @@ use crate::dataset::{Dataset, read_photo};
 use crate::synth::scrap;
 use crate::system::progress::Progress;
 
-/// Photos that go through the model at once.
+/// Photos per batch.
 const BATCH: usize = 8;
 
 /// Seed of generated pictures.
 const SEED: u64 = 1;
 
-/// So many photos of a data set to train on, as many of each class as there can be, evenly over each.
+/// Chooses `count` training photos of a data set, equally many of each class if possible, evenly spaced in each.
 pub fn choose(dataset: &Dataset, count: usize) -> Vec<PathBuf> {
     let share = count.div_ceil(dataset.classes.len());
     let of_class = |photos: &[PathBuf]| {
@@ -40,15 +40,15 @@ pub fn choose(dataset: &Dataset, count: usize) -> Vec<PathBuf> {
 /// Second moments on photos.
 ///
 /// # Errors
-/// A photo that cannot be read, by name.
+/// If a photo cannot be read; the error names it.
 pub fn of_photos(model: &Model, photos: &[PathBuf]) -> Result<InputMoments> {
     moments(model, photos.len(), |i| read_photo(&photos[i]))
 }
 
-/// Second moments on generated pictures of anything: where there are no photos.
+/// Second moments on generated pictures, if there are no photos.
 ///
 /// # Errors
-/// None beyond those of a model that contradicts itself.
+/// If the model contradicts itself.
 pub fn of_generated(model: &Model, count: usize) -> Result<InputMoments> {
     let side = model.preprocessor.geometry.resize;
     moments(model, count, |i| {
@@ -57,13 +57,13 @@ pub fn of_generated(model: &Model, count: usize) -> Result<InputMoments> {
     })
 }
 
-/// Rows that went into a layer, and the sum of `xᵀx` over them with a one after each, by the weight's name.
+/// By the weight's name: the number of input rows, and the sum of `xᵀx` over the rows with a 1 appended.
 type Sums = HashMap<String, (usize, Tensor)>;
 
 /// Runs `count` pictures through a model.
 ///
 /// # Errors
-/// Whatever `picture` refuses.
+/// Those of `picture`.
 fn moments(model: &Model, count: usize, picture: impl Fn(usize) -> Result<Photo> + Sync) -> Result<InputMoments> {
     let (patch, grid) = (model.config.encoder.patch_size, model.grid());
     let (names, sums) = (RefCell::<HashMap<TensorId, String>>::default(), RefCell::<Sums>::default());
@@ -85,7 +85,7 @@ fn moments(model: &Model, count: usize, picture: impl Fn(usize) -> Result<Photo>
         }
         Ok(uploaded)
     })?;
-    let progress = Progress::new("looking at pictures", count, "pictures");
+    let progress = Progress::new("measuring activations", count, "pictures");
     for begin in (0..count).step_by(BATCH) {
         let batch = begin..count.min(begin + BATCH);
         let rows = batch.clone().into_par_iter().map(|i| Ok(model.preprocessor.patches(&picture(i)?, patch)));
@@ -103,7 +103,7 @@ fn moments(model: &Model, count: usize, picture: impl Fn(usize) -> Result<Photo>
     sums.take().into_iter().map(mean).collect()
 }
 
-/// Adds the rows of `x [batch, tokens, in]`, a one after each.
+/// Adds the rows of `x [batch, tokens, in]` with a 1 appended to each.
 fn add(sums: &mut Sums, name: &str, x: &Tensor) -> dinomaly_core::Result<()> {
     let rows = x.flatten_to(1)?;
     let mut count = rows.dim(0)?;

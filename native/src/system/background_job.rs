@@ -1,39 +1,39 @@
-//! Work that goes on beside its owner's: one piece at a time, on a thread of its own.
+//! Work on a background thread, one job at a time.
 
 use std::panic::resume_unwind;
 use std::thread::{Builder, JoinHandle};
 
 use anyhow::{Context, Result};
 
-/// At most one piece of work under way. Dropped, it waits for it.
+/// At most one running job. Dropping waits for it.
 #[derive(Default)]
 pub struct BackgroundJob {
     under_way: Option<JoinHandle<Result<()>>>,
 }
 
 impl BackgroundJob {
-    /// Waits for the work before, and begins this.
+    /// Waits for the previous job, and starts this one.
     ///
     /// # Errors
-    /// What the work before failed with; then this one is not begun.
+    /// The error of the previous job; this one is not started then.
     pub fn begin(&mut self, work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
         self.wait()?;
         self.under_way = Some(Builder::new().spawn(work).context("the system gives no thread")?);
         Ok(())
     }
 
-    /// Whether work is under way.
+    /// Whether a job is running.
     pub fn is_busy(&self) -> bool {
         self.under_way.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
-    /// Waits until the work is done.
+    /// Waits for the job to end.
     ///
     /// # Errors
-    /// What it failed with, once.
+    /// The error of the job, once.
     ///
     /// # Panics
-    /// If it did.
+    /// If the job did.
     pub fn wait(&mut self) -> Result<()> {
         match self.under_way.take() {
             Some(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
@@ -45,7 +45,7 @@ impl BackgroundJob {
 impl Drop for BackgroundJob {
     fn drop(&mut self) {
         if let Some(thread) = self.under_way.take() {
-            // Whoever wants to know how it ended waits for it.
+            // Its error is lost: an owner that needs it calls `wait`.
             let _ = thread.join();
         }
     }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_goes_on_beside_and_its_failure_is_heard_once_and_before_the_next() {
+    fn a_failure_is_reported_once_and_stops_the_next_job() {
         let mut background = BackgroundJob::default();
         let (go_on, told) = mpsc::channel();
         background
@@ -72,7 +72,7 @@ mod tests {
                 bail!("the disk is full")
             })
             .unwrap();
-        assert!(background.is_busy(), "nobody waited for it");
+        assert!(background.is_busy(), "it runs in the background");
         go_on.send(()).unwrap();
         let begun = Arc::new(AtomicBool::new(false));
         let next = |begun: Arc<AtomicBool>| {
@@ -83,14 +83,14 @@ mod tests {
         };
         let error = background.begin(next(begun.clone())).unwrap_err();
         assert_eq!(error.to_string(), "the disk is full");
-        assert!(!begun.load(Ordering::SeqCst), "what follows a failure is not begun");
+        assert!(!begun.load(Ordering::SeqCst), "no job starts after a failure");
         background.begin(next(begun.clone())).unwrap();
         background.wait().unwrap();
         assert!(begun.load(Ordering::SeqCst) && !background.is_busy());
     }
 
     #[test]
-    fn whoever_drops_it_waits_for_the_work() {
+    fn dropping_waits_for_the_job() {
         let done = Arc::new(AtomicBool::new(false));
         let mut background = BackgroundJob::default();
         let slow = done.clone();

@@ -1,20 +1,20 @@
-//! How many photos go through a model at once.
+//! Number of photos that go through a model at once.
 
 use anyhow::{Result, bail};
 use candle_core::Device;
 use dinomaly_core::model::config::ModelConfig;
 use dinomaly_core::photo::preprocess::Geometry;
 
-/// Where nothing speaks against it.
+/// Usual batch size.
 pub const BATCH: usize = 8;
 
-/// So many weights of attention are too many for one call: candle's kernels count in 32 bits on CUDA, some of them signed.
+/// Attention weights in a call must be fewer than this: some of candle's CUDA kernels count in signed 32 bits.
 const TOO_MANY: u64 = 1 << 31;
 
-/// Photos that go through a model at once where candle runs it on this device.
+/// Batch size for a model that candle runs on this device.
 ///
 /// # Errors
-/// If a GPU cannot even take one.
+/// If one photo is too large for a GPU.
 pub fn of_candle(device: &Device, config: &ModelConfig, geometry: Geometry) -> Result<usize> {
     if device.is_cuda() { countable(config, geometry) } else { Ok(BATCH) }
 }
@@ -29,7 +29,7 @@ fn countable(config: &ModelConfig, geometry: Geometry) -> Result<usize> {
     }
     if batch == 0 {
         bail!(
-            "a photo of --crop {} has {of_photo} weights in an attention of {}, and CUDA's kernels count fewer than {TOO_MANY}: use a smaller --crop, or --device cpu",
+            "a photo of --crop {} has {of_photo} attention weights per block of {}, and CUDA's kernels are limited to {TOO_MANY}: use a smaller --crop, or --device cpu",
             geometry.crop,
             config.encoder.name
         );
@@ -55,6 +55,6 @@ mod tests {
             .map(|(heads, crop)| batch(heads, crop).unwrap());
         assert_eq!(found, [8, 8, 4, 8, 4, 2, 1]);
         let error = batch(16, 1512).unwrap_err().to_string();
-        assert!(error.contains("--crop 1512 has 2178648976 weights in an attention of vit"), "{error}");
+        assert!(error.contains("--crop 1512 has 2178648976 attention weights per block of vit"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Where to compute: what the option's words mean, and how an NVIDIA GPU is opened.
+//! Devices: the values of `--device`, and how an NVIDIA GPU is opened.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,16 +6,16 @@ use std::str::FromStr;
 use anyhow::{Error, Result, anyhow, bail};
 use candle_core::{Device, DeviceLocation};
 
-/// What `--device` says.
+/// Value of `--device`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// The processor.
     Cpu,
-    /// A GPU of any maker, through wgpu: looks at photos, does not train.
+    /// A GPU of any vendor, through wgpu: runs models, does not train them.
     Gpu,
-    /// The NVIDIA GPU of this number.
+    /// The NVIDIA GPU with this number.
     Cuda(usize),
-    /// The first NVIDIA GPU, or else the processor.
+    /// The first NVIDIA GPU, or the processor if there is none.
     Auto,
 }
 
@@ -30,7 +30,7 @@ impl FromStr for Choice {
             "cuda" => Self::Cuda(0),
             _ => match text.strip_prefix("cuda:").map(str::parse) {
                 Some(Ok(number)) => Self::Cuda(number),
-                _ => bail!("a device is cpu, gpu, cuda, cuda:NUMBER or auto"),
+                _ => bail!("expected cpu, gpu, cuda, cuda:NUMBER or auto"),
             },
         })
     }
@@ -50,7 +50,7 @@ impl fmt::Display for Choice {
 /// Opens an NVIDIA GPU.
 ///
 /// # Errors
-/// One sentence that says what is missing and what to do about it.
+/// One sentence: what is missing, and what to do.
 pub fn open_cuda(number: usize) -> Result<Device> {
     in_words(number, opened(number))
 }
@@ -59,7 +59,7 @@ fn in_words(number: usize, outcome: Result<Device, String>) -> Result<Device> {
     outcome.map_err(|reason| anyhow!("device cuda:{number} cannot be opened: {reason}, or use --device cpu"))
 }
 
-/// The first NVIDIA GPU, or else the processor, which standard error then says.
+/// The first NVIDIA GPU, or the processor if there is none, with a message on standard error.
 pub fn open_any() -> Device {
     opened(0).unwrap_or_else(|reason| {
         eprintln!("dinomaly: computing on the processor, because no NVIDIA GPU can be used: {reason}");
@@ -67,7 +67,7 @@ pub fn open_any() -> Device {
     })
 }
 
-/// A device in words: `the processor`, `cuda:0`.
+/// Name of a device for messages: `the processor`, `cuda:0`.
 pub fn name(device: &Device) -> String {
     match device.location() {
         DeviceLocation::Cpu => "the processor".into(),
@@ -76,14 +76,14 @@ pub fn name(device: &Device) -> String {
     }
 }
 
-/// Bytes that are free on a GPU; `None` for the processor.
+/// Free bytes on a GPU; `None` for the processor.
 ///
 /// # Errors
-/// If the driver does not say.
+/// If the driver fails.
 pub fn free_memory(device: &Device) -> Result<Option<u64>> {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(device) = device {
-        // What was freed on it counts, too.
+        // Freed memory in the pool counts as free.
         give_back(device)?;
         let (free, _total) = device.cuda_stream().context().mem_get_info()?;
         return Ok(Some(free as u64));
@@ -97,13 +97,13 @@ fn opened(_number: usize) -> Result<Device, String> {
     Err("this program was built without CUDA: build it with native/cuda/build.sh".into())
 }
 
-/// The GPU, or what was found and what to do.
+/// The GPU, or the reason why it cannot be used.
 #[cfg(feature = "cuda")]
 fn opened(number: usize) -> Result<Device, String> {
     use std::collections::BTreeMap;
     use std::sync::{Mutex, PoisonError};
 
-    // Open until the program ends: closing a GPU that has failed panics, and its reason would be lost.
+    // Stays open until the program ends: closing a failed GPU panics, which would hide the error.
     static OPEN: Mutex<BTreeMap<usize, Device>> = Mutex::new(BTreeMap::new());
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(device) = open.get(&number) {
@@ -114,21 +114,21 @@ fn opened(number: usize) -> Result<Device, String> {
     Ok(device)
 }
 
-/// Has the pool give back what nothing on the GPU needs any more.
+/// Returns the pool's unused memory to the GPU.
 #[cfg(feature = "cuda")]
 fn give_back(device: &candle_core::CudaDevice) -> Result<()> {
     use candle_core::cuda_backend::cudarc::driver::result::{device::get_default_mem_pool, mem_pool};
 
     let stream = device.cuda_stream();
     stream.synchronize()?;
-    // SAFETY: the device is open, and what is in use stays.
+    // SAFETY: the device is open, and memory in use stays.
     #[allow(unsafe_code)]
-    // Without a pool there is nothing to give back.
+    // If there is no pool, there is nothing to return.
     let _ = unsafe { get_default_mem_pool(stream.context().cu_device()).and_then(|pool| mem_pool::trim_to(pool, 0)) };
     Ok(())
 }
 
-/// A GPU with all of its work in one queue, whichever thread asks for it.
+/// A GPU with one queue for the work of all threads.
 #[cfg(feature = "cuda")]
 fn with_one_queue(number: usize) -> candle_core::Result<Device> {
     use candle_core::cuda_backend::cudarc::driver::result::{device::get_default_mem_pool, mem_pool};
@@ -136,14 +136,14 @@ fn with_one_queue(number: usize) -> candle_core::Result<Device> {
 
     let device = Device::new_cuda_with_stream(number)?;
     let cuda = device.as_cuda_device()?;
-    // What is freed stays at hand for the next step; by itself the pool gives it back at each wait for the GPU.
+    // Freed memory stays in the pool for the next step; by default the pool returns it at each synchronisation.
     let mut threshold = u64::MAX;
-    // SAFETY: cudarc has streams wait for each other by events, of which it makes two for each tensor; here all work is in one
-    // stream. The device is open, and the pool's threshold is read from a number of 64 bits.
+    // SAFETY: cudarc synchronises streams by two events per tensor, which one stream does not need. The device is open, and the
+    // pool's threshold is read from a 64-bit number.
     #[allow(unsafe_code)]
     unsafe {
         cuda.disable_event_tracking();
-        // Without a pool it is slower and nothing else.
+        // An error only costs speed.
         let _ = get_default_mem_pool(cuda.cuda_stream().context().cu_device()).and_then(|pool| {
             mem_pool::set_attribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, (&raw mut threshold).cast())
         });
@@ -151,8 +151,8 @@ fn with_one_queue(number: usize) -> candle_core::Result<Device> {
     Ok(device)
 }
 
-/// What comes of a first call into NVIDIA's libraries. Where one is missing, what opens it panics: that is an answer like any other
-/// here, and must not be printed as a fault of the program.
+/// The result of a first call into NVIDIA's libraries. cudarc panics if one is missing; here this becomes an error, and no panic
+/// message is printed.
 #[cfg(feature = "cuda")]
 pub(crate) fn caught<T>(call: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     use std::panic::{self, AssertUnwindSafe};
@@ -164,12 +164,12 @@ pub(crate) fn caught<T>(call: impl FnOnce() -> Result<T, String>) -> Result<T, S
     outcome.unwrap_or_else(|panic| Err(missing(panic.downcast_ref::<String>().map_or("", String::as_str))))
 }
 
-/// What a panic of cudarc says is missing: `… load the "cublas" shared library …`.
+/// The missing library from a panic message of cudarc: `… load the "cublas" shared library …`.
 #[cfg(any(feature = "cuda", test))]
 fn missing(panic: &str) -> String {
     match panic.split('"').nth(1) {
         Some("nccl") => {
-            "NVIDIA's library libnccl.so was not found: install NCCL, put its folder on LD_LIBRARY_PATH, and where it has libnccl.so.2 alone link that to libnccl.so".into()
+            "NVIDIA's library libnccl.so was not found: install NCCL and put its folder on LD_LIBRARY_PATH; if it only has libnccl.so.2, link that to libnccl.so".into()
         }
         Some("cuda") => "no NVIDIA driver was found (libcuda): install one of version 580 or newer".into(),
         Some(library) => format!(
@@ -179,18 +179,18 @@ fn missing(panic: &str) -> String {
     }
 }
 
-/// What the driver answers, in words of the one who asked.
+/// An error of the driver, in words that help the user.
 #[cfg(any(feature = "cuda", test))]
 fn refused(error: &str) -> String {
     let first = error.lines().next().unwrap_or_default();
     match first {
         _ if error.contains("CUDA_ERROR_NO_DEVICE") => {
-            "the driver finds no GPU: check it with nvidia-smi, and what CUDA_VISIBLE_DEVICES says".into()
+            "the driver finds no GPU: check nvidia-smi and CUDA_VISIBLE_DEVICES".into()
         }
         _ if error.contains("CUDA_ERROR_INVALID_DEVICE") => {
-            "there is no GPU of that number: nvidia-smi lists them, and they are counted from 0".into()
+            "there is no GPU with that number: nvidia-smi lists them, counted from 0".into()
         }
-        _ => format!("the driver answers {first}: check it with nvidia-smi"),
+        _ => format!("the driver reports {first}: check it with nvidia-smi"),
     }
 }
 
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said_in_words() {
+    fn driver_errors_become_sentences() {
         let panic = |library: &str| format!("Unable to dynamically load the \"{library}\" shared library - searched");
         assert!(missing(&panic("cuda")).contains("no NVIDIA driver"));
         assert!(missing(&panic("cublas")).contains("libcublas was not found"));

@@ -1,17 +1,17 @@
-//! What other libraries read from the environment, where the user has not set it.
+//! Defaults for environment variables that other libraries read.
 
-/// Variable and value. The reasons:
+/// Variables and their values, for these reasons:
 ///
-/// - candle's own pool for element-wise operations is turned off: its threads wait by spinning and take from the products more time
-///   than they save (distilling on two cores: 12 pictures/s with it, 26 without).
-/// - NCCL adds in a ring. Left to itself it may have the switches between GPUs add (NVLS), in an order that differs from call to call
+/// - candle's own thread pool for element-wise operations is off. Its threads wait by spinning, which costs the matrix products more
+///   time than it saves (distilling on two cores: 12 pictures/s with the pool, 26 without it).
+/// - NCCL sums in a ring. By default it may let the switches between GPUs sum (NVLS), in an order that differs from call to call
 ///   (NVIDIA/nccl#1497): a resumed run would not end in the same bits.
-/// - NCCL touches its own buffers on other GPUs, not tensors, as some versions do within a process: tensors lie in the pools of
-///   `cuMemAllocAsync`, to which other GPUs have no access.
+/// - NCCL uses its own buffers for other GPUs. Some versions access tensors directly within a process, but tensors lie in the pools
+///   of `cuMemAllocAsync`, to which other GPUs have no access.
 const DEFAULTS: [(&str, &str); 3] =
     [("CANDLE_NUM_THREADS", "1"), ("NCCL_ALGO", "Ring"), ("NCCL_P2P_DIRECT_DISABLE", "1")];
 
-/// Sets what is not set. For the beginning of a program: there must be no other threads.
+/// Sets the variables that are not set. To be called first in a program, before other threads exist.
 pub fn set_defaults() {
     for (variable, value) in missing(|variable| std::env::var_os(variable).is_some()) {
         // SAFETY: main calls it before other threads exist.

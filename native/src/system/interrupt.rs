@@ -1,4 +1,4 @@
-//! Ctrl-C: the first stops cleanly at the next safe point, the second at once.
+//! Ctrl-C: the first one stops at the next safe point, the second one at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -8,17 +8,17 @@ use anyhow::{Context, Result};
 /// Exit status after Ctrl-C, as shells have it.
 pub const STATUS: u8 = 128 + 2;
 
-/// Why a command ended before its work was done: the user asked. The sentence says what is kept.
+/// The error of a command that Ctrl-C stopped. The sentence says what is kept.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Stopped(pub String);
 
 impl Stopped {
-    /// A training that ended after so many iterations, of which the last is in a checkpoint.
+    /// A training that stopped after `iterations`, with a checkpoint of the last.
     pub fn after(iterations: usize) -> Self {
         Self(match iterations {
-            0 => "stopped before the first iteration: nothing is kept, the same command begins anew".into(),
-            _ => format!("stopped after iteration {iterations}; the same command goes on from there"),
+            0 => "stopped before the first iteration: nothing is kept, the same command starts over".into(),
+            _ => format!("stopped after iteration {iterations}; the same command resumes"),
         })
     }
 }
@@ -28,7 +28,7 @@ impl Stopped {
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Begins to listen for Ctrl-C (and SIGTERM). `promise` tells the user what happens now.
+    /// Starts to listen for Ctrl-C and SIGTERM. `promise` tells the user what happens until the program ends.
     ///
     /// # Errors
     /// If the handler cannot be installed.
@@ -45,7 +45,7 @@ impl Interrupt {
             }
             eprintln!("\nstopping: {promise} (Ctrl-C again stops at once)");
         })
-        .context("Ctrl-C cannot be listened for")?;
+        .context("the handler of Ctrl-C cannot be installed")?;
         Ok(Self(asked))
     }
 
@@ -62,6 +62,6 @@ mod tests {
     #[test]
     fn a_stop_says_what_is_kept() {
         assert!(Stopped::after(0).to_string().contains("nothing is kept"));
-        assert!(Stopped::after(7).to_string().contains("after iteration 7; the same command goes on"));
+        assert!(Stopped::after(7).to_string().contains("after iteration 7; the same command resumes"));
     }
 }

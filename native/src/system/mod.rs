@@ -1,6 +1,6 @@
-//! What the other rooms need of the machine: whole files, devices, progress, signals, standard output.
+//! Services of the machine: atomic files, devices, progress, signals, standard output.
 
-// First: its macros are for all that follow.
+// First, because all others use its macros.
 #[macro_use]
 pub mod output;
 

@@ -1,42 +1,41 @@
-//! Standard output and error that may be closed or full: `print!`, `println!` and `eprintln!` of this crate, in place of std's,
-//! which panic then.
+//! `print!`, `println!` and `eprintln!` of this crate. Unlike std's they do not panic when the output is closed or full.
 //!
-//! A model is not lost because whoever reads what is printed beside it has read enough: printing never fails the work. What could
-//! not be printed is known to [`check`], which the program asks at its end, and commands that only print between photos.
+//! A training must not fail because the reader of its output has gone. [`check`] reports lost output: the program calls it at its
+//! end, and commands that only print call it between photos.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
 use std::sync::OnceLock;
 
-/// Why standard output ended; nothing more is written to it.
+/// The first error of standard output; nothing is written after it.
 static END: OnceLock<io::Error> = OnceLock::new();
 
-/// What was printed did not arrive.
+/// Standard output was lost.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output cannot be written: {0}")]
 pub struct Lost(&'static io::Error);
 
 impl Lost {
-    /// Whether the reader closed it, as `head` does when it has read enough.
+    /// Whether the reader closed it, as `head` does.
     pub fn is_closed(&self) -> bool {
         self.0.kind() == ErrorKind::BrokenPipe
     }
 }
 
-/// Writes to standard output, as long as that is there.
+/// Writes to standard output, until its first error.
 pub fn print(text: Arguments<'_>) {
     note(|output| output.write_fmt(text));
 }
 
-/// Writes to standard error. Where that is closed there is nobody to tell.
+/// Writes to standard error; errors are ignored.
 pub fn print_error(text: Arguments<'_>) {
     let _ = io::stderr().write_fmt(text);
 }
 
-/// Whether all that was printed has arrived.
+/// Checks that all output was written.
 ///
 /// # Errors
-/// [`Lost`] if it has not.
+/// [`Lost`] if it was not.
 pub fn check() -> Result<(), Lost> {
     note(Write::flush);
     END.get().map_or(Ok(()), |error| Err(Lost(error)))

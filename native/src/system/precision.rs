@@ -1,4 +1,4 @@
-//! What training multiplies in. Parameters, their gradients and moments, and every sum are f32 whatever is chosen.
+//! Precision of matrix products in training. Parameters, gradients, moments and sums are always f32.
 
 use anyhow::{Result, bail};
 use candle_core::Device;
@@ -7,40 +7,38 @@ use clap::ValueEnum;
 use dinomaly_core::executors::candle::kernels::Element;
 use serde::{Deserialize, Serialize};
 
-/// A precision of products.
+/// Precision of matrix products.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum TrainingPrecision {
     /// Single precision.
     #[default]
     F32,
-    /// Factors rounded to ten bits inside the GPU's tensor cores, of values stored in f32.
+    /// Values are stored in f32; the GPU's tensor cores round factors to a mantissa of ten bits.
     Tf32,
-    /// Factors and activations between products rounded to eight bits.
+    /// Factors and the activations between products are rounded to bf16.
     Bf16,
 }
 
 impl TrainingPrecision {
-    /// What is chosen for a device where nothing else is asked for.
+    /// Default precision of a device.
     pub fn usual(device: &Device) -> Self {
         if device.is_cuda() { Self::Bf16 } else { Self::F32 }
     }
 
-    /// Has the device multiply so.
+    /// Sets the device to this precision.
     ///
     /// # Errors
-    /// If it cannot.
+    /// If the device does not support it.
     pub fn begin(self, device: &Device) -> Result<()> {
         if self == Self::Tf32 && !device.is_cuda() {
-            bail!(
-                "--precision tf32 is for NVIDIA GPUs: the processor multiplies in f32, or in bf16 to try what it does"
-            );
+            bail!("--precision tf32 is for NVIDIA GPUs: use f32 on the processor, or bf16 to try its effect");
         }
         set_gemm_reduced_precision_f32(self == Self::Tf32);
         Ok(())
     }
 
-    /// How activations between products are stored.
+    /// Storage type of the activations between products.
     pub fn element(self) -> Element {
         match self {
             Self::F32 | Self::Tf32 => Element::F32,

@@ -1,4 +1,4 @@
-//! Two things at once: what makes batches, on all cores, and what takes them, on the thread that asks.
+//! A pipeline of two stages: all cores make the next batch while the calling thread takes the present one.
 
 use std::panic::resume_unwind;
 use std::thread::{Builder, ScopedJoinHandle};
@@ -6,12 +6,12 @@ use std::thread::{Builder, ScopedJoinHandle};
 use anyhow::Result;
 use rayon::prelude::*;
 
-/// Hands what `make` makes of every item to `take`, batch by batch in order, while that of the next batch is made: never more than
-/// two batches are in memory. `take` also gets the place of a batch's first item, and says whether to go on; gives back its last word.
-/// Not for threads of rayon's pool: they would wait for themselves.
+/// Calls `make` for every item on all cores, and `take` with the results, batch by batch in order. The next batch is made meanwhile,
+/// so that at most two are in memory. `take` also gets the index of the batch's first item, and returns whether to go on; its last
+/// answer is returned. Must not be called on a thread of rayon's pool, which would wait for itself.
 ///
 /// # Errors
-/// Whatever `take` refuses.
+/// Those of `take`.
 pub fn prefetch<I: Sync, T: Send>(
     items: &[I],
     batch: usize,
@@ -62,7 +62,7 @@ mod tests {
         let finished = prefetch(&items, 4, make, |first, batch| {
             assert_eq!(first, taken.len());
             taken.extend(batch);
-            // This one is not done, and yet the next is made; the one after it is not.
+            // While this batch is taken, the next one is made, but not the one after it.
             let (expected, begun) = ((taken.len() + 4).min(10), Instant::now());
             while made.load(Ordering::SeqCst) < expected {
                 assert!(begun.elapsed() < Duration::from_secs(20), "nothing is made ahead");
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_takes_ends_it() {
+    fn the_consumer_may_stop() {
         let items = [(); 9];
         let mut seen = Vec::new();
         let stopped = prefetch(

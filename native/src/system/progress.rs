@@ -1,4 +1,4 @@
-//! Progress of long work: a bar on a terminal, a line now and then elsewhere (logs, CI).
+//! Progress of long work: a bar on a terminal, a line every 15 seconds elsewhere.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Time between two lines where there is no terminal.
+/// Time between two lines if there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(15);
 
 /// Progress of one task.
@@ -24,12 +24,12 @@ struct Plain {
 }
 
 impl Progress {
-    /// Begins a task of `total` units.
+    /// Starts a task of `total` units.
     pub fn new(what: &'static str, total: usize, unit: &'static str) -> Self {
         Self::resumed(what, 0, total, unit)
     }
 
-    /// Goes on with a task of which `done` units were finished earlier.
+    /// Resumes a task with `done` finished units.
     pub fn resumed(what: &'static str, done: usize, total: usize, unit: &'static str) -> Self {
         let bar = ProgressBar::new(total as u64).with_position(done as u64);
         bar.reset_eta();
@@ -41,7 +41,7 @@ impl Progress {
         Self { bar, plain, what, unit }
     }
 
-    /// Shows nothing unless `shown`: of several that do the same one is enough.
+    /// Hides the progress unless `shown`, for all but one of several equal tasks.
     pub fn shown(mut self, shown: bool) -> Self {
         if !shown {
             self.bar.set_draw_target(ProgressDrawTarget::hidden());
@@ -50,7 +50,7 @@ impl Progress {
         self
     }
 
-    /// Counts finished units; `message` is asked for only when it is shown.
+    /// Counts finished units. `message` is only called when it is shown.
     pub fn advance(&self, units: usize, message: impl FnOnce() -> String) {
         self.bar.inc(units as u64);
         let Some(plain) = &self.plain else {
@@ -78,7 +78,7 @@ impl Progress {
         }
     }
 
-    /// Ends the bar, leaving its last state on the screen.
+    /// Ends the bar and leaves its last state on the screen.
     pub fn finish(&self) {
         self.bar.abandon();
     }

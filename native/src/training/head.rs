@@ -1,4 +1,4 @@
-//! The trainable part: fresh initial values, and the variables behind a [`Head`].
+//! The trainable part: initial values and variables of a [`Head`].
 
 use candle_core::{Device, Tensor, Var};
 use dinomaly_core::model::config::ModelConfig;
@@ -8,9 +8,9 @@ use dinomaly_core::tensor::named::Weights;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// A head whose tensors are variables, by name and in a fixed order.
+/// A head with its tensors as variables, by name and in a fixed order.
 pub struct TrainableHead {
-    /// The model part, sharing its storage with the variables.
+    /// The model part, which shares its storage with the variables.
     pub head: Head<Tensor>,
     /// Every trainable tensor.
     pub variables: Vec<(String, Var)>,
@@ -21,7 +21,7 @@ impl TrainableHead {
     /// at ±0.03, zero biases, layer norms one and zero.
     ///
     /// # Errors
-    /// If the device has no room.
+    /// If the device has not enough memory.
     pub fn fresh(config: &ModelConfig, seed: u64, device: &Device) -> dinomaly_core::Result<Self> {
         let mut generator = ChaCha8Rng::seed_from_u64(seed);
         Self::build(config, &mut |name, shape| {
@@ -36,10 +36,10 @@ impl TrainableHead {
         })
     }
 
-    /// The head of saved weights.
+    /// A head with saved weights.
     ///
     /// # Errors
-    /// A missing or misshapen tensor, by name.
+    /// If a tensor is missing or of another shape; the error names it.
     pub fn from_weights(config: &ModelConfig, weights: &Weights, device: &Device) -> dinomaly_core::Result<Self> {
         Self::build(config, &mut |name, shape| Ok(Var::from_slice(&weights.get(name, shape)?.to_f32(), shape, device)?))
     }
@@ -58,7 +58,7 @@ impl TrainableHead {
         Ok(Self { head, variables })
     }
 
-    /// The present values.
+    /// The current values.
     ///
     /// # Errors
     /// If the device fails.
@@ -83,7 +83,7 @@ pub(crate) fn truncated_normal(generator: &mut ChaCha8Rng) -> f32 {
     }
 }
 
-/// Standard normal, by Box and Muller.
+/// Standard normal, by the Box–Muller transform.
 pub(crate) fn standard_normal(generator: &mut ChaCha8Rng) -> f32 {
     let (u, v): (f64, f64) = (1.0 - generator.random::<f64>(), generator.random());
     ((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32

@@ -1,14 +1,14 @@
 //! Dinomaly's hard-mining global cosine loss (paper eq. 4 and 5; official `global_cosine_hm_percent`).
 //!
-//! The value is the mean over groups and photos of one minus the cosine of the whole flattened feature map. Hard mining
-//! does not change the value, only the gradient: at points that are already reconstructed well it is scaled down.
+//! The value is the mean over groups and photos of one minus the cosine of the flattened feature maps. Hard mining changes only the
+//! gradient: it is scaled down at points that are already reconstructed well.
 
 use candle_core::{DType, Result, Tensor, bail};
 
 use crate::training::mining::photo_losses;
 use crate::training::replicas::Collective;
 
-/// How much of the gradient reaches well-reconstructed points.
+/// Hard mining: the share of easy points, and the factor on their gradient.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HardMining {
     /// Share of the batch's points that count as easy, 0..1 (`p` of the official code).
@@ -17,27 +17,28 @@ pub struct HardMining {
     pub factor: f64,
 }
 
-/// A loss, and how it changes with the decoder's features.
+/// A loss and its gradient with respect to the decoder's features.
 pub struct Loss {
-    /// Mean over groups, one number in f32.
+    /// Mean over groups: a scalar in f32.
     pub value: Tensor,
-    /// Of each group, f32 and of its shape.
+    /// Gradient of each group, in f32, of the group's shape.
     pub gradients: Vec<Tensor>,
 }
 
-/// The loss of groups' features `encoded[j]` and `decoded[j]`, each `[batch, first + patches, channels]`: the `first` tokens, class
-/// and registers, do not count.
+/// The loss of the groups' features `encoded[j]` and `decoded[j]`, each `[batch, first + patches, channels]`. The `first` tokens (class
+/// and registers) do not count.
 ///
 /// # Errors
-/// If shapes differ, or if `rate` leaves no hard point (the official code raises there, too).
+/// If shapes differ, or if `rate` leaves no hard point (the official code raises there as well).
 pub fn hard_mining_loss(encoded: &[Tensor], decoded: &[Tensor], first: usize, mining: HardMining) -> Result<Loss> {
     loss_of_part(encoded, decoded, first, mining, None)
 }
 
-/// A replica's share of [`hard_mining_loss`] of a batch, of which all have as many photos: their sum is the loss of the batch.
+/// A replica's share of a batch's [`hard_mining_loss`]: the sum of all shares is the loss of the batch. All replicas have the same
+/// number of photos.
 ///
 /// # Errors
-/// As there, and if another replica has ended.
+/// As for [`hard_mining_loss`], and if another replica has ended.
 pub fn loss_of_part(
     encoded: &[Tensor],
     decoded: &[Tensor],
@@ -69,8 +70,8 @@ pub fn loss_of_part(
     Ok(Loss { value: Tensor::cat(&values, 0)?.sum_all()?, gradients })
 }
 
-/// How many points of `points` are hard at a rate: `int(points * (1 - rate))` in float64, as the official code has it
-/// (490 points at 0.9 give 48).
+/// Number of hard points among `points` at a rate: `int(points * (1 - rate))` in float64, as in the official code (490 points at
+/// 0.9 give 48).
 pub fn hard_points(points: usize, rate: f64) -> usize {
     (points as f64 * (1.0 - rate)) as usize
 }
@@ -88,13 +89,13 @@ mod tests {
         assert_eq!(hard_points(12544, 0.0), 12544);
     }
 
-    /// One minus the cosine over the last dimension, of candle's operations.
+    /// One minus the cosine over the last dimension, in candle's operations.
     fn cosine_distance(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         let norm = |x: &Tensor| x.sqr()?.sum(D::Minus1)?.clamp(1e-16, f64::INFINITY)?.sqrt();
         1.0 - ((a * b)?.sum(D::Minus1)? / (norm(a)? * norm(b)?)?)?
     }
 
-    /// The loss of candle's operations, as the official code composes it.
+    /// The loss in candle's operations, composed as in the official code.
     fn composed(encoded: &Tensor, decoded: &Tensor, mining: HardMining) -> Tensor {
         let distances = cosine_distance(encoded, &decoded.detach()).unwrap();
         let mut values = distances.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -128,7 +129,7 @@ mod tests {
                 assert!((found - expected).abs() <= 2e-6 * largest, "{found:e}, expected {expected:e}");
             }
         }
-        // Tokens before the patches change nothing.
+        // Tokens before the patches have no effect.
         let (encoded, decoded, mining) = (random(), random(), HardMining { rate: 0.5, factor: 0.1 });
         let patches = |t: &Tensor| t.narrow(1, 2, 5).unwrap().contiguous().unwrap();
         let all = hard_mining_loss(&[encoded.detach()], &[decoded.detach()], 2, mining).unwrap();

@@ -1,4 +1,4 @@
-//! The loss of one group and its gradient as three passes over memory: the k-th distance is found where the features are.
+//! The loss of one group and its gradient, in three passes over memory. The k-th distance is found on the device of the features.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 #[cfg(feature = "cuda")]
@@ -11,9 +11,9 @@ use rayon::prelude::*;
 
 use crate::training::replicas::Collective;
 
-/// One minus the cosine of each photo's patches, `[photos]`, of contiguous f32 `[photos, first + patches, channels]`, and the gradient
-/// of `decoded` in the sum of these by `weights [photos]`: that of points whose distance is below the `hard`-th largest is multiplied by
-/// `factor`, that of the `first` tokens is zero. With a `team` that distance is of the photos of all its replicas.
+/// One minus the cosine of each photo's patches, `[photos]`, for contiguous f32 features `[photos, first + patches, channels]`. Its
+/// gradient is that of `decoded` in the sum weighted by `weights [photos]`: multiplied by `factor` at points with a distance below the
+/// `hard`-th largest, and zero at the `first` tokens. With a `team`, the `hard`-th largest distance is over all replicas' photos.
 ///
 /// # Errors
 /// If shapes differ, or another replica has ended.
@@ -40,8 +40,8 @@ pub fn photo_losses(
     Ok((losses, encoded.apply_op3_no_bwd(decoded, &stats, &LossesGrad { points, factor })?))
 }
 
-/// What the loss and its gradient need of contiguous f32 `[photos, first + patches, channels]` (see [`Points::stats`]);
-/// [`distance`] makes points' distances of it.
+/// Sums for the loss and its gradient, of contiguous f32 features `[photos, first + patches, channels]` (see [`Points::stats`]).
+/// [`distance`] makes the points' distances from them.
 ///
 /// # Errors
 /// If the device fails.
@@ -49,7 +49,7 @@ pub fn stats(encoded: &Tensor, decoded: &Tensor, first: usize, hard: usize) -> R
     encoded.apply_op2_no_bwd(decoded, &Stats { points: points(decoded, first)?, hard })
 }
 
-/// [`stats`] of the photos of one replica, whose last value is the `hard`-th largest distance of all replicas'.
+/// [`stats`] of one replica's photos. The last value is the `hard`-th largest distance over all replicas.
 fn stats_of_part(
     encoded: &Tensor,
     decoded: &Tensor,
@@ -70,12 +70,12 @@ fn points(features: &Tensor, first: usize) -> Result<Points> {
     Ok(Points { photos, first, patches, channels })
 }
 
-/// One minus the cosine, of `[a · b, |a|², |b|²]`; each norm is clamped at 1e-8 (`torch.cosine_similarity`).
+/// One minus the cosine, from `[a · b, |a|², |b|²]`. Each norm is clamped at 1e-8 (`torch.cosine_similarity`).
 pub fn distance(sums: &[f32]) -> f32 {
     1.0 - sums[0] / (sums[1].max(1e-16).sqrt() * sums[2].max(1e-16).sqrt())
 }
 
-/// `[a · b, |a|², |b|²]`, in eight lanes each: vectorised, and rounding less than one after the other.
+/// `[a · b, |a|², |b|²]`, in eight lanes each: vectorised, and with smaller rounding errors than a sequential sum.
 fn sums(a: &[f32], b: &[f32]) -> [f32; 3] {
     let mut lanes = [[0f32; 8]; 3];
     for (i, (a, b)) in a.iter().zip(b).enumerate() {
@@ -86,7 +86,7 @@ fn sums(a: &[f32], b: &[f32]) -> [f32; 3] {
     lanes.map(|lanes| lanes.iter().sum())
 }
 
-/// What all that follows needs, in one tensor (see [`Points::stats`]).
+/// The sums of all points, in one tensor (see [`Points::stats`]).
 struct Stats {
     points: Points,
     hard: usize,
@@ -194,7 +194,7 @@ impl CustomOp1 for Losses {
     }
 }
 
-/// The gradient of the decoded features; behind the stats lies the weight of each photo's loss.
+/// The gradient of the decoded features. The weights of the photos' losses follow the sums in the same tensor.
 struct LossesGrad {
     points: Points,
     factor: f32,

@@ -1,5 +1,5 @@
-//! The bottleneck's noise, dropout, feature jitter and patch masking: seeded by the run and the iteration alone, so that a resumed run
-//! repeats it exactly.
+//! Noise of the bottleneck: dropout, feature jitter and patch masking. It depends only on the run's seed and the iteration, so that a
+//! resumed run repeats it exactly.
 
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
@@ -21,12 +21,12 @@ pub struct BottleneckNoise {
     dropout: Dropout,
     jitter: Jitter,
     masking: Masking,
-    /// How many parts of the same size lie before this one in the batch.
+    /// Number of parts of the same size before this one in the batch.
     parts_before: usize,
 }
 
 impl BottleneckNoise {
-    /// The noise of an iteration of the run with this seed.
+    /// The noise of an iteration in the run with this seed.
     pub fn new(config: &ModelConfig, seed: u64, iteration: usize) -> Self {
         Self {
             dropout: Dropout::new(config.bottleneck_dropout, seed, iteration),
@@ -41,12 +41,12 @@ impl BottleneckNoise {
         }
     }
 
-    /// The noise of a part of the batch, of several of the same size: that which the whole batch has there.
+    /// The noise of one of several parts of equal size: that of the whole batch at this place.
     pub fn of_part(self, parts_before: usize) -> Self {
         Self { parts_before, ..self }
     }
 
-    /// What a place of the bottleneck becomes.
+    /// Applies the noise of a place in the bottleneck.
     ///
     /// # Errors
     /// If the device fails.
@@ -61,7 +61,7 @@ impl BottleneckNoise {
     }
 }
 
-/// Normal noise on the bottleneck's input (feature jitter of UniAD, You et al. 2022).
+/// Gaussian noise on the bottleneck's input (feature jitter of UniAD, You et al. 2022).
 struct Jitter {
     scale: f64,
     seed: u64,
@@ -69,22 +69,22 @@ struct Jitter {
 }
 
 impl Jitter {
-    /// `first` values of the batch lie before those of `x`.
+    /// `first` is the number of values in the batch before those of `x`.
     fn apply(&self, x: &Tensor, first: usize) -> Result<Tensor> {
         if self.scale == 0.0 {
             return Ok(x.clone());
         }
         let mut generator = ChaCha8Rng::seed_from_u64(self.seed);
-        // The fourth stream of a step; dropout takes three.
+        // The fourth stream of a step; dropout has the first three.
         generator.set_stream(1 + self.iteration * 4 + 3);
-        // A value takes two numbers of two words.
+        // A value takes two numbers of two words each.
         generator.set_word_pos(4 * first as u128);
         let values: Vec<f32> = (0..x.elem_count()).map(|_| standard_normal(&mut generator)).collect();
         jittered(x, &Tensor::from_vec(values, x.dims(), x.device())?, self.scale)
     }
 }
 
-/// Patches that the bottleneck must do without: their tokens become zero, class and register tokens stay.
+/// Patch masking: tokens of masked patches become zero; class and register tokens stay.
 struct Masking {
     rate: f64,
     /// Tokens before the first patch.
@@ -94,13 +94,13 @@ struct Masking {
 }
 
 impl Masking {
-    /// `photos` of the batch lie before those of `x`.
+    /// `photos` is the number of photos in the batch before those of `x`.
     fn apply(&self, x: &Tensor, photos: usize) -> Result<Tensor> {
         if self.rate == 0.0 {
             return Ok(x.clone());
         }
         let mut generator = ChaCha8Rng::seed_from_u64(self.seed);
-        // The upper half of the streams: the lower one belongs to dropout and jitter.
+        // The upper half of the streams; dropout and jitter have the lower half.
         generator.set_stream(1 << 63 | self.iteration);
         let limit = (self.rate * f64::from(u32::MAX)) as u32;
         let (batch, tokens, _) = x.dims3()?;
@@ -112,8 +112,7 @@ impl Masking {
     }
 }
 
-/// `x [batch, tokens, channels]` plus standard normal `noise` times the token's norm divided by its channels times `scale`
-/// (official `FeatureJitter`).
+/// `x + noise · scale · |token| / channels`, with `x [batch, tokens, channels]` and standard normal `noise` (official `FeatureJitter`).
 ///
 /// # Errors
 /// If shapes differ.
@@ -130,7 +129,7 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// The masks of an iteration of the run with this seed.
+    /// The masks of an iteration in the run with this seed.
     pub fn new(rate: f64, seed: u64, iteration: usize) -> Self {
         Self { rate, seed, iteration: iteration as u64 }
     }
@@ -143,7 +142,7 @@ impl Dropout {
         self.apply_from(x, at, 0)
     }
 
-    /// [`Dropout::apply`] to values of a batch behind its `first` ones.
+    /// [`Dropout::apply`] for a part of the batch that starts after its `first` values.
     fn apply_from(&self, x: &Tensor, at: NoiseAt, first: usize) -> Result<Tensor> {
         if self.rate == 0.0 {
             return Ok(x.clone());
@@ -151,7 +150,7 @@ impl Dropout {
         with_mask(x, Mask { first: first as u64, ..self.mask(at) })
     }
 
-    /// What is dropped there of a whole batch.
+    /// The mask of the part, cut from that of the whole batch.
     pub fn mask(&self, at: NoiseAt) -> Mask {
         let place = match at {
             NoiseAt::Input => 0,
@@ -160,7 +159,7 @@ impl Dropout {
         };
         Mask {
             seed: ChaCha8Rng::seed_from_u64(self.seed).get_seed(),
-            // Four streams a step, the last of which is the jitter's.
+            // Four streams per step, of which the last is for jitter.
             stream: 1 + self.iteration * 4 + place,
             first: 0,
             limit: (self.rate * f64::from(u32::MAX)) as u32,
@@ -169,7 +168,7 @@ impl Dropout {
     }
 }
 
-/// `x` without what a mask drops; differentiable. No mask is stored: the gradient draws it again.
+/// `x` with a mask applied; differentiable. The mask is not stored: the gradient draws it again.
 ///
 /// # Errors
 /// If the device fails.

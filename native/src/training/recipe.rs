@@ -1,5 +1,5 @@
-//! What decides what is trained: the same recipe on the same machine gives the same bits. An unfinished run has it in its
-//! checkpoint, a finished model in `training.json`.
+//! The recipe of a training: the same recipe on the same machine gives the same bits. An unfinished run has it in its checkpoint, a
+//! finished model in `training.json`.
 
 use std::fs;
 use std::path::Path;
@@ -17,34 +17,34 @@ use crate::training::train::TrainingSettings;
 /// Options, photos and backbone of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Recipe {
-    /// Shape of the model.
+    /// Config of the model.
     pub config: ModelConfig,
     /// Rates, batch and seed.
     pub settings: TrainingSettings,
     /// Hash of photos, backbone and preprocessing: [`crate::dataset::split::Split::fingerprint`].
     pub data: String,
-    /// The preprocessing, to say what of it differs; absent in older checkpoints.
+    /// The preprocessing, to report differences; absent in older checkpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocessor: Option<Preprocessor>,
-    /// What is taken of the photos; absent in older checkpoints.
+    /// Selection of photos; absent in older checkpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Selection>,
 }
 
-/// Which of a data set's photos are trained on.
+/// Selection of a data set's photos.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Selection {
-    /// Names of the classes, to which thresholds belong.
+    /// Names of the classes. Thresholds belong to them.
     pub classes: Vec<String>,
-    /// Share of each class's photos that is held out.
+    /// Share of held-out photos in each class.
     pub holdout: f64,
 }
 
 impl Recipe {
-    /// What another recipe has otherwise, as options of `train`: `--seed 1, now 2`. `None` if nothing.
+    /// Differences of another recipe, as options of `train`: `--seed 1, now 2`. `None` if there are none.
     ///
     /// # Errors
-    /// None that is known: recipes can be written as JSON.
+    /// None: recipes can be written as JSON.
     pub fn difference(&self, now: &Self) -> Result<Option<String>> {
         let selections = self.selection.as_ref().zip(now.selection.as_ref());
         let same_data = self.data == now.data && selections.is_none_or(|(was, is)| was == is);
@@ -73,19 +73,19 @@ impl Recipe {
         Ok(Some(found.join("; ")))
     }
 
-    /// Name and content of the file that says in a model's folder what it was trained with.
+    /// Name and content of the recipe file in a model's folder.
     ///
     /// # Errors
-    /// None that is known, as above.
+    /// None: recipes can be written as JSON.
     pub fn file(&self) -> Result<(&'static str, Vec<u8>)> {
         Ok((RECIPE, serde_json::to_vec_pretty(self)?))
     }
 
-    /// Whether the model that stands at `out` is what this recipe makes; `false` if none stands there.
+    /// Whether the model at `out` is the result of this recipe; `false` if there is no model.
     ///
     /// # Errors
-    /// If another model stands there, saying what differs, or one that was not trained there or cannot be used: what is there
-    /// is not replaced unasked.
+    /// If another model is there, with the differences, or one that was not trained there or is unusable. Such a model is only
+    /// replaced on request.
     pub fn is_finished(&self, out: &Path, false_alarm_rate: f64) -> Result<bool> {
         if !out.join(MANIFEST).is_file() {
             return Ok(false);
@@ -98,28 +98,28 @@ impl Recipe {
             return refuse("is a model that was not trained there".into());
         }
         let read = || -> Result<Self> { Ok(serde_json::from_slice(&fs::read(&file)?)?) };
-        let damaged = || format!("{} is damaged: name another --out, or begin anew with --restart", file.display());
+        let damaged = || format!("{} is damaged: name another --out, or start over with --restart", file.display());
         if let Some(difference) = read().with_context(damaged)?.difference(self)? {
             return refuse(format!("is a model that was trained with other settings ({difference})"));
         }
-        let rate = model_dir::read(out).context("begin anew with --restart")?.calibration.false_alarm_rate;
+        let rate = model_dir::read(out).context("start over with --restart")?.calibration.false_alarm_rate;
         if rate != false_alarm_rate {
             return refuse(format!(
-                "is this model with --false-alarm-rate {rate}, now {false_alarm_rate}, which `dinomaly calibrate` sets"
+                "is this model with --false-alarm-rate {rate}, not {false_alarm_rate}: use `dinomaly calibrate` to change it"
             ));
         }
         Ok(true)
     }
 }
 
-/// A preprocessor by the options that set it.
+/// A preprocessor as options.
 fn shown(preprocessor: &Preprocessor) -> Value {
     let Preprocessor { geometry, mean, std } = preprocessor;
     let colours = |values: &[f32; 3]| values.map(|value| value.to_string()).join(",");
     json!({ "resize": geometry.resize, "crop": geometry.crop, "mean": colours(mean), "std": colours(std) })
 }
 
-/// Where two values differ, by option.
+/// Differences of two values, by option.
 fn collect(name: &str, was: &Value, is: &Value, found: &mut Vec<String>) {
     if let (Value::Object(was), Value::Object(is)) = (was, is) {
         let keys: std::collections::BTreeSet<&String> = was.keys().chain(is.keys()).collect();
@@ -134,7 +134,7 @@ fn collect(name: &str, was: &Value, is: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// A value as it is typed after its option: `0,1/2,3`.
+/// A value as typed after its option: `0,1/2,3`.
 fn typed(value: &Value) -> String {
     match value {
         Value::Null => "its default".to_owned(),
@@ -147,7 +147,7 @@ fn typed(value: &Value) -> String {
     }
 }
 
-/// The option that sets a value; `None` if it follows from another one.
+/// The option for a value; `None` if the value follows from another one.
 fn option(name: &str) -> Option<String> {
     Some(match name {
         "peak" => "lr".into(),

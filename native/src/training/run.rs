@@ -22,12 +22,12 @@ use crate::training::replicas::{Team, check_equal};
 use crate::training::tensorboard::Events;
 use crate::training::train::{Batches, Step, Trainer};
 
-/// What a checkpoint says of its run. A run is resumed only by the same command on the same photos.
+/// State of a run in its checkpoint. Only the same command on the same photos resumes a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct State {
     #[serde(flatten)]
     recipe: Recipe,
-    /// Loss of every iteration so far; JSON has null where it is not a number.
+    /// Loss of every iteration so far; null in JSON if it is not finite.
     #[serde(deserialize_with = "numbers")]
     losses: Vec<f64>,
 }
@@ -37,14 +37,14 @@ fn numbers<'de, D: Deserializer<'de>>(values: D) -> Result<Vec<f64>, D::Error> {
     Ok(values.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect())
 }
 
-/// What a run may take.
+/// Resources of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Room<'a> {
-    /// Of cached features.
+    /// Limits of cached features.
     pub limits: Limits,
-    /// Where features lie that exceed them.
+    /// Folder for features beyond the limits.
     pub folder: &'a Path,
-    /// What lies between two checkpoints.
+    /// Interval between checkpoints.
     pub checkpoints: Interval,
 }
 
@@ -54,26 +54,26 @@ pub struct Run {
     recipe: Recipe,
     losses: Vec<f64>,
     checkpoint: PathBuf,
-    /// The last checkpoint, while it is written.
+    /// Writes the last checkpoint.
     writing: BackgroundJob,
-    /// When it was begun, or the run was.
+    /// Start of the last checkpoint, or of the run.
     saved: Instant,
     device: Device,
     events: Option<Events>,
 }
 
 impl Run {
-    /// Begins a run, or goes on with the one in `checkpoint`.
+    /// Starts a run, or resumes the one in `checkpoint`.
     ///
     /// # Errors
-    /// If the checkpoint is damaged, or of a run with another recipe: the sentence names the options that differ.
+    /// If the checkpoint is damaged, or of a run with another recipe; the error names the options that differ.
     pub fn begin(recipe: Recipe, checkpoint: PathBuf, device: Device) -> Result<Self> {
         let earlier: Option<State> = checkpoint::read(&checkpoint)?;
         if let Some(difference) =
             earlier.as_ref().map(|earlier| earlier.recipe.difference(&recipe)).transpose()?.flatten()
         {
             bail!(
-                "an unfinished run with other settings lies in {} ({difference}): repeat its command to finish it, or discard it with --restart",
+                "{} is the checkpoint of an unfinished run with other settings ({difference}): repeat its command to finish it, or discard it with --restart",
                 checkpoint.display()
             );
         }
@@ -90,7 +90,7 @@ impl Run {
         Ok(Self { trainer, recipe, losses, checkpoint, writing, saved, device, events: None })
     }
 
-    /// Has every further step noted in an event file of TensorBoard in this folder.
+    /// Writes all further steps to a TensorBoard event file in this folder.
     ///
     /// # Errors
     /// If the file cannot be created.
@@ -99,10 +99,10 @@ impl Run {
         Ok(())
     }
 
-    /// Trains to the end of the schedule, alone or as one of a `team`; `false` if the user interrupted, after a checkpoint.
+    /// Trains to the end of the schedule, alone or as one of a `team`; `false` after Ctrl-C, with a checkpoint.
     ///
     /// # Errors
-    /// An unreadable photo, a full disk, a loss that is not a number, a batch that a team cannot share, a replica that failed.
+    /// If a photo cannot be read, the disk is full, losses are not finite, the team cannot split a batch evenly, or a replica fails.
     pub fn train(
         &mut self,
         encoder: &PhotoEncoder,
@@ -119,7 +119,7 @@ impl Run {
             self.trainer.team.as_ref().map_or(Ok(()), |team| team.close())?;
             Ok(finished)
         });
-        // Dropped unclosed after a failure, which frees the others.
+        // After a failure it is dropped without `close`, which frees the others.
         self.trainer.team = None;
         let written = self.writing.wait();
         if let (Err(_), Err(also)) = (&outcome, &written) {
@@ -179,12 +179,12 @@ impl Run {
         Ok(true)
     }
 
-    /// Whether this is the replica that prints and writes, or the only one.
+    /// Whether this is the replica that prints and writes: the first or only one.
     fn speaks(&self) -> bool {
         self.trainer.team.as_ref().is_none_or(|team| team.rank() == 0)
     }
 
-    /// Whether any replica is to stop.
+    /// Whether any replica was asked to stop.
     fn any(&self, asked: bool) -> Result<bool> {
         Ok(match &self.trainer.team {
             Some(team) => team.any(asked)?,
@@ -192,25 +192,25 @@ impl Run {
         })
     }
 
-    /// Which photos of each batch this replica trains on.
+    /// This replica's photos in each batch.
     fn part(&self, batch: usize) -> Result<Range<usize>> {
         let (rank, replicas) = self.trainer.team.as_ref().map_or((0, 1), |team| (team.rank(), team.replicas()));
         if !batch.is_multiple_of(replicas) {
             bail!(
-                "a batch of {batch} photos cannot be shared evenly by {replicas} devices: choose a --batch that can, of no more photos than there are"
+                "a batch of {batch} photos cannot be split evenly over {replicas} devices: choose a --batch that can, of at most all photos"
             );
         }
         let size = batch / replicas;
         Ok(rank * size..(rank + 1) * size)
     }
 
-    /// Iterations between two looks at what they did: on a GPU each look waits for all that is queued.
+    /// Iterations between two reads of their results. On a GPU each read waits for all queued work.
     fn read_every(&self) -> usize {
         if self.device.is_cpu() { 1 } else { 50 }
     }
 
-    /// Whether a checkpoint is to be written, which all replicas do at the same iteration. The clock is the first one's, and looked
-    /// at where an iteration is read, which waits anyway: it costs the others of them nothing.
+    /// Whether to write a checkpoint, at the same iteration in all replicas. The first replica's clock decides, and only when results
+    /// are read, which waits anyway.
     fn is_due(&self, interval: Interval, reads: bool) -> Result<bool> {
         let over = || interval.is_over(self.trainer.iteration, self.saved.elapsed());
         match interval {
@@ -220,13 +220,13 @@ impl Run {
         }
     }
 
-    /// Keeps the losses of the last steps, and has them in the event file.
+    /// Keeps the losses of the last steps, and writes them to the event file.
     fn note(&mut self, steps: &[Step], photos_per_second: f64) -> Result<()> {
         for step in steps {
             self.losses.push(step.loss);
             if !step.counts() && self.speaks() {
                 eprintln!(
-                    "dinomaly: iteration {} was left out: its loss is {} and its gradient norm {}",
+                    "dinomaly: iteration {} was skipped: its loss is {} and its gradient norm {}",
                     self.losses.len(),
                     step.loss,
                     step.gradient_norm
@@ -246,7 +246,7 @@ impl Run {
         Ok(())
     }
 
-    /// Begins to write a checkpoint, unless another replica does.
+    /// Starts to write a checkpoint, if this is the replica that writes.
     fn save(&mut self) -> Result<()> {
         self.saved = Instant::now();
         if let Some(team) = &self.trainer.team {
@@ -255,14 +255,14 @@ impl Run {
         if !self.speaks() {
             return Ok(());
         }
-        // One of them at a time: it is as large as the model and its moments.
+        // One snapshot at a time, because it is as large as the model and its moments.
         self.writing.wait()?;
         let state = State { recipe: self.recipe.clone(), losses: self.losses.clone() };
         let (path, snapshot) = (self.checkpoint.clone(), checkpoint::Snapshot::of(&self.trainer.optimizer)?);
         self.writing.begin(move || snapshot.write(&path, &state))
     }
 
-    /// Iterations done.
+    /// Number of finished iterations.
     pub fn iteration(&self) -> usize {
         self.trainer.iteration
     }
@@ -272,7 +272,7 @@ impl Run {
         &self.losses
     }
 
-    /// What was trained.
+    /// The trained weights.
     ///
     /// # Errors
     /// If the device fails.
@@ -281,7 +281,7 @@ impl Run {
     }
 }
 
-/// Mean of the last hundred losses at most that are numbers: what a single batch says is noisy.
+/// Mean of the finite losses among the last hundred, because single losses are noisy.
 pub fn recent_mean(losses: &[f64]) -> f64 {
     let recent = || losses[losses.len().saturating_sub(100)..].iter().filter(|loss| loss.is_finite());
     recent().sum::<f64>() / recent().count().max(1) as f64

@@ -1,4 +1,4 @@
-//! Learning rate and hard-mining rate over the iterations of a run, as the official scripts step them.
+//! Learning rate and hard-mining rate over the iterations of a run, as in the official scripts.
 
 use std::f64::consts::PI;
 
@@ -6,20 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::training::loss::HardMining;
 
-/// Everything that changes with the iteration.
+/// All values that change with the iteration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
     /// Iterations of the whole run.
     pub iterations: usize,
     /// Iterations of linear warm-up. The first runs at rate 0: parameters do not move, moments do.
     pub warmup: usize,
-    /// Highest learning rate.
+    /// Peak learning rate.
     pub peak: f64,
     /// Learning rate at the end of the cosine.
     pub last: f64,
-    /// Highest share of easy points.
+    /// Largest share of easy points.
     pub mining_rate: f64,
-    /// Iterations until that share is reached, linearly; 0 means from the start.
+    /// Iterations of the linear rise to that share; 0 for none.
     pub mining_warmup: usize,
     /// Factor on the gradient of easy points.
     pub mining_factor: f64,
@@ -39,7 +39,7 @@ impl Schedule {
         }
     }
 
-    /// Learning rate of the optimiser step at an iteration, 0-based: `linspace(0, peak, warmup)`, then a cosine from
+    /// Learning rate at an iteration, counted from 0: `linspace(0, peak, warmup)`, then a cosine from
     /// `peak` to `last`, then `last`.
     pub fn learning_rate(&self, iteration: usize) -> f64 {
         if iteration < self.warmup {

@@ -1,7 +1,7 @@
-//! What a training says of itself, for TensorBoard: event files, that is TFRecords of protocol buffers.
+//! TensorBoard event files: TFRecords of protocol buffers.
 //!
-//! Format: tensorflow/core/lib/io/record_writer.h and tensorflow/core/util/event.proto, of which only what is written is
-//! declared.
+//! Format: tensorflow/core/lib/io/record_writer.h and tensorflow/core/util/event.proto. Only the fields that are written are declared
+//! here.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,22 +11,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use prost::Message;
 
-/// An event: one of the optional parts.
+/// An event, with one of the optional parts.
 #[derive(Clone, PartialEq, Message)]
 pub struct Event {
     /// Seconds since 1970.
     #[prost(double, tag = "1")]
     pub wall_time: f64,
-    /// Iterations done.
+    /// Number of finished iterations.
     #[prost(int64, tag = "2")]
     pub step: i64,
-    /// First event of a file.
+    /// Version of the format, in the first event of a file.
     #[prost(string, optional, tag = "3")]
     pub file_version: Option<String>,
     /// Values of a step.
     #[prost(message, optional, tag = "5")]
     pub summary: Option<Summary>,
-    /// A run that goes on.
+    /// Marks a resumed run.
     #[prost(message, optional, tag = "7")]
     pub session: Option<Session>,
 }
@@ -34,7 +34,7 @@ pub struct Event {
 /// Values of a step.
 #[derive(Clone, PartialEq, Message)]
 pub struct Summary {
-    /// In the order in which they were written.
+    /// In writing order.
     #[prost(message, repeated, tag = "1")]
     pub values: Vec<Value>,
 }
@@ -45,20 +45,20 @@ pub struct Value {
     /// Name of the curve.
     #[prost(string, tag = "1")]
     pub tag: String,
-    /// The value; written even if it is 0.
+    /// The value, also written if 0.
     #[prost(float, optional, tag = "2")]
     pub simple_value: Option<f32>,
 }
 
-/// Says that a run (re)starts: what other files say of this and later steps no longer counts.
+/// Marks the start of a run. Events of other files at this and later steps no longer count.
 #[derive(Clone, PartialEq, Message)]
 pub struct Session {
-    /// 1 for a start.
+    /// 1 marks a start.
     #[prost(int32, tag = "1")]
     pub status: i32,
 }
 
-/// An event file that is being written.
+/// A writer of an event file.
 #[derive(Debug)]
 pub struct Events {
     path: PathBuf,
@@ -66,12 +66,12 @@ pub struct Events {
 }
 
 impl Events {
-    /// Begins a file of its own in a folder, for a run of which `done` iterations are done.
+    /// Creates a new file in a folder, for a run with `done` finished iterations.
     ///
     /// # Errors
     /// If it cannot be created.
     pub fn begin(folder: &Path, done: usize) -> Result<Self> {
-        // TensorBoard reads the files of a folder in the order of their names.
+        // TensorBoard reads the files of a folder in alphabetical order.
         let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
         let path = folder.join(format!("events.out.tfevents.{nanoseconds}.dinomaly"));
         let create = || fs::create_dir_all(folder).and_then(|()| File::create_new(&path));
@@ -94,7 +94,7 @@ impl Events {
         self.write(Event { summary: Some(summary), ..event(step)? })
     }
 
-    /// One record: length, its checksum, the event, its checksum. In one piece, so that a reader finds whole records.
+    /// One record: length, its checksum, the event, its checksum. Written in one piece, so that readers only see complete records.
     fn write(&mut self, event: Event) -> Result<()> {
         let data = event.encode_to_vec();
         let length = (data.len() as u64).to_le_bytes();
@@ -108,7 +108,7 @@ fn event(step: usize) -> Result<Event> {
     Ok(Event { wall_time, step: step as i64, ..Event::default() })
 }
 
-/// CRC-32C, rotated and shifted so that the checksum of data that holds checksums stays a good one.
+/// CRC-32C, rotated and shifted, because the checksum of data with checksums would be weak.
 fn masked(data: &[u8]) -> [u8; 4] {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }

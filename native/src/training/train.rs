@@ -21,21 +21,21 @@ use crate::training::optimizer::{self, StableAdamW};
 use crate::training::replicas::{Collective, Team, summed};
 use crate::training::schedule::Schedule;
 
-/// Everything that determines a run besides the photos, the encoder and the model's shape.
+/// Everything that determines a run besides photos, encoder and config.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingSettings {
-    /// Photos in a batch.
+    /// Photos per batch.
     pub batch: usize,
-    /// Seed of initial values, order of photos and dropout.
+    /// Seed of initial weights, photo order and dropout.
     pub seed: u64,
-    /// Rates over the iterations.
+    /// Learning rate and hard mining over the iterations.
     pub schedule: Schedule,
-    /// Largest norm of all gradients together (0.1 in the official code).
+    /// Largest norm of all gradients together, for clipping (0.1 in the official code).
     pub gradient_clip: f64,
-    /// Added to the optimiser's denominator.
+    /// Epsilon in the optimiser's denominator.
     #[serde(default = "official_eps")]
     pub optimizer_eps: f64,
-    /// What is multiplied in.
+    /// Precision of matrix products.
     #[serde(default)]
     pub precision: TrainingPrecision,
 }
@@ -54,36 +54,36 @@ impl TrainingSettings {
     }
 }
 
-/// The optimiser's own, also of a checkpoint that was written before it could be chosen.
+/// Epsilon of checkpoints from before this option.
 fn official_eps() -> f64 {
     optimizer::OptimizerSettings::default().eps
 }
 
 /// A run in progress.
 pub struct Trainer {
-    /// Shape of the model.
+    /// Config of the model.
     pub config: ModelConfig,
-    /// Rates, batch and seed.
+    /// Settings of the run.
     pub settings: TrainingSettings,
-    /// What is trained.
+    /// The trained part.
     pub head: TrainableHead,
-    /// Moments of every trained tensor.
+    /// Optimiser with the moments of every trained tensor.
     pub optimizer: StableAdamW,
-    /// Iterations done.
+    /// Number of finished iterations.
     pub iteration: usize,
-    /// The other replicas of this run, each with a part of every batch; none where one device trains.
+    /// The replicas of this run, each with a part of every batch; `None` if one device trains.
     pub team: Option<Team>,
     device: Device,
-    /// Learning rate, and loss and gradient norm where they lie, of each step that was not read.
+    /// Learning rate of each unread step, with its loss and gradient norm on the device.
     unread: Vec<(f64, Tensor)>,
-    /// Steps in a row that were left out, the last one read included.
+    /// Number of consecutive skipped steps, up to the last one read.
     left_out: usize,
 }
 
-/// So many steps in a row without a number stop a run: one may be chance, these are not.
+/// Number of consecutive steps without finite values that stops a run. A single one may be chance.
 pub const PATIENCE: usize = 5;
 
-/// What a step did.
+/// Results of a step.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     /// Mean of the groups' losses, before the step.
@@ -95,17 +95,17 @@ pub struct Step {
 }
 
 impl Step {
-    /// Whether it changed anything: a step whose loss or gradients are not numbers is left out.
+    /// Whether the step counts: it is skipped if loss or gradients are not finite.
     pub fn counts(&self) -> bool {
         self.loss.is_finite() && self.gradient_norm.is_finite()
     }
 }
 
 impl Trainer {
-    /// A run from its beginning, of a head with initial or given values.
+    /// A new run, of a head with initial or given values.
     ///
     /// # Errors
-    /// If the device has no room.
+    /// If the device has not enough memory.
     pub fn new(config: ModelConfig, settings: TrainingSettings, head: TrainableHead, device: Device) -> Result<Self> {
         let optimizer =
             optimizer::OptimizerSettings { eps: settings.optimizer_eps, ..optimizer::OptimizerSettings::default() };
@@ -114,7 +114,7 @@ impl Trainer {
         Ok(Self { config, settings, head, optimizer, iteration: 0, team: None, device, unread, left_out: 0 })
     }
 
-    /// One optimiser step on a batch, or this replica's part of it, of which nothing is known before [`Trainer::read`].
+    /// One optimiser step on a batch, or on this replica's part of it. [`Trainer::read`] gives its results.
     ///
     /// # Errors
     /// If the device fails.
@@ -130,10 +130,10 @@ impl Trainer {
         Ok(())
     }
 
-    /// What the steps since the last time did; waits for the device.
+    /// Results of the steps since the last call; waits for the device.
     ///
     /// # Errors
-    /// If the device fails, or the last [`PATIENCE`] steps all had to be left out.
+    /// If the device fails, or the last [`PATIENCE`] steps were all skipped.
     pub fn read(&mut self) -> Result<Vec<Step>> {
         let unread = std::mem::take(&mut self.unread);
         if unread.is_empty() {
@@ -150,7 +150,7 @@ impl Trainer {
                 return Err(dinomaly_core::Error::Tensor {
                     name: "loss".into(),
                     reason: format!(
-                        "{PATIENCE} iterations in a row gave no number, the last one loss {loss} and gradient norm {gradient_norm}: begin anew with --restart and a lower --lr"
+                        "{PATIENCE} iterations in a row were not finite, the last with loss {loss} and gradient norm {gradient_norm}: start over with --restart and a lower --lr"
                     ),
                 });
             }
@@ -160,20 +160,20 @@ impl Trainer {
         Ok(steps)
     }
 
-    /// One optimiser step on a batch, and what it did.
+    /// One optimiser step on a batch, and its results.
     ///
     /// # Errors
     /// As [`Trainer::advance`] and [`Trainer::read`].
     ///
     /// # Panics
-    /// If steps before it were not read.
+    /// If earlier steps are unread.
     pub fn step(&mut self, features: &Features) -> Result<Step> {
-        assert!(self.unread.is_empty(), "what was advanced is read first");
+        assert!(self.unread.is_empty(), "earlier steps are read first");
         self.advance(features)?;
         Ok(self.read()?.remove(0))
     }
 
-    /// The loss of this iteration on a batch, and its gradients; of several replicas each has its share in them.
+    /// Loss and gradients of this iteration on a batch. Each of several replicas has its share in them.
     ///
     /// # Errors
     /// If the device fails.
@@ -183,7 +183,7 @@ impl Trainer {
         self.loss_with(features, &|x, at| noise.apply(x, at))
     }
 
-    /// [`Trainer::loss`] with `noise` in the bottleneck, of the kind that [`Taped`] allows.
+    /// [`Trainer::loss`] with `noise` in the bottleneck, which must be a kind that [`Taped`] allows.
     ///
     /// # Errors
     /// If the device fails.
@@ -200,7 +200,7 @@ impl Trainer {
         self.team.as_deref().map(|team| team as &dyn Collective)
     }
 
-    /// What the loss compares: each group's patches as the encoder has them and as they are decoded with `noise` in the
+    /// The features that the loss compares: each group's patches from the encoder, and from the decoder with `noise` in the
     /// bottleneck, each `[batch, patches, channels]`.
     ///
     /// # Errors
@@ -213,7 +213,7 @@ impl Trainer {
         Candle::train(self.device.clone(), noise).storing(self.settings.precision.element())
     }
 
-    /// Each group as it is decoded `[batch, tokens, channels]`.
+    /// The decoder's features of each group, `[batch, tokens, channels]`.
     fn decoded(&self, ops: &impl Ops<Tensor = Tensor>, features: &Features) -> Result<Vec<Tensor>> {
         decoded(ops, self.head.head.forward(ops, &features.fused, &mut |_, _| {})?, &self.config)
     }
@@ -225,8 +225,8 @@ impl Trainer {
     }
 }
 
-/// Which photos each iteration trains on: every epoch a new order, the incomplete last batch dropped, as the official
-/// loader does. A function of the seed and the iteration alone, so that a resumed run goes on as if never broken off.
+/// Photos of each iteration: a new order in every epoch, without the incomplete last batch, as in the official loader. They depend
+/// only on seed and iteration, so that a resumed run has the same batches.
 #[derive(Clone, Copy, Debug)]
 pub struct Batches {
     photos: usize,
@@ -235,12 +235,12 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// Batches of `batch` out of `photos` photos; fewer photos than that make smaller batches.
+    /// Batches of `batch` photos out of `photos`. A smaller number of photos makes smaller batches.
     pub fn new(photos: usize, batch: usize, seed: u64) -> Self {
         Self { photos, batch: batch.min(photos), seed }
     }
 
-    /// Photos in a batch.
+    /// Photos per batch.
     pub fn size(&self) -> usize {
         self.batch
     }
@@ -251,7 +251,7 @@ impl Batches {
         let (epoch, position) = (iteration / per_epoch, iteration % per_epoch);
         let mut order: Vec<usize> = (0..self.photos).collect();
         let mut generator = ChaCha8Rng::seed_from_u64(self.seed);
-        // The highest streams: dropout counts its own from 1 up.
+        // Streams from the highest down, because those of dropout count up from 1.
         generator.set_stream(u64::MAX - epoch as u64);
         order.shuffle(&mut generator);
         order[position * self.batch..(position + 1) * self.batch].to_vec()
@@ -301,13 +301,13 @@ mod tests {
         }
         assert_eq!(trainer.head.weights().unwrap(), moved);
         assert!(trainer.optimizer.parameters.iter().all(|(_, _, moments)| moments.steps == 1));
-        assert!(trainer.step(&good).unwrap().counts(), "one that counts begins the row anew");
-        // As on a GPU: nothing is known before it is read.
+        assert!(trainer.step(&good).unwrap().counts(), "a step that counts resets the number of skipped steps");
+        // As on a GPU: results are unknown until they are read.
         for _ in 0..PATIENCE {
             trainer.advance(&bad).unwrap();
         }
         let error = trainer.read().unwrap_err().to_string();
-        assert!(error.contains("5 iterations in a row gave no number") && error.contains("a lower --lr"), "{error}");
+        assert!(error.contains("5 iterations in a row were not finite") && error.contains("a lower --lr"), "{error}");
         assert_eq!(trainer.iteration, 2 * PATIENCE + 1);
     }
 }

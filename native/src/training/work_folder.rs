@@ -1,15 +1,15 @@
-//! The working folder of an unfinished training, `MODEL.training` beside the model: checkpoint and feature cache, for one run at
-//! a time.
+//! The working folder of an unfinished training, `MODEL.training` beside the model. It has the checkpoint and the feature cache, and
+//! belongs to one run at a time.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-/// The file that a run holds locked. The system lets go of it however the run ends.
+/// The lock file of a run. The system releases the lock however the run ends.
 const LOCK: &str = "lock";
 
-/// A working folder that belongs to this run.
+/// The working folder of this run.
 #[derive(Debug)]
 pub struct WorkFolder {
     folder: PathBuf,
@@ -17,10 +17,10 @@ pub struct WorkFolder {
 }
 
 impl WorkFolder {
-    /// Makes or takes over the working folder of the model `out`.
+    /// Creates or takes over the working folder of the model `out`.
     ///
     /// # Errors
-    /// If another run is at work there, or the folder cannot be made.
+    /// If another run works there, or the folder cannot be created.
     pub fn begin(out: &Path) -> Result<Self> {
         let name = out.file_name().with_context(|| format!("--out {} names no folder", out.display()))?;
         let folder = out.with_file_name(format!("{}.training", name.to_string_lossy()));
@@ -29,7 +29,7 @@ impl WorkFolder {
         let path = folder.join(LOCK);
         let lock = File::create(&path).with_context(cannot)?;
         match lock.try_lock() {
-            // A run that ended in this instant took the file with it.
+            // A run that has just ended removed the file.
             Ok(()) if path.exists() => Ok(Self { folder, lock: Some(lock) }),
             Ok(()) | Err(TryLockError::WouldBlock) => {
                 bail!("another run is training into {}: wait for it, or name another --out", out.display())
@@ -50,7 +50,7 @@ impl WorkFolder {
         &self.folder
     }
 
-    /// Removes the checkpoint, and with it the folder: the model is written.
+    /// Removes the checkpoint and the folder, after the model is written.
     ///
     /// # Errors
     /// If the checkpoint cannot be removed.
@@ -64,10 +64,10 @@ impl WorkFolder {
 }
 
 impl Drop for WorkFolder {
-    /// Leaves a folder only where there is a checkpoint in it.
+    /// Keeps the folder only if there is a checkpoint in it.
     fn drop(&mut self) {
         let _ = fs::remove_file(self.folder.join(LOCK));
-        // Closed first: network file systems keep a file that is open, and its folder with it.
+        // Closed first, because network file systems keep an open file, and with it the folder.
         self.lock = None;
         let _ = fs::remove_dir(&self.folder);
     }
@@ -92,7 +92,7 @@ mod tests {
         fs::write(second.checkpoint(), "").unwrap();
         drop(second);
         assert_eq!(fs::read_dir(&work).unwrap().count(), 1, "the checkpoint");
-        // As after a crash: the file is there and nobody holds it.
+        // As after a crash: the file exists, but is not locked.
         fs::write(work.join(LOCK), "").unwrap();
         WorkFolder::begin(&out).unwrap().finish().unwrap();
         assert!(!work.exists());

@@ -336,7 +336,7 @@ fn heads_are_asked_for_where_they_cannot_be_known() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("small.safetensors");
     write_small(&path, &small(4, 8, 1, 3, 0, false), NAMINGS[0].1);
-    for (heads, expected) in [(None, "width 4 is no multiple of 64"), (Some(3), "3 heads"), (Some(0), "0 heads")] {
+    for (heads, expected) in [(None, "width 4 is not a multiple of 64"), (Some(3), "3 heads"), (Some(0), "0 heads")] {
         let error = format!("{:#}", backbone::read(&path, heads).unwrap_err());
         assert!(error.contains(expected), "{error}");
     }
@@ -348,7 +348,7 @@ fn two_encoders_in_one_file_are_not_guessed_between() {
     let prefixed = |prefix: &str| one.iter().map(|(n, s)| (format!("{prefix}.{n}"), s.clone())).collect::<Shapes>();
     let both = prefixed("student").into_iter().chain(prefixed("teacher")).collect();
     let error = format!("{:#}", plan(&both, "name", None, None).unwrap_err());
-    assert!(error.contains("several encoders, student., teacher."), "{error}");
+    assert!(error.contains("several encoders: student., teacher."), "{error}");
 }
 
 #[test]
@@ -372,7 +372,7 @@ fn our_own_file_describes_itself() {
     assert_eq!(backbone::read(&path, Some(4)).unwrap().config.num_attention_heads, 4);
 
     for (change, expected) in [
-        (r#""num_hidden_layers":9"#, "says that it has 9 blocks and holds 10"),
+        (r#""num_hidden_layers":9"#, "has 9 blocks, but the file has 10"),
         (r#""num_layers":12"#, "metadata is not understood: unknown field `num_layers`"),
     ] {
         let weights = own.weights.clone();

@@ -133,7 +133,7 @@ fn every_damaged_file_is_named_with_its_folder() {
     }
     model_dir::read(&path).unwrap();
     assert!(refusal(model_dir::read(&folder.path().join("none"))).contains("there is no such folder"));
-    assert!(refusal(model_dir::read(folder.path())).contains("manifest.json: is missing: this is no model folder"));
+    assert!(refusal(model_dir::read(folder.path())).contains("manifest.json: is missing: this is not a model folder"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! How a picture file stores its colours.
+//! The colour format of a picture file.
 
 use std::fmt;
 use std::io::Cursor;
@@ -8,12 +8,12 @@ use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 
-/// Kinds of pixels that are not all read alike.
+/// Colour formats that are read in different ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Colours {
-    /// Red, green and blue of 8 bits.
+    /// RGB of 8 bits.
     Rgb,
-    /// Grey of at most 8 bits.
+    /// Grey of up to 8 bits.
     Grey,
     /// Grey of 16 bits.
     Grey16,
@@ -21,7 +21,7 @@ pub enum Colours {
     Deep,
     /// 8 bits, with transparency.
     Alpha,
-    /// Inks.
+    /// CMYK.
     Cmyk,
 }
 
@@ -39,7 +39,7 @@ impl fmt::Display for Colours {
 }
 
 impl Colours {
-    /// Format and colours of a file that can be decoded.
+    /// File format and colour format of a file; `None` if it cannot be decoded.
     pub fn of(bytes: &[u8]) -> Option<(ImageFormat, Self)> {
         let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok()?;
         let format = reader.format()?;
@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(Colours::of(b"no picture"), None);
     }
 
-    /// No encoder at hand writes inks: four components in the frame header and Adobe's marker are what tells them.
+    /// A CMYK file made by hand, because no encoder here writes one: four components in the frame header, and Adobe's marker.
     #[test]
     fn four_components_are_inks() {
         let frame = [0xFF, 0xC0, 0, 20, 8, 0, 8, 0, 8, 4, 1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0, 4, 0x11, 0];

@@ -1,4 +1,4 @@
-//! One file: can it be read, what is in it, is it the same as another.
+//! The check of one file: whether it can be read, its content, and a hash to find duplicates.
 
 use std::fs;
 use std::path::Path;
@@ -12,25 +12,25 @@ use super::Colours;
 pub struct Examined {
     /// SHA-256 of its bytes; `None` if they cannot be read.
     pub hash: Option<[u8; 32]>,
-    /// What was decoded, or why it could not be.
+    /// The decoded content, or why it cannot be decoded.
     pub picture: Result<Picture, String>,
 }
 
-/// What a file shows.
+/// Content of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Picture {
-    /// Width and height, as it stands upright.
+    /// Width and height, after rotation.
     pub size: [u32; 2],
     /// `PNG`, `JPEG`, ….
     pub format: String,
-    /// How colours are stored.
+    /// Colour format.
     pub colours: Colours,
-    /// Whether there is nothing but black.
+    /// Whether all pixels are black.
     pub black: bool,
 }
 
 impl Examined {
-    /// Reads and decodes a file to its end: a photo that is cut off is found here and not while training.
+    /// Reads and decodes a file to its end, so that a truncated photo is found before training.
     pub fn of(path: &Path) -> Self {
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,

@@ -1,4 +1,4 @@
-//! Masks that are missing, do not fit their photos, show nothing, or belong to no photo.
+//! Checks of masks: missing, not fitting their photo, empty, or without a photo.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,19 +7,23 @@ use std::path::{Path, PathBuf};
 use super::{Files, Finding, Severity};
 use crate::dataset::{Class, Layout, TestPhoto, photos};
 
-/// What is found in the masks of one class.
+/// Checks the masks of one class.
 pub(super) fn findings(layout: Layout, class: &Class, files: &Files) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut say = |severity, problem: String, files| findings.push(Finding::of(class, severity, problem, files));
     let defective: Vec<&TestPhoto> = class.test.iter().filter(|photo| photo.defect.is_some()).collect();
     if defective.iter().all(|photo| photo.masks.is_empty()) {
         if !defective.is_empty() {
-            say(Severity::Note, "there is not one mask: pixel metrics will be left out".into(), Vec::new());
+            say(Severity::Note, "no masks: pixel metrics will be left out".into(), Vec::new());
         }
     } else {
         for photo in &defective {
             if photo.masks.is_empty() {
-                say(Severity::Error, format!("photo {} has no mask, others have", photo.path.display()), Vec::new());
+                say(
+                    Severity::Error,
+                    format!("photo {} has no mask, but others have", photo.path.display()),
+                    Vec::new(),
+                );
             }
             for mask in &photo.masks {
                 if let Some(problem) = misfit(photo, mask, files) {
@@ -36,7 +40,7 @@ pub(super) fn findings(layout: Layout, class: &Class, files: &Files) -> Vec<Find
         let strangers = defective.iter().filter(|photo| photo.masks.iter().any(|mask| !is_named_after(mask, photo)));
         let strangers: Vec<PathBuf> = strangers.map(|photo| photo.masks[0].clone()).collect();
         if !strangers.is_empty() {
-            let problem = "masks that are not called as photos are, and were given to them in order";
+            let problem = "masks without the names of photos, paired with them in alphabetical order";
             say(Severity::Warning, problem.into(), strangers);
         }
     }
@@ -47,7 +51,7 @@ pub(super) fn findings(layout: Layout, class: &Class, files: &Files) -> Vec<Find
     findings
 }
 
-/// Why a mask cannot be used with its photo.
+/// Why a mask does not fit its photo, if it does not.
 fn misfit(photo: &TestPhoto, mask: &Path, files: &Files) -> Option<String> {
     if !mask.is_file() {
         return Some(format!("mask {} of photo {} is missing", mask.display(), photo.path.display()));
@@ -55,7 +59,7 @@ fn misfit(photo: &TestPhoto, mask: &Path, files: &Files) -> Option<String> {
     let [shown, photographed] = match (&files[mask].picture, &files[&photo.path].picture) {
         (Ok(mask), Ok(photo)) => [mask.size, photo.size],
         (Err(problem), _) => return Some(format!("mask: {problem}")),
-        // The photo is named already.
+        // The error of the photo is reported already.
         (Ok(_), Err(_)) => return None,
     };
     let [[width, height], [w, h]] = [shown, photographed];
@@ -63,14 +67,14 @@ fn misfit(photo: &TestPhoto, mask: &Path, files: &Files) -> Option<String> {
         .then(|| format!("mask {} is {width} × {height} pixels, its photo {w} × {h}", mask.display()))
 }
 
-/// Whether the mask's name, or its folder's, begins with the photo's.
+/// Whether the name of the mask or its folder starts with the photo's name.
 fn is_named_after(mask: &Path, photo: &TestPhoto) -> bool {
     let stem = photo.path.file_stem().unwrap_or_default().to_string_lossy();
     let names = [mask.file_stem(), mask.parent().and_then(Path::file_name)];
     names.into_iter().flatten().any(|name| name.to_string_lossy().starts_with(&*stem))
 }
 
-/// Pictures in the folder of masks that no photo has for its mask. Folders of good photos may hold black ones.
+/// Pictures in the mask folder that are no photo's mask. Folders of good photos may hold black masks.
 fn orphans(layout: Layout, class: &Class) -> Vec<PathBuf> {
     let Some(folder) = layout.mask_folder(class) else { return Vec::new() };
     let used: BTreeSet<&PathBuf> = class.test.iter().flat_map(|photo| &photo.masks).collect();
@@ -125,6 +129,6 @@ mod tests {
                         nut/ground_truth/cut/label0.png, nut/ground_truth/cut/label1.png";
         assert_eq!(root.findings(), [expected]);
         fs::remove_dir_all(root.path("nut/ground_truth")).unwrap();
-        assert_eq!(root.findings(), ["note     nut: there is not one mask: pixel metrics will be left out"]);
+        assert_eq!(root.findings(), ["note     nut: no masks: pixel metrics will be left out"]);
     }
 }

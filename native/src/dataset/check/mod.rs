@@ -1,4 +1,4 @@
-//! What is wrong with a data set, found before anyone spends an hour training on it.
+//! Checks of a data set before training.
 
 mod colours;
 mod examine;
@@ -18,10 +18,10 @@ pub use colours::Colours;
 pub use examine::{Examined, Picture};
 pub use report::{ClassReport, Finding, Report, Severity, Sizes};
 
-/// Every file of a data set, by path.
+/// All files of a data set, by path.
 type Files = BTreeMap<PathBuf, Examined>;
 
-/// Reads every photo and mask of a data set, on all cores, and says what is wrong.
+/// Reads all photos and masks of a data set, on all cores, and reports problems.
 pub fn check(layout: Layout, dataset: &Dataset) -> Report {
     let files = dataset.classes.iter().flat_map(files_of).collect::<std::collections::BTreeSet<_>>();
     let progress = Progress::new("checking", files.len(), "files");
@@ -47,7 +47,7 @@ fn files_of(class: &Class) -> impl Iterator<Item = PathBuf> {
     class.train.iter().chain(test).cloned()
 }
 
-/// The photos of a class that can be read.
+/// The readable photos of a class.
 fn pictures<'a>(class: &'a Class, files: &'a Files) -> impl Iterator<Item = (&'a PathBuf, &'a Picture)> {
     let paths = class.train.iter().chain(class.test.iter().map(|photo| &photo.path));
     paths.filter_map(|path| Some((path, files[path].picture.as_ref().ok()?)))
@@ -55,7 +55,7 @@ fn pictures<'a>(class: &'a Class, files: &'a Files) -> impl Iterator<Item = (&'a
 
 #[cfg(test)]
 mod testing {
-    //! A data set of small pictures, and what is found in it.
+    //! A data set of small pictures, and its report.
 
     use std::path::Path;
 
@@ -64,7 +64,7 @@ mod testing {
     pub struct Root(tempfile::TempDir);
 
     impl Root {
-        /// Twelve good photos to train on, two good and two scratched ones to test, with masks: nothing is wrong with them.
+        /// A data set with no problems: twelve good training photos, two good and two defective test photos, and their masks.
         pub fn new() -> Self {
             let root = Self(tempfile::tempdir().unwrap());
             for i in 0..12 {
@@ -91,7 +91,7 @@ mod testing {
             self.save(name, image::RgbImage::from_pixel(16, 12, image::Rgb([level, 90, 10])));
         }
 
-        /// One pixel of this value.
+        /// A picture with one pixel of this value.
         pub fn mask(&self, name: &str, (width, height): (u32, u32), value: u8) {
             let mut mask = image::GrayImage::new(width, height);
             mask.put_pixel(0, 0, image::Luma([value]));
@@ -103,7 +103,7 @@ mod testing {
             check(layout, &dataset)
         }
 
-        /// What is found, without this folder's name.
+        /// The findings, without this folder's name.
         pub fn findings(&self) -> Vec<String> {
             let short = |path: &Path| path.display().to_string().replace(&format!("{}/", self.0.path().display()), "");
             self.check().findings.iter().map(|finding| short(Path::new(&finding.line()))).collect()

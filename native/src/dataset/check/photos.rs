@@ -1,4 +1,4 @@
-//! Photos that cannot be read, are there twice, differ from the others, or are too few.
+//! Checks of photos: unreadable, duplicate, different from the others, or too few.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -7,28 +7,28 @@ use super::{Colours, Files, Finding, Severity, Sizes, pictures};
 use crate::dataset::split::HELD_OUT;
 use crate::dataset::{Class, Layout, left_out};
 
-/// The share of photos of one size from which on another size looks like a mistake.
+/// If at least this share of photos has one size, another size looks like a mistake.
 const NEARLY_ALL: f64 = 0.9;
 
-/// What is found in the photos of one class.
+/// Checks the photos of one class.
 pub(super) fn findings(layout: Layout, class: &Class, files: &Files) -> Vec<Finding> {
     let found = [counts(layout, class), unreadable(class, files), not_listed(class, files)];
     [found.concat(), sizes(class, files), colours(class, files)].concat()
 }
 
-/// Files beside the photos that are not looked at.
+/// Files that are ignored.
 fn not_listed(class: &Class, files: &Files) -> Vec<Finding> {
     let photos = class.train.iter().chain(class.test.iter().map(|photo| &photo.path));
     let folders: BTreeSet<_> = photos.filter_map(|path| path.parent()).collect();
     let mut found: BTreeMap<_, Vec<PathBuf>> = BTreeMap::new();
     for (why, paths) in folders.into_iter().filter_map(|folder| left_out(folder).ok()).flatten() {
-        // Folders below a plain one hold its other photos and masks.
+        // Subfolders of a plain folder hold its other photos and masks.
         let paths = paths.into_iter().filter(|path| !files.contains_key(path));
         found.entry(why).or_default().extend(paths);
     }
     found.retain(|_, paths| !paths.is_empty());
     let finding = |(why, paths): (&str, Vec<PathBuf>)| {
-        Finding::of(class, Severity::Warning, format!("not looked at: {} {why}", paths.len()), paths)
+        Finding::of(class, Severity::Warning, format!("ignored: {} {why}", paths.len()), paths)
     };
     found.into_iter().map(finding).collect()
 }
@@ -37,14 +37,14 @@ fn counts(layout: Layout, class: &Class) -> Vec<Finding> {
     let least = 2 * HELD_OUT;
     let training = match class.train.len() {
         0 => Some(format!("no good photos to train on, expected in {}", layout.good_photos(class))),
-        few if few < least => {
-            Some(format!("good photos to train on: {few}; from {least} on, {HELD_OUT} can be held out for a threshold"))
-        }
+        few if few < least => Some(format!(
+            "good photos to train on: {few}; with {least} or more, {HELD_OUT} can be held out for a threshold"
+        )),
         _ => None,
     };
     let defective = class.test.iter().filter(|photo| photo.defect.is_some()).count();
     let (severity, testing) = match (class.test.len() - defective, defective) {
-        (0, 0) => (Severity::Note, Some("no labelled photos, it can be trained on but not evaluated")),
+        (0, 0) => (Severity::Note, Some("no labelled photos: for training only, not for evaluation")),
         (0, _) => (Severity::Warning, Some("no good photos among the labelled ones: I-AUROC will be undefined")),
         (_, 0) => {
             (Severity::Warning, Some("no defective photos among the labelled ones: every metric will be undefined"))
@@ -73,11 +73,10 @@ fn sizes(class: &Class, files: &Files) -> Vec<Finding> {
         return Vec::new();
     }
     if (all - others.len()) as f64 >= NEARLY_ALL * all as f64 {
-        let problem = format!("{} of {all} photos: not of {width} × {height} pixels as the others are", others.len());
+        let problem = format!("{} of {all} photos: not {width} × {height} pixels as the others", others.len());
         return vec![Finding::of(class, Severity::Warning, problem, others)];
     }
-    let problem =
-        format!("photos are of {} sizes, {}: all are squashed to the same square", sizes.distinct, sizes.range());
+    let problem = format!("photos of {} sizes, {}: all are resized to the same square", sizes.distinct, sizes.range());
     vec![Finding::of(class, Severity::Note, problem, Vec::new())]
 }
 
@@ -93,13 +92,12 @@ fn colours(class: &Class, files: &Files) -> Vec<Finding> {
             Colours::Rgb => return None,
             Colours::Grey if kinds == 1 => return None,
             Colours::Grey => (Severity::Warning, "the others are not"),
-            Colours::Grey16 => (
-                Severity::Warning,
-                "values above 255 are clipped, as the official loader does, which leaves little: convert them to 8 bits",
-            ),
-            Colours::Deep => (Severity::Note, "they are read with 8 bits"),
-            Colours::Alpha => (Severity::Note, "what is transparent is read as it is stored"),
-            Colours::Cmyk => (Severity::Note, "inks are converted as Adobe's, without a colour profile"),
+            Colours::Grey16 => {
+                (Severity::Warning, "values above 255 are clipped, as in the official loader: convert them to 8 bits")
+            }
+            Colours::Deep => (Severity::Note, "read as 8 bits"),
+            Colours::Alpha => (Severity::Note, "transparency is ignored"),
+            Colours::Cmyk => (Severity::Note, "converted from Adobe's CMYK, without a colour profile"),
         };
         let problem = format!("{} of {all} photos: {colours}, {remark}", paths.len());
         Some(Finding::of(class, severity, problem, if kinds == 1 { Vec::new() } else { paths }))
@@ -107,9 +105,9 @@ fn colours(class: &Class, files: &Files) -> Vec<Finding> {
     by_colours.into_iter().filter_map(finding).collect()
 }
 
-/// Files with the same bytes, in all classes: worst where a photo that is tested was trained on.
+/// Duplicate files, across classes. The worst are test photos that are also training photos.
 pub(super) fn duplicates(classes: &[Class], files: &Files) -> Vec<Finding> {
-    /// Where a photo is listed.
+    /// Where a photo is used.
     #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
     enum Use {
         Train,
@@ -134,11 +132,11 @@ pub(super) fn duplicates(classes: &[Class], files: &Files) -> Vec<Finding> {
         same.sort();
         let has = |used| same.iter().any(|(other, ..)| *other == used);
         let (severity, problem) = match (has(Use::Train), has(Use::Good), has(Use::Defective)) {
-            (true, _, true) => (Severity::Error, "the same file is trained on as good and tested as defective"),
-            (true, true, false) => (Severity::Error, "the same file is trained on and tested"),
-            (false, true, true) => (Severity::Error, "the same file is tested as good and as defective"),
-            (true, false, false) => (Severity::Warning, "the same file is trained on more than once"),
-            _ => (Severity::Warning, "the same file is tested more than once"),
+            (true, _, true) => (Severity::Error, "same file for training as good and for testing as defective"),
+            (true, true, false) => (Severity::Error, "same file for training and for testing"),
+            (false, true, true) => (Severity::Error, "same file for testing as good and as defective"),
+            (true, false, false) => (Severity::Warning, "same file for training more than once"),
+            _ => (Severity::Warning, "same file for testing more than once"),
         };
         let paths: Vec<String> = same.iter().map(|(.., path)| path.display().to_string()).collect();
         found.entry((severity, same[0].1, problem)).or_default().push(paths.join(" = ").into());
@@ -165,14 +163,14 @@ mod tests {
         copy("nut/train/good/4.png", "nut/test/cut/1.png");
         copy("nut/train/good/5.png", "nut/train/good/6.png");
         let expected = [
-            "error    nut: the same file is trained on and tested: nut/train/good/3.png = nut/test/good/1.png",
-            "error    nut: the same file is trained on as good and tested as defective: nut/train/good/4.png = nut/test/cut/1.png",
-            "warning  nut: the same file is trained on more than once: nut/train/good/5.png = nut/train/good/6.png",
+            "error    nut: same file for training and for testing: nut/train/good/3.png = nut/test/good/1.png",
+            "error    nut: same file for training as good and for testing as defective: nut/train/good/4.png = nut/test/cut/1.png",
+            "warning  nut: same file for training more than once: nut/train/good/5.png = nut/train/good/6.png",
         ];
         assert_eq!(root.findings(), expected);
         copy("nut/test/good/0.png", "nut/test/cut/0.png");
         let expected =
-            "error    nut: the same file is tested as good and as defective: nut/test/good/0.png = nut/test/cut/0.png";
+            "error    nut: same file for testing as good and as defective: nut/test/good/0.png = nut/test/cut/0.png";
         assert!(root.findings().contains(&expected.into()), "{:?}", root.findings());
     }
 
@@ -198,13 +196,13 @@ mod tests {
         fs::write(root.path("nut/train/good/notes.txt"), "").unwrap();
         root.photo("nut/train/good/more/9.png", 99);
         let mut expected = vec![
-            "warning  nut: not looked at: 1 in folders below: nut/train/good/more/9.png",
-            "warning  nut: not looked at: 1 of a format that is not read: nut/train/good/3.HEIC",
+            "warning  nut: ignored: 1 in subfolders: nut/train/good/more/9.png",
+            "warning  nut: ignored: 1 of an unsupported format: nut/train/good/3.HEIC",
         ];
         #[cfg(unix)]
         {
             std::os::unix::fs::symlink("nowhere.png", root.path("nut/test/good/9.png")).unwrap();
-            expected.insert(1, "warning  nut: not looked at: 1 links to nothing: nut/test/good/9.png");
+            expected.insert(1, "warning  nut: ignored: 1 broken links: nut/test/good/9.png");
         }
         assert_eq!(root.findings(), expected);
     }
@@ -213,12 +211,12 @@ mod tests {
     fn one_odd_size_is_a_warning_and_many_are_a_note() {
         let root = Root::new();
         root.save("nut/train/good/3.png", RgbImage::new(12, 16));
-        let expected = ["warning  nut: 1 of 16 photos: not of 16 × 12 pixels as the others are: nut/train/good/3.png"];
+        let expected = ["warning  nut: 1 of 16 photos: not 16 × 12 pixels as the others: nut/train/good/3.png"];
         assert_eq!(root.findings(), expected);
         for i in 4..8 {
             root.save(&format!("nut/train/good/{i}.png"), RgbImage::new(20 + i, 16));
         }
-        let expected = ["note     nut: photos are of 6 sizes, 12 × 16 to 27 × 16: all are squashed to the same square"];
+        let expected = ["note     nut: photos of 6 sizes, 12 × 16 to 27 × 16: all are resized to the same square"];
         assert_eq!(root.findings(), expected);
     }
 
@@ -232,7 +230,7 @@ mod tests {
         let starts = [
             "warning  nut: 1 of 16 photos: grey, the others are not: nut/train/good/3.png",
             "warning  nut: 1 of 16 photos: 16-bit grey, values above 255 are clipped",
-            "note     nut: 1 of 16 photos: transparent, what is transparent is read as it is stored: nut/train/good/5.png",
+            "note     nut: 1 of 16 photos: transparent, transparency is ignored: nut/train/good/5.png",
         ];
         for (finding, start) in findings.iter().zip(starts) {
             assert!(finding.starts_with(start), "{findings:?}");
@@ -250,7 +248,7 @@ mod tests {
         assert_eq!(
             root.findings(),
             [
-                "warning  nut: good photos to train on: 4; from 10 on, 5 can be held out for a threshold",
+                "warning  nut: good photos to train on: 4; with 10 or more, 5 can be held out for a threshold",
                 "warning  nut: no good photos among the labelled ones: I-AUROC will be undefined"
             ]
         );
@@ -261,7 +259,7 @@ mod tests {
             [
                 "warning  nut: no good photos to train on, expected in nut/train/good",
                 "warning  nut: masks that belong to no photo: nut/ground_truth/cut/0_mask.png, nut/ground_truth/cut/1_mask.png",
-                "note     nut: no labelled photos, it can be trained on but not evaluated",
+                "note     nut: no labelled photos: for training only, not for evaluation",
             ]
         );
     }

@@ -1,4 +1,4 @@
-//! What is said about a data set, to people and to programs.
+//! The report on a data set, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,11 +9,11 @@ use super::{Files, pictures};
 use crate::dataset::{Class, few};
 use crate::inference::evaluate::align;
 
-/// How bad a finding is.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Training or evaluation will fail, or its figures are worth nothing.
+    /// Training or evaluation will fail, or its metrics will be worthless.
     Error,
     /// Probably a mistake.
     Warning,
@@ -21,32 +21,32 @@ pub enum Severity {
     Note,
 }
 
-/// Something about a class.
+/// A finding about a class.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// The class.
+    /// Name of the class.
     pub class: String,
-    /// A sentence.
+    /// The problem, in a sentence.
     pub problem: String,
-    /// The files it is about, where the sentence does not name them; copies of one file as `A = B`.
+    /// Files with the problem that the sentence does not name; copies of one file as `A = B`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<PathBuf>,
 }
 
-/// Everything found.
+/// The whole report.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Name of the layout.
     pub layout: String,
-    /// What each class holds.
+    /// Contents of each class.
     pub classes: Vec<ClassReport>,
-    /// What is wrong, the worst first.
+    /// Findings, the worst first.
     pub findings: Vec<Finding>,
 }
 
-/// What a class holds.
+/// Contents of a class.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClassReport {
     /// Its name.
@@ -57,27 +57,27 @@ pub struct ClassReport {
     pub good: usize,
     /// Defective photos by kind of defect.
     pub defects: BTreeMap<String, usize>,
-    /// Parts with several photos each, if there are such.
+    /// Number of parts, if there are several photos of each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parts: Option<usize>,
-    /// Sizes of the photos; `None` if not one can be read.
+    /// Sizes of the photos; `None` if none can be read.
     pub sizes: Option<Sizes>,
     /// Photos by file format.
     pub formats: BTreeMap<String, usize>,
-    /// Photos by how their colours are stored.
+    /// Photos by colour format.
     pub colours: BTreeMap<String, usize>,
 }
 
 /// Widths and heights of photos.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sizes {
-    /// Of the fewest pixels.
+    /// The size of the fewest pixels.
     pub smallest: [u32; 2],
-    /// Of the most pixels.
+    /// The size of the most pixels.
     pub largest: [u32; 2],
-    /// Of the most photos.
+    /// The size of the most photos.
     pub most_common: [u32; 2],
-    /// How many there are.
+    /// Number of different sizes.
     pub distinct: usize,
 }
 
@@ -109,7 +109,7 @@ impl Finding {
         Self { severity, class: class.name.clone(), problem, files }
     }
 
-    /// One line, naming the first files.
+    /// One line, with the names of the first files.
     pub fn line(&self) -> String {
         let severity = format!("{:?}", self.severity).to_lowercase();
         let files: Vec<String> = self.files.iter().map(|path| path.display().to_string()).collect();
@@ -150,7 +150,7 @@ impl Report {
         self.findings.iter().filter(|finding| finding.severity == severity).count()
     }
 
-    /// A table of the classes, a line a finding, and their numbers.
+    /// A table of the classes, a line per finding, and the number of findings.
     pub fn text(&self) -> String {
         let heads = ["class", "train", "test good", "defective", "parts", "pixels", "files", "colours", "defects"];
         let mut rows = vec![heads.map(str::to_owned).to_vec()];

@@ -1,9 +1,9 @@
-//! Encoders of other projects, and our own, under our names.
+//! Reads encoders of other projects and our own, and gives their tensors our names.
 //!
-//! Read are: the original files of DINO, DINOv2, DINOv3, iBOT, MoCo v3, MAE, DeiT, BEiT v2 and D-iGPT (`.pth`, encoder alone
-//! or whole training state), Hugging Face's and timm's of the same, the encoder inside an official Dinomaly checkpoint, and
-//! what [`write()`] wrote. The format is told from the content, the naming from the tensors. `.pth` files are pickled
-//! programs: they are parsed, never run.
+//! Supported files: the original files of DINO, DINOv2, DINOv3, iBOT, MoCo v3, MAE, DeiT, BEiT v2 and D-iGPT (`.pth`, encoder or
+//! training state), the same encoders from Hugging Face and timm, the encoder inside an official Dinomaly checkpoint, and files of
+//! [`write()`]. The content tells the format, and the tensors tell the naming. `.pth` files are pickled programs: they are parsed,
+//! never run.
 
 mod naming;
 mod pth;
@@ -25,31 +25,31 @@ pub use naming::{Fold, ImportPlan, Source, Step, plan};
 
 use crate::system::atomic;
 
-/// Key of the safetensors `__metadata__` under which our own encoder files describe themselves.
+/// Key in the safetensors `__metadata__` of our own encoder files for their description.
 const METADATA: &str = "dinomaly_encoder";
 
-/// How the checkpoints begin that PyTorch wrote before its zip format.
+/// First bytes of checkpoints that PyTorch wrote before its zip format.
 const LEGACY: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9";
 
-/// Mean of ImageNet's colours, which DINO, DINOv2 and DeiT were trained with.
+/// Per-channel mean of ImageNet, for DINO, DINOv2 and DeiT.
 const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-/// Standard deviation of ImageNet's colours.
+/// Per-channel standard deviation of ImageNet.
 const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
 /// A frozen encoder before it becomes part of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Backbone {
-    /// Its shape.
+    /// Config of the encoder.
     pub config: EncoderConfig,
-    /// Tensors `encoder.…`, of every block that the file holds.
+    /// Tensors `encoder.…`, of all blocks in the file.
     pub weights: Weights,
-    /// Mean colour that its photos are normalised with: ImageNet's, unless the file says otherwise.
+    /// Per-channel mean for normalisation: ImageNet's, unless the file has another.
     pub mean: [f32; 3],
-    /// Standard deviation, likewise.
+    /// Per-channel standard deviation for normalisation, likewise.
     pub std: [f32; 3],
 }
 
-/// What our own encoder files say about themselves.
+/// Description in our own encoder files.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Description {
@@ -74,18 +74,18 @@ impl Checkpoint for Reader<'_> {
     }
 }
 
-/// Reads an encoder. `heads` is needed where it is not width / 64 and the file does not say it.
+/// Reads an encoder. `heads` is the number of attention heads; if omitted, it is the file's or width / 64.
 ///
 /// # Errors
-/// Naming the file, and the tensor that is missing, misshapen, not understood or not a number.
+/// If a tensor is missing, unknown, of another shape or not finite; the error names file and tensor.
 pub fn read(path: &Path, heads: Option<usize>) -> Result<Backbone> {
     read_any(path, heads).with_context(|| format!("backbone {} cannot be used", path.display()))
 }
 
-/// Writes an encoder as one safetensors file that describes itself; equal encoders give equal bytes.
+/// Writes an encoder as one safetensors file with its description. Equal encoders give equal bytes.
 ///
 /// # Errors
-/// Naming the file if it cannot be written, or the tensor that is not a number.
+/// If the file cannot be written, or a tensor is not finite; the error names file or tensor.
 pub fn write(path: &Path, backbone: &Backbone) -> Result<()> {
     let Backbone { config, weights, mean, std } = backbone;
     let description = Description { config: config.clone(), mean: *mean, std: *std };
@@ -97,7 +97,7 @@ fn read_any(path: &Path, heads: Option<usize>) -> Result<Backbone> {
     with_checkpoint(path, |checkpoint, name, description| import(checkpoint, name, heads, description))
 }
 
-/// Opens a file of tensors in any format that is read; `then` gets it with its name and what it says about itself.
+/// Opens a file of tensors in any supported format. `then` gets it with its name and description.
 pub(crate) fn with_checkpoint<T>(
     path: &Path,
     then: impl FnOnce(&mut dyn Checkpoint, &str, Option<Description>) -> Result<T>,
@@ -111,14 +111,14 @@ pub(crate) fn with_checkpoint<T>(
         bail!("it is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`");
     }
     if bytes.starts_with(LEGACY) {
-        bail!("it was saved by PyTorch before 1.6: load and save it once with a newer PyTorch");
+        bail!("it is in the format of PyTorch before 1.6: load and save it once with a newer PyTorch");
     }
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let mut reader = Reader::new(&file, &bytes)?;
     let description = reader.metadata(METADATA).map(serde_json::from_str::<Description>).transpose();
     let description = description.with_context(|| format!("its {METADATA} metadata is not understood"))?;
     if let Some(std) = description.iter().flat_map(|d| d.std).find(|std| !(*std > 0.0 && std.is_finite())) {
-        bail!("its {METADATA} metadata asks to divide by {std}");
+        bail!("its {METADATA} metadata has the standard deviation {std}, which must be positive");
     }
     then(&mut reader, &name, description)
 }
@@ -132,7 +132,7 @@ fn widened(tensor: HostTensor) -> HostTensor {
     HostTensor { shape: tensor.shape, data: Data::F16(values) }
 }
 
-/// Makes an encoder of a checkpoint's tensors; `heads` and `description` as for [`read`].
+/// Makes an encoder from a checkpoint's tensors; `heads` as for [`read`].
 pub(crate) fn import(
     checkpoint: &mut dyn Checkpoint,
     name: &str,
@@ -149,7 +149,7 @@ pub(crate) fn import(
     Ok(Backbone { config: plan.config, weights: Weights(weights), mean, std })
 }
 
-/// Makes one of our tensors from the file's.
+/// Makes one of our tensors from the file's tensors.
 fn assemble(checkpoint: &mut dyn Checkpoint, step: &Step) -> Result<HostTensor> {
     let mut load = |name: &str| -> Result<HostTensor> {
         let tensor = checkpoint.tensor(name)?;

@@ -1,4 +1,4 @@
-//! PyTorch's zip checkpoints. The pickle inside is parsed as data by candle; nothing that it asks to be called is called.
+//! PyTorch's zip checkpoints. candle parses the pickle inside as data; no code in it is run.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,7 +14,7 @@ use zip::ZipArchive;
 
 use super::Checkpoint;
 
-/// Where training states keep the weights, the best first: DINO's teacher is the averaged model that is published.
+/// Keys of the weights in training states, in order of preference: DINO's teacher is the averaged model that is published.
 const NESTED: [&str; 4] = ["teacher", "state_dict", "model", "student"];
 
 /// An open checkpoint.
@@ -25,9 +25,9 @@ pub(super) struct Pth {
     tensors: BTreeMap<String, View>,
 }
 
-/// A tensor: a view of a storage, extents and steps counted in values.
+/// A tensor: a view of a storage. Shape and strides count values.
 struct View {
-    /// Class of the storage, which tells the type of its values.
+    /// Class of the storage, which tells its value type.
     class: String,
     /// Name of the storage.
     storage: String,
@@ -50,13 +50,13 @@ impl Pth {
     /// Reads the list of tensors.
     ///
     /// # Errors
-    /// If this is no whole checkpoint with a state dict.
+    /// If the file is not a complete checkpoint with a state dict.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let mut archive = ZipArchive::new(BufReader::new(File::open(path)?))
-            .context("it is no whole zip archive: truncated, or not downloaded to the end")?;
+            .context("it is not a complete zip archive: download it again")?;
         let names = archive.file_names().collect::<zip::result::ZipResult<Vec<_>>>()?;
         let folder = names.iter().find_map(|name| name.strip_suffix("/data.pkl"));
-        let folder = folder.context("the zip archive holds no data.pkl: it is no PyTorch checkpoint")?.to_owned();
+        let folder = folder.context("the zip archive has no data.pkl: it is not a PyTorch checkpoint")?.to_owned();
         drop(names);
         let order = format!("{folder}/byteorder");
         if archive.index_for_name(&order).is_some() && read(&mut archive, &order)? != b"little" {
@@ -66,12 +66,12 @@ impl Pth {
         let pickle = read(&mut archive, &format!("{folder}/data.pkl"))?;
         let object = stack.read_loop(&mut pickle.as_slice()).and_then(|()| stack.finalize());
         let object =
-            object.map_err(|e| anyhow!("its pickle is not understood ({e}): save the state dict with torch.save"))?;
+            object.map_err(|e| anyhow!("its pickle cannot be read ({e}): save the state dict with torch.save"))?;
         let tensors =
             state_dict(object).into_iter().filter_map(|(name, value)| Some((name.unicode().ok()?, view(value)?)));
         let tensors: BTreeMap<_, _> = tensors.collect();
         if tensors.is_empty() {
-            bail!("it holds no state dict: save model.state_dict(), not the model");
+            bail!("it has no state dict: save model.state_dict(), not the model");
         }
         Ok(Self { archive, folder, tensors })
     }
@@ -91,7 +91,7 @@ impl Checkpoint for Pth {
                 "HalfStorage" => Data::F16(view.gather(&bytes, f16::from_le_bytes)?),
                 "BFloat16Storage" => Data::F32(view.gather(&bytes, |b| bf16::from_le_bytes(b).to_f32())?),
                 "DoubleStorage" => Data::F32(view.gather(&bytes, |b| f64::from_le_bytes(b) as f32)?),
-                other => bail!("{other} is not understood, only floats of 16, 32 and 64 bits are"),
+                other => bail!("{other} is not supported: only floats of 16, 32 and 64 bits are"),
             };
             Ok(HostTensor { shape: view.shape.clone(), data })
         };
@@ -142,7 +142,7 @@ fn state_dict(object: Object) -> Vec<(Object, Object)> {
     entries
 }
 
-/// What a pickled tensor or parameter describes; `None` if it is something else.
+/// The view that a pickled tensor or parameter describes; `None` for other objects.
 fn view(object: Object) -> Option<View> {
     let (callable, arguments) = object.reduce().ok()?;
     let (_, function) = callable.class().ok()?;

@@ -1,4 +1,4 @@
-//! The hub, through its own client, with the environment that its users know: HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_TOKEN,
+//! Downloads from the hub, with its own client and its usual variables: HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_TOKEN,
 //! HF_HUB_OFFLINE.
 
 use std::env;
@@ -13,53 +13,53 @@ use sha2::{Digest, Sha256};
 
 use super::KnownBackbone;
 
-/// How often a broken download is taken up again.
+/// Number of times that a broken download is resumed.
 const RETRIES: u32 = 5;
 
-/// How long is waited the first time; each further pause is twice as long.
+/// First pause between attempts; each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(300);
 
-/// Where backbones come from, and where they are kept.
+/// The hub and its local cache.
 pub struct Hub {
     cache: Cache,
     offline: bool,
 }
 
 impl Hub {
-    /// As the environment has it.
+    /// The hub that the environment configures.
     pub fn from_env() -> Self {
         let cache = env::var("HF_HUB_CACHE").map_or_else(|_| Cache::from_env(), |folder| Cache::new(folder.into()));
         let offline = env::var("HF_HUB_OFFLINE").unwrap_or_default().to_lowercase();
         Self { cache, offline: ["1", "true", "yes", "on"].contains(&offline.as_str()) }
     }
 
-    /// The file of a backbone that was fetched.
+    /// The file of a downloaded backbone.
     pub fn cached(&self, backbone: &KnownBackbone) -> Option<PathBuf> {
         self.cache.repo(repo(backbone)).get(&backbone.file)
     }
 
-    /// Downloads a backbone, unless it was, and verifies it: by its checksum, and that it is the encoder it should be. A
-    /// broken download goes on where it broke; a wrong file is removed.
+    /// Downloads a backbone, unless it is in the cache, and verifies its checksum and the encoder in it. A broken download is
+    /// resumed; a wrong file is removed.
     ///
     /// # Errors
-    /// In one sentence: what the hub refuses, or what is wrong with the file.
+    /// If the hub refuses, or the file is wrong.
     pub fn fetch(&self, backbone: &KnownBackbone) -> Result<PathBuf> {
         backbone.refuse_page()?;
         let path = match self.cached(backbone) {
             Some(path) => path,
             None if self.offline => bail!(
-                "{} has not been fetched, and HF_HUB_OFFLINE forbids it: unset it, or copy the cache from a machine with a network",
+                "{} is not in the cache, and HF_HUB_OFFLINE forbids downloads: unset it, or copy the cache from a machine with a network",
                 backbone.name
             ),
             None => self.download(backbone)?,
         };
         if let Err(error) = check_sum(&path).and_then(|()| backbone.open(&path).map(|_| ())) {
-            // The next attempt must not find it.
+            // Removed, so that the next attempt does not find it.
             if let Ok(blob) = path.canonicalize() {
                 let _ = fs::remove_file(blob);
             }
             let _ = fs::remove_file(&path);
-            return Err(error.context(format!("what the hub gave for {} was removed", backbone.name)));
+            return Err(error.context(format!("the hub's file for {} was removed", backbone.name)));
         }
         Ok(path)
     }
@@ -76,7 +76,7 @@ impl Hub {
         let api = builder.with_token(token).build().context("the hub's client cannot be made")?;
         let hub = endpoint.as_deref().unwrap_or("the hub");
         let explained = |error| explain(error, backbone, hub, has_token);
-        // Not by the client: its retries forget how much was there before they began, and write the beginning behind it.
+        // Retries happen here, because those of the client forget the part before them and append the file's beginning to it.
         for retry in 0..RETRIES {
             match api.repo(repo(backbone)).get(&backbone.file) {
                 Ok(path) => return Ok(path),
@@ -88,7 +88,7 @@ impl Hub {
         api.repo(repo(backbone)).get(&backbone.file).map_err(explained)
     }
 
-    /// Removes what is left of broken downloads.
+    /// Removes the rests of broken downloads.
     fn discard_part(&self, backbone: &KnownBackbone) -> Result<(), ApiError> {
         let blobs = self.cache.path().join(repo(backbone).folder_name()).join("blobs");
         for entry in fs::read_dir(blobs)? {
@@ -105,13 +105,13 @@ fn repo(backbone: &KnownBackbone) -> Repo {
     Repo::new(backbone.repo.clone(), RepoType::Model)
 }
 
-/// Whether a broken download is as long as the file or longer, so that there is nothing to go on with: a process was killed
-/// between its last byte and giving it its name. The client would ask for bytes behind the end again and again.
+/// Whether a broken download is as long as the file or longer, because a process was killed between its last byte and its renaming.
+/// It cannot be resumed: the client would ask for bytes after the end for ever.
 fn is_past_the_end(error: &ApiError) -> bool {
     matches!(error, ApiError::InvalidResume) || status(error) == Some(416)
 }
 
-/// The status that a server refused a request with.
+/// HTTP status of a refused request.
 fn status(error: &ApiError) -> Option<u16> {
     let ApiError::RequestError(request) = error else { return None };
     match request.as_ref() {
@@ -120,28 +120,28 @@ fn status(error: &ApiError) -> Option<u16> {
     }
 }
 
-/// What an error of the client means for who wanted the backbone.
+/// An error of the client, in words that help the user.
 fn explain(error: ApiError, backbone: &KnownBackbone, hub: &str, has_token: bool) -> anyhow::Error {
     let KnownBackbone { name, repo, file, .. } = backbone;
     match status(&error) {
         Some(401 | 403) if has_token => anyhow!(
-            "{hub} does not give {name} to the owner of this token: accept the licence ({}) on the page of {repo}, and check the token",
+            "{hub} refuses {name} to this token: accept the licence ({}) on the page of {repo}, and check the token",
             backbone.licence
         ),
         Some(401 | 403) => anyhow!(
-            "{hub} gives {name} only to who has accepted its licence ({}): accept it on the page of {repo} and put a token into HF_TOKEN",
+            "{hub} gives {name} only to users who accepted its licence ({}): accept it on the page of {repo} and set HF_TOKEN",
             backbone.licence
         ),
-        Some(404) => anyhow!("{hub} has no file {file} in {repo}: is it another mirror, or has it moved?"),
-        _ => anyhow!("{name} could not be fetched from {hub} ({error}): run the command again to go on where it broke"),
+        Some(404) => anyhow!("{hub} has no file {file} in {repo}: check HF_ENDPOINT"),
+        _ => anyhow!("{name} could not be fetched from {hub} ({error}): run the command again to resume"),
     }
 }
 
-/// Compares a large file with its checksum, which the hub's cache makes its name.
+/// Compares a large file with its checksum, which is its name in the hub's cache.
 fn check_sum(path: &Path) -> Result<()> {
     let blob = path.canonicalize().with_context(|| format!("{} cannot be read", path.display()))?;
     let expected = blob.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    // Small files are named by another hash, of git.
+    // The names of small files are git's hashes.
     if expected.len() != 64 || !expected.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(());
     }
@@ -151,12 +151,12 @@ fn check_sum(path: &Path) -> Result<()> {
         .with_context(|| format!("{} cannot be read", blob.display()))?;
     let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     if found != expected {
-        bail!("{} has SHA-256 {found}, expected {expected}: it was damaged on the way", path.display());
+        bail!("{} has SHA-256 {found}, expected {expected}: the download is damaged", path.display());
     }
     Ok(())
 }
 
-/// Hashes what is written to it.
+/// A writer that hashes.
 struct HashWriter<'a>(&'a mut Sha256);
 
 impl std::io::Write for HashWriter<'_> {

@@ -1,4 +1,4 @@
-//! Published encoders by name: what each is, and how to get it.
+//! The catalogue: published encoders by name, and their sources.
 
 mod hub;
 
@@ -15,11 +15,11 @@ pub use hub::Hub;
 /// A published encoder.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct KnownBackbone {
-    /// What it is called here.
+    /// Name in this program.
     pub name: String,
-    /// Method and size, for people.
+    /// Method and size, in words.
     pub what: String,
-    /// The paper that describes it.
+    /// Paper that describes it.
     pub paper: String,
     /// Licence of its weights.
     pub licence: String,
@@ -27,26 +27,26 @@ pub struct KnownBackbone {
     pub millions: usize,
     /// Channels of a token.
     pub width: usize,
-    /// Attention heads: most, but not all, have width / 64.
+    /// Attention heads: usually, but not always, width / 64.
     pub heads: usize,
     /// Blocks.
     pub blocks: usize,
     /// Side of a patch in pixels.
     pub patch: usize,
-    /// Repository on the hub; empty where it is published elsewhere.
+    /// Repository on the hub; empty if it is published elsewhere.
     pub repo: String,
     /// File in the repository, or on the page.
     pub file: String,
-    /// Whether its licence must be accepted on the hub first.
+    /// Whether the hub requires accepting its licence first.
     pub gated: bool,
-    /// Page of the project that publishes it, where there is no repository.
+    /// Page of the project that publishes it, if there is no repository.
     pub page: String,
 }
 
 /// Every backbone in the table.
 ///
 /// # Panics
-/// If the table that is built in is not one: a test reads it.
+/// If the built-in table is malformed, which a test excludes.
 pub fn all() -> &'static [KnownBackbone] {
     static ALL: LazyLock<Vec<KnownBackbone>> = LazyLock::new(|| {
         let mut reader = csv::Reader::from_reader(include_str!("table.csv").as_bytes());
@@ -55,19 +55,19 @@ pub fn all() -> &'static [KnownBackbone] {
     &ALL
 }
 
-/// The backbone of this name.
+/// Finds a backbone by name.
 ///
 /// # Errors
 /// If there is none.
 pub fn find(name: &str) -> Result<&'static KnownBackbone> {
     let found = all().iter().find(|known| known.name == name);
-    found.with_context(|| format!("no backbone is called {name}: `dinomaly backbone list` names them"))
+    found.with_context(|| format!("there is no backbone {name}: `dinomaly backbone list` shows all names"))
 }
 
-/// Reads the encoder that a command was given: a file, or else the name of a backbone that was fetched.
+/// Reads an encoder from a file, or by the name of a downloaded backbone.
 ///
 /// # Errors
-/// As [`backbone::read`], and if that backbone was not fetched.
+/// As [`backbone::read`], and if that backbone is not downloaded.
 pub fn read(given: &Path, heads: Option<usize>) -> Result<(Backbone, PathBuf)> {
     let named = given.to_str().filter(|_| !given.exists()).and_then(|name| find(name).ok());
     let Some(known) = named else {
@@ -82,7 +82,7 @@ pub fn read(given: &Path, heads: Option<usize>) -> Result<(Backbone, PathBuf)> {
 }
 
 impl KnownBackbone {
-    /// Reads a file that should hold this encoder, and checks that it does.
+    /// Reads a file and checks that it holds this encoder.
     ///
     /// # Errors
     /// As [`backbone::read`], or if it is another encoder.
@@ -99,10 +99,10 @@ impl KnownBackbone {
         Ok(backbone)
     }
 
-    /// Refuses a backbone that is not on the hub, saying where it is.
+    /// Checks that the backbone is on the hub.
     ///
     /// # Errors
-    /// If that is so.
+    /// If it is not; the error says where it is.
     pub fn refuse_page(&self) -> Result<()> {
         if self.repo.is_empty() {
             let heads =
@@ -147,6 +147,6 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), all().len());
         assert!(find("dinov2-reg-base").is_ok());
-        assert!(find("dinov9").unwrap_err().to_string().contains("no backbone is called dinov9"));
+        assert!(find("dinov9").unwrap_err().to_string().contains("there is no backbone dinov9"));
     }
 }

@@ -2,19 +2,19 @@
 
 use maud::{Markup, html};
 
-/// Place of the unit square in a chart of curves, in the SVG's units.
+/// Position of the unit square in a chart of curves, in the SVG's units.
 const SQUARE: (f64, f64, f64) = (46.0, 10.0, 240.0);
 
 /// A line of a chart.
 pub(super) struct Line<'a> {
-    /// `image` or `pixel`: what its colour says, and its label.
+    /// `image` or `pixel`, for its colour and label.
     pub kind: &'static str,
     pub points: &'a [(f64, f64)],
-    /// Whether each value holds from the point before on: a corner between two points, no slope.
+    /// Whether the line has steps between points, not slopes.
     pub steps: bool,
 }
 
-/// Lines over the unit square; `label` says in words what is seen.
+/// A chart of lines over the unit square. `label` describes it in words.
 pub(super) fn curves(title: &str, label: &str, axes: [&str; 2], lines: &[Line<'_>]) -> Markup {
     let (left, top, side) = SQUARE;
     let (right, bottom) = (left + side, top + side);
@@ -57,10 +57,10 @@ fn path(line: &Line<'_>) -> String {
     path
 }
 
-/// How many bars a histogram has over its range.
+/// Number of bars in a histogram.
 const BARS: usize = 40;
 
-/// Numbers of scores in equal parts of `low..=high`.
+/// Numbers of scores in equal intervals of `low..=high`.
 fn counts(scores: &[f32], low: f32, high: f32) -> [usize; BARS] {
     let mut counts = [0; BARS];
     let width = (high - low).max(f32::MIN_POSITIVE);
@@ -70,8 +70,8 @@ fn counts(scores: &[f32], low: f32, high: f32) -> [usize; BARS] {
     counts
 }
 
-/// Scores of good photos above those of defective ones, and the threshold across both; each as shares of their own kind, so
-/// that few are seen beside many.
+/// Histograms of good photos above that of defective ones, with the threshold across both. Each shows shares of its own kind, so
+/// that a few photos are visible beside many.
 pub(super) fn histogram(label: &str, good: &[f32], defective: &[f32], threshold: f32) -> Markup {
     let all = good.iter().chain(defective).copied().chain([threshold]);
     let (low, high) = all.fold((f32::MAX, f32::MIN), |(low, high), score| (low.min(score), high.max(score)));
@@ -92,7 +92,7 @@ pub(super) fn histogram(label: &str, good: &[f32], defective: &[f32], threshold:
                         @let bar = format!("M{x:.1} {floor}v{:.1}h{:.1}v{tall:.1}z", -tall, width - 1.0);
                         path.(kind) d=(bar) { title { (count) " " (kind) } }
                     }
-                    // On the side that the threshold leaves free.
+                    // Label on the side with more room.
                     @let (x, anchor) = if at > 240.0 { (left, "start") } else { (right, "end") };
                     text x=(x) y=(floor - height + 4.0) text-anchor=(anchor) { (scores.len()) " " (kind) }
                 }

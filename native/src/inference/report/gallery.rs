@@ -1,4 +1,4 @@
-//! Photos with their masks and heatmaps, small enough to lie in a page.
+//! Photos with their masks and heatmaps, small enough to embed in a page.
 
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -14,28 +14,28 @@ use crate::inference::evaluate::Found;
 
 /// Longer side of a picture, in pixels.
 const SIDE: u32 = 192;
-/// Of the pictures' compression, 1..=100.
+/// JPEG quality of the pictures, 1..=100.
 const QUALITY: u8 = 72;
-/// Opacity of heatmaps where something is unusual.
+/// Opacity of heatmaps at defects.
 const OPACITY: f32 = 0.6;
-/// What a mask does not cover.
+/// Colour outside the mask.
 const OUTSIDE: [u8; 3] = [110; 3];
 
-/// A photo in the gallery; pictures are addresses that hold all their data.
+/// A photo in the gallery. Pictures are data URLs.
 pub(super) struct Picture {
-    /// Place below the class's folder.
+    /// Path in the class's folder.
     pub name: String,
     pub defective: bool,
     pub score: f32,
-    /// What the verdict is worth.
+    /// Verdict, compared with the label.
     pub verdict: Verdict,
     pub photo: String,
-    /// White where the labels say that there is a defect; `None` for a good photo, or one without a mask.
+    /// White at labelled defects; `None` for a good photo, or if there is no mask.
     pub mask: Option<String>,
     pub heatmap: String,
 }
 
-/// What comes of comparing a score with the threshold.
+/// Verdict of a score against the threshold, compared with the label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     FalseAlarm,
@@ -43,7 +43,7 @@ pub(super) enum Verdict {
     Right,
 }
 
-/// How far a score is on the wrong side of the threshold, negative on the right one, and what that makes it.
+/// Distance of a score to the threshold, positive on the wrong side and negative on the right one, and the verdict.
 fn error(photo: &TestPhoto, score: f32, threshold: f32) -> (f32, Verdict) {
     match (photo.defect.is_some(), score > threshold) {
         (false, true) => (score - threshold, Verdict::FalseAlarm),
@@ -94,7 +94,7 @@ fn picture(class: &Class, photo: &TestPhoto, found: &Found, threshold: f32, verd
     })
 }
 
-/// A mask of so many pixels a side, drawn where it lies in its photo.
+/// A mask of `side` pixels a side, drawn at its place in the photo.
 fn drawn(mask: &[bool], side: usize, photo: &RgbImage, region: PhotoRegion) -> RgbImage {
     let place = |pixel: u32, start: f64, end: f64| {
         let at = (f64::from(pixel) + 0.5 - start) / (end - start);
@@ -106,7 +106,7 @@ fn drawn(mask: &[bool], side: usize, photo: &RgbImage, region: PhotoRegion) -> R
     })
 }
 
-/// A picture as an address that holds it.
+/// A picture as a data URL.
 fn address(picture: &RgbImage) -> Result<String> {
     let mut jpeg = Vec::new();
     let encoder = JpegEncoder::new_with_quality(&mut jpeg, QUALITY);
@@ -140,7 +140,7 @@ mod tests {
         }
         let all = pictures(&class, &found, 1.0, 9).unwrap();
         let names: Vec<_> = all.iter().map(|picture| (picture.name.as_str(), picture.verdict)).collect();
-        // By how far they are wrong: a miss by 0.9, a false alarm as far, a miss by nothing; then the right ones, the closest first.
+        // Largest error first: a miss by 0.9, a false alarm as far, a miss by nothing; then right verdicts, the closest first.
         assert_eq!(names[..3], [("1.png", Verdict::FalseAlarm), ("2.png", Verdict::Miss), ("5.png", Verdict::Miss)]);
         assert_eq!(names[3..], [("4.png", Verdict::Right), ("3.png", Verdict::Right), ("0.png", Verdict::Right)]);
         assert_eq!(pictures(&class, &found, 1.0, 2).unwrap().len(), 2);

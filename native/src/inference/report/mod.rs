@@ -1,5 +1,5 @@
-//! An evaluation as one HTML page for people: no script, no request, nothing beside it. [`Report`] takes from each class what is
-//! shown of it while its maps are there, [`page`] puts it together out of `chart`s and a `gallery`.
+//! An evaluation as one HTML page, without scripts, requests or other files. [`Report`] collects what the page shows of each class
+//! while its maps are in memory, and [`page()`] assembles `chart`s and a `gallery`.
 
 mod chart;
 mod gallery;
@@ -15,41 +15,41 @@ use gallery::Picture;
 
 pub use page::{Facts, page};
 
-/// What is shown of every class.
+/// Contents of the page for all classes.
 pub struct Report<'a> {
     calibration: &'a Calibration,
-    /// Photos of a class in its gallery, at most.
+    /// Largest number of photos per class in the gallery.
     gallery: usize,
     classes: Vec<ClassReport>,
 }
 
-/// What is shown of a class besides its metrics.
+/// Contents of the page for a class, besides its metrics.
 struct ClassReport {
-    /// Scores above it are called defective.
+    /// Scores above the threshold are defective.
     threshold: f32,
-    /// Whether the model knows the class: otherwise the threshold is that of all its classes.
+    /// Whether the model has the class. If not, the threshold is that of all its classes.
     known: bool,
     good: Vec<f32>,
     defective: Vec<f32>,
     image: Option<Curves>,
     pixel: Option<Curves>,
-    /// Those with the largest errors, the largest first.
+    /// Photos with the largest errors, the largest first.
     pictures: Vec<Picture>,
 }
 
-/// Curves of a ranking, thinned to what can be told apart in a drawing.
+/// Curves of a ranking, thinned to the resolution of a drawing.
 struct Curves {
     roc: Vec<(f64, f64)>,
     precision_recall: Vec<(f64, f64)>,
 }
 
 impl<'a> Report<'a> {
-    /// Of no class yet; `gallery` photos of each will be shown at most.
+    /// An empty report, with at most `gallery` photos per class.
     pub fn new(calibration: &'a Calibration, gallery: usize) -> Self {
         Self { calibration, gallery, classes: Vec::new() }
     }
 
-    /// Takes what is shown of a class.
+    /// Adds a class.
     ///
     /// # Errors
     /// If a photo cannot be read again.
@@ -86,14 +86,14 @@ impl ClassReport {
 }
 
 impl Curves {
-    /// `None` where one side is missing, and the curves have no meaning.
+    /// `None` if there are only good or only defective items, for which curves are undefined.
     fn of(ranking: &Ranking) -> Option<Self> {
         (ranking.normal() > 0 && ranking.anomalous() > 0)
             .then(|| Self { roc: thinned(ranking.roc()), precision_recall: thinned(ranking.precision_recall()) })
     }
 }
 
-/// The points that are a pixel or so away from the one before, and the last.
+/// Points at least about a pixel from the previous one, and the last point.
 fn thinned(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
     const PIXEL: f64 = 1.0 / 400.0;
     let (mut kept, mut last): (Vec<(f64, f64)>, _) = (Vec::new(), None);

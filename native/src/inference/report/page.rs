@@ -17,17 +17,17 @@ use crate::inference::evaluate::{ClassMetrics, Evaluation};
 
 const STYLE: &str = include_str!("style.css");
 
-/// What the page says besides the results.
+/// Facts on the page besides the results.
 pub struct Facts<'a> {
-    /// The model that was evaluated.
+    /// The evaluated model.
     pub model: &'a Model,
     /// Folder of the photos.
     pub data: &'a Path,
-    /// Seconds that it took to evaluate, from reading the first photo to the last metric.
+    /// Duration of the evaluation in seconds, from reading the first photo to the last metric.
     pub seconds: f64,
 }
 
-/// The whole page. It may load nothing, and run no script: its policy says so to the browser.
+/// The whole page. Its policy allows no requests and no scripts.
 ///
 /// # Errors
 /// None at present.
@@ -58,7 +58,7 @@ pub fn page(report: &Report<'_>, evaluation: &Evaluation, facts: &Facts<'_>) -> 
                         @for (name, value) in all.filter(|(name, _)| name.contains("AU")) {
                             div { dt { (name) ", mean" } dd { (percent(value)) } }
                         }
-                        div { dt { "Photos a second" } dd { (format!("{speed:.1}")) } }
+                        div { dt { "Photos per second" } dd { (format!("{speed:.1}")) } }
                     }
                 }
                 main {
@@ -78,7 +78,7 @@ fn percent(value: Option<f64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{:.2}", 100.0 * value))
 }
 
-/// The table by class, as the command prints it.
+/// The table by class, as on the terminal.
 fn metrics(evaluation: &Evaluation) -> Markup {
     let rows = evaluation.rows();
     let (head, rows) = rows.split_first().expect("a table has heads");
@@ -89,7 +89,7 @@ fn metrics(evaluation: &Evaluation) -> Markup {
             div.scroll {
                 table #metrics {
                     caption {
-                        "In percent: I of whole photos, P of pixels. AP is average precision, AUPRO the area under the "
+                        "In percent. I: image metrics, P: pixel metrics, AP: average precision, AUPRO: area under the "
                         "per-region overlap."
                     }
                     thead { tr { @for name in head { th scope="col" { (name) } } } }
@@ -119,7 +119,7 @@ fn class_section(number: usize, class: &ClassMetrics, found: &ClassReport, galle
             h2 { (class.class) }
             p {
                 "Threshold " (threshold)
-                @if !found.known { " (of all the model's classes: it does not know this one)" }
+                @if !found.known { " (that of all classes, because the model does not have this one)" }
                 ": " (found.false_alarms()) " of " (class.good) " good photos above it (false alarms), "
                 (found.misses()) " of " (class.defective) " defective ones not (misses)."
             }
@@ -141,14 +141,14 @@ fn class_section(number: usize, class: &ClassMetrics, found: &ClassReport, galle
             }
             @if gallery > 0 {
                 h3 { "Worst errors first: " (found.pictures.len()) " of " (photos) " photos" }
-                p.soft { "Photo, labelled defect in white, heatmap (hatched where the model does not look)." }
+                p.soft { "Photo, labelled defect in white, heatmap (hatched outside the model's crop)." }
                 div.gallery { @for picture in &found.pictures { (shot(picture)) } }
             }
         }
     }
 }
 
-/// The two charts with the curves of photos and of pixels, as far as they are defined.
+/// The two charts with the curves of images and of pixels, if they are defined.
 fn charts(class: &ClassMetrics, found: &ClassReport) -> Markup {
     let lines = |points: fn(&Curves) -> &[(f64, f64)], steps| -> Vec<Line<'_>> {
         let kinds = [("image", &found.image), ("pixel", &found.pixel)].into_iter();
@@ -215,10 +215,7 @@ fn model_section(facts: &Facts<'_>, photos: usize, speed: f64) -> Result<Markup>
         ("bottleneck dropout", config.bottleneck_dropout.to_string()),
         ("geometry", format!("resized to {0} × {0}, centre {1} × {1}", geometry.resize, geometry.crop)),
         ("thresholds", format!("from the scores of {held_out}")),
-        (
-            "time",
-            format!("{photos} photos in {seconds:.1} s: {speed:.2} photos a second, reading and metrics included"),
-        ),
+        ("time", format!("{photos} photos in {seconds:.1} s: {speed:.2} photos per second, with reading and metrics")),
         ("program", format!("dinomaly {}", env!("CARGO_PKG_VERSION"))),
     ];
     Ok(html! {

@@ -1,25 +1,25 @@
-//! When a run writes a checkpoint before its end.
+//! The interval between checkpoints.
 
 use std::time::Duration;
 
-/// What lies between two checkpoints.
+/// Interval between two checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interval {
-    /// So many iterations.
+    /// A number of iterations.
     Iterations(usize),
-    /// At least so much time: a checkpoint costs what it costs, however fast the steps are.
+    /// At least this time. A checkpoint takes the same time however fast the steps are.
     Time(Duration),
 }
 
 impl Default for Interval {
-    /// A minute: so much is lost by a crash, and copying the state of a large model takes a hundredth of it.
+    /// A minute. A crash loses no more than that, and copying the state of a large model takes a hundredth of it.
     fn default() -> Self {
         Self::Time(Duration::from_secs(60))
     }
 }
 
 impl Interval {
-    /// Whether it is over after so many iterations of the run and so much time since the last checkpoint.
+    /// Whether a checkpoint is due, after `iterations` of the run and `time` since the last checkpoint.
     pub fn is_over(self, iterations: usize, time: Duration) -> bool {
         match self {
             Self::Iterations(every) => iterations.is_multiple_of(every),

@@ -1,6 +1,6 @@
-//! Checkpoints of a run: everything that a resumed run needs to end in the same bits as an unbroken one.
+//! Checkpoints of a run: all state that a resumed run needs to end with the same bits as an uninterrupted one.
 //!
-//! One safetensors file: `parameter/NAME`, `mean/NAME`, `square/NAME`, `largest/NAME`, and what the run says of itself as
+//! One safetensors file with the tensors `parameter/NAME`, `mean/NAME`, `square/NAME` and `largest/NAME`, and the run's own state as
 //! JSON in the metadata.
 
 mod interval;
@@ -30,7 +30,7 @@ struct Header<T> {
     run: T,
 }
 
-/// Parameters and moments as they are at one moment, in memory of their own: the run may go on while they are written.
+/// A copy of parameters and moments in memory, so that the run goes on while it is written.
 pub struct Snapshot {
     tensors: Vec<(String, Tensor)>,
     /// Updates of each tensor.
@@ -59,10 +59,10 @@ impl Snapshot {
         Ok(Self { tensors, steps })
     }
 
-    /// Writes it as the checkpoint of a run, so that a crash leaves the last good one.
+    /// Writes the checkpoint of a run. A crash leaves the previous one intact.
     ///
     /// # Errors
-    /// One sentence naming the file, if it cannot be written.
+    /// If the file cannot be written; the error names it.
     pub fn write(self, path: &Path, run: &impl Serialize) -> Result<()> {
         let header = Header { format_version: FORMAT_VERSION, steps: self.steps, run };
         let metadata = HashMap::from([("progress".to_owned(), serde_json::to_string(&header)?)]);
@@ -71,7 +71,7 @@ impl Snapshot {
     }
 }
 
-/// Writes the state of a run and waits for it.
+/// Writes the state of a run, and waits until it is written.
 ///
 /// # Errors
 /// As [`Snapshot::of`] and [`Snapshot::write`].
@@ -79,16 +79,16 @@ pub fn save(path: &Path, optimizer: &StableAdamW, run: &impl Serialize) -> Resul
     Snapshot::of(optimizer)?.write(path, run)
 }
 
-/// What the run of a checkpoint says of itself, or `None` if there is no such file.
+/// The run's own state in a checkpoint; `None` if there is no such file.
 ///
 /// # Errors
-/// One sentence naming the file, if it is damaged or of another version.
+/// If the file is damaged or of another version; the error names it.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     Ok(if path.exists() { Some(header::<T>(path)?.run) } else { None })
 }
 
 fn header<T: DeserializeOwned>(path: &Path) -> Result<Header<T>> {
-    let damaged = || format!("checkpoint {} is damaged: delete it or begin anew with --restart", path.display());
+    let damaged = || format!("checkpoint {} is damaged: start over with --restart", path.display());
     let bytes = fs::read(path).with_context(damaged)?;
     let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).with_context(damaged)?;
     let json = metadata.metadata().as_ref().and_then(|m| m.get("progress")).with_context(damaged)?;
@@ -96,24 +96,24 @@ fn header<T: DeserializeOwned>(path: &Path) -> Result<Header<T>> {
     let version = &value["format_version"];
     if version != FORMAT_VERSION {
         bail!(
-            "checkpoint {} has format version {version}, this program reads {FORMAT_VERSION}: finish it with the version that began it, or begin anew with --restart",
+            "checkpoint {} has format version {version}, this program reads {FORMAT_VERSION}: finish it with the program that wrote it, or start over with --restart",
             path.display(),
         );
     }
     serde_json::from_value(value).with_context(damaged)
 }
 
-/// Gives parameters and moments the values of a checkpoint of a run of so many `iterations`.
+/// Restores parameters and moments from a checkpoint of a run after `iterations`.
 ///
 /// # Errors
-/// One sentence naming the file and the tensor that is missing, misshapen, one too many or not a number.
+/// If a tensor is missing, unknown, of another shape or not finite; the error names file and tensor.
 pub fn restore(path: &Path, optimizer: &mut StableAdamW, iterations: usize) -> Result<()> {
     let steps = header::<serde::de::IgnoredAny>(path)?.steps;
     if steps.len() != optimizer.parameters.len() || steps.iter().any(|&steps| steps > iterations) {
-        bail!("checkpoint {} contradicts itself: begin anew with --restart", path.display());
+        bail!("checkpoint {} contradicts itself: start over with --restart", path.display());
     }
     let device = optimizer.parameters.first().map_or(Device::Cpu, |(_, var, _)| var.device().clone());
-    // Looked at on the processor: a GPU sums a tensor with a thousand of its threads.
+    // Checked on the processor, because a GPU would sum a tensor with only a thousand threads.
     let mut tensors = candle_core::safetensors::load(path, &Device::Cpu)
         .with_context(|| format!("checkpoint {} cannot be read", path.display()))?;
     let mut take = |name: String, shape: &[usize]| {
@@ -123,10 +123,7 @@ pub fn restore(path: &Path, optimizer: &mut StableAdamW, iterations: usize) -> R
             bail!("checkpoint {}: {name} has shape {:?}, expected {shape:?}", path.display(), tensor.dims());
         }
         if !tensor.flatten_all()?.to_vec1::<f32>()?.iter().all(|value| value.is_finite()) {
-            bail!(
-                "checkpoint {}: {name} holds a value that is not a number: begin anew with --restart",
-                path.display()
-            );
+            bail!("checkpoint {}: {name} has a value that is not finite: start over with --restart", path.display());
         }
         Ok(tensor.to_device(&device)?)
     };
@@ -139,7 +136,7 @@ pub fn restore(path: &Path, optimizer: &mut StableAdamW, iterations: usize) -> R
         moments.steps = steps;
     }
     if let Some(name) = tensors.keys().min() {
-        bail!("checkpoint {}: {name} is no tensor of this run: begin anew with --restart", path.display());
+        bail!("checkpoint {}: {name} is not a tensor of this run: start over with --restart", path.display());
     }
     Ok(())
 }
@@ -186,7 +183,7 @@ mod tests {
         let error = refused(&optimizer(&["a", "b"], 4, 1.0), &mut present);
         assert!(error.contains("parameter/a has shape [4], expected [3]"), "{error}");
         let error = refused(&optimizer(&["a", "b"], 3, f32::NAN), &mut present);
-        assert!(error.contains("parameter/a holds a value that is not a number"), "{error}");
+        assert!(error.contains("parameter/a has a value that is not finite"), "{error}");
         let error = refused(&optimizer(&["a"], 3, 1.0), &mut present);
         assert!(error.contains("contradicts itself"), "{error}");
         let mut later = optimizer(&["a", "b"], 3, 1.0);

@@ -1,4 +1,4 @@
-//! The optimiser's step on an NVIDIA GPU: four kernels over all tensors, which nothing waits for.
+//! The optimiser's step on an NVIDIA GPU: four kernels over all tensors, without waiting for them.
 
 use candle_core::backprop::GradStore;
 use candle_core::{CudaDevice, DType, Device, Result, Storage, Tensor, Var, bail};
@@ -7,9 +7,9 @@ use dinomaly_core::executors::candle::kernels::device::{launch, pointer};
 
 use super::{AdamMoments, StableAdamW};
 
-/// What lies on the device from step to step besides parameters and moments.
+/// State on the device besides parameters and moments.
 pub struct Queue {
-    /// Whether the loss depends on the parameter, for each: the others are skipped, as on the processor.
+    /// For each parameter, whether the loss depends on it. Others are skipped, as on the processor.
     trained: Vec<bool>,
     pieces: Pieces,
     table: Tensor,
@@ -26,7 +26,7 @@ impl Queue {
         let mut steps = with_gradient().map(|((_, _, moments), _)| moments.steps);
         let first = steps.next().unwrap_or(0);
         if steps.any(|steps| steps != first) {
-            bail!("on CUDA all tensors take a step together, but some are behind: begin anew with --restart");
+            bail!("on CUDA all tensors take a step together, but some are behind: start over with --restart");
         }
         Ok(Self {
             table: Tensor::new(pieces.table.as_slice(), device)?,
@@ -54,7 +54,7 @@ pub fn clipped_step(
     rate: f64,
     limit: f64,
 ) -> Result<Tensor> {
-    let Device::Cuda(device) = loss.device() else { bail!("a step on CUDA of a loss elsewhere") };
+    let Device::Cuda(device) = loss.device() else { bail!("the loss is not on the GPU") };
     let queue = match optimizer.queue.take() {
         Some(queue) => queue,
         None => Queue::new(optimizer, gradients, loss.device())?,
@@ -63,13 +63,13 @@ pub fn clipped_step(
     if !settings.amsgrad {
         bail!("on CUDA the optimiser is StableAdamW with AMSGrad");
     }
-    // Kept until the kernels are queued; what is freed later on the same stream is freed after them.
+    // Kept until the kernels are queued: the stream frees memory only after its earlier kernels.
     let mut kept: Vec<Tensor> = Vec::new();
     let mut tensors = Vec::with_capacity(optimizer.parameters.len());
     for ((name, var, moments), trained) in optimizer.parameters.iter().zip(&queue.trained) {
         let gradient = gradients.get(var);
         if gradient.is_some() != *trained {
-            bail!("{name} has a gradient in some steps only, which CUDA cannot train: use --device cpu");
+            bail!("{name} has a gradient in some steps only, which is not supported on CUDA: use --device cpu");
         }
         let Some(gradient) = gradient else { continue };
         let gradient = gradient.detach().to_dtype(DType::F32)?.contiguous()?;
@@ -109,10 +109,10 @@ pub fn clipped_step(
     Ok(record)
 }
 
-/// Where a tensor's values lie: they stay there as long as it lives.
+/// Address of a tensor's values, which is valid as long as the tensor lives.
 fn address(tensor: &Tensor, device: &CudaDevice) -> Result<u64> {
     let (storage, layout) = tensor.storage_and_layout();
-    let Storage::Cuda(storage) = &*storage else { bail!("a kernel takes tensors on its GPU") };
+    let Storage::Cuda(storage) = &*storage else { bail!("the tensor is not on the GPU") };
     let stream = device.cuda_stream();
     let (address, _guard) = pointer(storage, layout, &stream)?;
     Ok(address)

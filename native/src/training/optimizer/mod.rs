@@ -1,4 +1,4 @@
-//! StableAdamW with AMSGrad, and gradient clipping, as the official code has them.
+//! StableAdamW with AMSGrad, and gradient clipping, as in the official code.
 //!
 //! Adam with update clipping (Wortsman et al. 2023, "Stable and low-precision training"): the step of a tensor is divided
 //! by `max(1, rms(grad / denominator) / threshold)`.
@@ -16,22 +16,22 @@ pub struct OptimizerSettings {
     pub betas: (f64, f64),
     /// Decoupled weight decay, multiplied by the learning rate.
     pub weight_decay: f64,
-    /// Added to the denominator: 1e-10 in the official multi-class scripts, 1e-8 in the one-class ones.
+    /// Epsilon in the denominator: 1e-10 in the official multi-class scripts, 1e-8 in the one-class ones.
     pub eps: f64,
-    /// Whether the denominator uses the largest second moment seen so far.
+    /// Whether the denominator uses the largest second moment so far.
     pub amsgrad: bool,
     /// Largest root mean square of an update before it is scaled down.
     pub clip_threshold: f64,
 }
 
 impl Default for OptimizerSettings {
-    /// The official multi-class setting.
+    /// The official multi-class settings.
     fn default() -> Self {
         Self { betas: (0.9, 0.999), weight_decay: 1e-4, eps: 1e-10, amsgrad: true, clip_threshold: 1.0 }
     }
 }
 
-/// State of one tensor. A parameter without a gradient is skipped wholly: not even decayed.
+/// State of one tensor. A parameter without a gradient is skipped completely, without weight decay.
 #[derive(Clone, Debug)]
 pub struct AdamMoments {
     /// First moment.
@@ -40,14 +40,14 @@ pub struct AdamMoments {
     pub square: Tensor,
     /// Largest second moment so far (equal to `square` without AMSGrad).
     pub largest: Tensor,
-    /// Updates made so far.
+    /// Number of updates.
     pub steps: usize,
 }
 
-/// The optimiser. Parameters are named so that its state can be saved.
+/// The optimiser. Parameters have names, so that its state can be saved.
 pub struct StableAdamW {
     settings: OptimizerSettings,
-    /// Name, parameter and state, in a fixed order. On CUDA, `steps` is what [`StableAdamW::count`] was told.
+    /// Name, parameter and state, in a fixed order. On CUDA, [`StableAdamW::count`] sets `steps`.
     pub parameters: Vec<(String, Var, AdamMoments)>,
     #[cfg(feature = "cuda")]
     queue: Option<cuda::Queue>,
@@ -57,12 +57,12 @@ impl StableAdamW {
     /// An optimiser of `parameters` with zero moments.
     ///
     /// # Errors
-    /// If the device has no room.
+    /// If the device has not enough memory.
     pub fn new(parameters: Vec<(String, Var)>, settings: OptimizerSettings) -> Result<Self> {
         let parameters = parameters
             .into_iter()
             .map(|(name, var)| {
-                // Three of them: kernels change them in place.
+                // Three separate tensors, because kernels change them in place.
                 let (mean, square, largest) = (var.zeros_like()?, var.zeros_like()?, var.zeros_like()?);
                 Ok((name, var, AdamMoments { mean, square, largest, steps: 0 }))
             })
@@ -75,8 +75,8 @@ impl StableAdamW {
         })
     }
 
-    /// One update with gradients brought to a norm of at most `limit` together, left out if loss or norm are not numbers. Gives
-    /// back both, `[2]` in f32, on the device: on CUDA nothing waits for it, and whoever reads them calls
+    /// One update with gradients clipped to a total norm of `limit`, skipped if loss or norm are not finite. Returns loss and norm,
+    /// `[2]` in f32, on the device. On CUDA nothing waits for them: after reading them, call
     /// [`StableAdamW::count`].
     ///
     /// # Errors
@@ -94,7 +94,7 @@ impl StableAdamW {
         Tensor::new(&[value, norm as f32], loss.device())
     }
 
-    /// Notes how many steps counted since the last time, where they are taken without waiting.
+    /// Adds the number of steps that were not skipped, on devices that take them without waiting.
     pub fn count(&mut self, steps: usize) {
         #[cfg(feature = "cuda")]
         if let Some(queue) = &self.queue {
@@ -111,7 +111,7 @@ impl StableAdamW {
     pub fn step(&mut self, gradients: &GradStore, learning_rate: f64, gradient_factor: f64) -> Result<()> {
         for (_, var, moments) in &mut self.parameters {
             if let Some(gradient) = gradients.get(var) {
-                // Detached: a gradient may carry the graph that made it.
+                // Detached, because a gradient may hold its graph.
                 update(&self.settings, var, moments, &(gradient.detach() * gradient_factor)?, learning_rate)?;
             }
         }
@@ -156,7 +156,7 @@ pub fn gradient_norm<'a>(parameters: impl Iterator<Item = &'a Var>, gradients: &
     Ok(sum.sqrt())
 }
 
-/// The factor that brings gradients of this total norm to at most `limit` (`torch.nn.utils.clip_grad_norm_`).
+/// The factor that clips gradients with this total norm to `limit` (`torch.nn.utils.clip_grad_norm_`).
 pub fn clip_factor(norm: f64, limit: f64) -> f64 {
     (limit / (norm + 1e-6)).min(1.0)
 }

@@ -1,12 +1,12 @@
-//! How connected replicas use their connections together, and how these end.
+//! Connections between replicas: how they are used together, and how they end.
 //!
-//! Devices wait for each other inside an operation that they share, and a thread that reads from its device waits with it. Where one
-//! device fails, such an operation ends nowhere by itself. So whoever leaves in error breaks off the connections of all, which ends
-//! it there; what the others then read is no result, and they hear so when they next meet. Replicas that are done close theirs
+//! In a shared operation devices wait for each other, and a thread that reads from its device waits too. If one device fails, such an
+//! operation never ends by itself. Therefore a replica that fails breaks off all connections, which ends the operation everywhere. The
+//! values that the others then read are meaningless, and their next meeting tells them. Replicas that finish close their connections
 //! after all have left.
 //!
-//! Not covered are a device that stands still without an error, and a bug's panic while the others first connect to it: the
-//! run then stands still, too, until it is killed.
+//! Two cases are not covered, and the run then hangs until it is killed: a device that hangs without an error, and a panic while the
+//! others first connect to it.
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use candle_core::{Result, bail};
 
 use super::meeting::{Meeting, Member};
 
-/// A replica's connection; the others' are broken off where it is dropped without [`Connection::close`].
+/// A replica's connection. Dropping it without [`Connection::close`] breaks off those of the others.
 pub struct Connection<C> {
     member: Member,
     all: Arc<All<C>>,
@@ -23,14 +23,14 @@ pub struct Connection<C> {
 }
 
 struct All<C> {
-    /// Of each replica, until it is broken off.
+    /// The connection of each replica, until it is broken off.
     each: Vec<Mutex<Option<C>>>,
     break_off: fn(C),
 }
 
 impl<C> All<C> {
     fn of(&self, rank: usize) -> MutexGuard<'_, Option<C>> {
-        // A panic while it was used is no reason to leave it as it is.
+        // It must be broken off also after a panic.
         self.each[rank].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -42,7 +42,7 @@ impl<C> All<C> {
 }
 
 impl<C> Connection<C> {
-    /// A replica for each of these connections. `break_off` ends one with all that is under way on it, from any thread and
+    /// A replica for each of these connections. `break_off` ends a connection and its pending operations, from any thread and
     /// without waiting for the others.
     pub fn of(connections: Vec<C>, break_off: fn(C)) -> (Arc<Meeting>, Vec<Self>) {
         let (meeting, members) = Meeting::of(connections.len());
@@ -57,11 +57,11 @@ impl<C> Connection<C> {
         &self.member
     }
 
-    /// Has every replica queue an operation, which says why it could not: afterwards either all devices have it, or none waits
-    /// for it. Threads wait for each other here, not for their devices.
+    /// Queues an operation on every replica's device; `queue` returns the reason if it fails. Afterwards either all devices have it, or
+    /// none waits for it. Threads wait for each other here, not for their devices.
     ///
     /// # Errors
-    /// Why one of them could not, or if one of them has left.
+    /// If queueing fails on one of them, or one of them has left.
     pub fn together(&self, queue: impl FnOnce(&C) -> Option<String>) -> Result<()> {
         self.member.meet(())?;
         let failed = match &*self.all.of(self.member.rank()) {
@@ -73,14 +73,14 @@ impl<C> Connection<C> {
             Err(error) => Some(error.to_string()),
         };
         if let Some(answer) = answer {
-            // One device may lack what this one would wait for.
+            // This device may wait for an operation that another one does not have.
             self.all.break_off(self.member.rank());
             bail!("{answer}");
         }
         Ok(())
     }
 
-    /// Leaves without an error and waits until all have left, after which nothing is under way.
+    /// Leaves without an error and waits until all have left. No operation is pending then.
     pub fn close(&self) {
         self.member.close();
         self.closed.set(true);
@@ -92,7 +92,7 @@ impl<C> Drop for Connection<C> {
         if self.closed.get() {
             return self.all.break_off(self.member.rank());
         }
-        // First: whoever meets from now on hears of it and queues nothing.
+        // First, so that later meetings fail and nothing more is queued.
         self.member.leave();
         (0..self.all.each.len()).for_each(|rank| self.all.break_off(rank));
     }

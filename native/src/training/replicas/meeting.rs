@@ -1,22 +1,22 @@
-//! Where threads wait for each other and exchange what they have.
+//! A meeting: threads wait for each other and exchange values.
 
 use std::any::Any;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use candle_core::{Result, bail};
 
-/// A place for a fixed number of threads, each with a [`Member`].
+/// A meeting of a fixed number of threads, each with a [`Member`].
 pub struct Meeting {
     state: Mutex<State>,
     changed: Condvar,
 }
 
 struct State {
-    /// What each has said in this round.
+    /// Values of this round, by member.
     said: Vec<Option<Box<dyn Any + Send>>>,
-    /// How many have heard what all said.
+    /// Number of members that have received the values of this round.
     heard: usize,
-    /// Who has left, the first first.
+    /// Members that have left, in order.
     left: Vec<usize>,
 }
 
@@ -30,7 +30,7 @@ impl Meeting {
         (meeting, members)
     }
 
-    /// Who has left, the first first.
+    /// Members that have left, in order.
     pub fn left(&self) -> Vec<usize> {
         self.state().left.clone()
     }
@@ -44,34 +44,34 @@ impl Meeting {
     }
 }
 
-/// One who takes part; leaves when dropped, by which nobody can meet any more.
+/// A member of a meeting. It leaves when dropped; then no member can meet any more.
 pub struct Member {
     rank: usize,
     meeting: Arc<Meeting>,
 }
 
 impl Member {
-    /// Which one this is, from 0.
+    /// Index of this member.
     pub fn rank(&self) -> usize {
         self.rank
     }
 
-    /// How many there are.
+    /// Number of members.
     pub fn replicas(&self) -> usize {
         self.meeting.state().said.len()
     }
 
-    /// Waits until all have said something, and hears it in their order.
+    /// Waits until all members have given a value, and returns the values in the members' order.
     ///
     /// # Errors
-    /// If one of them has left, who can say nothing any more.
+    /// If a member has left.
     ///
     /// # Panics
-    /// If they say things of different types: then they are not at the same point.
+    /// If the values are of different types: then the members are not at the same point of the program.
     pub fn meet<T: Clone + Send + 'static>(&self, word: T) -> Result<Vec<T>> {
         let mut state = self.meeting.state();
         let gone = || bail!("another replica of this run has ended");
-        // Until everybody has heard the round before.
+        // Waits until all have received the values of the previous round.
         while state.said[self.rank].is_some() {
             if !state.left.is_empty() {
                 return gone();
@@ -110,7 +110,7 @@ impl Member {
         }
     }
 
-    /// Leaves: nobody can meet any more.
+    /// Leaves. No member can meet any more.
     pub fn leave(&self) {
         let mut state = self.meeting.state();
         if !state.left.contains(&self.rank) {

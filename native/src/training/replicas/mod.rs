@@ -1,8 +1,8 @@
-//! Data-parallel training: replicas of a run, each on its device and with its part of every batch, and what they tell each other.
+//! Data-parallel training: replicas of a run, each on its device and with its part of every batch.
 //!
-//! What a step needs of all is two collective operations: distances are gathered, because the k-th largest is that of the whole
-//! batch, and gradients are summed. Then every replica takes the same step with the same bits. A replica that fails, or is
-//! done, ends the run of all: nobody waits for one who will not come.
+//! A step has two collective operations: distances are gathered, because hard mining needs the k-th largest of the whole batch, and
+//! gradients are summed. Then every replica takes the same step with the same bits. If a replica fails or finishes, all others end
+//! as well, and none waits for it.
 
 #[cfg(any(feature = "cuda", test))]
 mod connection;
@@ -22,44 +22,44 @@ use candle_core::{DType, Device, Tensor, Var};
 use self::meeting::{Meeting, Member};
 use crate::system::device::name;
 
-/// What replicas tell each other. Each of them calls the same operations in the same order.
+/// Collective operations. All replicas must call the same operations in the same order.
 pub trait Collective {
-    /// Which replica this is; the first is 0.
+    /// Index of this replica.
     fn rank(&self) -> usize;
 
     /// How many there are.
     fn replicas(&self) -> usize;
 
-    /// The sum of what all have, of the same shape in f32: the same bits for each.
+    /// The sum of all replicas' tensors, which have the same shape and are f32. All get the same bits.
     ///
     /// # Errors
     /// If another replica has failed, or the device does.
     fn sum(&self, values: &Tensor) -> candle_core::Result<Tensor>;
 
-    /// What all have, `[count]` in f32 each, one behind the other in the replicas' order.
+    /// All replicas' tensors, each `[count]` in f32, concatenated in the replicas' order.
     ///
     /// # Errors
     /// As [`Collective::sum`].
     fn gather(&self, values: &Tensor) -> candle_core::Result<Tensor>;
 
-    /// Whether any has been asked to stop.
+    /// Whether any replica was asked to stop.
     ///
     /// # Errors
     /// As [`Collective::sum`].
     fn any(&self, asked: bool) -> candle_core::Result<bool>;
 
-    /// Leaves when all is done, which others may wait for. A replica that is dropped without has failed: whatever the others still
-    /// wait for is broken off.
+    /// Leaves at the end. A replica that is dropped without this call has failed, and pending operations of the others are broken
+    /// off.
     ///
     /// # Errors
-    /// If the device fails at what is under way.
+    /// If a pending operation fails.
     fn close(&self) -> candle_core::Result<()>;
 }
 
-/// A replica's way to speak to the others.
+/// A replica's handle for collective operations.
 pub type Team = Box<dyn Collective + Send>;
 
-/// As on the main thread: candle walks its graphs recursively.
+/// Stack size of the main thread, because candle walks its graphs recursively.
 const STACK: usize = 8 << 20;
 
 /// Devices that train one model together.
@@ -69,17 +69,17 @@ pub struct Replicas {
 }
 
 impl Replicas {
-    /// So many replicas that share the processor.
+    /// `count` replicas that share the processor.
     pub fn on_processor(count: usize) -> Self {
         let (meeting, members) = Meeting::of(count);
         let places = members.into_iter().map(|member| (Device::Cpu, Box::new(Threads(member)) as Team)).collect();
         Self { meeting, places }
     }
 
-    /// One on each of these NVIDIA GPUs.
+    /// A replica on each of these NVIDIA GPUs.
     ///
     /// # Errors
-    /// If one cannot be opened, or NCCL, which connects them, is missing or fails: one sentence.
+    /// If a GPU cannot be opened, or NCCL, which connects them, is missing or fails.
     pub fn on_gpus(numbers: &[usize]) -> Result<Self> {
         #[cfg(feature = "cuda")]
         return nccl::replicas(numbers);
@@ -92,18 +92,18 @@ impl Replicas {
         self.places.len()
     }
 
-    /// The device of the first.
+    /// The first replica's device.
     pub fn first(&self) -> &Device {
         &self.places[0].0
     }
 
-    /// Runs `replica` for each, the first on this thread and each other on one of its own; gives what the first gives.
+    /// Runs `replica` for each: the first on this thread, the others on new threads. Returns the first one's result.
     ///
     /// # Errors
-    /// That of the replica which failed first; the others then end.
+    /// That of the replica that failed first; the others then end.
     ///
     /// # Panics
-    /// If a replica does.
+    /// If a replica panics.
     pub fn each<T>(self, replica: impl Fn(Device, Team) -> Result<T> + Sync) -> Result<T> {
         let Self { meeting, places } = self;
         let mut places = places.into_iter();
@@ -126,7 +126,7 @@ impl Replicas {
             Ok(value) => (Some(value), None),
             Err(error) => (None, Some(error)),
         };
-        // Whoever left later may only miss the one that left first.
+        // Later errors may only follow from the first.
         let mut errors: Vec<Option<Error>> = once(error).chain(others.into_iter().map(Result::err)).collect();
         match meeting.left().into_iter().find_map(|rank| errors[rank].take()) {
             Some(error) => Err(error),
@@ -135,7 +135,7 @@ impl Replicas {
     }
 }
 
-/// Replicas on the processor, which hand tensors to each other.
+/// Replicas on the processor, which exchange tensors in memory.
 struct Threads(Member);
 
 impl Collective for Threads {
@@ -150,7 +150,7 @@ impl Collective for Threads {
     fn sum(&self, values: &Tensor) -> candle_core::Result<Tensor> {
         let mut parts = self.0.meet(values.detach())?.into_iter();
         let first = parts.next().expect("at least this one");
-        // In the replicas' order, so that all round alike.
+        // Summed in the replicas' order, so that all get the same bits.
         parts.try_fold(first, |sum, part| sum + part)
     }
 
@@ -163,12 +163,12 @@ impl Collective for Threads {
     }
 
     fn close(&self) -> candle_core::Result<()> {
-        // Nothing is under way on the processor.
+        // No operation is pending on the processor.
         Ok(())
     }
 }
 
-/// Loss and gradients of a whole batch, of each replica's share in both.
+/// Loss and gradients of a whole batch, from each replica's share in both.
 ///
 /// # Errors
 /// As [`Collective::sum`].
@@ -183,7 +183,7 @@ pub fn summed(
     let mut parts =
         trained.iter().filter_map(|var| gradients.get(var)).map(flat).collect::<candle_core::Result<Vec<_>>>()?;
     parts.push(flat(loss)?);
-    // One operation for all of them: each costs a latency of its own.
+    // One operation for all tensors, because each operation has its own latency.
     let sums = team.sum(&Tensor::cat(&parts, 0)?)?;
     let mut begin = 0;
     for var in trained {
@@ -193,7 +193,7 @@ pub fn summed(
     Ok((sums.get(begin)?, gradients))
 }
 
-/// Refuses to go on if replicas no longer have the same parameters.
+/// Checks that all replicas have the same parameters.
 ///
 /// # Errors
 /// If they differ, or as [`Collective::gather`].
@@ -202,13 +202,13 @@ pub fn check_equal(team: &dyn Collective, variables: &[(String, Var)]) -> Result
     let sums = Tensor::stack(&sums, 0)?;
     let bits = |sums: &[f32]| sums.iter().map(|sum| sum.to_bits()).collect::<Vec<_>>();
     let of_all = team.gather(&sums)?.to_vec1::<f32>()?;
-    // Had one failed meanwhile, what was read would be of an operation that was broken off.
+    // If a replica has failed meanwhile, the values come from an operation that was broken off.
     team.any(false)?;
     let mut replicas = of_all.chunks(variables.len()).map(bits);
     let first = replicas.next();
     if let Some(other) = replicas.position(|other| Some(other) != first) {
         bail!(
-            "replica {} no longer has the parameters of the first: its GPU or their connection computes something else; go on from the last checkpoint with one --device",
+            "replica {} no longer has the parameters of the first: its GPU or the connection is faulty; resume from the last checkpoint with one --device",
             other + 1
         );
     }
@@ -340,7 +340,7 @@ mod tests {
         }
     }
 
-    /// Of a replica on a GPU whose connection another one broke off: what it gathers stays as it was.
+    /// A replica on a GPU after another one has broken off its connection: gathered values stay unchanged.
     struct BrokenOff;
 
     impl Collective for BrokenOff {

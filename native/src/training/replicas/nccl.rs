@@ -1,8 +1,8 @@
-//! Replicas on NVIDIA GPUs, which NCCL connects.
+//! Replicas on NVIDIA GPUs, connected by NCCL.
 //!
-//! An operation of NCCL ends on no GPU before it has begun on all. So that no GPU waits in vain, replicas meet before they put one
-//! into their queues, and after it: either all have it there, or all end. How those are freed who wait for a GPU that fails later is
-//! said in [`super::connection`]; that needs no more of NCCL than one thread at a time for each GPU's end of it.
+//! An NCCL operation ends on no GPU before it has started on all. So that no GPU waits for ever, replicas meet before and after they
+//! queue an operation: either all have it in their queues, or all end. [`super::connection`] says how replicas are freed that wait for
+//! a GPU that fails later. It only needs that one thread at a time uses each communicator.
 
 use std::ffi::c_void;
 use std::ptr::null_mut;
@@ -20,25 +20,25 @@ use super::connection::Connection;
 use super::{Collective, Replicas, Team};
 use crate::system::device;
 
-/// A replica's GPU and what connects it to the others.
+/// A replica's GPU and its connection to the others.
 struct Gpu {
     connection: Connection<Communicator>,
     stream: Arc<CudaStream>,
 }
 
-/// A GPU's end of the connection, as NCCL has it. cudarc's own panics where it is dropped after its GPU has failed.
+/// NCCL's communicator of a GPU. cudarc's own type panics when dropped after its GPU has failed.
 struct Communicator(ncclComm_t);
 
-// SAFETY: a communicator is a pointer to what NCCL lets any thread use, one at a time; it lies behind a lock.
+// SAFETY: NCCL lets any thread use a communicator, one at a time; a lock guards it.
 #[allow(unsafe_code)]
 unsafe impl Send for Communicator {}
 
 impl Communicator {
-    /// One for each of these GPUs, all connected.
+    /// A communicator for each of these GPUs, all connected.
     fn connect(numbers: &[usize]) -> std::result::Result<Vec<Self>, NcclError> {
         let ordinals: Vec<i32> = numbers.iter().map(|&number| number as i32).collect();
         let mut all = vec![null_mut(); ordinals.len()];
-        // SAFETY: both are as long as is said, and the first is written where it succeeds.
+        // SAFETY: both arrays have the given length; NCCL fills the first if it succeeds.
         #[allow(unsafe_code)]
         unsafe {
             comm_init_all(all.as_mut_ptr(), ordinals.len() as i32, ordinals.as_ptr())?;
@@ -46,11 +46,11 @@ impl Communicator {
         Ok(all.into_iter().map(Self).collect())
     }
 
-    /// Ends whatever is under way on this GPU, and the connection with it.
+    /// Ends pending operations on this GPU, and the connection.
     fn abort(self) {
-        // SAFETY: NCCL made it, and nobody else has it any more.
+        // SAFETY: NCCL made it, and nothing else uses it any more.
         #[allow(unsafe_code)]
-        // What the GPU failed with is the reason that counts; NCCL's answer only follows from it.
+        // Ignored, because NCCL's error only follows from that of the GPU.
         let _ = unsafe { comm_abort(self.0) };
     }
 }
@@ -73,18 +73,18 @@ pub fn replicas(numbers: &[usize]) -> anyhow::Result<Replicas> {
     Ok(Replicas { meeting, places })
 }
 
-/// An operation of NCCL from an address on the GPU to another, of a communicator in a queue.
+/// An NCCL operation: from one address on the GPU to another, with a communicator, in a queue.
 type Operation<'a> =
     &'a dyn Fn(*const c_void, *mut c_void, &Communicator, &CudaStream) -> std::result::Result<NcclStatus, NcclError>;
 
 impl Gpu {
-    /// Queues an operation from `values` to a new tensor of `count` of them.
+    /// Queues an operation from `values` to a new tensor of `count` values.
     fn together(&self, values: &Tensor, count: usize, operation: Operation<'_>) -> Result<Tensor> {
         let device = values.device().as_cuda_device()?;
         let values = values.detach().contiguous()?;
         let (storage, layout) = values.storage_and_layout();
-        let Storage::Cuda(storage) = &*storage else { bail!("NCCL takes tensors on its GPU") };
-        let Some((start, end)) = layout.contiguous_offsets() else { bail!("NCCL takes contiguous tensors") };
+        let Storage::Cuda(storage) = &*storage else { bail!("NCCL needs tensors on its GPU") };
+        let Some((start, end)) = layout.contiguous_offsets() else { bail!("NCCL needs contiguous tensors") };
         let from = storage.as_cuda_slice::<f32>()?.slice(start..end);
         let mut to = device.alloc_zeros::<f32>(count)?;
         self.connection.together(|communicator| {
@@ -109,7 +109,7 @@ impl Collective for Gpu {
 
     fn sum(&self, values: &Tensor) -> Result<Tensor> {
         let count = values.elem_count();
-        // SAFETY: `together` gives room for as many values as there are, which stay until the queue is done with them.
+        // SAFETY: `together` allocates room for all values, which stay until the queue is done with them.
         #[allow(unsafe_code)]
         let sum = |from, to, Communicator(all): &Communicator, stream: &CudaStream| unsafe {
             let (kind, operation) = (ncclDataType_t::ncclFloat32, ncclRedOp_t::ncclSum);
@@ -120,7 +120,7 @@ impl Collective for Gpu {
 
     fn gather(&self, values: &Tensor) -> Result<Tensor> {
         let count = values.elem_count();
-        // SAFETY: as in `sum`, with room for the values of all.
+        // SAFETY: as in `sum`, with room for the values of all replicas.
         #[allow(unsafe_code)]
         let gather = |from, to, Communicator(all): &Communicator, stream: &CudaStream| unsafe {
             all_gather(from, to, count, ncclDataType_t::ncclFloat32, *all, stream.cu_stream().cast())
@@ -133,7 +133,7 @@ impl Collective for Gpu {
     }
 
     fn close(&self) -> Result<()> {
-        // What is under way ends first: closing breaks it off.
+        // Pending operations end first, because closing would break them off.
         self.stream.synchronize().w()?;
         self.connection.close();
         Ok(())

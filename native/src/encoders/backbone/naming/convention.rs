@@ -1,12 +1,12 @@
-//! How projects name the tensors of an encoder.
+//! Naming conventions of encoder tensors.
 
 use super::part::{Part, Ways};
 use super::{dinov3, hugging_face, original};
 
-/// A naming, told by where the class token and the blocks are.
+/// A naming convention, recognised by the names of class token and blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Naming {
-    /// DINO, DINOv2, DINOv3, iBOT, MoCo v3, MAE, DeiT, BEiT, D-iGPT, timm, and ourselves.
+    /// DINO, DINOv2, DINOv3, iBOT, MoCo v3, MAE, DeiT, BEiT, D-iGPT, timm, and this project.
     Original,
     /// `Dinov2Model`, `Dinov2WithRegistersModel`, `ViTModel`, `ViTMAEModel`, `BeitModel`.
     HuggingFace,
@@ -15,7 +15,7 @@ pub(super) enum Naming {
 }
 
 impl Naming {
-    /// What precedes the number of a block.
+    /// Prefix of a block's number.
     pub(super) fn stem(self) -> &'static str {
         match self {
             Naming::Original => "blocks.",
@@ -24,7 +24,7 @@ impl Naming {
         }
     }
 
-    /// Where a tensor of ours comes from, given without `encoder.` and without its block's name.
+    /// Source of one of our tensors, given by its name without `encoder.` and without its block.
     pub(super) fn ways(self, ours: &str, in_block: bool) -> Ways {
         match (self, in_block) {
             (Naming::Original, true) => original::block(ours),
@@ -36,7 +36,7 @@ impl Naming {
         }
     }
 
-    /// In a block, the vector that LayerScale multiplies the first or second half with.
+    /// Name of the LayerScale vector of a block's first or second half.
     pub(super) fn layer_scale(self, half: usize) -> Ways {
         let names: &[String] = match self {
             Naming::Original => &[format!("ls{half}.gamma"), format!("gamma_{half}")],
@@ -46,8 +46,8 @@ impl Naming {
         names.iter().map(|name| vec![Part::Block(name.clone())]).collect()
     }
 
-    /// Whether a file's tensor belongs to an encoder but is not used: mask tokens, the final norm, classifiers, what is
-    /// trained beside the encoder, and tables that only repeat the architecture.
+    /// Whether a file's tensor belongs to an encoder but is not used: mask tokens, the final norm, classifiers, heads for training,
+    /// and tables that only repeat the architecture.
     pub(super) fn is_unused(self, name: &str) -> bool {
         const EXACT: [&str; 5] =
             ["mask_token", "embeddings.mask_token", "masked_embed", "rel_pos_bias.relative_position_index", "mask"];
@@ -63,7 +63,7 @@ impl Naming {
             "decoder_blocks.",
             "local_cls_norm.",
         ];
-        // The decoders that MAE and D-iGPT were trained with.
+        // Decoders for the training of MAE and D-iGPT.
         const BESIDE: [&str; 7] =
             ["decoder_pos_embed", "decoder_norm.", "decoder_pred.", "ar_", "kd_", "enc2dec.", "enc_norm."];
         const ENDING: [&str; 2] = [".relative_position_index", ".attn.qkv.bias_mask"];

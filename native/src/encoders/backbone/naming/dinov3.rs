@@ -1,4 +1,4 @@
-//! The names of Hugging Face's `DINOv3ViTModel`: no bias of keys, no stored periods.
+//! Names of Hugging Face's `DINOv3ViTModel`. It has no bias of keys, and stores no periods.
 
 use super::part::{Part, Ways, layers, split};
 

@@ -1,5 +1,5 @@
-//! The names of Hugging Face's models with an `encoder`: two generations, of which `Dinov2Model` is the younger. Query, key
-//! and value are stored apart.
+//! Names of Hugging Face's models with an `encoder`, in two generations, of which `Dinov2Model` is the younger. Query, key and value
+//! are separate tensors.
 
 use super::part::{Part, Ways, layers, split};
 

@@ -1,5 +1,5 @@
-//! Which tensors of a checkpoint make up an encoder: decided from names and shapes alone, before any value is read. A file
-//! for each family of names says where our tensors come from.
+//! Maps a checkpoint's tensors to an encoder, from names and shapes only, before any value is read. Each family of names has a file
+//! with the sources of our tensors.
 
 mod convention;
 mod dinov3;
@@ -18,64 +18,64 @@ use dinomaly_core::tensor::named::{Shapes, unexpected};
 use convention::Naming;
 use part::{Part, Ways};
 
-/// How an encoder is made from a checkpoint.
+/// How to make an encoder from a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImportPlan {
-    /// The encoder's shape.
+    /// Config of the encoder.
     pub config: EncoderConfig,
-    /// One for each of our tensors.
+    /// One step per tensor of ours.
     pub steps: Vec<Step>,
 }
 
-/// How one of our tensors is made.
+/// How to make one of our tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// Our name.
+    /// Name of our tensor.
     pub name: String,
-    /// What it is made from; several are joined along the first dimension.
+    /// Its sources, joined along the first dimension.
     pub sources: Vec<Source>,
-    /// What else happens to it.
+    /// A change of its values.
     pub fold: Fold,
 }
 
-/// Where a tensor, or a part of it, comes from.
+/// Source of a tensor or of a part of it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    /// The file's tensor of this name.
+    /// The file's tensor with this name.
     Tensor(String),
     /// Zeros of this shape: the file's encoder has no such part.
     Zeros(Vec<usize>),
-    /// So many periods of rotary positions, which the file leaves to its reader.
+    /// This number of periods of rotary positions, which the file does not store.
     Periods(usize),
 }
 
-/// What happens to a tensor besides being renamed.
+/// A change of a tensor's values.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fold {
-    /// Nothing.
+    /// No change.
     Nothing,
-    /// Each row (output channel) is multiplied by the value of LayerScale's vector of this name.
+    /// Multiplies each row (output channel) by its value in the LayerScale vector with this name.
     LayerScale(String),
-    /// A zero row is put before it: timm adds the class token's position to the token itself.
+    /// Adds a zero row before the first, because timm adds the class token's position to the token itself.
     NoClassPosition,
-    /// The middle third becomes zero: DINOv3 masks the bias of the keys.
+    /// Sets the middle third to zero, because DINOv3 masks the bias of the keys.
     NoKeyBias,
 }
 
-/// The tensors of one encoder inside a checkpoint: under the naming's own names, with the names in the file.
+/// The tensors of one encoder in a checkpoint, by their names without prefix, with their names in the file.
 struct Tensors {
     naming: Naming,
-    /// What the file puts before every name.
+    /// Prefix of every name in the file.
     prefix: String,
     found: usize,
     by_name: BTreeMap<String, (String, Vec<usize>)>,
 }
 
-/// Plans the import of a checkpoint with tensors of these shapes. `name` becomes the encoder's name unless `declared` (what
-/// the file says about itself) has one; `heads` overrules it too.
+/// Plans the import of a checkpoint with tensors of these shapes. `declared` is the file's own description, if it has one; `heads`
+/// overrides it. `name` is the encoder's name if the description has none.
 ///
 /// # Errors
-/// Naming the tensor that is missing, misshapen or one too many.
+/// If a tensor is missing, unknown or of another shape; the error names it.
 pub fn plan(shapes: &Shapes, name: &str, heads: Option<usize>, declared: Option<&EncoderConfig>) -> Result<ImportPlan> {
     let tensors = Tensors::find(shapes)?;
     let blocks = tensors.blocks();
@@ -84,7 +84,7 @@ pub fn plan(shapes: &Shapes, name: &str, heads: Option<usize>, declared: Option<
     config.num_attention_heads = match heads.or(declared.map(|d| d.num_attention_heads)) {
         Some(heads) => heads,
         None if config.hidden_size % 64 == 0 => config.hidden_size / 64,
-        None => bail!("its width {} is no multiple of 64: say how many heads it has", config.hidden_size),
+        None => bail!("its width {} is not a multiple of 64: give its number of heads", config.hidden_size),
     };
     if config.num_attention_heads == 0 || config.hidden_size % config.num_attention_heads != 0 {
         bail!("{} heads do not divide its width {}", config.num_attention_heads, config.hidden_size);
@@ -92,9 +92,9 @@ pub fn plan(shapes: &Shapes, name: &str, heads: Option<usize>, declared: Option<
     if let Some(declared) = declared {
         config.layer_norm_eps = declared.layer_norm_eps;
         if declared.num_hidden_layers < blocks {
-            bail!("it says that it has {} blocks and holds {blocks}", declared.num_hidden_layers);
+            bail!("its description has {} blocks, but the file has {blocks}", declared.num_hidden_layers);
         }
-        // A file may hold only the blocks that are needed.
+        // A file may hold only the needed blocks.
         config.num_hidden_layers = declared.num_hidden_layers;
     }
     let steps = tensors.steps(&config, blocks)?;
@@ -110,7 +110,7 @@ impl Tensors {
         };
         let hugging_face = at("embeddings.cls_token");
         let mut prefixes = if hugging_face.is_empty() { at("cls_token") } else { hugging_face.clone() };
-        // MoCo v3 keeps a slower copy beside the encoder that it publishes.
+        // MoCo v3's file also holds the momentum copy of the encoder.
         if let [base, momentum] = prefixes.as_slice()
             && base.ends_with("base_encoder.")
             && momentum.ends_with("momentum_encoder.")
@@ -121,11 +121,11 @@ impl Tensors {
             [prefix] => prefix.clone(),
             [] => {
                 return Err(Error::MissingTensor { name: "cls_token".into(), found: shapes.len() })
-                    .context("this is no vision transformer of a kind that is read: DINO, DINOv2, DINOv3, iBOT, MoCo v3, MAE, DeiT, BEiT, D-iGPT or timm's");
+                    .context("it is not a supported vision transformer: DINO, DINOv2, DINOv3, iBOT, MoCo v3, MAE, DeiT, BEiT, D-iGPT or timm's");
             }
-            several => bail!("it holds several encoders, {}: keep one of them", several.join(", ")),
+            several => bail!("it has several encoders: {}; keep one of them", several.join(", ")),
         };
-        // What stands outside of the prefix are other modules: decoders, projection heads.
+        // Tensors without the prefix belong to other modules: decoders, projection heads.
         let inside = shapes.iter().filter_map(|(name, shape)| Some((name.strip_prefix(&prefix)?, name, shape)));
         let inside = inside.map(|(inner, name, shape)| (canonical(inner), (name.clone(), shape.clone())));
         let by_name: BTreeMap<_, _> = inside.collect();
@@ -137,7 +137,7 @@ impl Tensors {
         Ok(Self { naming, found: shapes.len(), by_name, prefix })
     }
 
-    /// How many blocks there are. A single stray tensor does not make one.
+    /// Number of blocks. A single stray tensor is not a block.
     fn blocks(&self) -> usize {
         let mut tensors = BTreeMap::new();
         for name in self.by_name.keys() {
@@ -148,13 +148,13 @@ impl Tensors {
         tensors.iter().filter(|&(_, &count)| count > 1).map(|(block, _)| block + 1).max().unwrap_or(0)
     }
 
-    /// The number of the block that a tensor of the file belongs to, and its name there.
+    /// The block number of a tensor in the file, and its name in the block.
     fn in_block<'a>(&self, name: &'a str) -> Option<(usize, &'a str)> {
         let (block, tensor) = name.strip_prefix(self.naming.stem())?.split_once('.')?;
         Some((block.parse().ok()?, tensor))
     }
 
-    /// The shape that the tensors have, with as many heads as are not known yet.
+    /// The config that the tensors tell. The number of heads is not known yet.
     fn config(&self, blocks: usize) -> Result<EncoderConfig> {
         let shape = |ours: &str| self.shape(&self.name(&self.parts(ours, None)[0], 0));
         let registers = self.by_name.get(&self.name(&self.parts("register_tokens", None)[0], 0));
@@ -163,7 +163,7 @@ impl Tensors {
         let parts = self.parts("mlp.w12.weight", Some(0));
         let narrowed = self.usual("mlp.w3.weight", 1);
         let widened = self.usual("mlp.w12.weight", 0).map(|rows| rows * parts.len());
-        // timm's names of SwiGLU's two matrices are those of a plain MLP, which does not halve what is between them.
+        // timm names SwiGLU's two matrices as those of a plain MLP, but only SwiGLU halves the width between them.
         let gated = self.has(&parts) && widened != narrowed;
         let intermediate = if gated { narrowed } else { self.usual("mlp.fc1.bias", 0) };
         Ok(EncoderConfig {
@@ -179,7 +179,7 @@ impl Tensors {
                 Positions::Rotary => 0,
                 Positions::RelativeBias => self.bias_grid()?,
             },
-            // All of DINOv3, and only that, has rotary positions.
+            // Only DINOv3 has rotary positions.
             layer_norm_eps: if positions == Positions::Rotary { 1e-5 } else { 1e-6 },
             mlp: if gated { Mlp::SwiGlu } else { Mlp::Gelu },
             positions,
@@ -188,7 +188,7 @@ impl Tensors {
 
     fn kind_of_positions(&self) -> Positions {
         let has = |ours: &str, block| self.has(&self.parts(ours, block));
-        // timm stores nothing of rotary positions; its registers and the lack of a table tell.
+        // timm stores no rotary positions: registers and the missing table tell them.
         let rotary = self.naming == Naming::Dinov3
             || self.by_name.contains_key("rope_embed.periods")
             || self.by_name.contains_key("storage_tokens")
@@ -200,7 +200,7 @@ impl Tensors {
         }
     }
 
-    /// The steps to every tensor of the encoder, after which no tensor may be left over.
+    /// The steps for all tensors of the encoder. No tensor of the file may be left over.
     fn steps(&self, config: &EncoderConfig, blocks: usize) -> Result<Vec<Step>> {
         let mut used = BTreeSet::new();
         let mut expect = |name: &str, shape: &[usize]| -> Result<String> {
@@ -249,18 +249,18 @@ impl Tensors {
         }
     }
 
-    /// Where one of our tensors comes from in this file.
+    /// Source of one of our tensors in this file.
     fn parts(&self, ours: &str, block: Option<usize>) -> Vec<Part> {
         self.chosen(self.naming.ways(ours, block.is_some()))
     }
 
-    /// The first of several ways that the file has, in any block: what is missing in one block only is missing.
+    /// The first alternative that the file has in any block, so that a tensor missing in one block is an error.
     fn chosen(&self, mut ways: Ways) -> Vec<Part> {
         let at = ways.iter().position(|parts| self.has(parts)).unwrap_or(0);
         ways.swap_remove(at)
     }
 
-    /// Whether the file has each of these parts, in any block.
+    /// Whether the file has all of these parts, in any block.
     fn has(&self, parts: &[Part]) -> bool {
         parts.iter().all(|part| match part {
             Part::Block(tensor) => {
@@ -271,7 +271,7 @@ impl Tensors {
         })
     }
 
-    /// The naming's name of a part.
+    /// Name of a part in the file's convention.
     fn name(&self, part: &Part, block: usize) -> String {
         match part {
             Part::Block(tensor) => format!("{}{block}.{tensor}", self.naming.stem()),
@@ -280,7 +280,7 @@ impl Tensors {
         }
     }
 
-    /// Shape of a tensor that must be there.
+    /// Shape of a required tensor.
     fn shape(&self, name: &str) -> Result<&[usize]> {
         match self.by_name.get(name) {
             Some((_, shape)) => Ok(shape),
@@ -288,7 +288,7 @@ impl Tensors {
         }
     }
 
-    /// The extent of a dimension that one of our tensors has in most blocks, so that a single wrong one is found out.
+    /// The most frequent size of a tensor's dimension over the blocks, so that a single wrong tensor is detected.
     fn usual(&self, ours: &str, dimension: usize) -> Option<usize> {
         let parts = self.parts(ours, Some(0));
         let mut counts = BTreeMap::new();
@@ -310,7 +310,7 @@ impl Tensors {
             (Some(side), _) => Ok((side, true)),
             (None, Some(side)) => Ok((side, false)),
             (None, None) => {
-                let reason = format!("{rows} positions are neither a square of patches nor one with a class token");
+                let reason = format!("{rows} positions are not a square grid, with or without a class token");
                 Err(Error::Tensor { name: self.by_name[&name].0.clone(), reason }.into())
             }
         }
@@ -328,7 +328,7 @@ impl Tensors {
             side if side % 2 == 1 && side * side == ways => Ok(side.div_ceil(2)),
             _ => {
                 let name = self.name(&parts[0], 0);
-                let reason = format!("{ways} ways and three of the class token are not those of a square grid");
+                let reason = format!("{ways} offsets and three of the class token do not fit a square grid");
                 Err(Error::Tensor { name: self.by_name.get(&name).map_or(name, |(file, _)| file.clone()), reason }
                     .into())
             }
@@ -336,7 +336,7 @@ impl Tensors {
     }
 }
 
-/// One of our names, without `encoder.`, as the number of its block and the name there.
+/// Splits one of our names, without `encoder.`, into block number and name in the block.
 fn our_block(name: &str) -> (Option<usize>, &str) {
     let in_block = name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.'));
     match in_block.and_then(|(block, tensor)| Some((block.parse().ok()?, tensor))) {
@@ -345,7 +345,7 @@ fn our_block(name: &str) -> (Option<usize>, &str) {
     }
 }
 
-/// Which of a block's two LayerScales follows one of our tensors.
+/// The block's LayerScale that follows one of our tensors, if any.
 fn scaled_half(tensor: &str) -> Option<usize> {
     match tensor.rsplit_once('.')?.0 {
         "attn.proj" => Some(0),
@@ -354,8 +354,8 @@ fn scaled_half(tensor: &str) -> Option<usize> {
     }
 }
 
-/// `blocks.chunk.block.…` → `blocks.block.…`: DINOv2's training state keeps blocks in chunks, numbered through.
-/// `model.layer.…` → `layer.…`: Hugging Face's DINOv3 in memory.
+/// `blocks.chunk.block.…` → `blocks.block.…`: DINOv2's training state groups blocks into chunks and numbers them consecutively.
+/// `model.layer.…` → `layer.…`: state dict of Hugging Face's DINOv3.
 fn canonical(name: &str) -> String {
     let number = |part: &str| part.parse::<usize>().is_ok();
     let parts: Vec<&str> = name.splitn(4, '.').collect();

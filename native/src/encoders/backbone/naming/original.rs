@@ -1,5 +1,5 @@
-//! The names of the original projects, which are those of timm's first vision transformer, and what grew beside them: BEiT's
-//! separate biases, SwiGLU in one or two matrices, other words for register tokens.
+//! Names of the original projects: those of timm's first vision transformer, with additions: BEiT's separate biases, SwiGLU in one or
+//! two matrices, other names for register tokens.
 
 use super::part::{Part, Ways, layers, split};
 
@@ -7,15 +7,15 @@ pub(super) fn block(ours: &str) -> Ways {
     let same = vec![Part::Block(ours.into())];
     let named = |name: &str| Part::Block(name.into());
     match split(ours) {
-        // BEiT leaves the keys' bias out, timm's DINOv3 all three.
+        // BEiT has no bias of keys, timm's DINOv3 none of the three.
         ("attn.qkv", "bias") => {
             vec![same, vec![named("attn.q_bias"), Part::Zero, named("attn.v_bias")], vec![Part::Zero]]
         }
-        // BEiT's first pretraining shares one table.
+        // In BEiT's first pretraining all blocks share one table.
         ("attn", "relative_position_bias_table") => {
             vec![same, vec![Part::Outer("rel_pos_bias.relative_position_bias_table".into())]]
         }
-        // DINOv2; DINOv3; timm's DINOv3; timm's DINOv2.
+        // In DINOv2, DINOv3, timm's DINOv3, timm's DINOv2.
         ("mlp.w12", end) => {
             layers(&[&["mlp.w12"], &["mlp.w1", "mlp.w2"], &["mlp.fc1_g", "mlp.fc1_x"], &["mlp.fc1"]], end)
         }

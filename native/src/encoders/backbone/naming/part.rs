@@ -1,25 +1,25 @@
-//! Where a tensor of ours, or a part of it, comes from in a checkpoint.
+//! Source of one of our tensors, or of a part of it, in a checkpoint.
 
-/// Where one of our tensors, or a part of it along the first dimension, comes from.
+/// Source of one of our tensors, or of a part of it along the first dimension.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Part {
     /// A tensor of the same block.
     Block(String),
-    /// A tensor outside of the blocks.
+    /// A tensor outside the blocks.
     Outer(String),
-    /// The encoder has none: as if it were zero.
+    /// The encoder has no such tensor: zeros.
     Zero,
 }
 
-/// The parts of a tensor, in several ways, of which a file has one: the usual first.
+/// Alternative parts of a tensor, of which a file has one. The usual one is first.
 pub(super) type Ways = Vec<Vec<Part>>;
 
-/// `layer.end` with end `weight` or `bias`; the end of other tensors is empty.
+/// `layer.end` with the end `weight` or `bias`; other tensors have no end.
 pub(super) fn split(tensor: &str) -> (&str, &str) {
     tensor.rsplit_once('.').unwrap_or((tensor, ""))
 }
 
-/// Each of `ways` as layers of the same block, which all end in `end`.
+/// Each of `ways` as layers of the same block with the end `end`.
 pub(super) fn layers(ways: &[&[&str]], end: &str) -> Ways {
     let part = |layer: &&str| Part::Block(format!("{layer}.{end}"));
     ways.iter().map(|way| way.iter().map(part).collect()).collect()
