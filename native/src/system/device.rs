@@ -151,7 +151,8 @@ fn with_one_queue(number: usize) -> candle_core::Result<Device> {
     Ok(device)
 }
 
-/// The result of a first call into NVIDIA's libraries. cudarc panics if one is missing; here this becomes an error, and no panic
+/// The result of a first call into NVIDIA's libraries. cudarc panics if one is missing
+/// (findings/cudarc-nccl-name.sh); here this becomes an error, and no panic
 /// message is printed.
 #[cfg(feature = "cuda")]
 pub(crate) fn caught<T>(call: impl FnOnce() -> Result<T, String>) -> Result<T, String> {

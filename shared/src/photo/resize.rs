@@ -1,7 +1,8 @@
 //! Pillow's antialiased bilinear resize of 8-bit pictures, byte for byte.
 //!
 //! `ImagingResample` of Pillow 11: triangle filter as wide as the reduction, weights rounded to 22 bits, rows first, then
-//! columns, the intermediate picture rounded to bytes. (Pillow 13 sometimes resizes columns first: differences of 1.)
+//! columns, the intermediate picture rounded to bytes. (Pillow 13 sometimes resizes columns first: differences of 1:
+//! findings/pillow-resize-order.sh.)
 
 /// Fractional bits of a weight: 32, less 8 for the sample and 2 that Pillow reserves for overshooting filters.
 const PRECISION: u32 = 32 - 8 - 2;

@@ -1,4 +1,5 @@
-//! PyTorch's zip checkpoints. candle parses the pickle inside as data; no code in it is run.
+//! PyTorch's zip checkpoints. candle parses the pickle inside as data; no code in it is run. Tensors are read from their
+//! storage here, because candle refuses what is not row-major (findings/candle-pth-strides.sh).
 
 use std::collections::BTreeMap;
 use std::fs::File;

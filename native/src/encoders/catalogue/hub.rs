@@ -76,7 +76,8 @@ impl Hub {
         let api = builder.with_token(token).build().context("the hub's client cannot be made")?;
         let hub = endpoint.as_deref().unwrap_or("the hub");
         let explained = |error| explain(error, backbone, hub, has_token);
-        // Retries happen here, because those of the client forget the part before them and append the file's beginning to it.
+        // Retries happen here, because those of the client forget the part before them and append the file's beginning to it:
+        // findings/hf-hub-retry-appends.sh.
         for retry in 0..RETRIES {
             match api.repo(repo(backbone)).get(&backbone.file) {
                 Ok(path) => return Ok(path),
@@ -106,7 +107,7 @@ fn repo(backbone: &KnownBackbone) -> Repo {
 }
 
 /// Whether a broken download is as long as the file or longer, because a process was killed between its last byte and its renaming.
-/// It cannot be resumed: the client would ask for bytes after the end for ever.
+/// It cannot be resumed: the client would ask for bytes after the end for ever (findings/hf-hub-complete-part.sh).
 fn is_past_the_end(error: &ApiError) -> bool {
     matches!(error, ApiError::InvalidResume) || status(error) == Some(416)
 }

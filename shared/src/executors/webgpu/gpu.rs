@@ -13,7 +13,8 @@ pub struct Adapter {
     pub vendor: String,
     /// API behind WebGPU: `vulkan`, `metal`, `dx12`, or `webgpu` in a browser.
     pub backend: String,
-    /// Whether the GPU is emulated by the processor, which is slower than the executors for processors.
+    /// Whether the GPU is emulated by the processor, which is slower than the executors for processors. Asking a
+    /// browser for a real one is no way: findings/wgpu-web-fallback-adapter.sh.
     pub is_software: bool,
     /// Whether kernels may use integer dot products (WGSL's `dot4I8Packed`, which browsers before 2024 lack).
     pub integer_dot: bool,

@@ -180,7 +180,8 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Weights> {
     Ok(weights)
 }
 
-/// Writes a safetensors file, with at most one entry of `__metadata__` (the order of several would not be fixed).
+/// Writes a safetensors file, with at most one entry of `__metadata__` (the order of several is not fixed:
+/// findings/safetensors-metadata-order.sh).
 ///
 /// # Errors
 /// [`Error::Tensor`] if a name is needed twice or a value is not finite.
