@@ -193,7 +193,7 @@ mod tests {
             ("--decoder linear, now softmax", |r| {
                 r.config.decoder.mixer = dinomaly_core::model::config::Mixer::Softmax
             }),
-            ("backbone test, now other", |r| r.config.encoder.name = "other".into()),
+            ("backbone tiny, now other", |r| r.config.encoder.name = "other".into()),
             ("--heads 2, now 4", |r| r.config.encoder.num_attention_heads = 4),
             ("--groups 0,1,2,3/4,5,6,7, now 0/1", |r| r.config.groups = vec![vec![0], vec![1]]),
             ("--holdout 0.1, now 0.0", |r| {
