@@ -2,6 +2,7 @@
 
 pub mod calibrate;
 pub mod moments;
+mod quantize;
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,8 @@ use crate::publish::calibrate::calibrate;
 use crate::training::recipe::Recipe;
 use crate::training::run::recent_mean;
 use crate::training::train::TrainingSettings;
+
+pub use quantize::{QuantizePlan, Quantized, quantize};
 
 /// How far score and map of the self-test picture may be from ours on another device. f32 executors differ by less than
 /// 1e-5; maps lie in 0..=2 and defects stand out by a few hundredths.
