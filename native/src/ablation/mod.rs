@@ -2,6 +2,7 @@
 //! came out; here is what is kept of each run, so that a broken-off ablation goes on.
 
 pub mod plan;
+mod run;
 pub mod table;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::inference::evaluate::Evaluation;
 use crate::system::atomic::write_file;
+
+pub use run::Ablation;
 
 /// The folder of cells in an ablation's, the first thing that is written there.
 pub const CELLS: &str = "cells";

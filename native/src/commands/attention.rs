@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
     let centre = (f64::from(photo.width) / 2.0, f64::from(photo.height) / 2.0);
     let places = if args.query.is_empty() { vec![centre] } else { args.query.clone() };
     let patches = places.iter().map(|&place| patch_at(place, &region, grid)).collect::<Result<Vec<_>>>()?;
-    let blocks = of_decoder(&model, &photo, args.device.open()?)?;
+    let blocks = of_decoder(&model, &photo, args.device.choice().open()?)?;
     for (number, (&place, &patch)) in places.iter().zip(&patches).enumerate() {
         let query = if places.len() > 1 { format!("query-{}-", number + 1) } else { String::new() };
         for (block, attention) in blocks.iter().enumerate() {

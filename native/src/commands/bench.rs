@@ -11,9 +11,10 @@ use dinomaly_core::ops::Read;
 use dinomaly_core::photo::decode::Photo;
 use pollster::block_on;
 
-use super::options::{LookOption, Looking};
+use super::options::LookOption;
 use crate::costs::parts;
 use crate::dataset::read_photo;
+use crate::inference::Looking;
 use crate::inference::evaluate::align;
 use crate::model_dir;
 
@@ -40,7 +41,7 @@ pub fn run(args: &Args) -> Result<()> {
     let model = model_dir::read(&args.model)?;
     let photo =
         args.photo.as_ref().map_or_else(|| Ok(SelfTest::picture_of(SELF_TEST_SEED)), |path| read_photo(path))?;
-    match args.device.on(&model)? {
+    match args.device.place().open(&model)? {
         Looking::Processor(detector) => measure(&model, &photo, detector.detector()),
         Looking::Cuda(detector) => measure(&model, &photo, detector.detector()),
         Looking::Gpu(detector) => {

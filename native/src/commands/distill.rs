@@ -94,7 +94,7 @@ pub fn run(args: &Args) -> Result<()> {
         check_other(source, &args.student)?;
     }
     check_file(&args.student)?;
-    let device = args.device.open()?;
+    let device = args.device.choice().open()?;
     let teacher = backbone::read(&args.teacher, args.teacher_heads)?;
     let teacher_hash = hex(&fs::read(&args.teacher)?);
     let from = args.from.as_ref().map(|path| backbone::read(path, None)).transpose()?;

@@ -9,8 +9,9 @@ use dinomaly_core::detector::SELF_TEST_SEED;
 use dinomaly_core::ops::Read;
 use pollster::block_on;
 
-use super::options::{LookOption, Looking};
+use super::options::LookOption;
 use crate::costs::{parameters_left_out, parts};
+use crate::inference::Looking;
 use crate::inference::detect::PhotoDetector;
 use crate::inference::evaluate::align;
 use crate::model_dir;
@@ -96,7 +97,7 @@ pub fn run(args: &Args) -> Result<()> {
         println!("thresholds come from photos that were trained on: expect more good parts to be called defective");
     }
     if args.speed {
-        match args.device.on(&model)? {
+        match args.device.place().open(&model)? {
             Looking::Processor(detector) => measure_speed(&detector)?,
             Looking::Gpu(detector) => measure_speed(&detector)?,
             Looking::Cuda(detector) => measure_speed(&detector)?,

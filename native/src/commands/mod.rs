@@ -8,7 +8,6 @@ pub mod calibrate;
 pub mod data;
 pub mod demo;
 pub mod detect;
-pub mod devices;
 pub mod distill;
 pub mod evaluate;
 pub mod generate;

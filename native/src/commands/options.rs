@@ -4,16 +4,14 @@ use std::fmt::Debug;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
-use candle_core::Device;
-use dinomaly_core::bundle::Model;
-use dinomaly_core::executors::candle::Candle;
-use dinomaly_core::executors::processor::ProcessorPrecision;
-use dinomaly_core::executors::webgpu::WebGpu;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use dinomaly_core::photo::preprocess::Geometry;
 
 use crate::dataset::Layout;
-use crate::inference::detect::PhotoDetector;
-use crate::system::device::{Choice, open_any, open_cuda};
+use crate::dataset::split::FALSE_ALARM_RATE;
+use crate::inference::Place;
+use crate::system::device::Choice;
+use crate::system::precision::TrainingPrecision;
 
 /// How photos lie in the folder of data.
 #[derive(Clone, Debug, clap::Args)]
@@ -21,7 +19,7 @@ pub struct LayoutOption {
     /// Layout of the data, where it is not to be told from what lies there
     #[arg(
         long,
-        value_enum,
+        value_parser = named(&Layout::ALL, Layout::name, |_| ""),
         hide_possible_values = true,
         value_name = "visa|real-iad|mvtec-loco|btad|mpdd|uni-medical|mvtec|folder"
     )]
@@ -48,6 +46,19 @@ impl From<GeometryOption> for Geometry {
     }
 }
 
+/// Share of good photos that may be called defective, as an option of commands.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct FalseAlarms {
+    /// Share of good parts that may be called defective: sets the thresholds
+    #[arg(long = "false-alarm-rate", default_value_t = FALSE_ALARM_RATE, value_parser = parse_rate, value_name = "SHARE")]
+    pub rate: f64,
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().map_err(|_| format!("{text} is no number"))?;
+    if rate > 0.0 && rate < 1.0 { Ok(rate) } else { Err("it must lie between 0 and 1".into()) }
+}
+
 /// Where tensors live.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DeviceOption {
@@ -58,19 +69,35 @@ pub struct DeviceOption {
 }
 
 impl DeviceOption {
-    /// Opens the device.
-    ///
-    /// # Errors
-    /// If it is absent, not in this build, or only looks at photos.
-    pub fn open(&self) -> Result<Device> {
-        match self.device {
-            Choice::Cpu => Ok(Device::Cpu),
-            Choice::Cuda(number) => open_cuda(number),
-            Choice::Auto => Ok(open_any()),
-            Choice::Gpu => {
-                bail!("device gpu looks at photos only: use cpu, or cuda on an NVIDIA GPU, for everything else")
-            }
-        }
+    /// What was chosen.
+    pub fn choice(&self) -> Choice {
+        self.device
+    }
+}
+
+/// `--device`, or `--devices`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DevicesOption {
+    #[command(flatten)]
+    device: DeviceOption,
+    /// Several NVIDIA GPUs at once, by number: each trains on its part of every batch, and the result is that of one GPU (cpu,cpu tries
+    /// the same on the processor)
+    #[arg(long, value_delimiter = ',', conflicts_with = "device", value_parser = parse_device, value_name = "NUMBER,…")]
+    devices: Vec<Choice>,
+}
+
+impl DevicesOption {
+    /// What was chosen.
+    pub fn choices(&self) -> Vec<Choice> {
+        if self.devices.is_empty() { vec![self.device.choice()] } else { self.devices.clone() }
+    }
+}
+
+fn parse_device(text: &str) -> Result<Choice> {
+    match (text, text.parse()) {
+        ("cpu", _) => Ok(Choice::Cpu),
+        (_, Ok(number)) => Ok(Choice::Cuda(number)),
+        _ => bail!("devices are numbers of NVIDIA GPUs, such as 0,1"),
     }
 }
 
@@ -84,55 +111,34 @@ pub struct LookOption {
     int8: bool,
 }
 
-/// A model where it looks at photos.
-pub enum Looking {
-    /// On the processor.
-    Processor(Box<PhotoDetector>),
-    /// On a GPU of any maker.
-    Gpu(Box<PhotoDetector<WebGpu>>),
-    /// On an NVIDIA GPU.
-    Cuda(Box<PhotoDetector<Candle<'static>>>),
-}
-
-impl Looking {
-    /// The model in single precision on a device that trains.
-    ///
-    /// # Errors
-    /// If the model's self-test refuses the device.
-    pub fn on(model: &Model, device: Device) -> Result<Self> {
-        Ok(if device.is_cpu() {
-            Self::Processor(Box::new(PhotoDetector::new(model)?))
-        } else {
-            Self::Cuda(Box::new(PhotoDetector::on_cuda(model, device)?))
-        })
-    }
-}
-
 impl LookOption {
-    /// The model on the device: a GPU of any maker takes the fastest precision that the model's self-test accepts.
-    ///
-    /// # Errors
-    /// If the device is absent or not in this build, the model's self-test refuses it, or a precision was asked for that it does
-    /// not have.
-    pub fn on(&self, model: &Model) -> Result<Looking> {
-        if self.device.device == Choice::Gpu {
-            self.refuse_int8("a GPU takes the fastest precision that the model's self-test accepts")?;
-            return Ok(Looking::Gpu(Box::new(PhotoDetector::on_gpu(model)?)));
-        }
-        let device = self.device.open()?;
-        if device.is_cpu() && self.int8 {
-            return Ok(Looking::Processor(Box::new(PhotoDetector::in_precision(model, ProcessorPrecision::Int8)?)));
-        }
-        self.refuse_int8("CUDA computes in single precision")?;
-        Looking::on(model, device)
+    /// The place that was chosen.
+    pub fn place(&self) -> Place {
+        Place { device: self.device.choice(), int8: self.int8 }
     }
+}
 
-    fn refuse_int8(&self, instead: &str) -> Result<()> {
-        if self.int8 {
-            bail!("--int8 is for the processor: {instead}");
-        }
-        Ok(())
+/// What `--help` says of a precision.
+pub fn about_precision(precision: TrainingPrecision) -> &'static str {
+    match precision {
+        TrainingPrecision::F32 => "Single precision",
+        TrainingPrecision::Tf32 => "Factors rounded to ten bits inside the GPU's tensor cores, of values stored in f32",
+        TrainingPrecision::Bf16 => "Factors and activations between products rounded to eight bits",
     }
+}
+
+/// Reads one of some values by its name, with a line of help for each.
+pub fn named<T>(
+    values: &'static [T],
+    name: fn(T) -> &'static str,
+    about: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    let possible = values.iter().map(|&value| PossibleValue::new(name(value)).help(about(value)));
+    let find = move |word: String| values.iter().copied().find(|&value| name(value) == word);
+    PossibleValuesParser::new(possible).try_map(move |word| find(word).ok_or("no value has this name"))
 }
 
 /// Reads a number that lies between two, which both may be.
@@ -183,6 +189,14 @@ pub fn parse_colours(text: &str) -> Result<[f32; 3]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_lies_between_none_and_all() {
+        assert_eq!(parse_rate("0.01"), Ok(0.01));
+        for bad in ["0", "1", "-0.1", "x", "NaN"] {
+            assert!(parse_rate(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn colours_are_three_numbers() {

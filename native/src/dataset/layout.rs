@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use clap::ValueEnum;
 
 use super::class_folders::ClassFolders;
 use super::files::holds;
@@ -12,7 +11,7 @@ use super::{Class, Misfit, Place};
 use super::{btad, folder, mpdd, mvtec, mvtec_loco, real_iad, uni_medical, visa};
 
 /// How the photos of a data set lie in its folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// VisA as it is downloaded, with split_csv/1cls.csv (prepared by its authors' script it has MVTec-AD's layout)
     Visa,
@@ -34,11 +33,37 @@ pub enum Layout {
 
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.to_possible_value().expect("every layout has a name").get_name())
+        f.write_str(self.name())
     }
 }
 
 impl Layout {
+    /// Every layout, the more particular ones first.
+    pub const ALL: [Self; 8] = [
+        Self::Visa,
+        Self::RealIad,
+        Self::MvtecLoco,
+        Self::Btad,
+        Self::Mpdd,
+        Self::UniMedical,
+        Self::Mvtec,
+        Self::Folder,
+    ];
+
+    /// As it is given on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Visa => "visa",
+            Self::RealIad => "real-iad",
+            Self::MvtecLoco => "mvtec-loco",
+            Self::Btad => "btad",
+            Self::Mpdd => "mpdd",
+            Self::UniMedical => "uni-medical",
+            Self::Mvtec => "mvtec",
+            Self::Folder => "folder",
+        }
+    }
+
     /// The classes in `root`, in the given layout or in the first that fits: the more particular ones come first.
     pub(super) fn find(layout: Option<Self>, root: &Path) -> Result<(Self, Vec<Place>)> {
         if let Some(layout) = layout {
@@ -50,7 +75,7 @@ impl Layout {
             };
         }
         let mut misfits: Vec<String> = Vec::new();
-        for &layout in Self::value_variants() {
+        for layout in Self::ALL {
             let names = layout.class_folders().map_or(&[][..], |layout| layout.classes);
             match layout.places(root) {
                 Ok(places) if names.is_empty() || places.iter().all(|place| names.contains(&&*place.name)) => {

@@ -1,7 +1,7 @@
 //! Photos that are kept from training, to learn what good parts score.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use dinomaly_core::photo::preprocess::Preprocessor;
@@ -15,6 +15,9 @@ use crate::dataset::Dataset;
 
 /// From how many photos on the scores of a class have a spread of their own.
 pub const HELD_OUT: usize = 5;
+
+/// Share of good photos that thresholds may call defective where nothing is said.
+pub const FALSE_ALARM_RATE: f64 = 0.01;
 
 /// Good photos to train on, and those kept back to learn what good parts score.
 #[derive(Clone, Debug)]
@@ -43,14 +46,14 @@ impl Split {
         split
     }
 
-    /// Hash of what features and thresholds depend on: the photos' and the backbone's bytes, and the preprocessing.
+    /// Hash of what features and thresholds depend on: the photos' bytes, the backbone's, of which `backbone` is the SHA-256, and
+    /// the preprocessing.
     ///
     /// # Errors
     /// If a file cannot be read.
-    pub fn fingerprint(&self, backbone: &Path, preprocessor: &Preprocessor) -> Result<String> {
+    pub fn fingerprint(&self, backbone: &[u8], preprocessor: &Preprocessor) -> Result<String> {
         let mut hash = Sha256::new();
-        let bytes = fs::read(backbone).with_context(|| format!("backbone {} cannot be read", backbone.display()))?;
-        hash.update(Sha256::digest(&bytes));
+        hash.update(backbone);
         hash.update(serde_json::to_vec(preprocessor)?);
         let digest = |photo: &PathBuf| -> Result<_> {
             let bytes = fs::read(photo).with_context(|| format!("photo {} cannot be read", photo.display()))?;
@@ -93,10 +96,10 @@ mod tests {
         for path in [&backbone, &trained, &held_out] {
             fs::write(path, "before").unwrap();
         }
-        let mut earlier = split.fingerprint(&backbone, &preprocessor).unwrap();
+        let mut earlier = split.fingerprint(&Sha256::digest(fs::read(&backbone).unwrap()), &preprocessor).unwrap();
         for path in [&backbone, &trained, &held_out] {
             fs::write(path, "after").unwrap();
-            let now = split.fingerprint(&backbone, &preprocessor).unwrap();
+            let now = split.fingerprint(&Sha256::digest(fs::read(&backbone).unwrap()), &preprocessor).unwrap();
             assert_ne!(now, earlier, "{}", path.display());
             earlier = now;
         }

@@ -1,8 +1,10 @@
 //! What was trained → a published model: thresholds from held-out photos, self-test, model card.
 
-pub mod calibrate;
+mod import;
 pub mod moments;
 mod quantize;
+mod recalibrate;
+pub mod thresholds;
 
 use std::path::{Path, PathBuf};
 
@@ -19,48 +21,42 @@ use crate::dataset::Dataset;
 use crate::dataset::split::Split;
 use crate::inference::detect::PhotoDetector;
 use crate::model_dir;
-use crate::publish::calibrate::calibrate;
-use crate::training::recipe::Recipe;
+use crate::training::Trained;
 use crate::training::run::recent_mean;
 use crate::training::train::TrainingSettings;
 
+pub use import::{ImportPlan, import};
 pub use quantize::{QuantizePlan, Quantized, quantize};
+pub use recalibrate::{Calibrated, CalibrationPlan, calibrate};
 
 /// How far score and map of the self-test picture may be from ours on another device. f32 executors differ by less than
 /// 1e-5; maps lie in 0..=2 and defects stand out by a few hundredths.
 pub const SELF_TEST_TOLERANCE: f32 = 1e-3;
 
-/// The parts of a finished run.
-pub struct Trained<'a> {
-    /// What it was trained with.
-    pub recipe: &'a Recipe,
-    /// Geometry and normalisation.
-    pub preprocessor: &'a Preprocessor,
-    /// The backbone's tensors.
-    pub encoder: &'a Weights,
-    /// The trained tensors.
-    pub head: Weights,
-    /// Loss of every iteration.
-    pub losses: &'a [f64],
-    /// Share of good photos that the thresholds may call defective.
-    pub false_alarm_rate: f64,
-    /// Where it was trained, and where good photos are looked at.
-    pub device: Device,
-}
-
 /// Calibrates and writes what was trained.
 ///
 /// # Errors
 /// A photo that cannot be read, or a folder that cannot be written.
-pub fn publish(out: &Path, trained: Trained<'_>, dataset: &Dataset, split: &Split) -> Result<()> {
-    let Trained { recipe, preprocessor, encoder, head, losses, false_alarm_rate, device } = trained;
-    let mut weights = encoder.clone();
+pub fn publish(trained: Trained) -> Result<Model> {
+    let Trained { out, recipe, preprocessor, encoder: mut weights, head, losses, dataset, split, device, work, .. } =
+        trained;
     weights.0.extend(head.0);
-    let parts = Parts { config: &recipe.config, preprocessor, weights };
-    let photos = good_photos(dataset, split);
-    let calibration = Good { photos, held_out: !split.held_out.is_empty(), false_alarm_rate, device };
-    let model = assemble(out, parts, calibration, |model| card(model, split, &recipe.settings, losses))?;
-    model_dir::write_with(out, &model, Some(recipe.file()?))
+    let parts = Parts { config: &recipe.config, preprocessor: &preprocessor, weights };
+    let photos = good_photos(&dataset, &split);
+    let (held_out, false_alarm_rate) = (!split.held_out.is_empty(), trained.false_alarm_rate);
+    let good = Good { photos, held_out, false_alarm_rate, device };
+    let model = assemble(&out, parts, good, |model| card(model, &split, &recipe.settings, &losses)).and_then(|model| {
+        model_dir::write_with(&out, &model, Some(recipe.file()?))?;
+        Ok(model)
+    });
+    let model = model.map_err(|error| match error.downcast_ref() {
+        Some(dinomaly_core::Error::Tensor { .. }) => {
+            error.context("what was trained computes no numbers: begin anew with --restart and a lower --lr")
+        }
+        _ => error,
+    })?;
+    work.finish()?;
+    Ok(model)
 }
 
 /// A model before it is calibrated.
@@ -97,11 +93,11 @@ pub fn assemble(out: &Path, parts: Parts<'_>, good: Good, card: impl FnOnce(&Mod
     let self_test = block_on(detector.detector().self_test(SELF_TEST_SEED, SELF_TEST_TOLERANCE))?;
     let Good { photos, held_out, false_alarm_rate: rate, device } = good;
     let calibration = if device.is_cpu() {
-        calibrate(&detector, photos, rate, held_out)?
+        thresholds::of_photos(&detector, photos, rate, held_out)?
     } else {
         drop(detector);
         let detector = PhotoDetector::of_parts_on_cuda(config, preprocessor, &weights, Some(&self_test), device)?;
-        calibrate(&detector, photos, rate, held_out)?
+        thresholds::of_photos(&detector, photos, rate, held_out)?
     };
     let mut model = Model {
         name,
@@ -152,14 +148,14 @@ fn card(model: &Model, split: &Split, settings: &TrainingSettings, losses: &[f64
         last = schedule.last,
         seed = settings.seed,
         loss = recent_mean(losses),
-        thresholds = thresholds(&model.calibration),
+        thresholds = thresholds_line(&model.calibration),
     )
 }
 
 const THRESHOLDS: &str = "| thresholds |";
 
 /// The card's line on thresholds.
-pub fn thresholds(calibration: &Calibration) -> String {
+fn thresholds_line(calibration: &Calibration) -> String {
     let photos = calibration.classes.values().map(|class| class.good_scores.count).sum::<usize>();
     format!(
         "{THRESHOLDS} exceeded by {rate} % of good parts, estimated from {photos} {source} photos |",
@@ -169,8 +165,8 @@ pub fn thresholds(calibration: &Calibration) -> String {
 }
 
 /// A model card with the line on thresholds that belongs to this calibration.
-pub fn with_thresholds(card: &str, calibration: &Calibration) -> String {
-    let line = thresholds(calibration);
+fn with_thresholds(card: &str, calibration: &Calibration) -> String {
+    let line = thresholds_line(calibration);
     if !card.lines().any(|l| l.starts_with(THRESHOLDS)) {
         return format!("{card}\n| | |\n|---|---|\n{line}\n");
     }

@@ -7,9 +7,10 @@ use anyhow::{Error, Result, anyhow, bail};
 use candle_core::{Device, DeviceLocation};
 
 /// What `--device` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
     /// The processor.
+    #[default]
     Cpu,
     /// A GPU of any maker, through wgpu: looks at photos, does not train.
     Gpu,
@@ -43,6 +44,23 @@ impl fmt::Display for Choice {
             Self::Gpu => f.write_str("gpu"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
             Self::Auto => f.write_str("auto"),
+        }
+    }
+}
+
+impl Choice {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// If it is absent, not in this build, or only looks at photos.
+    pub fn open(self) -> Result<Device> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(number) => open_cuda(number),
+            Self::Auto => Ok(open_any()),
+            Self::Gpu => {
+                bail!("device gpu looks at photos only: use cpu, or cuda on an NVIDIA GPU, for everything else")
+            }
         }
     }
 }
