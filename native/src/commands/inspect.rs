@@ -1,19 +1,13 @@
 //! `dinomaly inspect`: what a model is, how large, and how much work a photo is.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use anyhow::Result;
-use dinomaly_core::bundle::SelfTest;
-use dinomaly_core::detector::SELF_TEST_SEED;
-use dinomaly_core::ops::Read;
-use pollster::block_on;
 
 use super::options::LookOption;
 use crate::costs::{parameters_left_out, parts};
-use crate::inference::Looking;
-use crate::inference::detect::PhotoDetector;
 use crate::inference::evaluate::align;
+use crate::inference::speed::{Throughput, throughput};
 use crate::model_dir;
 
 /// Arguments of `dinomaly inspect`.
@@ -97,35 +91,13 @@ pub fn run(args: &Args) -> Result<()> {
         println!("thresholds come from photos that were trained on: expect more good parts to be called defective");
     }
     if args.speed {
-        match args.device.place().open(&model)? {
-            Looking::Processor(detector) => measure_speed(&detector)?,
-            Looking::Gpu(detector) => measure_speed(&detector)?,
-            Looking::Cuda(detector) => measure_speed(&detector)?,
-        }
+        let Throughput { photos, seconds, batch } = throughput(&model, args.device.place())?;
+        println!(
+            "\n{:.2} photos/s, {:.0} ms each, in batches of {batch} on {} threads",
+            photos as f64 / seconds,
+            1000.0 * seconds / photos as f64,
+            rayon::current_num_threads()
+        );
     }
-    Ok(())
-}
-
-/// Seconds that a measurement of speed takes at least.
-const MEASURED: f64 = 3.0;
-
-/// Batches of the self-test's picture: what a photo costs does not depend on what is on it.
-fn measure_speed<O: Read>(detector: &PhotoDetector<O>) -> Result<()> {
-    let picture = detector.detector().prepare(&SelfTest::picture_of(SELF_TEST_SEED));
-    let batch = vec![picture; detector.batch()];
-    let run = || block_on(detector.detector().maps(&batch));
-    run()?;
-    let (begun, mut photos) = (Instant::now(), 0);
-    while begun.elapsed().as_secs_f64() < MEASURED {
-        photos += run()?.len();
-    }
-    let seconds = begun.elapsed().as_secs_f64();
-    println!(
-        "\n{:.2} photos/s, {:.0} ms each, in batches of {} on {} threads",
-        photos as f64 / seconds,
-        1000.0 * seconds / photos as f64,
-        detector.batch(),
-        rayon::current_num_threads()
-    );
     Ok(())
 }

@@ -3,4 +3,8 @@
 pub mod data_parallel;
 pub mod distill;
 pub mod muon;
+mod run;
 pub mod subspace;
+mod teacher;
+
+pub use run::{DistillationPlan, distill};
