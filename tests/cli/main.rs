@@ -5,6 +5,7 @@ mod attention;
 mod bad_input;
 mod cuda;
 mod data;
+mod embedded_encoder;
 mod events;
 mod foreign_folders;
 mod gpu;

@@ -31,7 +31,7 @@ pub struct Args {
 /// Draws, and prints how far each block's attention spreads.
 ///
 /// # Errors
-/// As [`inference::draw_attention`].
+/// As [`inference::draw_attention()`].
 pub fn run(args: &Args) -> Result<()> {
     let spreads = inference::draw_attention(&AttentionPlan {
         model: args.model.clone(),

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::options::{FalseAlarms, GeometryOption, LayoutOption};
 use super::variant::VariantOptions;
 use crate::publish::{self, ImportPlan};
-use crate::training::variant::Variant;
+use crate::training::Variant;
 
 /// Arguments of `dinomaly import`.
 #[derive(Clone, Debug, clap::Args)]

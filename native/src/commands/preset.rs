@@ -5,7 +5,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
 
 use super::options::named;
-use crate::training::preset::{Preset, PresetChoice};
+use crate::training::{Preset, PresetChoice};
 
 /// The option itself. Flattened into a command before all others, whose defaults then depend on it.
 #[derive(Clone, Debug, Default)]

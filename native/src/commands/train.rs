@@ -13,9 +13,7 @@ use super::variant::VariantOptions;
 use crate::publish;
 use crate::system::interrupt::Interrupt;
 use crate::system::precision::TrainingPrecision;
-use crate::training::checkpoint::Interval;
-use crate::training::variant::Variant;
-use crate::training::{self, TrainingPlan};
+use crate::training::{self, Interval, TrainingPlan, Variant};
 
 /// Arguments of `dinomaly train`.
 #[derive(Clone, Debug, clap::Args)]
@@ -158,7 +156,7 @@ mod tests {
 
     use super::*;
     use crate::system::device::Choice;
-    use crate::training::preset::Preset;
+    use crate::training::Preset;
 
     #[derive(Debug, Parser)]
     struct Command {

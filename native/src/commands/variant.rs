@@ -2,7 +2,7 @@
 
 use dinomaly_core::model::config::BottleneckInput;
 
-use crate::training::variant::{Decoder, Groups, Variant};
+use crate::training::{Decoder, Groups, Variant};
 
 /// What may differ from the published model.
 #[derive(Clone, Debug, clap::Args)]

@@ -12,7 +12,7 @@ use super::{Good, Parts, assemble, thresholds_line};
 use crate::dataset::{Class, Dataset, Layout};
 use crate::encoders::import as checkpoint;
 use crate::model_dir;
-use crate::training::variant::Variant;
+use crate::training::Variant;
 
 /// What to import, and the photos that set its thresholds.
 #[derive(Clone, Debug)]

@@ -1,10 +1,11 @@
 //! What was trained → a published model: thresholds from held-out photos, self-test, model card.
 
 mod import;
+#[doc(hidden)]
 pub mod moments;
 mod quantize;
 mod recalibrate;
-pub mod thresholds;
+pub(crate) mod thresholds;
 
 use std::path::{Path, PathBuf};
 
@@ -60,32 +61,32 @@ pub fn publish(trained: Trained) -> Result<Model> {
 }
 
 /// A model before it is calibrated.
-pub struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     /// Shape of the model.
-    pub config: &'a ModelConfig,
+    pub(crate) config: &'a ModelConfig,
     /// Geometry and normalisation.
-    pub preprocessor: &'a Preprocessor,
+    pub(crate) preprocessor: &'a Preprocessor,
     /// The model's tensors; blocks that are never run are left out.
-    pub weights: Weights,
+    pub(crate) weights: Weights,
 }
 
 /// What thresholds are made from.
-pub struct Good {
+pub(crate) struct Good {
     /// Class and photo of good parts.
-    pub photos: Vec<(String, PathBuf)>,
+    pub(crate) photos: Vec<(String, PathBuf)>,
     /// Whether they were kept from training.
-    pub held_out: bool,
+    pub(crate) held_out: bool,
     /// Share of good photos that the thresholds may call defective.
-    pub false_alarm_rate: f64,
+    pub(crate) false_alarm_rate: f64,
     /// Where they are looked at: the processor or an NVIDIA GPU.
-    pub device: Device,
+    pub(crate) device: Device,
 }
 
 /// Assembles and calibrates the model that is to lie at `out`, with the card that `card` writes for it.
 ///
 /// # Errors
 /// Parts that do not fit together, a device that computes something else than the processor, or a photo that cannot be read.
-pub fn assemble(out: &Path, parts: Parts<'_>, good: Good, card: impl FnOnce(&Model) -> String) -> Result<Model> {
+pub(crate) fn assemble(out: &Path, parts: Parts<'_>, good: Good, card: impl FnOnce(&Model) -> String) -> Result<Model> {
     let Parts { config, preprocessor, mut weights } = parts;
     let name = out.file_name().context("a model folder has a name")?.to_string_lossy().into_owned();
     weights.prune(config);

@@ -2,16 +2,19 @@
 
 // First: its macros are for all that follow.
 #[macro_use]
+#[doc(hidden)]
 pub mod output;
 
+#[doc(hidden)]
 pub mod allocator;
-pub mod atomic;
-pub mod background_job;
-pub mod batch_size;
+pub(crate) mod atomic;
+pub(crate) mod background_job;
+pub(crate) mod batch_size;
 pub mod device;
+#[doc(hidden)]
 pub mod environment;
 pub mod interrupt;
-pub mod ownership;
+pub(crate) mod ownership;
 pub mod precision;
-pub mod prefetch;
-pub mod progress;
+pub(crate) mod prefetch;
+pub(crate) mod progress;

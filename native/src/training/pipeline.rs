@@ -28,25 +28,25 @@ use crate::system::precision::TrainingPrecision;
 /// A finished run, whose model is not written yet: [`publish`](crate::publish::publish) does that.
 pub struct Trained {
     /// Folder that the model is for.
-    pub out: PathBuf,
+    pub(crate) out: PathBuf,
     /// What it was trained with.
-    pub recipe: Recipe,
+    pub(crate) recipe: Recipe,
     /// Geometry and normalisation.
-    pub preprocessor: Preprocessor,
+    pub(crate) preprocessor: Preprocessor,
     /// The backbone's tensors.
-    pub encoder: Weights,
+    pub(crate) encoder: Weights,
     /// The trained tensors.
-    pub head: Weights,
+    pub(crate) head: Weights,
     /// Loss of every iteration.
     pub losses: Vec<f64>,
     /// Share of good photos that the thresholds may call defective.
-    pub false_alarm_rate: f64,
+    pub(crate) false_alarm_rate: f64,
     /// The photos.
-    pub dataset: Dataset,
+    pub(crate) dataset: Dataset,
     /// Which of them were trained on.
-    pub split: Split,
+    pub(crate) split: Split,
     /// Where it was trained, and where good photos are looked at.
-    pub device: Device,
+    pub(crate) device: Device,
     /// Holds the checkpoint until the model is written.
     pub(crate) work: WorkFolder,
 }
