@@ -1,13 +1,46 @@
 //! Train, evaluate, quantize and publish Dinomaly anomaly detectors.
 //!
-//! Good photos → model, in the order of the files: [`dataset`] lists photos and [`dataset::check`] looks at them, [`encoders::backbone`] reads a
-//! pretrained encoder, [`features::photo_encoder`] runs it once a photo, in [`system::batch_size`]es that are made [`system::prefetch`], into [`features`], [`training::head`] is
-//! what is trained, [`training::run`] steps [`training::train`] with [`training::loss`] ([`training::mining`]), [`training::noise`], [`training::schedule`] and [`training::optimizer`], [`training::replicas`]
-//! share its batches, [`training::checkpoint`] in [`training::work_folder`], written in the [`system::background_job`], survives crashes and knows its [`training::recipe`],
-//! [`training::tensorboard`] shows how it goes, [`publish::calibrate`] sets thresholds, [`publish`] writes the model through [`model_dir`]. Photos
-//! → results: [`inference::detect`], [`inference::evaluate`] and its [`inference::report`], [`inference::attention`]; variants → tables: [`ablation`]. Large encoder → small
-//! one: [`distillation::distill`] in a [`distillation::subspace`] with [`distillation::muon`] on pictures of [`synth`]; checkpoint of another project → model: [`encoders::import`].
-//! The commands are in [`commands`], what they compute on in [`system::device`]; they print through [`system::output`].
+//! The commands of the `dinomaly` program are a thin layer over this library. The whole way, from photos of good parts to verdicts:
+//!
+//! ```no_run
+//! use dinomaly::inference::{self, DetectionPlan, EvaluationPlan};
+//! use dinomaly::publish::{self, CalibrationPlan, QuantizePlan};
+//! use dinomaly::system::interrupt::Interrupt;
+//! use dinomaly::training::{self, TrainingPlan};
+//! use dinomaly_core::quant::Format;
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! let plan = TrainingPlan { iterations: 2000, ..TrainingPlan::new("screws", "model") };
+//! if let Some(trained) = training::train(&plan, &Interrupt::default())? {
+//!     publish::publish(trained)?; // writes the folder `model`
+//! }
+//! println!("{}", inference::evaluate(&EvaluationPlan::new("model", "screws"))?.evaluation.table());
+//! publish::calibrate(&CalibrationPlan::new("model", "more-good-screws", "calibrated"))?;
+//! publish::quantize(&QuantizePlan::new("calibrated", Format::Int8, "small"))?;
+//! inference::detect(&DetectionPlan::new("small", vec!["new-photos".into()]), |verdict| {
+//!     let verdict = verdict?; // or why this photo cannot be read
+//!     println!("{}: {:.4}, defective: {}", verdict.path.display(), verdict.score(), verdict.is_defective());
+//!     verdict.write_heatmap("heatmaps".as_ref(), 0.5)
+//! })
+//! # }
+//! ```
+//!
+//! A plan is a plain struct: `new` gives the defaults, and its fields are the options of the command. Long work prints its
+//! progress. In memory, with no folder, [`inference::PhotoDetector`] looks at photos with a [`Model`](dinomaly_core::bundle::Model).
+//!
+//! | module | |
+//! |---|---|
+//! | [`dataset`] | photos on disk, in the layouts of the public data sets; checks of them |
+//! | [`encoders`] | pretrained encoders: files of other projects, the hub, the embedded one |
+//! | [`training`] | photos and an encoder → a trained head: [`training::train()`] |
+//! | [`publish`] | a trained or imported head → a model folder: [`publish::publish()`], [`publish::import()`], [`publish::calibrate()`], [`publish::quantize()`] |
+//! | [`inference`] | a model and photos → verdicts, metrics, pictures: [`inference::detect()`], [`inference::evaluate()`], [`inference::draw_attention()`] |
+//! | [`ablation`] | variants of a training, side by side: [`ablation::Ablation`] |
+//! | [`distillation`] | a large encoder → a small one: [`distillation::distill()`] |
+//! | [`synth`] | generated products with defects and masks |
+//! | [`site`] | models → a web page |
+//! | [`model_dir`] | model folders, read and written |
+//! | [`system`] | devices, interruption, whole files, output |
 
 // First, because all others use its macros.
 #[macro_use]
@@ -15,9 +48,11 @@ pub mod system;
 
 #[cfg(feature = "trainer")]
 pub mod ablation;
+#[doc(hidden)]
 pub mod cli;
-pub mod commands;
+mod commands;
 #[cfg(feature = "trainer")]
+#[doc(hidden)]
 pub mod costs;
 #[cfg(feature = "trainer")]
 pub mod dataset;
@@ -27,6 +62,7 @@ pub mod embedded;
 #[cfg(feature = "trainer")]
 pub mod encoders;
 #[cfg(feature = "trainer")]
+#[doc(hidden)]
 pub mod features;
 #[cfg(feature = "trainer")]
 pub mod inference;

@@ -6,6 +6,7 @@ mod bad_input; // bad input: one sentence, and nothing half-written
 mod broken_off; // no test: runs that end before their time, and go on
 mod cuda; // `--device cuda` and `auto` where there is no NVIDIA GPU
 mod data; // data sets in other layouts than the generator's, and `data check`
+mod embedded_encoder; // training with no `--backbone`: the encoder that is part of the program
 mod events; // event files of a training, read back as TensorBoard reads them
 mod foreign_folders; // `--out` where others' files lie: nothing in them changes
 mod gpu; // `--device gpu`, and a sentence where there is none

@@ -2,6 +2,7 @@
 //! This file keeps the state of each run, so that an interrupted ablation resumes.
 
 pub mod plan;
+mod run;
 pub mod table;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::inference::evaluate::Evaluation;
 use crate::system::atomic::write_file;
+
+pub use run::Ablation;
 
 /// Name of the folder of cells, which is the first content of an ablation's folder.
 pub const CELLS: &str = "cells";

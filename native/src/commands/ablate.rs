@@ -7,17 +7,12 @@ use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use clap::error::{ContextKind, ErrorKind};
 
-use super::options::Looking;
 use super::train;
 use crate::ablation::plan::AblationPlan;
 use crate::ablation::table::Table;
-use crate::ablation::{self, Cell};
-use crate::dataset::Dataset;
-use crate::encoders::catalogue;
-use crate::inference::evaluate::{Evaluation, evaluate};
-use crate::model_dir;
-use crate::system::atomic::{check_file, write_file};
-use crate::system::interrupt::{Interrupt, Stopped};
+use crate::ablation::{Ablation, Cell};
+use crate::system::interrupt::Interrupt;
+use crate::training::TrainingPlan;
 
 /// Arguments of `dinomaly ablate`.
 #[derive(Clone, Debug, clap::Args)]
@@ -46,43 +41,25 @@ struct Train {
     args: train::Args,
 }
 
-/// Trains and evaluates each unfinished cell, one after the other, and writes the tables after each.
+/// Trains and evaluates each unfinished cell, and prints the table.
 ///
 /// # Errors
-/// If the plan or an option is unusable, which is checked before the first training; if the folder holds a run with other settings;
-/// if training or evaluation fails, with the cell's name; [`Stopped`] after Ctrl-C. Finished cells are kept.
+/// If the plan or an option is unusable, which is checked before the first training; as [`Ablation::run`].
 pub fn run(args: &Args) -> Result<()> {
     let plan = AblationPlan::read(&args.plan)?;
-    let refused = || format!("plan {} cannot be used", args.plan.display());
-    let mut cells = plan.cells(args.data.as_deref(), args.backbone.as_deref()).with_context(refused)?;
-    let trainings =
-        cells.iter().map(|cell| training(cell, &args.out)).collect::<Result<Vec<_>>>().with_context(refused)?;
-    check_models(&cells, &trainings).with_context(refused)?;
-    ablation::check_folder(&args.out)?;
-    check_file(&args.out.join("table.md"))?;
-    let interrupt = Interrupt::listen("finishing this step")?;
-    for cell in &mut cells {
-        cell.take_over(&args.out)?;
-    }
-    let count = cells.len();
-    for (i, training) in trainings.iter().enumerate() {
-        if cells[i].evaluation.is_some() {
-            continue;
-        }
-        let name = format!("cell {} of {count}: {} seed {}", i + 1, cells[i].variant, cells[i].seed);
-        println!("{name}");
-        if interrupt.asked() {
-            return Err(Stopped("stopped; the same command resumes".into())).context(name);
-        }
-        finish(&mut cells[i], training, &args.out).with_context(|| name.clone())?;
-        write_tables(&Table::new(&cells), &args.out)?;
-    }
+    let begin = || -> Result<Ablation> {
+        let cells = plan.cells(args.data.as_deref(), args.backbone.as_deref())?;
+        let trainings = cells.iter().map(|cell| training(cell, &args.out)).collect::<Result<Vec<_>>>()?;
+        Ablation::new(&args.out, cells.into_iter().zip(trainings).collect())
+    };
+    let ablation = begin().with_context(|| format!("plan {} cannot be used", args.plan.display()))?;
+    let cells = ablation.run(&Interrupt::listen("finishing this step")?)?;
     print!("{}", Table::new(&cells).text());
     Ok(())
 }
 
 /// A cell as options of `train`.
-fn training(cell: &Cell, out: &Path) -> Result<train::Args> {
+fn training(cell: &Cell, out: &Path) -> Result<TrainingPlan> {
     let mut words: Vec<OsString> = vec!["train".into(), "--out".into(), cell.model(out).into()];
     words.push(format!("--seed={}", cell.seed).into());
     words.extend(cell.options.iter().map(OsString::from));
@@ -97,65 +74,13 @@ fn training(cell: &Cell, out: &Path) -> Result<train::Args> {
                 anyhow!("{}", sentence.split_whitespace().collect::<Vec<_>>().join(" "))
             }
         });
-    Ok(parsed.with_context(|| format!("variant {}", cell.variant))?.args)
-}
-
-/// Checks that each variant fits its encoder, before the first training. Each encoder is opened once.
-fn check_models(cells: &[Cell], trainings: &[train::Args]) -> Result<()> {
-    let mut encoders = Vec::new();
-    for (cell, training) in cells.iter().zip(trainings) {
-        let wanted = (&training.backbone, training.heads);
-        if !encoders.iter().any(|(opened, _)| *opened == wanted) {
-            encoders.push((wanted, catalogue::read(&training.backbone, training.heads)?.0.config));
-        }
-        let encoder = encoders.iter().find(|(opened, _)| *opened == wanted).map(|(_, encoder)| encoder.clone());
-        let encoder = encoder.context("every backbone was opened")?;
-        training
-            .variant
-            .model(encoder, training.geometry.into())
-            .with_context(|| format!("variant {}", cell.variant))?;
-    }
-    Ok(())
-}
-
-/// Trains a cell's missing models and evaluates them.
-fn finish(cell: &mut Cell, training: &train::Args, out: &Path) -> Result<()> {
-    cell.save(out)?;
-    let trainings = if cell.separate { by_class(training)? } else { vec![training.clone()] };
-    let mut classes = Vec::new();
-    for training in &trainings {
-        if !training.out.is_dir() {
-            train::run(training)?;
-        }
-        let model = model_dir::read(&training.out)?;
-        let dataset = Dataset::open_as(training.layout.layout, &training.data, &training.classes)?;
-        let geometry = model.preprocessor.geometry;
-        let evaluation = match Looking::on(&model, training.devices.open_first()?)? {
-            Looking::Processor(detector) => evaluate(&detector, geometry, &dataset)?,
-            Looking::Gpu(detector) => evaluate(&detector, geometry, &dataset)?,
-            Looking::Cuda(detector) => evaluate(&detector, geometry, &dataset)?,
-        };
-        classes.extend(evaluation.classes);
-    }
-    cell.evaluation = Some(Evaluation::of(classes));
-    cell.save(out)
-}
-
-/// One training per class, each into a subfolder with the class's name.
-fn by_class(training: &train::Args) -> Result<Vec<train::Args>> {
-    std::fs::create_dir_all(&training.out).with_context(|| format!("{} cannot be created", training.out.display()))?;
-    let dataset = Dataset::open_as(training.layout.layout, &training.data, &training.classes)?;
-    Ok(dataset.classes.iter().map(|class| training.of_class(&class.name)).collect())
-}
-
-fn write_tables(table: &Table<'_>, out: &Path) -> Result<()> {
-    write_file(&out.join("table.md"), table.markdown().as_bytes())?;
-    write_file(&out.join("table.csv"), &table.csv()?)
+    Ok(parsed.with_context(|| format!("variant {}", cell.variant))?.args.plan())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encoders::catalogue;
 
     /// Every plan of the repository is valid for a folder of photos and the encoder that it names.
     #[test]
@@ -174,10 +99,12 @@ mod tests {
                 }
                 let training =
                     training(&cell, Path::new("out")).unwrap_or_else(|e| panic!("{}: {e:#}", path.display()));
-                let backbone = catalogue::find(training.backbone.to_str().unwrap()).unwrap();
-                let model = training.variant.model(backbone.shape(), training.geometry.into());
+                let name = training.backbone.as_deref().and_then(Path::to_str).unwrap();
+                let geometry = training.geometry.unwrap_or(TrainingPlan::GEOMETRY);
+                let model = training.variant.model(catalogue::find(name).unwrap().shape(), geometry);
                 model.unwrap_or_else(|e| panic!("{}: {}: {e:#}", path.display(), cell.variant));
-                assert!(training.preset.check(if cell.separate { 1 } else { 2 }).is_ok(), "{}", path.display());
+                let classes = if cell.separate { 1 } else { 2 };
+                assert!(training.preset.is_none_or(|preset| preset.check(classes).is_ok()), "{}", path.display());
             }
         }
     }

@@ -1,14 +1,12 @@
 //! `dinomaly backbone`: list and download the encoders that are known by name.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Subcommand;
 
-use crate::encoders::catalogue::{self, Hub};
+use crate::encoders::catalogue;
 use crate::inference::evaluate::align;
-use crate::system::atomic;
 
 /// Arguments of `dinomaly backbone`.
 #[derive(Clone, Debug, clap::Args)]
@@ -69,19 +67,7 @@ fn list() {
 }
 
 fn fetch(name: &str, out: Option<&Path>) -> Result<()> {
-    let backbone = catalogue::find(name)?;
-    if let Some(out) = out {
-        atomic::check_file(out)?;
-    }
-    let path = Hub::from_env().fetch(backbone)?;
-    let place = match out {
-        Some(out) => {
-            let read = || format!("{} cannot be read", path.display());
-            atomic::copy_file(&mut File::open(&path).with_context(read)?, out)?;
-            out
-        }
-        None => &path,
-    };
+    let (backbone, place) = catalogue::fetch(name, out)?;
     println!("{name} ({}, {}): {}", backbone.what, backbone.licence, place.display());
     Ok(())
 }

@@ -1,25 +1,18 @@
 //! `dinomaly bench`: time per photo, and on a GPU time per kernel.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use anyhow::Result;
-use dinomaly_core::bundle::{Model, SelfTest};
-use dinomaly_core::detector::{Detector, SELF_TEST_SEED};
-use dinomaly_core::executors::webgpu::{KernelTime, WebGpu};
-use dinomaly_core::ops::Read;
-use dinomaly_core::photo::decode::Photo;
-use pollster::block_on;
+use dinomaly_core::bundle::SelfTest;
+use dinomaly_core::detector::SELF_TEST_SEED;
+use dinomaly_core::executors::webgpu::KernelTime;
 
-use super::options::{LookOption, Looking};
+use super::options::LookOption;
 use crate::costs::parts;
 use crate::dataset::read_photo;
 use crate::inference::evaluate::align;
+use crate::inference::speed::{KernelTimes, time_photo};
 use crate::model_dir;
-
-/// Smallest number of photos and of seconds to measure.
-const PHOTOS: usize = 5;
-const SECONDS: f64 = 3.0;
 
 /// Arguments of `dinomaly bench`.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,58 +33,33 @@ pub fn run(args: &Args) -> Result<()> {
     let model = model_dir::read(&args.model)?;
     let photo =
         args.photo.as_ref().map_or_else(|| Ok(SelfTest::picture_of(SELF_TEST_SEED)), |path| read_photo(path))?;
-    match args.device.on(&model)? {
-        Looking::Processor(detector) => measure(&model, &photo, detector.detector()),
-        Looking::Cuda(detector) => measure(&model, &photo, detector.detector()),
-        Looking::Gpu(detector) => {
-            measure(&model, &photo, detector.detector())?;
-            print!("\n{}", kernels(&photo, detector.detector())?);
-            Ok(())
-        }
-    }
-}
-
-fn measure<O: Read>(model: &Model, photo: &Photo, detector: &Detector<O>) -> Result<()> {
     let macs: u64 = parts(&model.config, model.grid())?.iter().map(|part| part.linear + part.attention).sum();
     let gflop = 2e-9 * macs as f64;
-    let photo = std::slice::from_ref(photo);
-    // Warm-up: the first photo compiles kernels.
-    block_on(detector.detect(photo))?;
-    let (begun, mut times) = (Instant::now(), Vec::new());
-    while times.len() < PHOTOS || begun.elapsed().as_secs_f64() < SECONDS {
-        let begun = Instant::now();
-        block_on(detector.detect(photo))?;
-        times.push(begun.elapsed().as_secs_f64());
-    }
-    times.sort_by(f64::total_cmp);
-    let median = times[times.len() / 2];
+    let time = time_photo(&model, &photo, args.device.place())?;
     println!(
         "{:.1} ms per photo, from pixels to score (median of {}); {gflop:.2} GFLOP, {:.1} GFLOP/s",
-        1000.0 * median,
-        times.len(),
-        gflop / median
+        1000.0 * time.median,
+        time.photos,
+        gflop / time.median
     );
+    match time.kernels {
+        None => {}
+        Some(Ok(times)) => print!("\n{}", table(&times)),
+        Some(Err(reason)) => println!("\n{reason}"),
+    }
     Ok(())
 }
 
-/// A table of the time per kernel, or the reason why there is none.
-fn kernels(photo: &Photo, detector: &Detector<WebGpu>) -> Result<String> {
-    if let Err(reason) = detector.ops().start_profile() {
-        return Ok(format!("{reason}\n"));
-    }
-    let photo = std::slice::from_ref(photo);
-    for _ in 0..PHOTOS {
-        block_on(detector.detect(photo))?;
-    }
-    let times = detector.ops().profile();
+/// A table of the time per kernel.
+fn table(KernelTimes { kernels: times, photos }: &KernelTimes) -> String {
     let total: u64 = times.iter().map(|time| time.nanoseconds).sum();
     let row = |name: &str, count: u64, nanoseconds: u64| {
-        let milliseconds = nanoseconds as f64 / 1e6 / PHOTOS as f64;
+        let milliseconds = nanoseconds as f64 / 1e6 / *photos as f64;
         let share = 100.0 * nanoseconds as f64 / total.max(1) as f64;
-        vec![name.into(), (count / PHOTOS as u64).to_string(), format!("{milliseconds:.3}"), format!("{share:.1}")]
+        vec![name.into(), (count / *photos as u64).to_string(), format!("{milliseconds:.3}"), format!("{share:.1}")]
     };
     let mut rows = vec![["kernel", "dispatches per photo", "ms", "%"].map(str::to_owned).to_vec()];
     rows.extend(times.iter().map(|KernelTime { kernel, count, nanoseconds }| row(kernel, *count, *nanoseconds)));
     rows.push(row("total", times.iter().map(|time| time.count).sum(), total));
-    Ok(align(&rows))
+    align(&rows)
 }

@@ -2,15 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
-use dinomaly_core::bundle::Calibration;
+use anyhow::Result;
 
-use super::options::{LayoutOption, LookOption, Looking};
-use crate::dataset::{Dataset, few};
-use crate::model_dir;
-use crate::publish;
-use crate::publish::calibrate::{FalseAlarms, calibrate};
-use crate::system::atomic::check_other;
+use super::options::{FalseAlarms, LayoutOption, LookOption};
+use crate::dataset::few;
+use crate::publish::{self, CalibrationPlan};
 
 /// Arguments of `dinomaly calibrate`.
 #[derive(Clone, Debug, clap::Args)]
@@ -33,53 +29,24 @@ pub struct Args {
     device: LookOption,
 }
 
-/// Scores the photos and writes the model with the resulting thresholds. They replace all earlier ones, unless classes were
-/// chosen.
+/// Writes the model with the resulting thresholds, and prints how far they can be trusted.
 ///
 /// # Errors
-/// If the model is unusable, a class has no good photos, a photo cannot be read, or the folder cannot be written.
+/// As [`publish::calibrate`].
 pub fn run(args: &Args) -> Result<()> {
-    check_other(&args.model, &args.out)?;
-    model_dir::check_target(&args.out)?;
-    let mut model = model_dir::read(&args.model)?;
-    let dataset = Dataset::open_for_training(args.layout.layout, &args.data, &args.classes)?;
-    let of_class = |class: crate::dataset::Class| class.train.into_iter().map(move |photo| (class.name.clone(), photo));
-    let photos: Vec<(String, PathBuf)> = dataset.classes.into_iter().flat_map(of_class).collect();
-    let rate = args.false_alarms.rate;
-    let earlier = model.calibration.clone();
-    if !args.classes.is_empty() && earlier.false_alarm_rate != rate {
-        bail!(
-            "--classes keeps the other classes' thresholds, which are for --false-alarm-rate {}: give the same rate, or all classes",
-            earlier.false_alarm_rate
-        );
-    }
-    model.calibration = match args.device.on(&model)? {
-        Looking::Processor(detector) => calibrate(&detector, photos, rate, true)?,
-        Looking::Gpu(detector) => calibrate(&detector, photos, rate, true)?,
-        Looking::Cuda(detector) => calibrate(&detector, photos, rate, true)?,
-    };
+    let calibrated = publish::calibrate(&CalibrationPlan {
+        model: args.model.clone(),
+        data: args.data.clone(),
+        out: args.out.clone(),
+        classes: args.classes.clone(),
+        layout: args.layout.layout,
+        false_alarm_rate: args.false_alarms.rate,
+        place: args.device.place(),
+    })?;
     println!("these photos count as held out: thresholds are too low if the model was trained on them");
-    if args.classes.is_empty() {
-        let gone: Vec<String> =
-            earlier.classes.into_keys().filter(|class| !model.calibration.classes.contains_key(class)).collect();
-        if !gone.is_empty() {
-            println!("classes removed from the model, because there are no photos of them: {}", few(&gone));
-        }
-    } else {
-        keep_others(&mut model.calibration, earlier);
+    if !calibrated.gone.is_empty() {
+        println!("classes removed from the model, because there are no photos of them: {}", few(&calibrated.gone));
     }
-    model.name = args.out.file_name().context("--out names no folder")?.to_string_lossy().into_owned();
-    model.card = publish::with_thresholds(&model.card, &model.calibration);
-    model_dir::write(&args.out, &model)?;
     println!("model written to {}", args.out.display());
     Ok(())
-}
-
-/// Keeps the earlier calibration of the other classes, and that of photos of unknown class.
-fn keep_others(calibration: &mut Calibration, earlier: Calibration) {
-    for (name, class) in earlier.classes {
-        calibration.classes.entry(name).or_insert(class);
-    }
-    calibration.overall = earlier.overall;
-    calibration.held_out &= earlier.held_out;
 }

@@ -1,26 +1,12 @@
 //! `dinomaly distill`: a large encoder → a small one that imitates it.
 
-use std::fs;
 use std::path::PathBuf;
-use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
-use dinomaly_core::model::config::EncoderConfig;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use anyhow::Result;
 
 use super::options::{DeviceOption, within};
-use crate::distillation::distill::{DistillationSettings, Distiller};
-use crate::encoders::backbone;
-use crate::system::atomic::{check_file, check_other};
-use crate::system::interrupt::{Interrupt, Stopped};
-use crate::system::progress::Progress;
-use crate::training::checkpoint;
-use crate::training::run::recent_mean;
-use crate::training::schedule::Schedule;
-
-/// Iterations between checkpoints.
-const CHECKPOINT_EVERY: usize = 200;
+use crate::distillation::{self, DistillationPlan};
+use crate::system::interrupt::Interrupt;
 
 /// Arguments of `dinomaly distill`.
 #[derive(Clone, Debug, clap::Args)]
@@ -113,121 +99,35 @@ pub struct Args {
     device: DeviceOption,
 }
 
-/// State of a run in its checkpoint.
-#[derive(Serialize, Deserialize)]
-struct State {
-    settings: DistillationSettings,
-    teacher: String,
-    /// Hash of the student that the run started from.
-    #[serde(default)]
-    from: Option<String>,
-    losses: Vec<f64>,
-}
-
-/// Distills an encoder. An unfinished run of the same command is resumed.
+/// Distills an encoder and prints how well the student follows its teacher. An unfinished run of the same command is resumed.
 ///
 /// # Errors
-/// One sentence that names the cause. The last checkpoint is kept.
+/// As [`distillation::distill()`].
 pub fn run(args: &Args) -> Result<()> {
-    for source in std::iter::once(&args.teacher).chain(&args.from) {
-        check_other(source, &args.student)?;
-    }
-    check_file(&args.student)?;
-    let device = args.device.open()?;
-    let teacher = backbone::read(&args.teacher, args.teacher_heads)?;
-    let teacher_hash = hex(&fs::read(&args.teacher)?);
-    let from = args.from.as_ref().map(|path| backbone::read(path, None)).transpose()?;
-    let from_hash = args.from.as_ref().map(fs::read).transpose()?.map(|bytes| hex(&bytes));
-    let heads = args.heads.unwrap_or(teacher.config.num_attention_heads);
-    if heads == 0 || args.width == 0 || !args.width.is_multiple_of(heads) {
-        bail!("--width {} is not a multiple of the {heads} attention heads", args.width);
-    }
-    let name = args.student.file_stem().context("--student names no file")?.to_string_lossy().into_owned();
-    let settings = DistillationSettings {
-        student: EncoderConfig {
-            name,
-            hidden_size: args.width,
-            num_attention_heads: heads,
-            num_hidden_layers: args.depth,
-            intermediate_size: 4 * args.width,
-            patch_size: args.patch,
-            num_register_tokens: 0,
-            position_grid: args.grid,
-            layer_norm_eps: 1e-6,
-            mlp: Default::default(),
-            positions: Default::default(),
-        },
+    let plan = DistillationPlan {
+        teacher: args.teacher.clone(),
+        teacher_heads: args.teacher_heads,
+        student: args.student.clone(),
+        from: args.from.clone(),
+        width: args.width,
+        heads: args.heads,
+        depth: args.depth,
+        patch: args.patch,
+        grid: args.grid,
         batch: args.batch,
-        alone: if from.is_some() { 0 } else { args.alone.unwrap_or(args.iterations / 2) },
+        iterations: args.iterations,
+        alone: args.alone,
+        lr: args.lr,
         seed: args.seed,
-        schedule: Schedule { peak: args.lr, last: args.lr / 100.0, ..Schedule::official(args.iterations) },
+        restart: args.restart,
+        device: args.device.choice(),
     };
-    let checkpoint = args.student.with_extension("training");
-    if args.restart && checkpoint.exists() {
-        fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
-    }
-    let earlier: Option<State> = checkpoint::read(&checkpoint)?;
-    if earlier.as_ref().is_some_and(|earlier| {
-        earlier.settings != settings || earlier.teacher != teacher_hash || earlier.from != from_hash
-    }) {
-        bail!(
-            "{} is the checkpoint of an unfinished run with another teacher, another --from or other settings: repeat its command to finish it, or discard it with --restart",
-            checkpoint.display()
-        );
-    }
     let interrupt = Interrupt::listen("finishing this iteration and saving a checkpoint")?;
-    println!("student of {} parameters imitates {}", parameters(&settings.student), teacher.config.name);
-    let mut distiller = Distiller::new(&teacher, from.as_ref(), settings, device)?;
-    let alone = distiller.settings().alone;
-    let mut losses = Vec::new();
-    if let Some(earlier) = earlier {
-        checkpoint::restore(&checkpoint, &mut distiller.optimizer.state, earlier.losses.len())?;
-        losses = earlier.losses;
-        println!("resuming after iteration {}", losses.len());
-    }
-    let progress = Progress::resumed("distilling", losses.len(), args.iterations, "iterations");
-    let (begun, first) = (Instant::now(), losses.len());
-    for iteration in first..args.iterations {
-        losses.push(distiller.step(iteration)?);
-        progress.advance(1, || {
-            let pictures = ((losses.len() - first) * args.batch) as f64 / begun.elapsed().as_secs_f64();
-            let part = if losses.len() <= alone { "single blocks" } else { "whole encoder" };
-            format!("{part}, loss {:.4} · {pictures:.0} pictures/s", recent_mean(&losses))
-        });
-        if losses.len().is_multiple_of(CHECKPOINT_EVERY) || interrupt.asked() {
-            let state = State {
-                settings: distiller.settings().clone(),
-                teacher: teacher_hash.clone(),
-                from: from_hash.clone(),
-                losses: losses.clone(),
-            };
-            checkpoint::save(&checkpoint, &distiller.optimizer.state, &state)?;
-        }
-        if interrupt.asked() {
-            return Err(Stopped::after(losses.len()).into());
-        }
-    }
-    progress.finish();
-    backbone::write(&args.student, &distiller.backbone()?)?;
-    if checkpoint.exists() {
-        fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
-    }
+    let unexplained = distillation::distill(&plan, &interrupt)?;
     println!(
         "encoder written to {}; it leaves {:.1} % of the teacher's variance unexplained on held-out pictures",
         args.student.display(),
-        100.0 * distiller.unexplained()?
+        100.0 * unexplained
     );
     Ok(())
-}
-
-fn parameters(e: &EncoderConfig) -> usize {
-    let (width, hidden) = (e.hidden_size, e.intermediate_size);
-    let block = width * (4 * width + 2 * hidden) + 9 * width + hidden;
-    e.num_hidden_layers * block
-        + 3 * e.patch_size * e.patch_size * width
-        + (e.position_grid * e.position_grid + 3) * width
-}
-
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

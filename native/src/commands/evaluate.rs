@@ -1,18 +1,11 @@
 //! `dinomaly evaluate`: a model and labelled photos → the seven metrics.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use dinomaly_core::bundle::Model;
-use dinomaly_core::ops::Read;
 
-use super::options::{LayoutOption, LookOption, Looking};
-use crate::dataset::Dataset;
-use crate::inference::detect::PhotoDetector;
-use crate::inference::evaluate::evaluate_observed;
-use crate::inference::report::{Facts, Report, page};
-use crate::model_dir;
+use super::options::{LayoutOption, LookOption};
+use crate::inference::{self, EvaluationPlan};
 use crate::system::atomic::{check_file, write_file};
 
 /// Arguments of `dinomaly evaluate`.
@@ -43,47 +36,35 @@ pub struct Args {
     device: LookOption,
 }
 
-/// Evaluates a model and prints the table.
+/// Evaluates a model, prints the table and writes the files that were asked for.
 ///
 /// # Errors
-/// One sentence that names the missing or unusable file.
+/// As [`inference::evaluate()`], and if a file cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     for path in args.json.iter().chain(&args.csv).chain(&args.report) {
         check_file(path)?;
     }
-    let dataset = Dataset::open_as(args.layout.layout, &args.data, &args.classes)?;
-    let model = model_dir::read(&args.model)?;
-    match args.device.on(&model)? {
-        Looking::Processor(detector) => measure(args, &dataset, &model, &detector),
-        Looking::Gpu(detector) => measure(args, &dataset, &model, &detector),
-        Looking::Cuda(detector) => measure(args, &dataset, &model, &detector),
-    }
-}
-
-fn measure<O: Read>(args: &Args, dataset: &Dataset, model: &Model, detector: &PhotoDetector<O>) -> Result<()> {
-    let mut report = args.report.as_ref().map(|_| Report::new(&model.calibration, args.gallery));
-    let (begun, mut reporting) = (Instant::now(), Duration::ZERO);
-    let evaluation = evaluate_observed(detector, model.preprocessor.geometry, dataset, &mut |class, found| {
-        let begun = Instant::now();
-        report.iter_mut().try_for_each(|report| report.add(class, found))?;
-        reporting += begun.elapsed();
-        Ok(())
+    let evaluated = inference::evaluate(&EvaluationPlan {
+        model: args.model.clone(),
+        data: args.data.clone(),
+        layout: args.layout.layout,
+        classes: args.classes.clone(),
+        gallery: args.report.as_ref().map(|_| args.gallery),
+        place: args.device.place(),
     })?;
-    let seconds = (begun.elapsed() - reporting).as_secs_f64();
-    print!("{}", evaluation.table());
+    print!("{}", evaluated.evaluation.table());
     if let Some(path) = &args.json {
-        write_file(path, &serde_json::to_vec_pretty(&evaluation)?)?;
+        write_file(path, &serde_json::to_vec_pretty(&evaluated.evaluation)?)?;
     }
     if let Some(path) = &args.csv {
         let mut writer = csv::Writer::from_writer(Vec::new());
-        for row in evaluation.rows() {
+        for row in evaluated.evaluation.rows() {
             writer.write_record(&row)?;
         }
         write_file(path, &writer.into_inner()?)?;
     }
-    if let Some((path, report)) = args.report.as_ref().zip(report) {
-        let facts = Facts { model, data: &args.data, seconds };
-        write_file(path, page(&report, &evaluation, &facts)?.as_bytes())?;
+    if let Some((path, page)) = args.report.as_ref().zip(evaluated.page) {
+        write_file(path, page.as_bytes())?;
     }
     Ok(())
 }

@@ -3,18 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use candle_core::Device;
-use dinomaly_core::maps::score::MapBorder;
-use dinomaly_core::photo::preprocess::Preprocessor;
 
-use super::options::{GeometryOption, LayoutOption};
+use super::options::{FalseAlarms, GeometryOption, LayoutOption};
 use super::variant::VariantOptions;
-use crate::dataset::{Class, Dataset};
-use crate::encoders::import;
-use crate::model_dir;
-use crate::publish;
-use crate::publish::calibrate::FalseAlarms;
-use crate::publish::{Good, Parts};
+use crate::publish::{self, ImportPlan};
+use crate::training::Variant;
 
 /// Arguments of `dinomaly import`.
 #[derive(Clone, Debug, clap::Args)]
@@ -49,49 +42,24 @@ pub struct Args {
     variant: VariantOptions,
 }
 
-/// Reads the checkpoint, sets thresholds and writes the model.
+/// Imports a checkpoint and prints the folder of the model.
 ///
 /// # Errors
-/// If the checkpoint has unknown or missing tensors, which the error names, a photo cannot be read, or the folder cannot be
-/// written.
+/// As [`publish::import`].
 pub fn run(args: &Args) -> Result<()> {
-    model_dir::check_target(&args.out)?;
-    let dataset = Dataset::open_for_training(args.layout.layout, &args.data, &args.classes)?;
-    let geometry = args.geometry.into();
-    let imported = import::read(&args.checkpoint, args.heads, |encoder| args.variant.model(encoder, geometry))?;
-    let source = match imported.config.map_border {
-        MapBorder::Zero => "the official implementation",
-        MapBorder::Reflect => "anomalib (MLPs without biases, maps mirrored at the border)",
-    };
-    println!("{} tensors of {source}, encoder {}", imported.weights.0.len(), imported.config.encoder.name);
-    let preprocessor = Preprocessor { geometry, mean: imported.mean, std: imported.std };
-    let photos = dataset.classes.iter().flat_map(|class| spread(class, args.photos as usize)).collect();
-    let (false_alarm_rate, device) = (args.false_alarms.rate, Device::Cpu);
-    let good = Good { photos, held_out: args.held_out, false_alarm_rate, device };
-    let parts = Parts { config: &imported.config, preprocessor: &preprocessor, weights: imported.weights };
-    let model = publish::assemble(&args.out, parts, good, |model| {
-        let classes = model.calibration.classes.keys().cloned().collect::<Vec<_>>().join(", ");
-        format!(
-            "# {name}\n\n\
-             A Dinomaly anomaly detector for {classes}, imported from a checkpoint of {source}.\n\n\
-             | | |\n|---|---|\n\
-             | encoder | {encoder}, frozen |\n\
-             | geometry | resized to {resize} × {resize}, centre {crop} × {crop} |\n\
-             {thresholds}\n",
-            name = model.name,
-            encoder = model.config.encoder.name,
-            resize = geometry.resize,
-            crop = geometry.crop,
-            thresholds = publish::thresholds(&model.calibration),
-        )
+    publish::import(&ImportPlan {
+        checkpoint: args.checkpoint.clone(),
+        data: args.data.clone(),
+        out: args.out.clone(),
+        classes: args.classes.clone(),
+        photos: args.photos as usize,
+        held_out: args.held_out,
+        geometry: args.geometry.into(),
+        heads: args.heads,
+        layout: args.layout.layout,
+        false_alarm_rate: args.false_alarms.rate,
+        variant: Variant::from(&args.variant),
     })?;
-    model_dir::write(&args.out, &model)?;
     println!("model written to {}", args.out.display());
     Ok(())
-}
-
-/// `photos` good photos of a class, evenly spaced: neighbours in a folder are often photos of one part.
-fn spread(class: &Class, photos: usize) -> impl Iterator<Item = (String, PathBuf)> {
-    let count = photos.min(class.train.len());
-    (0..count).map(move |i| (class.name.clone(), class.train[i * class.train.len() / count].clone()))
 }

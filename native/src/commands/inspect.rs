@@ -1,18 +1,13 @@
 //! `dinomaly inspect`: a model's architecture, size, cost per photo and thresholds.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use anyhow::Result;
-use dinomaly_core::bundle::SelfTest;
-use dinomaly_core::detector::SELF_TEST_SEED;
-use dinomaly_core::ops::Read;
-use pollster::block_on;
 
-use super::options::{LookOption, Looking};
+use super::options::LookOption;
 use crate::costs::{parameters_left_out, parts};
-use crate::inference::detect::PhotoDetector;
 use crate::inference::evaluate::align;
+use crate::inference::speed::{Throughput, throughput};
 use crate::model_dir;
 
 /// Arguments of `dinomaly inspect`.
@@ -99,35 +94,13 @@ pub fn run(args: &Args) -> Result<()> {
         println!("thresholds come from training photos: expect more false alarms");
     }
     if args.speed {
-        match args.device.on(&model)? {
-            Looking::Processor(detector) => measure_speed(&detector)?,
-            Looking::Gpu(detector) => measure_speed(&detector)?,
-            Looking::Cuda(detector) => measure_speed(&detector)?,
-        }
+        let Throughput { photos, seconds, batch } = throughput(&model, args.device.place())?;
+        println!(
+            "\n{:.2} photos/s, {:.0} ms each, in batches of {batch} on {} threads",
+            photos as f64 / seconds,
+            1000.0 * seconds / photos as f64,
+            rayon::current_num_threads()
+        );
     }
-    Ok(())
-}
-
-/// Shortest duration of a speed measurement, in seconds.
-const MEASURED: f64 = 3.0;
-
-/// Measures with the self-test's picture: a photo's cost does not depend on its content.
-fn measure_speed<O: Read>(detector: &PhotoDetector<O>) -> Result<()> {
-    let picture = detector.detector().prepare(&SelfTest::picture_of(SELF_TEST_SEED));
-    let batch = vec![picture; detector.batch()];
-    let run = || block_on(detector.detector().maps(&batch));
-    run()?;
-    let (begun, mut photos) = (Instant::now(), 0);
-    while begun.elapsed().as_secs_f64() < MEASURED {
-        photos += run()?.len();
-    }
-    let seconds = begun.elapsed().as_secs_f64();
-    println!(
-        "\n{:.2} photos/s, {:.0} ms each, in batches of {} on {} threads",
-        photos as f64 / seconds,
-        1000.0 * seconds / photos as f64,
-        detector.batch(),
-        rayon::current_num_threads()
-    );
     Ok(())
 }

@@ -16,8 +16,6 @@ pub mod demo;
 #[cfg(feature = "trainer")]
 pub mod detect;
 #[cfg(feature = "trainer")]
-pub mod devices;
-#[cfg(feature = "trainer")]
 pub mod distill;
 #[cfg(feature = "trainer")]
 pub mod evaluate;

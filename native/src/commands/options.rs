@@ -4,22 +4,20 @@ use std::fmt::Debug;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
-use candle_core::Device;
-use dinomaly_core::bundle::Model;
-use dinomaly_core::executors::candle::Candle;
-use dinomaly_core::executors::processor::ProcessorPrecision;
-use dinomaly_core::executors::webgpu::WebGpu;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use dinomaly_core::photo::preprocess::Geometry;
 
 use crate::dataset::Layout;
-use crate::inference::detect::PhotoDetector;
-use crate::system::device::{Choice, open_any, open_cuda};
+use crate::dataset::split::FALSE_ALARM_RATE;
+use crate::inference::Place;
+use crate::system::device::Choice;
+use crate::system::precision::TrainingPrecision;
 
 /// Layout of a data set.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LayoutOption {
     /// Layout of the data set [default: detected]
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = named(&Layout::ALL, Layout::name, about_layout))]
     pub layout: Option<Layout>,
 }
 
@@ -43,6 +41,19 @@ impl From<GeometryOption> for Geometry {
     }
 }
 
+/// Share of good photos that may be called defective, as an option of commands.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct FalseAlarms {
+    /// Share of good parts that may be called defective
+    #[arg(long = "false-alarm-rate", default_value_t = FALSE_ALARM_RATE, value_parser = parse_rate, value_name = "SHARE")]
+    pub rate: f64,
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().map_err(|_| format!("{text} is not a number"))?;
+    if rate > 0.0 && rate < 1.0 { Ok(rate) } else { Err("it must lie between 0 and 1".into()) }
+}
+
 /// The device to compute on.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DeviceOption {
@@ -55,19 +66,36 @@ pub struct DeviceOption {
 }
 
 impl DeviceOption {
-    /// Opens the device.
+    /// The chosen device.
+    pub fn choice(&self) -> Choice {
+        self.device
+    }
+}
+
+/// `--device`, or `--devices`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DevicesOption {
+    #[command(flatten)]
+    device: DeviceOption,
+    /// Numbers of several NVIDIA GPUs that share every batch, such as 0,1
     ///
-    /// # Errors
-    /// If it is absent, not supported by this build, or cannot train.
-    pub fn open(&self) -> Result<Device> {
-        match self.device {
-            Choice::Cpu => Ok(Device::Cpu),
-            Choice::Cuda(number) => open_cuda(number),
-            Choice::Auto => Ok(open_any()),
-            Choice::Gpu => {
-                bail!("device gpu only runs models on photos: use cpu, or cuda on an NVIDIA GPU, for this command")
-            }
-        }
+    /// The result is that of one GPU. cpu,cpu does the same on the processor, to try it out.
+    #[arg(long, value_delimiter = ',', conflicts_with = "device", value_parser = parse_device, value_name = "NUMBER,…")]
+    devices: Vec<Choice>,
+}
+
+impl DevicesOption {
+    /// The chosen devices.
+    pub fn choices(&self) -> Vec<Choice> {
+        if self.devices.is_empty() { vec![self.device.choice()] } else { self.devices.clone() }
+    }
+}
+
+fn parse_device(text: &str) -> Result<Choice> {
+    match (text, text.parse()) {
+        ("cpu", _) => Ok(Choice::Cpu),
+        (_, Ok(number)) => Ok(Choice::Cuda(number)),
+        _ => bail!("expected numbers of NVIDIA GPUs, such as 0,1"),
     }
 }
 
@@ -81,54 +109,54 @@ pub struct LookOption {
     int8: bool,
 }
 
-/// A detector on the chosen device.
-pub enum Looking {
-    /// The processor.
-    Processor(Box<PhotoDetector>),
-    /// A GPU of any vendor, through WebGPU.
-    Gpu(Box<PhotoDetector<WebGpu>>),
-    /// An NVIDIA GPU.
-    Cuda(Box<PhotoDetector<Candle<'static>>>),
-}
-
-impl Looking {
-    /// A detector in single precision on a training device.
-    ///
-    /// # Errors
-    /// If the model's self-test fails on the device.
-    pub fn on(model: &Model, device: Device) -> Result<Self> {
-        Ok(if device.is_cpu() {
-            Self::Processor(Box::new(PhotoDetector::new(model)?))
-        } else {
-            Self::Cuda(Box::new(PhotoDetector::on_cuda(model, device)?))
-        })
-    }
-}
-
 impl LookOption {
-    /// A detector on the chosen device. WebGPU takes the fastest precision that passes the model's self-test.
-    ///
-    /// # Errors
-    /// If the device is absent, not supported by this build, fails the model's self-test, or lacks the chosen precision.
-    pub fn on(&self, model: &Model) -> Result<Looking> {
-        if self.device.device == Choice::Gpu {
-            self.refuse_int8("a GPU takes the fastest precision that passes the model's self-test")?;
-            return Ok(Looking::Gpu(Box::new(PhotoDetector::on_gpu(model)?)));
-        }
-        let device = self.device.open()?;
-        if device.is_cpu() && self.int8 {
-            return Ok(Looking::Processor(Box::new(PhotoDetector::in_precision(model, ProcessorPrecision::Int8)?)));
-        }
-        self.refuse_int8("CUDA computes in single precision")?;
-        Looking::on(model, device)
+    /// The chosen device and precision.
+    pub fn place(&self) -> Place {
+        Place { device: self.device.choice(), int8: self.int8 }
     }
+}
 
-    fn refuse_int8(&self, instead: &str) -> Result<()> {
-        if self.int8 {
-            bail!("--int8 needs --device cpu: {instead}");
+/// Help text of a layout.
+fn about_layout(layout: Layout) -> &'static str {
+    match layout {
+        Layout::Visa => {
+            "VisA as downloaded, with split_csv/1cls.csv (its authors' script converts it to MVTec-AD's layout)"
         }
-        Ok(())
+        Layout::RealIad => "Real-IAD: realiad_jsons/CLASS.json, photos in realiad_1024, 512, 256 or raw",
+        Layout::MvtecLoco => "MVTec LOCO: test/logical_anomalies, test/structural_anomalies, several masks per photo",
+        Layout::Btad => "BTAD: train/ok, test/ok, test/ko",
+        Layout::Mpdd => "MPDD: as MVTec-AD, with MPDD's six classes",
+        Layout::UniMedical => {
+            "Uni-Medical as published by the ADer project: as MVTec-AD, with classes brain, liver, retinal"
+        }
+        Layout::Mvtec => "MVTec-AD: CLASS/train/good, test/good, test/DEFECT, ground_truth/DEFECT",
+        Layout::Folder => "A plain folder: good photos in it or in good, defective photos in bad, their masks in masks",
     }
+}
+
+/// Help text of a precision.
+pub fn about_precision(precision: TrainingPrecision) -> &'static str {
+    match precision {
+        TrainingPrecision::F32 => "Single precision",
+        TrainingPrecision::Tf32 => {
+            "Values are stored in f32; the GPU's tensor cores round factors to a mantissa of ten bits"
+        }
+        TrainingPrecision::Bf16 => "Factors and the activations between products are rounded to bf16",
+    }
+}
+
+/// A parser for the names of some values, with a help text for each.
+pub fn named<T>(
+    values: &'static [T],
+    name: fn(T) -> &'static str,
+    about: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    let possible = values.iter().map(|&value| PossibleValue::new(name(value)).help(about(value)));
+    let find = move |word: String| values.iter().copied().find(|&value| name(value) == word);
+    PossibleValuesParser::new(possible).try_map(move |word| find(word).ok_or("no value has this name"))
 }
 
 /// A parser for numbers from `low` to `high`, both included.
@@ -179,6 +207,14 @@ pub fn parse_colours(text: &str) -> Result<[f32; 3]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_lies_between_none_and_all() {
+        assert_eq!(parse_rate("0.01"), Ok(0.01));
+        for bad in ["0", "1", "-0.1", "x", "NaN"] {
+            assert!(parse_rate(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn colours_are_three_numbers() {

@@ -3,164 +3,37 @@
 //! The values are those of the official scripts. These differ from the paper's appendix in two points: one-class scripts warm up
 //! hard mining for 1,000 iterations, not 500, and all of them but Real-IAD's have an optimiser epsilon of 1e-8, not 1e-10.
 
-use std::fmt;
-
-use anyhow::{Result, bail};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command, FromArgMatches, ValueEnum};
+use clap::{Arg, ArgMatches, Command, FromArgMatches};
 
-/// A data set of the paper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Preset {
-    /// MVTec-AD, all classes in one model
-    Mvtec,
-    /// VisA, all classes in one model
-    Visa,
-    /// Real-IAD, all classes in one model: 50,000 iterations, more dropout
-    RealIad,
-    /// MPDD, all classes in one model
-    Mpdd,
-    /// BTAD, all classes in one model
-    Btad,
-    /// Uni-Medical, all classes in one model
-    UniMedical,
-    /// MVTec-AD, one model per class
-    MvtecSeparate,
-    /// VisA, one model per class
-    VisaSeparate,
-    /// Real-IAD, one model per class
-    RealIadSeparate,
-    /// MPDD, one model per class
-    MpddSeparate,
-    /// ViTAD, the paper's baseline: nine softmax decoder blocks on the last encoder layer, compared layer by layer
-    Vitad,
-}
-
-/// An option of `train` (its field's name) and its value.
-type Setting = (&'static str, &'static str);
-
-/// Settings of all official scripts. Most are also defaults, but the presets must not change with the defaults.
-const ALL: [Setting; 8] = [
-    ("resize", "448"),
-    ("crop", "392"),
-    ("batch", "16"),
-    ("lr", "2e-3"),
-    ("groups", "2"),
-    ("decoder", "linear"),
-    ("mining_rate", "0.9"),
-    ("mining_factor", "0.1"),
-];
-
-/// ViTAD's architecture from the official code (class `ViTAD`), at its authors' input size. The paper's appendix adds noise and the
-/// loose loss to it: `--dropout` and `--mining-rate`. Optimiser and schedule are Dinomaly's, so that only the architecture differs.
-const VITAD: [Setting; 14] = [
-    ("layers", "2,5,8,11"),
-    ("groups", "0/1/2"),
-    ("decoder_blocks", "9"),
-    ("decoder_groups", "2/5/8"),
-    ("bottleneck_input", "last"),
-    ("decoder", "softmax"),
-    ("dropout", "0"),
-    ("mining_rate", "0"),
-    ("resize", "256"),
-    ("crop", "256"),
-    ("batch", "16"),
-    ("lr", "2e-3"),
-    ("iterations", "10000"),
-    ("optimizer_eps", "1e-10"),
-];
-
-impl Preset {
-    /// Source of the values.
-    pub fn source(self) -> &'static str {
-        match self {
-            Self::Mvtec => "dinomaly_mvtec_uni.py",
-            Self::Visa => "dinomaly_visa_uni.py",
-            Self::RealIad => "dinomaly_realiad_uni.py",
-            Self::MvtecSeparate => "dinomaly_mvtec_sep.py",
-            Self::VisaSeparate => "dinomaly_visa_sep.py",
-            Self::RealIadSeparate => "dinomaly_realiad_sep.py",
-            Self::MpddSeparate => "dinomaly_mpdd_sep.py",
-            Self::Vitad => "models/uad.py",
-            Self::Mpdd | Self::Btad | Self::UniMedical => "no script is published: as dinomaly_mvtec_uni.py",
-        }
-    }
-
-    /// Options that the preset sets.
-    pub fn settings(self) -> Vec<Setting> {
-        let of = |iterations, dropout, eps| {
-            let own =
-                [("iterations", iterations), ("dropout", dropout), ("mining_warmup", "1000"), ("optimizer_eps", eps)];
-            [&own[..], &ALL].concat()
-        };
-        match self {
-            Self::Mvtec | Self::Visa | Self::Mpdd | Self::Btad | Self::UniMedical => of("10000", "0.2", "1e-10"),
-            Self::RealIad => of("50000", "0.4", "1e-10"),
-            Self::MvtecSeparate | Self::VisaSeparate | Self::MpddSeparate => of("5000", "0.2", "1e-8"),
-            Self::RealIadSeparate => of("5000", "0.2", "1e-10"),
-            Self::Vitad => VITAD.to_vec(),
-        }
-    }
-
-    /// Name on the command line.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Mvtec => "mvtec",
-            Self::Visa => "visa",
-            Self::RealIad => "real-iad",
-            Self::Mpdd => "mpdd",
-            Self::Btad => "btad",
-            Self::UniMedical => "uni-medical",
-            Self::MvtecSeparate => "mvtec-separate",
-            Self::VisaSeparate => "visa-separate",
-            Self::RealIadSeparate => "real-iad-separate",
-            Self::MpddSeparate => "mpdd-separate",
-            Self::Vitad => "vitad",
-        }
-    }
-
-    /// Whether each class gets its own model.
-    fn is_for_one_class(self) -> bool {
-        matches!(self, Self::MvtecSeparate | Self::VisaSeparate | Self::RealIadSeparate | Self::MpddSeparate)
-    }
-}
+use super::options::named;
+use crate::training::{Preset, PresetChoice};
 
 /// The option `--preset`. It is flattened into a command before all others, because their defaults depend on it.
 #[derive(Clone, Debug, Default)]
 pub struct PresetOption {
-    preset: Option<Preset>,
-    /// Options of the preset that the command line sets.
-    given: Vec<&'static str>,
+    /// What was chosen, and what was given instead of its values.
+    pub choice: Option<PresetChoice>,
+    /// Whether neither a preset nor an option says which part of a photo is looked at.
+    pub default_geometry: bool,
 }
 
-impl PresetOption {
-    /// Checks that a one-class preset is used with one class.
-    ///
-    /// # Errors
-    /// If there are more classes.
-    pub fn check(&self, classes: usize) -> Result<()> {
-        match self.preset {
-            Some(preset) if preset.is_for_one_class() && classes > 1 => bail!(
-                "--preset {} is for one-class models, but the data has {classes} classes: choose one with --classes",
-                preset.name()
-            ),
-            _ => Ok(()),
+/// Description of a preset in `--help`.
+fn about(preset: Preset) -> &'static str {
+    match preset {
+        Preset::Mvtec => "MVTec-AD, all classes in one model",
+        Preset::Visa => "VisA, all classes in one model",
+        Preset::RealIad => "Real-IAD, all classes in one model: 50,000 iterations, more dropout",
+        Preset::Mpdd => "MPDD, all classes in one model",
+        Preset::Btad => "BTAD, all classes in one model",
+        Preset::UniMedical => "Uni-Medical, all classes in one model",
+        Preset::MvtecSeparate => "MVTec-AD, one model per class",
+        Preset::VisaSeparate => "VisA, one model per class",
+        Preset::RealIadSeparate => "Real-IAD, one model per class",
+        Preset::MpddSeparate => "MPDD, one model per class",
+        Preset::Vitad => {
+            "ViTAD, the paper's baseline: nine softmax decoder blocks on the last encoder layer, compared layer by layer"
         }
-    }
-}
-
-impl fmt::Display for PresetOption {
-    /// The options that the preset sets and those that the command line sets; empty if there is no preset.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(preset) = self.preset else { return Ok(()) };
-        let settings = preset.settings();
-        let set = settings.iter().filter(|(option, _)| !self.given.contains(option));
-        let set: Vec<String> = set.map(|(option, value)| format!("{} {value}", option.replace('_', "-"))).collect();
-        writeln!(f, "preset {} ({}): {}", preset.name(), preset.source(), set.join(", "))?;
-        if !self.given.is_empty() {
-            writeln!(f, "given instead of the preset's: {}", self.given.join(", ").replace('_', "-"))?;
-        }
-        Ok(())
     }
 }
 
@@ -169,7 +42,7 @@ impl clap::Args for PresetOption {
         let option = Arg::new("preset")
             .long("preset")
             .value_name("NAME")
-            .value_parser(clap::value_parser!(Preset))
+            .value_parser(named(&Preset::ALL, Preset::name, about))
             .hide_short_help(true)
             .help("Paper's hyper-parameters for a data set; other options override them");
         // Deferred, because the options that presets set do not exist yet.
@@ -182,7 +55,7 @@ impl clap::Args for PresetOption {
 }
 
 fn set_defaults(mut command: Command) -> Command {
-    for preset in Preset::value_variants() {
+    for preset in Preset::ALL {
         for (option, value) in preset.settings() {
             command = command.mut_arg(option, |arg| arg.default_value_if("preset", preset.name(), value));
         }
@@ -195,7 +68,10 @@ impl FromArgMatches for PresetOption {
         let preset: Option<Preset> = matches.get_one("preset").copied();
         let is_given = |option: &&str| matches.value_source(option) == Some(ValueSource::CommandLine);
         let options = preset.map(Preset::settings).unwrap_or_default().into_iter().map(|(option, _)| option);
-        Ok(Self { preset, given: options.filter(is_given).collect() })
+        let given = options.filter(is_given).collect();
+        let is_default = |option| matches.value_source(option) == Some(ValueSource::DefaultValue);
+        let default_geometry = preset.is_none() && is_default("resize") && is_default("crop");
+        Ok(Self { choice: preset.map(|preset| PresetChoice { preset, given }), default_geometry })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

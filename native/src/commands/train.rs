@@ -2,54 +2,40 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
-use candle_core::Device;
-use dinomaly_core::photo::preprocess::Preprocessor;
+use anyhow::Result;
 
-use super::devices::{Devices, DevicesOption};
-use super::options::{GeometryOption, LayoutOption, parse_bytes, parse_colours, within};
+use super::options::{
+    DevicesOption, FalseAlarms, GeometryOption, LayoutOption, about_precision, named, parse_bytes, parse_colours,
+    within,
+};
 use super::preset::PresetOption;
 use super::variant::VariantOptions;
-use crate::dataset::split::Split;
-use crate::dataset::{Dataset, counted};
-use crate::encoders::catalogue;
-use crate::features::Limits;
-use crate::features::photo_encoder::PhotoEncoder;
-use crate::model_dir;
 use crate::publish;
-use crate::publish::calibrate::FalseAlarms;
-use crate::system::device::free_memory;
-use crate::system::interrupt::{Interrupt, Stopped};
+use crate::system::interrupt::Interrupt;
 use crate::system::precision::TrainingPrecision;
-use crate::training::checkpoint::Interval;
-use crate::training::recipe::{Recipe, Selection};
-use crate::training::replicas::Team;
-use crate::training::run::{Room, Run};
-use crate::training::schedule::Schedule;
-use crate::training::train::TrainingSettings;
-use crate::training::work_folder::WorkFolder;
+use crate::training::{self, Interval, TrainingPlan, Variant};
 
 /// Arguments of `dinomaly train`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     // First, because the defaults of the others depend on it.
     #[command(flatten)]
-    pub(super) preset: PresetOption,
+    preset: PresetOption,
     /// Data set, one of its class folders, or a folder of photos of good parts
-    pub(super) data: PathBuf,
+    data: PathBuf,
     /// Folder to write the model to
     #[arg(long, value_name = "MODEL")]
-    pub(super) out: PathBuf,
+    out: PathBuf,
     /// Start over: discard the checkpoint of an unfinished run, and replace the model at --out
     #[arg(long)]
     restart: bool,
     #[command(flatten, next_help_heading = "Data")]
-    pub(super) layout: LayoutOption,
+    layout: LayoutOption,
     /// Classes to train on [default: all]
     #[arg(long, value_delimiter = ',', value_name = "CLASS,…", help_heading = "Data")]
-    pub(super) classes: Vec<String>,
+    classes: Vec<String>,
     #[command(flatten, next_help_heading = "Data")]
-    pub(super) geometry: GeometryOption,
+    geometry: GeometryOption,
     /// Share of good photos held out to set thresholds, up to 0.5
     ///
     /// At least five photos of each class are held out, but never more than half of them.
@@ -64,15 +50,15 @@ pub struct Args {
     holdout: f64,
     #[command(flatten, next_help_heading = "Data")]
     false_alarms: FalseAlarms,
-    /// Pretrained encoder: a file (.pth, .safetensors), or a name from `dinomaly backbone list`
+    /// Pretrained encoder: a file (.pth, .safetensors), or a name from `dinomaly backbone list` [default: the embedded one]
     ///
     /// A file is a checkpoint of a ViT from its original project, timm or Hugging Face. `dinomaly backbone fetch NAME`
-    /// downloads an encoder that is known by name.
+    /// downloads an encoder that is known by name. The embedded encoder is small; its default is --resize 256 --crop 224.
     #[arg(long, value_name = "FILE|NAME", help_heading = "Encoder")]
-    pub(super) backbone: PathBuf,
+    backbone: Option<PathBuf>,
     /// Number of the encoder's attention heads [default: width / 64]
     #[arg(long, value_name = "N", help_heading = "Encoder")]
-    pub(super) heads: Option<usize>,
+    heads: Option<usize>,
     /// Mean of the pixels that the encoder was trained on, 0..1 [default: its file's, else ImageNet's]
     ///
     /// Encoders whose file does not name it: 0.5,0.5,0.5 for BEiT v1 and for the augreg ViT of Google and timm;
@@ -126,9 +112,13 @@ pub struct Args {
     #[arg(long, default_value_t = 1, value_name = "N", help_heading = "Optimiser")]
     seed: u64,
     #[command(flatten, next_help_heading = "Device and memory")]
-    pub(super) devices: DevicesOption,
+    devices: DevicesOption,
     /// Precision of matrix products [default: bf16 on CUDA, f32 elsewhere]
-    #[arg(long, value_enum, help_heading = "Device and memory")]
+    #[arg(
+        long,
+        value_parser = named(&TrainingPrecision::ALL, TrainingPrecision::name, about_precision),
+        help_heading = "Device and memory"
+    )]
     precision: Option<TrainingPrecision>,
     /// GPU memory for cached features [default: 40 % of the free memory]
     #[arg(long, value_parser = parse_bytes, value_name = "SIZE", help_heading = "Device and memory")]
@@ -156,136 +146,68 @@ pub struct Args {
     #[arg(long, value_name = "DIR", help_heading = "Checkpoints and logs")]
     tensorboard: Option<PathBuf>,
     #[command(flatten)]
-    pub(super) variant: VariantOptions,
+    variant: VariantOptions,
 }
 
 impl Args {
-    /// The same training for one class only, into a subfolder with its name.
-    pub(super) fn of_class(&self, name: &str) -> Self {
-        Self { out: self.out.join(name), classes: vec![name.into()], ..self.clone() }
+    /// What the options say.
+    pub(super) fn plan(&self) -> TrainingPlan {
+        TrainingPlan {
+            data: self.data.clone(),
+            layout: self.layout.layout,
+            classes: self.classes.clone(),
+            backbone: self.backbone.clone(),
+            heads: self.heads,
+            out: self.out.clone(),
+            geometry: (!self.preset.default_geometry).then(|| self.geometry.into()),
+            mean: self.mean,
+            std: self.std,
+            batch: self.batch,
+            iterations: self.iterations as usize,
+            lr: self.lr,
+            optimizer_eps: self.optimizer_eps,
+            seed: self.seed,
+            holdout: self.holdout,
+            false_alarm_rate: self.false_alarms.rate,
+            cache_device: self.cache_device,
+            cache_memory: self.cache_memory,
+            precision: self.precision,
+            checkpoints: self.checkpoint_every.map_or_else(Interval::default, |n| Interval::Iterations(n as usize)),
+            tensorboard: self.tensorboard.clone(),
+            restart: self.restart,
+            devices: self.devices.choices(),
+            preset: self.preset.choice.clone(),
+            variant: Variant::from(&self.variant),
+        }
     }
 }
 
 /// Trains a model and writes it. An unfinished run of the same command is resumed.
 ///
 /// # Errors
-/// One sentence that names the cause, or [`Stopped`] after Ctrl-C. The last checkpoint is kept.
+/// As [`training::train()`] and [`publish::publish`].
 pub fn run(args: &Args) -> Result<()> {
-    model_dir::check_target(&args.out)?;
-    let dataset = Dataset::open_for_training(args.layout.layout, &args.data, &args.classes)?;
-    args.preset.check(dataset.classes.len())?;
-    print!("{}", args.preset);
-    let devices = args.devices.open(args.batch)?;
-    let device = devices.first().clone();
-    let precision = args.precision.unwrap_or(TrainingPrecision::usual(&device));
-    precision.begin(&device)?;
-    // Checks the option before the first photo is read.
-    on_device(args.cache_device, &device)?;
-    let (backbone, backbone_file) = catalogue::read(&args.backbone, args.heads)?;
-    let geometry = args.geometry.into();
-    let config = args.variant.model(backbone.config.clone(), geometry)?;
-    let (mean, std) = (args.mean.unwrap_or(backbone.mean), args.std.unwrap_or(backbone.std));
-    if let Some(std) = std.iter().find(|std| !(**std > 0.0 && std.is_finite())) {
-        bail!("--std {std}: a standard deviation must be positive");
-    }
-    let preprocessor = Preprocessor { geometry, mean, std };
-    let work = WorkFolder::begin(&args.out)?;
     let interrupt = Interrupt::listen("finishing this step")?;
-
-    let settings = TrainingSettings {
-        batch: args.batch,
-        seed: args.seed,
-        schedule: args.variant.schedule(Schedule {
-            peak: args.lr,
-            last: args.lr / 10.0,
-            ..Schedule::official(args.iterations as usize)
-        })?,
-        gradient_clip: 0.1,
-        optimizer_eps: args.optimizer_eps,
-        precision,
-    };
-    let split = Split::new(&dataset, args.holdout, args.seed);
-    println!(
-        "{}, {} to train on, {} held out; backbone {}, pixels normalised by mean {mean:?}, std {std:?}",
-        counted(dataset.classes.len(), "class", "classes"),
-        counted(split.train.len(), "good photo", "good photos"),
-        split.held_out.len(),
-        config.encoder.name
-    );
-    let checkpoint = work.checkpoint();
-    let data = split.fingerprint(&backbone_file, &preprocessor)?;
-    let classes = dataset.classes.iter().map(|class| class.name.clone()).collect();
-    let selection = Some(Selection { classes, holdout: args.holdout });
-    let recipe = Recipe { config, settings, data, preprocessor: Some(preprocessor.clone()), selection };
-    if !args.restart && !checkpoint.exists() && recipe.is_finished(&args.out, args.false_alarms.rate)? {
-        println!("{} is trained already: nothing to do (--restart trains it again)", args.out.display());
-        return Ok(());
-    }
-    if args.restart && checkpoint.exists() {
-        std::fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
-    }
-    let replicas = devices.count() as u64;
-    let train_on = |device: Device, team: Option<Team>| -> Result<(Run, bool)> {
-        // Each device keeps the features of all photos, because any photo may be in its part of a batch.
-        let limits = Limits { device: on_device(args.cache_device, &device)?, memory: args.cache_memory / replicas };
-        let encoder = PhotoEncoder::new(&backbone.weights, &recipe.config, &preprocessor, device.clone(), precision)?;
-        let mut run = Run::begin(recipe.clone(), checkpoint.clone(), device)?;
-        if let Some(folder) = args.tensorboard.as_ref().filter(|_| team.as_ref().is_none_or(|team| team.rank() == 0)) {
-            run.note_events(folder)?;
+    match training::train(&args.plan(), &interrupt)? {
+        None => {
+            println!("{} is trained already: nothing to do (--restart trains it again)", args.out.display());
         }
-        let checkpoints = args.checkpoint_every.map_or_else(Interval::default, |n| Interval::Iterations(n as usize));
-        let room = Room { limits, folder: work.folder(), checkpoints };
-        let finished = run.train(&encoder, &split, room, &interrupt, team)?;
-        Ok((run, finished))
-    };
-    let (run, finished) = match devices {
-        Devices::One(device) => train_on(device, None)?,
-        Devices::Several(replicas) => replicas.each(|device, team| train_on(device, Some(team)))?,
-    };
-    if !finished {
-        return Err(Stopped::after(run.iteration()).into());
-    }
-    let trained = publish::Trained {
-        recipe: &recipe,
-        preprocessor: &preprocessor,
-        encoder: &backbone.weights,
-        head: run.head_weights()?,
-        losses: run.losses(),
-        false_alarm_rate: args.false_alarms.rate,
-        device,
-    };
-    publish::publish(&args.out, trained, &dataset, &split).map_err(|error| match error.downcast_ref() {
-        Some(dinomaly_core::Error::Tensor { .. }) => {
-            error.context("the trained weights are not finite: train again with --restart and a lower --lr")
+        Some(trained) => {
+            publish::publish(trained)?;
+            println!("model written to {}", args.out.display());
         }
-        _ => error,
-    })?;
-    work.finish()?;
-    println!("model written to {}", args.out.display());
+    }
     Ok(())
-}
-
-/// Default share of the free GPU memory for cached features. The rest is enough for the largest batch of the largest published
-/// model.
-const SHARE_OF_DEVICE: f64 = 0.4;
-
-/// Bytes for cached features on the training device.
-fn on_device(size: Option<u64>, device: &Device) -> Result<u64> {
-    match (size, free_memory(device)?) {
-        (None, None) => Ok(0),
-        (None, Some(free)) => Ok((SHARE_OF_DEVICE * free as f64) as u64),
-        (Some(size), Some(_)) => Ok(size),
-        (Some(_), None) => bail!("--cache-device is for NVIDIA GPUs: use --cache-memory with the processor"),
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::{Parser, ValueEnum};
+    use clap::Parser;
     use dinomaly_core::photo::preprocess::Geometry;
 
-    use super::super::preset::Preset;
     use super::*;
+    use crate::system::device::Choice;
+    use crate::training::Preset;
 
     #[derive(Debug, Parser)]
     struct Command {
@@ -308,17 +230,18 @@ mod tests {
         assert_eq!((args.iterations, args.optimizer_eps), (10_000, 1e-8));
         let variant = format!("{:?}", args.variant);
         assert!(variant.contains("dropout: 0.3") && variant.contains("mining_warmup: 500"), "{variant}");
-        let said = args.preset.to_string();
+        let choice = args.preset.choice.as_ref().unwrap();
+        let said = choice.to_string();
         assert!(
             said.starts_with("preset mvtec-separate (dinomaly_mvtec_sep.py): optimizer-eps 1e-8, resize"),
             "{said}"
         );
         assert!(said.ends_with("given instead of the preset's: iterations, dropout, mining-warmup\n"), "{said}");
-        assert!(args.preset.check(1).is_ok());
-        let error = args.preset.check(15).unwrap_err().to_string();
+        assert!(choice.check(1).is_ok());
+        let error = choice.check(15).unwrap_err().to_string();
         assert!(error.contains("mvtec-separate is for one-class models, but the data has 15 classes"), "{error}");
         let args = parse("").unwrap();
-        assert_eq!((args.iterations, args.preset.to_string().as_str()), (10_000, ""));
+        assert_eq!((args.iterations, args.preset.choice.as_ref()), (10_000, None));
         assert!(parse("--preset coco").unwrap_err().to_string().contains("real-iad-separate"));
     }
 
@@ -342,31 +265,20 @@ mod tests {
 
     #[test]
     fn every_preset_sets_what_it_says() {
-        for preset in Preset::value_variants() {
-            let name = preset.to_possible_value().unwrap().get_name().to_owned();
-            let args = parse(&format!("--preset {name}")).unwrap();
-            let found = format!("{args:?}");
-            for (option, value) in preset.settings() {
-                let (number, text) = (value.parse::<f64>(), option);
-                let shown = match (option, &number) {
-                    ("groups", Ok(_)) => "groups: Equal(2)".into(),
-                    ("decoder", _) if value == "linear" => "decoder: Decoder(Linear)".into(),
-                    // ViTAD
-                    ("groups", Err(_)) => "groups: Listed([[0], [1], [2]])".into(),
-                    ("decoder", _) => "decoder: Decoder(Softmax)".into(),
-                    ("layers", _) => "layers: [2, 5, 8, 11]".into(),
-                    ("decoder_groups", _) => "decoder_groups: Some(Listed([[2], [5], [8]]))".into(),
-                    ("decoder_blocks", _) => "decoder_blocks: Some(9)".into(),
-                    ("bottleneck_input", _) => "bottleneck_input: Last".into(),
-                    ("resize" | "crop" | "batch" | "iterations" | "mining_warmup", _) => format!("{text}: {value}"),
-                    (_, number) => format!("{text}: {:?}", number.as_ref().unwrap()),
-                };
-                let ends = [",", " }"];
-                assert!(
-                    ends.iter().any(|end| found.contains(&format!("{shown}{end}"))),
-                    "{name}: no {shown} in {found}"
-                );
-            }
+        for preset in Preset::ALL {
+            let plan = parse(&format!("--preset {}", preset.name())).unwrap().plan();
+            let expected = TrainingPlan::new("data", "o").with_preset(preset);
+            assert_eq!(plan, TrainingPlan { backbone: Some("b".into()), devices: plan.devices.clone(), ..expected });
         }
+    }
+
+    #[test]
+    fn options_that_are_not_given_are_the_defaults_of_a_plan() {
+        let plan = parse("").unwrap().plan();
+        let expected = TrainingPlan::new("data", "o");
+        assert_eq!(plan, TrainingPlan { backbone: Some("b".into()), devices: vec![Choice::Cpu], ..expected });
+        let geometry = |options| parse(options).unwrap().plan().geometry;
+        assert_eq!(geometry("--crop 196"), Some(Geometry { resize: 448, crop: 196 }));
+        assert_eq!(geometry("--preset vitad"), Some(Geometry { resize: 256, crop: 256 }));
     }
 }

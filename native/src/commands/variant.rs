@@ -1,12 +1,8 @@
 //! The paper's variants as options of `train`. The defaults are the published model.
 
-use std::str::FromStr;
+use dinomaly_core::model::config::BottleneckInput;
 
-use anyhow::{Context, Result, bail};
-use dinomaly_core::model::config::{BottleneckInput, Comparison, DecoderConfig, EncoderConfig, Mixer, ModelConfig};
-use dinomaly_core::photo::preprocess::Geometry;
-
-use crate::training::schedule::Schedule;
+use crate::training::{Decoder, Groups, Variant};
 
 /// Options that change the published model.
 #[derive(Clone, Debug, clap::Args)]
@@ -66,118 +62,6 @@ pub struct VariantOptions {
     mining_warmup: usize,
 }
 
-impl VariantOptions {
-    /// The model's config for an encoder and a photo geometry.
-    ///
-    /// # Errors
-    /// If options contradict each other, the encoder or the geometry; the error names them.
-    pub fn model(&self, encoder: EncoderConfig, geometry: Geometry) -> Result<ModelConfig> {
-        let Geometry { resize, crop } = geometry;
-        geometry.validate(encoder.patch_size).with_context(|| format!("--resize {resize} --crop {crop}"))?;
-        let grid = geometry.grid(encoder.patch_size);
-        if self.neighbour_mask > grid {
-            bail!(
-                "--neighbour-mask {}: the crop has {grid} patches a side, so no patch would be left",
-                self.neighbour_mask
-            );
-        }
-        let mut config = if self.layers.is_empty() {
-            ModelConfig::published(encoder)?
-        } else {
-            let decoder = DecoderConfig::published(&encoder, self.layers.len());
-            ModelConfig { target_layers: self.layers.clone(), ..ModelConfig::with_decoder(encoder, decoder) }
-        };
-        let layers = config.target_layers.len();
-        (config.groups, config.comparison) = (self.groups.of(layers)?, self.groups.comparison());
-        config.decoder.num_hidden_layers = self.decoder_blocks.map_or(layers, |blocks| blocks as usize);
-        let blocks = config.decoder.num_hidden_layers;
-        config.decoder.mixer = self.decoder.0;
-        config.decoder.neighbour_mask = self.neighbour_mask;
-        config.remove_class_token = self.remove_class_token || matches!(self.decoder.0, Mixer::Convolution { .. });
-        config.bottleneck_dropout = self.dropout;
-        config.feature_jitter = self.jitter;
-        config.patch_masking = self.patch_masking;
-        config.decoder_groups = self.decoder_groups.as_ref().map(|groups| groups.of(blocks)).transpose()?;
-        config.bottleneck_input = match self.bottleneck_input {
-            Input::Mean => BottleneckInput::Mean,
-            Input::Last => BottleneckInput::Last,
-        };
-        config.validate()?;
-        Ok(config)
-    }
-
-    /// The schedule with these options of hard mining.
-    ///
-    /// # Errors
-    /// If a share or factor lies outside 0..1.
-    pub fn schedule(&self, schedule: Schedule) -> Result<Schedule> {
-        if !(0.0..1.0).contains(&self.mining_rate) || !(0.0..=1.0).contains(&self.mining_factor) {
-            bail!("--mining-rate {} and --mining-factor {} must lie in 0..1", self.mining_rate, self.mining_factor);
-        }
-        let (mining_rate, mining_factor) = (self.mining_rate, self.mining_factor);
-        Ok(Schedule { mining_rate, mining_factor, mining_warmup: self.mining_warmup, ..schedule })
-    }
-}
-
-/// The layers to compare, by group.
-#[derive(Clone, Debug, PartialEq)]
-enum Groups {
-    Equal(usize),
-    Every(usize),
-    Concatenated,
-    Listed(Vec<Vec<usize>>),
-}
-
-impl FromStr for Groups {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(count) = text.parse() {
-            return Ok(Self::Equal(count));
-        }
-        match text {
-            "dense" => return Ok(Self::Every(1)),
-            "every2" => return Ok(Self::Every(2)),
-            "every4" => return Ok(Self::Every(4)),
-            "concatenated" => return Ok(Self::Concatenated),
-            _ => {}
-        }
-        let group = |part: &str| part.split(',').map(str::parse).collect::<Result<Vec<usize>, _>>();
-        let groups = text.split('/').map(group).collect::<Result<Vec<_>, _>>().map_err(|_| {
-            "expected a number of groups, dense, every2, every4, concatenated, or groups such as 0,1,2,3/4,5,6,7"
-                .to_owned()
-        })?;
-        let places = groups.concat();
-        match places.iter().enumerate().find(|(i, place)| places[..*i].contains(place)) {
-            Some((_, place)) => Err(format!("{place} is given twice")),
-            None => Ok(Self::Listed(groups)),
-        }
-    }
-}
-
-impl Groups {
-    /// The groups as indices into `layers` layers. `every2` takes the last of each two layers and `every4` the last of each four,
-    /// as in the paper's sparse layer-to-layer comparison.
-    fn of(&self, layers: usize) -> Result<Vec<Vec<usize>>> {
-        let last_of_each = |step: usize| (0..layers / step).map(move |i| (i + 1) * step - 1);
-        Ok(match self {
-            Self::Equal(count) => {
-                if *count == 0 || *count > layers {
-                    bail!("--groups {count}: {layers} layers cannot make so many groups");
-                }
-                (0..*count).map(|i| (i * layers / count..(i + 1) * layers / count).collect()).collect()
-            }
-            Self::Every(step) => last_of_each(*step).map(|i| vec![i]).collect(),
-            Self::Concatenated => vec![last_of_each(2).collect()],
-            Self::Listed(groups) => groups.clone(),
-        })
-    }
-
-    fn comparison(&self) -> Comparison {
-        if *self == Self::Concatenated { Comparison::Concatenated } else { Comparison::Mean }
-    }
-}
-
 /// Layers that the bottleneck is given.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Input {
@@ -185,30 +69,39 @@ enum Input {
     Last,
 }
 
-/// A kind of decoder.
-#[derive(Clone, Copy, Debug)]
-struct Decoder(Mixer);
-
-impl FromStr for Decoder {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Ok(Self(match text {
-            "linear" => Mixer::Linear,
-            "softmax" => Mixer::Softmax,
-            _ => match text.strip_prefix("conv").map(str::parse) {
-                Some(Ok(kernel)) => Mixer::Convolution { kernel },
-                _ => return Err("expected linear, softmax, conv3, conv5 or conv7".into()),
+impl From<&VariantOptions> for Variant {
+    fn from(options: &VariantOptions) -> Self {
+        Self {
+            layers: options.layers.clone(),
+            groups: options.groups.clone(),
+            decoder_groups: options.decoder_groups.clone(),
+            decoder_blocks: options.decoder_blocks.map(|blocks| blocks as usize),
+            bottleneck_input: match options.bottleneck_input {
+                Input::Mean => BottleneckInput::Mean,
+                Input::Last => BottleneckInput::Last,
             },
-        }))
+            decoder: options.decoder,
+            neighbour_mask: options.neighbour_mask,
+            remove_class_token: options.remove_class_token,
+            dropout: options.dropout,
+            jitter: options.jitter,
+            patch_masking: options.patch_masking,
+            mining_rate: options.mining_rate,
+            mining_factor: options.mining_factor,
+            mining_warmup: options.mining_warmup,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use anyhow::Result;
     use clap::Parser;
+    use dinomaly_core::model::config::{Comparison, EncoderConfig, Mixer, ModelConfig};
+    use dinomaly_core::photo::preprocess::Geometry;
 
     use super::*;
+    use crate::training::schedule::Schedule;
 
     #[derive(clap::Parser)]
     struct Command {
@@ -222,7 +115,7 @@ mod tests {
 
     fn model(layers: usize, options: &str) -> Result<ModelConfig> {
         let variant = Command::try_parse_from(std::iter::once("train").chain(options.split_whitespace()))?.variant;
-        variant.model(encoder(layers), Geometry { resize: 32, crop: 32 })
+        Variant::from(&variant).model(encoder(layers), Geometry { resize: 32, crop: 32 })
     }
 
     #[test]
@@ -230,8 +123,9 @@ mod tests {
         for layers in [12, 24] {
             assert_eq!(model(layers, "").unwrap(), ModelConfig::published(encoder(layers)).unwrap());
         }
-        let schedule = Command::parse_from(["train"]).variant.schedule(Schedule::official(10)).unwrap();
+        let schedule = Variant::from(&Command::parse_from(["train"]).variant).schedule(Schedule::official(10)).unwrap();
         assert_eq!(schedule, Schedule::official(10));
+        assert_eq!(Variant::from(&Command::parse_from(["train"]).variant), Variant::default());
     }
 
     #[test]

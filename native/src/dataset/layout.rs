@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use clap::ValueEnum;
 
 use super::class_folders::ClassFolders;
 use super::files::holds;
@@ -12,7 +11,7 @@ use super::{Class, Misfit, Place};
 use super::{btad, folder, mpdd, mvtec, mvtec_loco, real_iad, uni_medical, visa};
 
 /// Layout of a data set's folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// VisA as downloaded, with split_csv/1cls.csv (its authors' script converts it to MVTec-AD's layout)
     Visa,
@@ -34,11 +33,37 @@ pub enum Layout {
 
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.to_possible_value().expect("every layout has a name").get_name())
+        f.write_str(self.name())
     }
 }
 
 impl Layout {
+    /// All layouts. Specific layouts come before general ones.
+    pub const ALL: [Self; 8] = [
+        Self::Visa,
+        Self::RealIad,
+        Self::MvtecLoco,
+        Self::Btad,
+        Self::Mpdd,
+        Self::UniMedical,
+        Self::Mvtec,
+        Self::Folder,
+    ];
+
+    /// Name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Visa => "visa",
+            Self::RealIad => "real-iad",
+            Self::MvtecLoco => "mvtec-loco",
+            Self::Btad => "btad",
+            Self::Mpdd => "mpdd",
+            Self::UniMedical => "uni-medical",
+            Self::Mvtec => "mvtec",
+            Self::Folder => "folder",
+        }
+    }
+
     /// The classes in `root`, in the given layout or in the first that fits. Specific layouts come before general ones.
     pub(super) fn find(layout: Option<Self>, root: &Path) -> Result<(Self, Vec<Place>)> {
         if let Some(layout) = layout {
@@ -50,7 +75,7 @@ impl Layout {
             };
         }
         let mut misfits: Vec<String> = Vec::new();
-        for &layout in Self::value_variants() {
+        for layout in Self::ALL {
             let names = layout.class_folders().map_or(&[][..], |layout| layout.classes);
             match layout.places(root) {
                 Ok(places) if names.is_empty() || places.iter().all(|place| names.contains(&&*place.name)) => {

@@ -11,7 +11,7 @@ mod mpdd;
 mod mvtec;
 mod mvtec_loco;
 mod real_iad;
-pub mod split;
+pub(crate) mod split;
 mod uni_medical;
 mod visa;
 

@@ -1,7 +1,7 @@
 //! The split of good photos into training photos and held-out photos, which set the thresholds.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use dinomaly_core::photo::preprocess::Preprocessor;
@@ -15,6 +15,9 @@ use crate::dataset::Dataset;
 
 /// Smallest number of held-out photos per class: fewer do not tell the spread of its scores.
 pub const HELD_OUT: usize = 5;
+
+/// Default share of good photos that thresholds may call defective.
+pub const FALSE_ALARM_RATE: f64 = 0.01;
 
 /// Good photos to train on, and held-out ones to set thresholds with.
 #[derive(Clone, Debug)]
@@ -43,14 +46,14 @@ impl Split {
         split
     }
 
-    /// Hash of everything that features and thresholds depend on: the bytes of photos and backbone, and the preprocessing.
+    /// Hash of everything that features and thresholds depend on: the bytes of the photos, the SHA-256 `backbone` of the backbone's
+    /// bytes, and the preprocessing.
     ///
     /// # Errors
     /// If a file cannot be read.
-    pub fn fingerprint(&self, backbone: &Path, preprocessor: &Preprocessor) -> Result<String> {
+    pub fn fingerprint(&self, backbone: &[u8], preprocessor: &Preprocessor) -> Result<String> {
         let mut hash = Sha256::new();
-        let bytes = fs::read(backbone).with_context(|| format!("backbone {} cannot be read", backbone.display()))?;
-        hash.update(Sha256::digest(&bytes));
+        hash.update(backbone);
         hash.update(serde_json::to_vec(preprocessor)?);
         let digest = |photo: &PathBuf| -> Result<_> {
             let bytes = fs::read(photo).with_context(|| format!("photo {} cannot be read", photo.display()))?;
@@ -93,10 +96,10 @@ mod tests {
         for path in [&backbone, &trained, &held_out] {
             fs::write(path, "before").unwrap();
         }
-        let mut earlier = split.fingerprint(&backbone, &preprocessor).unwrap();
+        let mut earlier = split.fingerprint(&Sha256::digest(fs::read(&backbone).unwrap()), &preprocessor).unwrap();
         for path in [&backbone, &trained, &held_out] {
             fs::write(path, "after").unwrap();
-            let now = split.fingerprint(&backbone, &preprocessor).unwrap();
+            let now = split.fingerprint(&Sha256::digest(fs::read(&backbone).unwrap()), &preprocessor).unwrap();
             assert_ne!(now, earlier, "{}", path.display());
             earlier = now;
         }

@@ -1,6 +1,10 @@
 //! A large encoder → a small one that imitates it.
 
-pub mod data_parallel;
-pub mod distill;
-pub mod muon;
-pub mod subspace;
+pub(crate) mod data_parallel;
+pub(crate) mod distill;
+pub(crate) mod muon;
+mod run;
+pub(crate) mod subspace;
+mod teacher;
+
+pub use run::{DistillationPlan, distill};

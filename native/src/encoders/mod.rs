@@ -2,4 +2,5 @@
 
 pub mod backbone;
 pub mod catalogue;
+pub mod embedded;
 pub mod import;

@@ -1,7 +1,11 @@
 //! Trained weights → a published model: thresholds from held-out photos, self-test, model card.
 
-pub mod calibrate;
+mod import;
+#[doc(hidden)]
 pub mod moments;
+mod quantize;
+mod recalibrate;
+pub(crate) mod thresholds;
 
 use std::path::{Path, PathBuf};
 
@@ -18,75 +22,71 @@ use crate::dataset::Dataset;
 use crate::dataset::split::Split;
 use crate::inference::detect::PhotoDetector;
 use crate::model_dir;
-use crate::publish::calibrate::calibrate;
-use crate::training::recipe::Recipe;
+use crate::training::Trained;
 use crate::training::run::recent_mean;
 use crate::training::train::TrainingSettings;
+
+pub use import::{ImportPlan, import};
+pub use quantize::{QuantizePlan, Quantized, quantize};
+pub use recalibrate::{Calibrated, CalibrationPlan, calibrate};
 
 /// Largest deviation of another device in score and map of the self-test picture. f32 executors differ by less than 1e-5; maps lie
 /// in 0..=2, and defects stand out by a few hundredths.
 pub const SELF_TEST_TOLERANCE: f32 = 1e-3;
 
-/// Results of a finished run.
-pub struct Trained<'a> {
-    /// Recipe of the training.
-    pub recipe: &'a Recipe,
-    /// Geometry and normalisation.
-    pub preprocessor: &'a Preprocessor,
-    /// Weights of the encoder.
-    pub encoder: &'a Weights,
-    /// Trained weights of the head.
-    pub head: Weights,
-    /// Loss of every iteration.
-    pub losses: &'a [f64],
-    /// Share of good photos that the thresholds may call defective.
-    pub false_alarm_rate: f64,
-    /// Device of the training, which also scores the good photos.
-    pub device: Device,
-}
-
 /// Calibrates and writes a trained model.
 ///
 /// # Errors
 /// If a photo cannot be read, or the folder cannot be written.
-pub fn publish(out: &Path, trained: Trained<'_>, dataset: &Dataset, split: &Split) -> Result<()> {
-    let Trained { recipe, preprocessor, encoder, head, losses, false_alarm_rate, device } = trained;
-    let mut weights = encoder.clone();
+pub fn publish(trained: Trained) -> Result<Model> {
+    let Trained { out, recipe, preprocessor, encoder: mut weights, head, losses, dataset, split, device, work, .. } =
+        trained;
     weights.0.extend(head.0);
-    let parts = Parts { config: &recipe.config, preprocessor, weights };
-    let photos = good_photos(dataset, split);
-    let calibration = Good { photos, held_out: !split.held_out.is_empty(), false_alarm_rate, device };
-    let model = assemble(out, parts, calibration, |model| card(model, split, &recipe.settings, losses))?;
-    model_dir::write_with(out, &model, Some(recipe.file()?))
+    let parts = Parts { config: &recipe.config, preprocessor: &preprocessor, weights };
+    let photos = good_photos(&dataset, &split);
+    let (held_out, false_alarm_rate) = (!split.held_out.is_empty(), trained.false_alarm_rate);
+    let good = Good { photos, held_out, false_alarm_rate, device };
+    let model = assemble(&out, parts, good, |model| card(model, &split, &recipe.settings, &losses)).and_then(|model| {
+        model_dir::write_with(&out, &model, Some(recipe.file()?))?;
+        Ok(model)
+    });
+    let model = model.map_err(|error| match error.downcast_ref() {
+        Some(dinomaly_core::Error::Tensor { .. }) => {
+            error.context("the trained weights are not finite: train again with --restart and a lower --lr")
+        }
+        _ => error,
+    })?;
+    work.finish()?;
+    Ok(model)
 }
 
 /// A model before it is calibrated.
-pub struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     /// Config of the model.
-    pub config: &'a ModelConfig,
+    pub(crate) config: &'a ModelConfig,
     /// Geometry and normalisation.
-    pub preprocessor: &'a Preprocessor,
+    pub(crate) preprocessor: &'a Preprocessor,
     /// The model's weights, without blocks that never run.
-    pub weights: Weights,
+    pub(crate) weights: Weights,
 }
 
 /// Good photos for the thresholds.
-pub struct Good {
+pub(crate) struct Good {
     /// Class and photo of good parts.
-    pub photos: Vec<(String, PathBuf)>,
+    pub(crate) photos: Vec<(String, PathBuf)>,
     /// Whether the model was not trained on them.
-    pub held_out: bool,
+    pub(crate) held_out: bool,
     /// Share of good photos that the thresholds may call defective.
-    pub false_alarm_rate: f64,
+    pub(crate) false_alarm_rate: f64,
     /// Device that scores them: the processor or an NVIDIA GPU.
-    pub device: Device,
+    pub(crate) device: Device,
 }
 
 /// Assembles and calibrates the model for the folder `out`; `card` writes its model card.
 ///
 /// # Errors
 /// If parts do not fit together, the device differs from the processor, or a photo cannot be read.
-pub fn assemble(out: &Path, parts: Parts<'_>, good: Good, card: impl FnOnce(&Model) -> String) -> Result<Model> {
+pub(crate) fn assemble(out: &Path, parts: Parts<'_>, good: Good, card: impl FnOnce(&Model) -> String) -> Result<Model> {
     let Parts { config, preprocessor, mut weights } = parts;
     let name = out.file_name().context("a model folder has a name")?.to_string_lossy().into_owned();
     weights.prune(config);
@@ -94,11 +94,11 @@ pub fn assemble(out: &Path, parts: Parts<'_>, good: Good, card: impl FnOnce(&Mod
     let self_test = block_on(detector.detector().self_test(SELF_TEST_SEED, SELF_TEST_TOLERANCE))?;
     let Good { photos, held_out, false_alarm_rate: rate, device } = good;
     let calibration = if device.is_cpu() {
-        calibrate(&detector, photos, rate, held_out)?
+        thresholds::of_photos(&detector, photos, rate, held_out)?
     } else {
         drop(detector);
         let detector = PhotoDetector::of_parts_on_cuda(config, preprocessor, &weights, Some(&self_test), device)?;
-        calibrate(&detector, photos, rate, held_out)?
+        thresholds::of_photos(&detector, photos, rate, held_out)?
     };
     let mut model = Model {
         name,
@@ -149,14 +149,14 @@ fn card(model: &Model, split: &Split, settings: &TrainingSettings, losses: &[f64
         last = schedule.last,
         seed = settings.seed,
         loss = recent_mean(losses),
-        thresholds = thresholds(&model.calibration),
+        thresholds = thresholds_line(&model.calibration),
     )
 }
 
 const THRESHOLDS: &str = "| thresholds |";
 
 /// The model card's line on thresholds.
-pub fn thresholds(calibration: &Calibration) -> String {
+fn thresholds_line(calibration: &Calibration) -> String {
     let photos = calibration.classes.values().map(|class| class.good_scores.count).sum::<usize>();
     format!(
         "{THRESHOLDS} exceeded by {rate} % of good parts, estimated from {photos} {source} photos |",
@@ -166,8 +166,8 @@ pub fn thresholds(calibration: &Calibration) -> String {
 }
 
 /// A model card with the line on thresholds of this calibration.
-pub fn with_thresholds(card: &str, calibration: &Calibration) -> String {
-    let line = thresholds(calibration);
+fn with_thresholds(card: &str, calibration: &Calibration) -> String {
+    let line = thresholds_line(calibration);
     if !card.lines().any(|l| l.starts_with(THRESHOLDS)) {
         return format!("{card}\n| | |\n|---|---|\n{line}\n");
     }

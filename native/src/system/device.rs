@@ -7,9 +7,10 @@ use anyhow::{Error, Result, anyhow, bail};
 use candle_core::{Device, DeviceLocation};
 
 /// Value of `--device`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
     /// The processor.
+    #[default]
     Cpu,
     /// A GPU of any vendor, through wgpu: runs models, does not train them.
     Gpu,
@@ -43,6 +44,23 @@ impl fmt::Display for Choice {
             Self::Gpu => f.write_str("gpu"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
             Self::Auto => f.write_str("auto"),
+        }
+    }
+}
+
+impl Choice {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// If it is absent, not supported by this build, or cannot train.
+    pub fn open(self) -> Result<Device> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(number) => open_cuda(number),
+            Self::Auto => Ok(open_any()),
+            Self::Gpu => {
+                bail!("device gpu only runs models on photos: use cpu, or cuda on an NVIDIA GPU, for this command")
+            }
         }
     }
 }

@@ -23,8 +23,8 @@ impl Stopped {
     }
 }
 
-/// Whether the user has asked the program to stop.
-#[derive(Clone, Debug)]
+/// Whether the work was asked to stop; by default it was not.
+#[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
@@ -49,7 +49,12 @@ impl Interrupt {
         Ok(Self(asked))
     }
 
-    /// Whether Ctrl-C was pressed.
+    /// Asks the work to stop, from any thread.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether Ctrl-C was pressed, or [`Interrupt::ask`] called.
     pub fn asked(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
@@ -62,6 +67,10 @@ mod tests {
     #[test]
     fn a_stop_says_what_is_kept() {
         assert!(Stopped::after(0).to_string().contains("nothing is kept"));
+        let interrupt = Interrupt::default();
+        assert!(!interrupt.asked());
+        interrupt.clone().ask();
+        assert!(interrupt.asked());
         assert!(Stopped::after(7).to_string().contains("after iteration 7; the same command resumes"));
     }
 }

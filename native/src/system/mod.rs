@@ -2,22 +2,25 @@
 
 // First, because all others use its macros.
 #[macro_use]
+#[doc(hidden)]
 pub mod output;
 
+#[doc(hidden)]
 pub mod allocator;
-pub mod atomic;
+pub(crate) mod atomic;
 #[cfg(feature = "trainer")]
-pub mod background_job;
+pub(crate) mod background_job;
 #[cfg(feature = "trainer")]
-pub mod batch_size;
+pub(crate) mod batch_size;
 #[cfg(feature = "trainer")]
 pub mod device;
+#[doc(hidden)]
 pub mod environment;
 pub mod interrupt;
-pub mod ownership;
+pub(crate) mod ownership;
 #[cfg(feature = "trainer")]
 pub mod precision;
 #[cfg(feature = "trainer")]
-pub mod prefetch;
+pub(crate) mod prefetch;
 #[cfg(feature = "trainer")]
-pub mod progress;
+pub(crate) mod progress;

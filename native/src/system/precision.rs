@@ -3,12 +3,11 @@
 use anyhow::{Result, bail};
 use candle_core::Device;
 use candle_core::cuda::set_gemm_reduced_precision_f32;
-use clap::ValueEnum;
 use dinomaly_core::executors::candle::kernels::Element;
 use serde::{Deserialize, Serialize};
 
 /// Precision of matrix products.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TrainingPrecision {
     /// Single precision.
@@ -21,6 +20,18 @@ pub enum TrainingPrecision {
 }
 
 impl TrainingPrecision {
+    /// All precisions.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Tf32, Self::Bf16];
+
+    /// Name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
     /// Default precision of a device.
     pub fn usual(device: &Device) -> Self {
         if device.is_cuda() { Self::Bf16 } else { Self::F32 }

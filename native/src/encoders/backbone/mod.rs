@@ -82,6 +82,14 @@ pub fn read(path: &Path, heads: Option<usize>) -> Result<Backbone> {
     read_any(path, heads).with_context(|| format!("backbone {} cannot be used", path.display()))
 }
 
+/// Reads an encoder from the bytes of a safetensors file of this name.
+///
+/// # Errors
+/// If a tensor is missing, unknown, of another shape or not finite; the error names it.
+pub(crate) fn parse(file: &str, bytes: &[u8]) -> Result<Backbone> {
+    with_bytes(file, bytes, |checkpoint, name, description| import(checkpoint, name, None, description))
+}
+
 /// Writes an encoder as one safetensors file with its description. Equal encoders give equal bytes.
 ///
 /// # Errors
@@ -102,24 +110,32 @@ pub(crate) fn with_checkpoint<T>(
     path: &Path,
     then: impl FnOnce(&mut dyn Checkpoint, &str, Option<Description>) -> Result<T>,
 ) -> Result<T> {
-    let name = path.file_stem().unwrap_or_default().to_string_lossy();
     if pth::is_archive(path)? {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
         return then(&mut pth::Pth::open(path)?, &name, None);
     }
-    let bytes = fs::read(path)?;
+    with_bytes(&path.file_name().unwrap_or_default().to_string_lossy(), &fs::read(path)?, then)
+}
+
+/// As [`with_checkpoint`], from the bytes of a safetensors file.
+fn with_bytes<T>(
+    file: &str,
+    bytes: &[u8],
+    then: impl FnOnce(&mut dyn Checkpoint, &str, Option<Description>) -> Result<T>,
+) -> Result<T> {
     if bytes.starts_with(b"version https://git-lfs") {
         bail!("it is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`");
     }
     if bytes.starts_with(LEGACY) {
         bail!("it is in the format of PyTorch before 1.6: load and save it once with a newer PyTorch");
     }
-    let file = path.file_name().unwrap_or_default().to_string_lossy();
-    let mut reader = Reader::new(&file, &bytes)?;
+    let mut reader = Reader::new(file, bytes)?;
     let description = reader.metadata(METADATA).map(serde_json::from_str::<Description>).transpose();
     let description = description.with_context(|| format!("its {METADATA} metadata is not understood"))?;
     if let Some(std) = description.iter().flat_map(|d| d.std).find(|std| !(*std > 0.0 && std.is_finite())) {
         bail!("its {METADATA} metadata has the standard deviation {std}, which must be positive");
     }
+    let name = Path::new(file).file_stem().unwrap_or_default().to_string_lossy();
     then(&mut reader, &name, description)
 }
 

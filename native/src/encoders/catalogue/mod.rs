@@ -2,6 +2,7 @@
 
 mod hub;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -9,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::encoders::backbone::{self, Backbone};
+use crate::system::atomic;
 
 pub use hub::Hub;
 
@@ -79,6 +81,22 @@ pub fn read(given: &Path, heads: Option<usize>) -> Result<(Backbone, PathBuf)> {
         bail!("{0} has not been fetched: run `dinomaly backbone fetch {0}` first", known.name);
     };
     Ok((known.open(&path)?, path))
+}
+
+/// Downloads a backbone from the hub, unless it is in the hub's cache, and copies it to `out`. Returns the path of its file.
+///
+/// # Errors
+/// If the name is unknown, the hub refuses, or the file cannot be written.
+pub fn fetch(name: &str, out: Option<&Path>) -> Result<(&'static KnownBackbone, PathBuf)> {
+    let backbone = find(name)?;
+    if let Some(out) = out {
+        atomic::check_file(out)?;
+    }
+    let path = Hub::from_env().fetch(backbone)?;
+    let Some(out) = out else { return Ok((backbone, path)) };
+    let read = || format!("{} cannot be read", path.display());
+    atomic::copy_file(&mut File::open(&path).with_context(read)?, out)?;
+    Ok((backbone, out.to_owned()))
 }
 
 impl KnownBackbone {

@@ -1,0 +1,83 @@
+//! A model folder and labelled photos → the seven metrics, and a report.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use dinomaly_core::bundle::Model;
+use dinomaly_core::ops::Read;
+
+use super::detect::PhotoDetector;
+use super::evaluate::{Evaluation, evaluate_observed};
+use super::report::{Facts, Report, page};
+use super::{Looking, Place};
+use crate::dataset::{Dataset, Layout};
+use crate::model_dir;
+
+/// The model to evaluate, and labelled photos.
+#[derive(Clone, Debug)]
+pub struct EvaluationPlan {
+    /// Model folder.
+    pub model: PathBuf,
+    /// Labelled data set.
+    pub data: PathBuf,
+    /// Layout of the data set; if omitted, it is detected.
+    pub layout: Option<Layout>,
+    /// Classes to evaluate; if empty, all.
+    pub classes: Vec<String>,
+    /// Number of photos per class in the report, worst first; if omitted, there is no report.
+    pub gallery: Option<usize>,
+    /// Device and precision to score the photos with.
+    pub place: Place,
+}
+
+impl EvaluationPlan {
+    /// All classes, no report, on the processor.
+    pub fn new(model: impl Into<PathBuf>, data: impl Into<PathBuf>) -> Self {
+        let (model, data) = (model.into(), data.into());
+        Self { model, data, layout: None, classes: Vec::new(), gallery: None, place: Place::default() }
+    }
+}
+
+/// Results of an evaluation.
+#[derive(Clone, Debug)]
+pub struct Evaluated {
+    /// The metrics.
+    pub evaluation: Evaluation,
+    /// The report as HTML, if it was asked for.
+    pub page: Option<String>,
+}
+
+/// Evaluates a model.
+///
+/// # Errors
+/// One sentence that names the missing or unusable file.
+pub fn evaluate(plan: &EvaluationPlan) -> Result<Evaluated> {
+    let dataset = Dataset::open_as(plan.layout, &plan.data, &plan.classes)?;
+    let model = model_dir::read(&plan.model)?;
+    match plan.place.open(&model)? {
+        Looking::Processor(detector) => measure(plan, &dataset, &model, &detector),
+        Looking::Gpu(detector) => measure(plan, &dataset, &model, &detector),
+        Looking::Cuda(detector) => measure(plan, &dataset, &model, &detector),
+    }
+}
+
+fn measure<O: Read>(
+    plan: &EvaluationPlan,
+    dataset: &Dataset,
+    model: &Model,
+    detector: &PhotoDetector<O>,
+) -> Result<Evaluated> {
+    let mut report = plan.gallery.map(|gallery| Report::new(&model.calibration, gallery));
+    let (begun, mut reporting) = (Instant::now(), Duration::ZERO);
+    let evaluation = evaluate_observed(detector, model.preprocessor.geometry, dataset, &mut |class, found| {
+        let begun = Instant::now();
+        report.iter_mut().try_for_each(|report| report.add(class, found))?;
+        reporting += begun.elapsed();
+        Ok(())
+    })?;
+    let seconds = (begun.elapsed() - reporting).as_secs_f64();
+    let facts = Facts { model, data: &plan.data, seconds };
+    let page = report.map(|report| page(&report, &evaluation, &facts)).transpose()?;
+    Ok(Evaluated { evaluation, page })
+}

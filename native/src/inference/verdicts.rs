@@ -1,0 +1,172 @@
+//! A model folder and photos → verdicts and heatmaps.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use dinomaly_core::bundle::Model;
+use dinomaly_core::detector::Detection;
+use dinomaly_core::maps::heatmap::{overlay, range_around};
+use dinomaly_core::ops::Read;
+use dinomaly_core::photo::decode::Photo;
+
+use super::detect::PhotoDetector;
+use super::{Looking, Place};
+use crate::dataset::check::Colours;
+use crate::dataset::{PHOTO_ENDINGS, few, left_out, photos};
+use crate::model_dir;
+use crate::system::atomic::write_file;
+
+/// The photos and the model of a detection.
+#[derive(Clone, Debug)]
+pub struct DetectionPlan {
+    /// Folder of the model.
+    pub model: PathBuf,
+    /// Photos, or folders of photos.
+    pub photos: Vec<PathBuf>,
+    /// Product class whose threshold applies; that of all classes together if omitted.
+    pub class: Option<String>,
+    /// The device and precision of the detector.
+    pub place: Place,
+}
+
+impl DetectionPlan {
+    /// Detection with the threshold of all classes together, on the processor.
+    pub fn new(model: impl Into<PathBuf>, photos: Vec<PathBuf>) -> Self {
+        Self { model: model.into(), photos, class: None, place: Place::default() }
+    }
+}
+
+/// The verdict of a model on a photo.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Position in the list of photos.
+    pub index: usize,
+    /// The photo's file.
+    pub path: PathBuf,
+    /// The photo.
+    pub photo: Photo,
+    /// Score and anomaly map.
+    pub detection: Detection,
+    /// Score above which a photo is defective.
+    pub threshold: f32,
+    /// 0 for a typical good part of the class, 1 at the threshold.
+    pub normalised: f32,
+}
+
+/// Runs the model on the photos and calls `each` in their order, with the verdict or the error of an unreadable photo.
+///
+/// # Errors
+/// If the model or class is unusable, a folder has no photos, the device fails, or `each` returns an error.
+pub fn detect(plan: &DetectionPlan, each: impl FnMut(Result<Verdict>) -> Result<()>) -> Result<()> {
+    let paths = list(&plan.photos)?;
+    let model = model_dir::read(&plan.model)?;
+    if let Some(class) = plan.class.as_ref().filter(|class| !model.calibration.classes.contains_key(*class)) {
+        let known: Vec<_> = model.calibration.classes.keys().cloned().collect();
+        bail!("model {} has no class {class}: it has {}", plan.model.display(), known.join(", "));
+    }
+    if plan.class.is_none() && model.calibration.classes.len() > 1 {
+        let known: Vec<_> = model.calibration.classes.keys().cloned().collect();
+        eprintln!("dinomaly: the threshold of all classes together applies: choose one with --class ({})", few(&known));
+    }
+    let class = plan.class.as_deref();
+    match plan.place.open(&model)? {
+        Looking::Processor(detector) => look(&paths, class, &model, &detector, each),
+        Looking::Gpu(detector) => look(&paths, class, &model, &detector, each),
+        Looking::Cuda(detector) => look(&paths, class, &model, &detector, each),
+    }
+}
+
+fn look<O: Read>(
+    paths: &[PathBuf],
+    class: Option<&str>,
+    model: &Model,
+    detector: &PhotoDetector<O>,
+    mut each: impl FnMut(Result<Verdict>) -> Result<()>,
+) -> Result<()> {
+    let calibration = model.calibration.of_class(class);
+    detector.detect(paths, |index, result| {
+        each(result.map(|(photo, detection)| Verdict {
+            index,
+            path: paths[index].clone(),
+            photo,
+            threshold: calibration.threshold,
+            normalised: calibration.normalised(detection.score),
+            detection,
+        }))
+    })
+}
+
+/// Shortest side in pixels, and largest ratio of the sides, at which a photo still shows something after resizing to a square.
+const SMALLEST_SIDE: u32 = 16;
+const LONGEST_SIDES: u32 = 10;
+
+impl Verdict {
+    /// The image score.
+    pub fn score(&self) -> f32 {
+        self.detection.score
+    }
+
+    /// Whether the score exceeds the threshold.
+    pub fn is_defective(&self) -> bool {
+        self.score() > self.threshold
+    }
+
+    /// Why the verdict on a readable photo is unreliable, if it is.
+    pub fn doubt(&self) -> Option<&'static str> {
+        let photo = &self.photo;
+        let (short, long) = (photo.width.min(photo.height), photo.width.max(photo.height));
+        if short < SMALLEST_SIDE || long / short > LONGEST_SIDES {
+            return Some("that are tiny or very long");
+        }
+        let colours = Colours::of(&std::fs::read(&self.path).ok()?)?.1;
+        (colours == Colours::Grey16).then_some("in 16-bit grey, whose values above 255 are clipped")
+    }
+
+    /// Writes the photo with its heatmap as `NNN_NAME.png`. The number is needed because photos of different folders may share a
+    /// name.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write_heatmap(&self, folder: &Path, opacity: f32) -> Result<()> {
+        let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
+        let file = folder.join(format!("{:03}_{stem}.png", self.index));
+        let (photo, region) = (&self.photo, self.detection.region);
+        let rgb = overlay(
+            &photo.rgb,
+            photo.width as usize,
+            photo.height as usize,
+            &self.detection.map,
+            (region.x0, region.y0, region.x1, region.y1),
+            range_around(self.threshold),
+            opacity,
+        )?;
+        let image =
+            image::RgbImage::from_raw(photo.width, photo.height, rgb).context("an overlay of the photo's size")?;
+        let mut png = std::io::Cursor::new(Vec::new());
+        image.write_to(&mut png, image::ImageFormat::Png)?;
+        write_file(&file, png.get_ref())
+    }
+}
+
+/// The named photos, and the photos directly inside the named folders.
+fn list(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for path in arguments {
+        if path.is_dir() {
+            let found = photos(path)?;
+            let left_out = left_out(path)?;
+            if !left_out.is_empty() {
+                let counts: Vec<String> =
+                    left_out.iter().map(|(why, files)| format!("{} {why}", files.len())).collect();
+                eprintln!("dinomaly: left out of {}: {}", path.display(), counts.join(", "));
+            }
+            if found.is_empty() {
+                bail!("folder {} holds no photos ({})", path.display(), PHOTO_ENDINGS.join(", "));
+            }
+            paths.extend(found);
+        } else {
+            paths.push(path.clone());
+        }
+    }
+    Ok(paths)
+}

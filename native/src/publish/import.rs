@@ -1,0 +1,88 @@
+//! A Dinomaly checkpoint of another project → a model folder.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use candle_core::Device;
+use dinomaly_core::bundle::Model;
+use dinomaly_core::maps::score::MapBorder;
+use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
+
+use super::{Good, Parts, assemble, thresholds_line};
+use crate::dataset::{Class, Dataset, Layout};
+use crate::encoders::import as checkpoint;
+use crate::model_dir;
+use crate::training::Variant;
+
+/// The checkpoint to import, and good photos for the thresholds.
+#[derive(Clone, Debug)]
+pub struct ImportPlan {
+    /// Checkpoint: a state dict of the official implementation, or a checkpoint of anomalib.
+    pub checkpoint: PathBuf,
+    /// Data set with photos of good parts, to set the thresholds.
+    pub data: PathBuf,
+    /// Folder to write the model to.
+    pub out: PathBuf,
+    /// Classes of the model; if empty, all of the data set.
+    pub classes: Vec<String>,
+    /// Number of photos per class to set its threshold, spread over its folder.
+    pub photos: usize,
+    /// Whether the model was not trained on these photos.
+    pub held_out: bool,
+    /// Resolution of the model's input.
+    pub geometry: Geometry,
+    /// Number of the encoder's attention heads; if omitted, width / 64.
+    pub heads: Option<usize>,
+    /// Layout of the data set; if omitted, it is detected.
+    pub layout: Option<Layout>,
+    /// Share of good photos that the thresholds may call defective.
+    pub false_alarm_rate: f64,
+    /// Differences from the published model.
+    pub variant: Variant,
+}
+
+/// Reads the checkpoint, sets thresholds and writes the model.
+///
+/// # Errors
+/// If the checkpoint has unknown or missing tensors, which the error names, a photo cannot be read, or the folder cannot be
+/// written.
+pub fn import(plan: &ImportPlan) -> Result<Model> {
+    model_dir::check_target(&plan.out)?;
+    let dataset = Dataset::open_for_training(plan.layout, &plan.data, &plan.classes)?;
+    let geometry = plan.geometry;
+    let imported = checkpoint::read(&plan.checkpoint, plan.heads, |encoder| plan.variant.model(encoder, geometry))?;
+    let source = match imported.config.map_border {
+        MapBorder::Zero => "the official implementation",
+        MapBorder::Reflect => "anomalib (MLPs without biases, maps mirrored at the border)",
+    };
+    println!("{} tensors of {source}, encoder {}", imported.weights.0.len(), imported.config.encoder.name);
+    let preprocessor = Preprocessor { geometry, mean: imported.mean, std: imported.std };
+    let photos = dataset.classes.iter().flat_map(|class| spread(class, plan.photos)).collect();
+    let (false_alarm_rate, device) = (plan.false_alarm_rate, Device::Cpu);
+    let good = Good { photos, held_out: plan.held_out, false_alarm_rate, device };
+    let parts = Parts { config: &imported.config, preprocessor: &preprocessor, weights: imported.weights };
+    let model = assemble(&plan.out, parts, good, |model| {
+        let classes = model.calibration.classes.keys().cloned().collect::<Vec<_>>().join(", ");
+        format!(
+            "# {name}\n\n\
+             A Dinomaly anomaly detector for {classes}, imported from a checkpoint of {source}.\n\n\
+             | | |\n|---|---|\n\
+             | encoder | {encoder}, frozen |\n\
+             | geometry | resized to {resize} × {resize}, centre {crop} × {crop} |\n\
+             {thresholds}\n",
+            name = model.name,
+            encoder = model.config.encoder.name,
+            resize = geometry.resize,
+            crop = geometry.crop,
+            thresholds = thresholds_line(&model.calibration),
+        )
+    })?;
+    model_dir::write(&plan.out, &model)?;
+    Ok(model)
+}
+
+/// `photos` good photos of a class, evenly spaced: neighbours in a folder are often photos of one part.
+fn spread(class: &Class, photos: usize) -> impl Iterator<Item = (String, PathBuf)> {
+    let count = photos.min(class.train.len());
+    (0..count).map(move |i| (class.name.clone(), class.train[i * class.train.len() / count].clone()))
+}

@@ -1,0 +1,177 @@
+//! Photos of good parts → a trained model, which is then published.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use candle_core::Device;
+use dinomaly_core::photo::preprocess::Preprocessor;
+use dinomaly_core::tensor::named::Weights;
+use sha2::{Digest, Sha256};
+
+use super::devices::Devices;
+use super::plan::TrainingPlan;
+use super::recipe::{Recipe, Selection};
+use super::replicas::Team;
+use super::run::{Room, Run};
+use super::work_folder::WorkFolder;
+use crate::dataset::split::Split;
+use crate::dataset::{Dataset, counted};
+use crate::encoders::backbone::Backbone;
+use crate::encoders::{catalogue, embedded};
+use crate::features::Limits;
+use crate::features::photo_encoder::PhotoEncoder;
+use crate::model_dir;
+use crate::system::device::free_memory;
+use crate::system::interrupt::{Interrupt, Stopped};
+use crate::system::precision::TrainingPrecision;
+
+/// A finished run, whose model is not written yet: [`publish`](crate::publish::publish) does that.
+pub struct Trained {
+    /// Folder that the model is for.
+    pub(crate) out: PathBuf,
+    /// What it was trained with.
+    pub(crate) recipe: Recipe,
+    /// Geometry and normalisation.
+    pub(crate) preprocessor: Preprocessor,
+    /// The backbone's tensors.
+    pub(crate) encoder: Weights,
+    /// The trained tensors.
+    pub(crate) head: Weights,
+    /// Loss of every iteration.
+    pub losses: Vec<f64>,
+    /// Share of good photos that the thresholds may call defective.
+    pub(crate) false_alarm_rate: f64,
+    /// The photos.
+    pub(crate) dataset: Dataset,
+    /// Which of them were trained on.
+    pub(crate) split: Split,
+    /// Where it was trained, and where good photos are looked at.
+    pub(crate) device: Device,
+    /// Holds the checkpoint until the model is written.
+    pub(crate) work: WorkFolder,
+}
+
+/// Trains, going on with an unfinished run of the same plan. `None` if its model stands at the plan's place already.
+///
+/// # Errors
+/// One sentence naming what is wrong, or [`Stopped`] if `interrupt` asked; everything up to the last checkpoint is kept.
+pub fn train(plan: &TrainingPlan, interrupt: &Interrupt) -> Result<Option<Trained>> {
+    model_dir::check_target(&plan.out)?;
+    let dataset = Dataset::open_for_training(plan.layout, &plan.data, &plan.classes)?;
+    if let Some(preset) = &plan.preset {
+        preset.check(dataset.classes.len())?;
+        print!("{preset}");
+    }
+    let devices = Devices::open(&plan.devices, plan.batch)?;
+    let device = devices.first().clone();
+    let precision = plan.precision.unwrap_or(TrainingPrecision::usual(&device));
+    precision.begin(&device)?;
+    // Before the first photo is read.
+    on_device(plan.cache_device, &device)?;
+    let Encoder { backbone, hash } = Encoder::open(plan)?;
+    let geometry = plan.geometry();
+    if plan.backbone.is_none() {
+        println!("{}", embedded::about(&backbone));
+    }
+    let config = plan.variant.model(backbone.config.clone(), geometry)?;
+    let (mean, std) = (plan.mean.unwrap_or(backbone.mean), plan.std.unwrap_or(backbone.std));
+    if let Some(std) = std.iter().find(|std| !(**std > 0.0 && std.is_finite())) {
+        bail!("--std {std}: a standard deviation must be positive");
+    }
+    let preprocessor = Preprocessor { geometry, mean, std };
+    let work = WorkFolder::begin(&plan.out)?;
+    let settings = plan.settings(precision)?;
+    let split = Split::new(&dataset, plan.holdout, plan.seed);
+    println!(
+        "{}, {} to train on, {} held out; backbone {}, pixels normalised by mean {mean:?}, std {std:?}",
+        counted(dataset.classes.len(), "class", "classes"),
+        counted(split.train.len(), "good photo", "good photos"),
+        split.held_out.len(),
+        config.encoder.name
+    );
+    let checkpoint = work.checkpoint();
+    let data = split.fingerprint(&hash, &preprocessor)?;
+    let classes = dataset.classes.iter().map(|class| class.name.clone()).collect();
+    let selection = Some(Selection { classes, holdout: plan.holdout });
+    let recipe = Recipe { config, settings, data, preprocessor: Some(preprocessor.clone()), selection };
+    if !plan.restart && !checkpoint.exists() && recipe.is_finished(&plan.out, plan.false_alarm_rate)? {
+        return Ok(None);
+    }
+    if plan.restart && checkpoint.exists() {
+        std::fs::remove_file(&checkpoint).with_context(|| format!("{} cannot be removed", checkpoint.display()))?;
+    }
+    let replicas = devices.count() as u64;
+    let train_on = |device: Device, team: Option<Team>| -> Result<(Run, bool)> {
+        // Each device keeps the features of all photos: any may be in its part of a batch.
+        let limits = Limits { device: on_device(plan.cache_device, &device)?, memory: plan.cache_memory / replicas };
+        let encoder = PhotoEncoder::new(&backbone.weights, &recipe.config, &preprocessor, device.clone(), precision)?;
+        let mut run = Run::begin(recipe.clone(), checkpoint.clone(), device)?;
+        if let Some(folder) = plan.tensorboard.as_ref().filter(|_| team.as_ref().is_none_or(|team| team.rank() == 0)) {
+            run.note_events(folder)?;
+        }
+        let room = Room { limits, folder: work.folder(), checkpoints: plan.checkpoints };
+        let finished = run.train(&encoder, &split, room, interrupt, team)?;
+        Ok((run, finished))
+    };
+    let (run, finished) = match devices {
+        Devices::One(device) => train_on(device, None)?,
+        Devices::Several(replicas) => replicas.each(|device, team| train_on(device, Some(team)))?,
+    };
+    if !finished {
+        return Err(Stopped::after(run.iteration()).into());
+    }
+    let (head, losses) = (run.head_weights()?, run.losses().to_vec());
+    Ok(Some(Trained {
+        out: plan.out.clone(),
+        recipe,
+        preprocessor,
+        encoder: backbone.weights,
+        head,
+        losses,
+        false_alarm_rate: plan.false_alarm_rate,
+        dataset,
+        split,
+        device,
+        work,
+    }))
+}
+
+/// The encoder of a plan.
+pub(crate) struct Encoder {
+    pub(crate) backbone: Backbone,
+    /// SHA-256 of its file.
+    hash: Vec<u8>,
+}
+
+impl Encoder {
+    /// Opens the plan's backbone, or else the embedded one.
+    pub(crate) fn open(plan: &TrainingPlan) -> Result<Self> {
+        let (backbone, hash) = match &plan.backbone {
+            Some(given) => {
+                let (backbone, file) = catalogue::read(given, plan.heads)?;
+                let bytes =
+                    std::fs::read(&file).with_context(|| format!("backbone {} cannot be read", file.display()))?;
+                (backbone, Sha256::digest(&bytes))
+            }
+            None => {
+                let (backbone, bytes) = embedded::read()?;
+                (backbone, Sha256::digest(bytes))
+            }
+        };
+        Ok(Self { backbone, hash: hash.to_vec() })
+    }
+}
+
+/// Share of the free memory that cached features may take where nothing is said: the rest is for the largest batch of the
+/// largest published model.
+const SHARE_OF_DEVICE: f64 = 0.4;
+
+/// Bytes for cached features on the device that trains.
+fn on_device(size: Option<u64>, device: &Device) -> Result<u64> {
+    match (size, free_memory(device)?) {
+        (None, None) => Ok(0),
+        (None, Some(free)) => Ok((SHARE_OF_DEVICE * free as f64) as u64),
+        (Some(size), Some(_)) => Ok(size),
+        (Some(_), None) => bail!("--cache-device is for NVIDIA GPUs: use --cache-memory with the processor"),
+    }
+}

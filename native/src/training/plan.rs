@@ -1,0 +1,174 @@
+//! What to train, on what and how: all that the options of `train` say.
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::Result;
+use dinomaly_core::model::config::BottleneckInput;
+use dinomaly_core::photo::preprocess::Geometry;
+
+use super::checkpoint::Interval;
+use super::preset::{Preset, PresetChoice};
+use super::schedule::Schedule;
+use super::train::TrainingSettings;
+use super::variant::Variant;
+use crate::dataset::Layout;
+use crate::dataset::split::FALSE_ALARM_RATE;
+use crate::encoders::embedded;
+use crate::system::device::Choice;
+use crate::system::precision::TrainingPrecision;
+
+/// What to train, and how. [`TrainingPlan::new`] gives the published model and its training.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainingPlan {
+    /// Data set, one of its class folders, or a folder of photos of good parts.
+    pub data: PathBuf,
+    /// Layout of the data; told from what lies there if omitted.
+    pub layout: Option<Layout>,
+    /// Classes to train on; all if empty.
+    pub classes: Vec<String>,
+    /// Checkpoint of a pretrained encoder, or the name of one that was fetched; the embedded encoder if omitted.
+    pub backbone: Option<PathBuf>,
+    /// Attention heads of the backbone, where they are not width / 64.
+    pub heads: Option<usize>,
+    /// Folder to write the model to; the unfinished run lies beside it.
+    pub out: PathBuf,
+    /// Part of a photo that is looked at: [`TrainingPlan::GEOMETRY`] if omitted, or what the embedded encoder was made for.
+    pub geometry: Option<Geometry>,
+    /// Mean of the pixels that the backbone was trained with, 0..1; what its file says if omitted.
+    pub mean: Option<[f32; 3]>,
+    /// Their standard deviation, likewise.
+    pub std: Option<[f32; 3]>,
+    /// Photos in a batch.
+    pub batch: usize,
+    /// Optimiser steps.
+    pub iterations: usize,
+    /// Highest learning rate; the last is a tenth of it.
+    pub lr: f64,
+    /// Added to the optimiser's denominator.
+    pub optimizer_eps: f64,
+    /// Seed of initial values, order of photos, dropout and held-out photos.
+    pub seed: u64,
+    /// Share of each class's good photos that is kept from training to set the threshold.
+    pub holdout: f64,
+    /// Share of good photos that the thresholds may call defective.
+    pub false_alarm_rate: f64,
+    /// Bytes of GPU memory for cached features; a share of what is free if omitted.
+    pub cache_device: Option<u64>,
+    /// Bytes of memory for cached features; what exceeds it goes to a file beside the model.
+    pub cache_memory: u64,
+    /// Precision of matrix products; the device's usual one if omitted.
+    pub precision: Option<TrainingPrecision>,
+    /// What lies between two checkpoints.
+    pub checkpoints: Interval,
+    /// Folder to write event files for TensorBoard to.
+    pub tensorboard: Option<PathBuf>,
+    /// Whether to discard an unfinished run and replace a model that stands there.
+    pub restart: bool,
+    /// One device, or several that share every batch; the processor if empty.
+    pub devices: Vec<Choice>,
+    /// The preset that some of these values come from.
+    pub preset: Option<PresetChoice>,
+    /// What differs from the published model.
+    pub variant: Variant,
+}
+
+impl TrainingPlan {
+    /// Part of a photo that is looked at where nothing else is said: the published choice.
+    pub const GEOMETRY: Geometry = Geometry { resize: 448, crop: 392 };
+
+    /// The published model of the photos in `data`, on the embedded encoder and the processor.
+    pub fn new(data: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {
+        Self {
+            data: data.into(),
+            layout: None,
+            classes: Vec::new(),
+            backbone: None,
+            heads: None,
+            out: out.into(),
+            geometry: None,
+            mean: None,
+            std: None,
+            batch: 16,
+            iterations: 10_000,
+            lr: 2e-3,
+            optimizer_eps: 1e-10,
+            seed: 1,
+            holdout: 0.1,
+            false_alarm_rate: FALSE_ALARM_RATE,
+            cache_device: None,
+            cache_memory: 4 << 30,
+            precision: None,
+            checkpoints: Interval::default(),
+            tensorboard: None,
+            restart: false,
+            devices: Vec::new(),
+            preset: None,
+            variant: Variant::default(),
+        }
+    }
+
+    /// The same with the values that the paper has for a data set.
+    ///
+    /// # Panics
+    /// If a preset's value is not one of its option: a test sets them all.
+    pub fn with_preset(mut self, preset: Preset) -> Self {
+        fn read<T: FromStr<Err: Debug>>(value: &str) -> T {
+            value.parse().expect("a preset's values are valid")
+        }
+        let Geometry { mut resize, mut crop } = self.geometry.unwrap_or(Self::GEOMETRY);
+        let variant = &mut self.variant;
+        for (option, value) in preset.settings() {
+            match option {
+                "resize" => resize = read(value),
+                "crop" => crop = read(value),
+                "batch" => self.batch = read(value),
+                "iterations" => self.iterations = read(value),
+                "lr" => self.lr = read(value),
+                "optimizer_eps" => self.optimizer_eps = read(value),
+                "layers" => variant.layers = value.split(',').map(read).collect(),
+                "groups" => variant.groups = read(value),
+                "decoder_groups" => variant.decoder_groups = Some(read(value)),
+                "decoder_blocks" => variant.decoder_blocks = Some(read(value)),
+                "bottleneck_input" => variant.bottleneck_input = BottleneckInput::Last,
+                "decoder" => variant.decoder = read(value),
+                "dropout" => variant.dropout = read(value),
+                "mining_rate" => variant.mining_rate = read(value),
+                "mining_factor" => variant.mining_factor = read(value),
+                "mining_warmup" => variant.mining_warmup = read(value),
+                _ => panic!("no preset sets {option}"),
+            }
+        }
+        self.geometry = Some(Geometry { resize, crop });
+        self.preset = Some(PresetChoice { preset, given: Vec::new() });
+        self
+    }
+
+    /// Part of a photo that is looked at.
+    pub fn geometry(&self) -> Geometry {
+        let usual = if self.backbone.is_some() { Self::GEOMETRY } else { embedded::GEOMETRY };
+        self.geometry.unwrap_or(usual)
+    }
+
+    /// The same of one class alone, to a folder of its name in the folder of this one.
+    pub fn of_class(&self, name: &str) -> Self {
+        Self { out: self.out.join(name), classes: vec![name.into()], ..self.clone() }
+    }
+
+    /// Rates, batch and seed.
+    pub(super) fn settings(&self, precision: TrainingPrecision) -> Result<TrainingSettings> {
+        Ok(TrainingSettings {
+            batch: self.batch,
+            seed: self.seed,
+            schedule: self.variant.schedule(Schedule {
+                peak: self.lr,
+                last: self.lr / 10.0,
+                ..Schedule::official(self.iterations)
+            })?,
+            gradient_clip: 0.1,
+            optimizer_eps: self.optimizer_eps,
+            precision,
+        })
+    }
+}

@@ -1,0 +1,179 @@
+//! The hyper-parameters of the paper by data set. What is given beside a preset wins.
+//!
+//! The values are those of the official scripts, which differ from the paper's appendix in two places: one-class scripts warm
+//! hard mining up over 1,000 iterations, not 500, and all but Real-IAD's add 1e-8 in the optimiser, not 1e-10.
+
+use std::fmt;
+
+use anyhow::{Result, bail};
+
+/// A data set of the paper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// MVTec-AD, all classes in one model
+    Mvtec,
+    /// VisA, all classes in one model
+    Visa,
+    /// Real-IAD, all classes in one model: 50,000 iterations, more dropout
+    RealIad,
+    /// MPDD, all classes in one model
+    Mpdd,
+    /// BTAD, all classes in one model
+    Btad,
+    /// Uni-Medical, all classes in one model
+    UniMedical,
+    /// MVTec-AD, one model per class
+    MvtecSeparate,
+    /// VisA, one model per class
+    VisaSeparate,
+    /// Real-IAD, one model per class
+    RealIadSeparate,
+    /// MPDD, one model per class
+    MpddSeparate,
+    /// ViTAD, which the paper compares its parts with: a softmax decoder of nine blocks from the last encoder layer, layer to layer
+    Vitad,
+}
+
+/// An option of `train` (its field's name) and its value.
+pub type Setting = (&'static str, &'static str);
+
+/// What all official scripts have in common. Most are defaults here anyway; a preset goes on saying what the paper did if those change.
+const ALL: [Setting; 8] = [
+    ("resize", "448"),
+    ("crop", "392"),
+    ("batch", "16"),
+    ("lr", "2e-3"),
+    ("groups", "2"),
+    ("decoder", "linear"),
+    ("mining_rate", "0.9"),
+    ("mining_factor", "0.1"),
+];
+
+/// ViTAD's shape as the official code has it (class `ViTAD`), at the input of its authors. Noise and loose loss, which the paper's
+/// appendix adds to it, are `--dropout` and `--mining-rate`. Optimiser and schedule are Dinomaly's, so that nothing else differs.
+const VITAD: [Setting; 14] = [
+    ("layers", "2,5,8,11"),
+    ("groups", "0/1/2"),
+    ("decoder_blocks", "9"),
+    ("decoder_groups", "2/5/8"),
+    ("bottleneck_input", "last"),
+    ("decoder", "softmax"),
+    ("dropout", "0"),
+    ("mining_rate", "0"),
+    ("resize", "256"),
+    ("crop", "256"),
+    ("batch", "16"),
+    ("lr", "2e-3"),
+    ("iterations", "10000"),
+    ("optimizer_eps", "1e-10"),
+];
+
+impl Preset {
+    /// Every preset.
+    pub const ALL: [Self; 11] = [
+        Self::Mvtec,
+        Self::Visa,
+        Self::RealIad,
+        Self::Mpdd,
+        Self::Btad,
+        Self::UniMedical,
+        Self::MvtecSeparate,
+        Self::VisaSeparate,
+        Self::RealIadSeparate,
+        Self::MpddSeparate,
+        Self::Vitad,
+    ];
+
+    /// Where the values come from.
+    pub fn source(self) -> &'static str {
+        match self {
+            Self::Mvtec => "dinomaly_mvtec_uni.py",
+            Self::Visa => "dinomaly_visa_uni.py",
+            Self::RealIad => "dinomaly_realiad_uni.py",
+            Self::MvtecSeparate => "dinomaly_mvtec_sep.py",
+            Self::VisaSeparate => "dinomaly_visa_sep.py",
+            Self::RealIadSeparate => "dinomaly_realiad_sep.py",
+            Self::MpddSeparate => "dinomaly_mpdd_sep.py",
+            Self::Vitad => "models/uad.py",
+            Self::Mpdd | Self::Btad | Self::UniMedical => "no script is published: as dinomaly_mvtec_uni.py",
+        }
+    }
+
+    /// The options that it sets.
+    pub fn settings(self) -> Vec<Setting> {
+        let of = |iterations, dropout, eps| {
+            let own =
+                [("iterations", iterations), ("dropout", dropout), ("mining_warmup", "1000"), ("optimizer_eps", eps)];
+            [&own[..], &ALL].concat()
+        };
+        match self {
+            Self::Mvtec | Self::Visa | Self::Mpdd | Self::Btad | Self::UniMedical => of("10000", "0.2", "1e-10"),
+            Self::RealIad => of("50000", "0.4", "1e-10"),
+            Self::MvtecSeparate | Self::VisaSeparate | Self::MpddSeparate => of("5000", "0.2", "1e-8"),
+            Self::RealIadSeparate => of("5000", "0.2", "1e-10"),
+            Self::Vitad => VITAD.to_vec(),
+        }
+    }
+
+    /// As it is given on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mvtec => "mvtec",
+            Self::Visa => "visa",
+            Self::RealIad => "real-iad",
+            Self::Mpdd => "mpdd",
+            Self::Btad => "btad",
+            Self::UniMedical => "uni-medical",
+            Self::MvtecSeparate => "mvtec-separate",
+            Self::VisaSeparate => "visa-separate",
+            Self::RealIadSeparate => "real-iad-separate",
+            Self::MpddSeparate => "mpdd-separate",
+            Self::Vitad => "vitad",
+        }
+    }
+
+    /// Whether every class gets a model of its own.
+    fn is_for_one_class(self) -> bool {
+        matches!(self, Self::MvtecSeparate | Self::VisaSeparate | Self::RealIadSeparate | Self::MpddSeparate)
+    }
+}
+
+/// A preset, and what was given instead of its values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PresetChoice {
+    /// The preset.
+    pub preset: Preset,
+    /// Options that the preset would set, had they not been given.
+    pub given: Vec<&'static str>,
+}
+
+impl PresetChoice {
+    /// Refuses a preset for one class where there are more.
+    ///
+    /// # Errors
+    /// Saying what to do instead.
+    pub fn check(&self, classes: usize) -> Result<()> {
+        if self.preset.is_for_one_class() && classes > 1 {
+            bail!(
+                "--preset {} is for one-class models, but the data has {classes} classes: choose one with --classes",
+                self.preset.name()
+            );
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for PresetChoice {
+    /// What the preset sets and what it does not.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let preset = self.preset;
+        let settings = preset.settings();
+        let set = settings.iter().filter(|(option, _)| !self.given.contains(option));
+        let set: Vec<String> = set.map(|(option, value)| format!("{} {value}", option.replace('_', "-"))).collect();
+        writeln!(f, "preset {} ({}): {}", preset.name(), preset.source(), set.join(", "))?;
+        if !self.given.is_empty() {
+            writeln!(f, "given instead of the preset's: {}", self.given.join(", ").replace('_', "-"))?;
+        }
+        Ok(())
+    }
+}
