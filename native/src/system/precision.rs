@@ -1,6 +1,8 @@
 //! Precision of matrix products in training. Parameters, gradients, moments and sums are always f32.
 
-use anyhow::{Result, bail};
+use std::str::FromStr;
+
+use anyhow::{Context, Error, Result, bail};
 use candle_core::Device;
 use candle_core::cuda::set_gemm_reduced_precision_f32;
 use dinomaly_core::executors::candle::kernels::Element;
@@ -17,6 +19,15 @@ pub enum TrainingPrecision {
     Tf32,
     /// Factors and the activations between products are rounded to bf16.
     Bf16,
+}
+
+impl FromStr for TrainingPrecision {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|precision| precision.name() == text);
+        found.context("a precision is f32, tf32 or bf16")
+    }
 }
 
 impl TrainingPrecision {

@@ -25,7 +25,7 @@ struct Options {
     #[arg(long)]
     device: Choice,
     /// bf16 on a GPU and f32 on the processor without
-    #[arg(long, value_enum)]
+    #[arg(long)]
     precision: Option<TrainingPrecision>,
     #[arg(long, value_enum, default_value = "base")]
     shape: Shape,
