@@ -20,7 +20,7 @@ use crate::system::device::{Choice, open_any, open_cuda};
 pub struct LayoutOption {
     /// Layout of the data set [default: detected]
     #[arg(long, value_enum)]
-    pub layout: Option<Layout>,
+    pub(crate) layout: Option<Layout>,
 }
 
 /// Resolution of the model's input.
