@@ -24,7 +24,6 @@ const SIDE: usize = 256;
 
 /// Arguments of `dinomaly demo`.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Example: dinomaly demo")]
 pub struct Args {
     /// Port on 127.0.0.1 [default: 8080, or any free port if that is taken]
     #[arg(long)]

@@ -18,7 +18,7 @@ use crate::system::precision::TrainingPrecision;
 pub struct LayoutOption {
     /// Layout of the data set [default: detected]
     #[arg(long, value_parser = named(&Layout::ALL, Layout::name, about_layout))]
-    pub layout: Option<Layout>,
+    pub(crate) layout: Option<Layout>,
 }
 
 /// Resolution of the model's input.

@@ -8,7 +8,6 @@ use crate::site::serve::Server;
 
 /// Arguments of `dinomaly serve`.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Example: dinomaly serve public")]
 pub struct Args {
     /// Folder of the site
     #[arg(value_name = "DIR")]

@@ -13,7 +13,6 @@ use crate::site::{self, Modules, Sample};
 
 /// Arguments of `dinomaly site`.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Example: dinomaly site model --samples photos --out public")]
 pub struct Args {
     /// Model folders, in the order in which the page offers them
     #[arg(required = true, value_name = "MODEL")]

@@ -160,7 +160,7 @@ mod tests {
             (6, "", "--layers"),
             (12, "--layers 3,2", "ascending"),
             (12, "--layers 2,12", "target layer 12 does not exist"),
-            (12, "--groups 9", "8 layers cannot make so many groups"),
+            (12, "--groups 9", "8 layers cannot make 9 groups"),
             (12, "--groups 0,8", "group index 8"),
             (12, "--groups some", "expected a number of groups"),
             (12, "--decoder conv4", "odd side"),

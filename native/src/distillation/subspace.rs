@@ -40,7 +40,7 @@ impl FeatureMoments {
 }
 
 /// The `width` orthonormal directions `[channels, width]` with most of the streams' energy, strongest first. All streams count the
-/// same, whatever the size of their values.
+/// same, regardless of the size of their values.
 pub fn principal<'a>(streams: impl Iterator<Item = &'a FeatureMoments>, width: usize) -> DMatrix<f64> {
     let shares = streams.map(|stream| &stream.products / stream.products.trace().max(f64::MIN_POSITIVE));
     let eigen = shares.sum::<DMatrix<f64>>().symmetric_eigen();

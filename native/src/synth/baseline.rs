@@ -1,4 +1,4 @@
-//! What pixels alone achieve: detectors without any model, to show that a data set needs one.
+//! Baselines without a model, which look at single pixels. They show that a data set needs a model.
 
 use anyhow::{Context, Result, ensure};
 use dinomaly_core::maps::metrics::Ranking;
@@ -21,10 +21,10 @@ pub enum Detector {
     Dark,
 }
 
-/// How well a detector does.
+/// Metrics of a detector.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
-    /// Which one.
+    /// The detector.
     pub detector: Detector,
     /// Image AUROC.
     pub image: f64,
@@ -35,7 +35,7 @@ pub struct Figures {
 impl Detector {
     const ALL: [Self; 5] = [Self::MeanDifference, Self::LargestDifference, Self::Threshold, Self::Bright, Self::Dark];
 
-    /// What it does, for a table.
+    /// Name for a table.
     pub fn name(self) -> &'static str {
         match self {
             Self::MeanDifference => "difference to the mean photo, mean",
@@ -47,7 +47,7 @@ impl Detector {
     }
 }
 
-/// What the detectors know of the good photos.
+/// Statistics of the good photos.
 struct Good {
     mean: Vec<f32>,
     low: f32,

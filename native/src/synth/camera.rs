@@ -7,7 +7,7 @@ use super::draw::{Colour, Vec2, vec2};
 use super::filter::blur;
 use super::noise::scramble;
 
-/// What one photo adds to the scene.
+/// Camera settings of one photo.
 #[derive(Clone, Debug)]
 pub struct Camera {
     /// Standard deviation of the blur in 1/256 of the picture's width.
@@ -22,7 +22,7 @@ pub struct Camera {
     pub vignette: f32,
     /// Standard deviation of the noise in 8-bit levels.
     pub noise: f32,
-    /// Which noise.
+    /// Seed of the noise.
     pub seed: u32,
 }
 

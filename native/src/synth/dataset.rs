@@ -11,17 +11,17 @@ use super::Class;
 /// What to generate.
 #[derive(Clone, Debug)]
 pub struct GenerationPlan {
-    /// Which classes.
+    /// Classes to generate.
     pub classes: Vec<Class>,
     /// Side of the photos in pixels.
     pub size: usize,
-    /// Seed of everything.
+    /// Seed of all photos.
     pub seed: u64,
-    /// Good photos to train on, for each class.
+    /// Good training photos per class.
     pub train: usize,
-    /// Good test photos of each class.
+    /// Good test photos per class.
     pub good: usize,
-    /// Test photos of each kind of defect of each class.
+    /// Test photos per kind of defect.
     pub defective: usize,
 }
 
@@ -53,7 +53,7 @@ impl GenerationPlan {
     }
 
     /// Writes `out/CLASS/train/good`, `test/good`, `test/DEFECT` and `ground_truth/DEFECT`, on all cores. `each` is called
-    /// after every photo; an error of it ends the work. Nothing stays of a data set that was not finished.
+    /// after every photo; its error ends the work. An unfinished data set is removed.
     ///
     /// # Errors
     /// If `out` exists and is not an empty folder, or a file cannot be written.

@@ -3,12 +3,12 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Random numbers for one purpose. Two dice of the same seed and labels throw the same numbers, whatever else was drawn.
+/// Random numbers for one purpose. Dice of the same seed and labels throw the same numbers, independent of all others.
 #[derive(Clone, Debug)]
 pub struct Dice(ChaCha8Rng);
 
 impl Dice {
-    /// The stream that `seed` and three labels (what for, which kind, which number) name.
+    /// The stream for a seed and three labels: purpose, kind and number.
     pub fn new(seed: u64, labels: [u64; 3]) -> Self {
         let mut key = [0; 32];
         for (bytes, word) in key.chunks_exact_mut(8).zip([seed, labels[0], labels[1], labels[2]]) {

@@ -5,7 +5,7 @@ use image::{GrayImage, Luma, RgbImage};
 
 use super::filter::box_blur;
 
-/// Levels of 255 by which a channel must differ to be seen.
+/// Smallest visible difference of a channel, in levels of 255.
 const VISIBLE: u8 = 12;
 
 /// Masks the visible change between two photos of one size, and takes everything outside the mask from `good`, so that the
@@ -28,7 +28,7 @@ pub fn confine(good: &RgbImage, defective: &mut RgbImage) -> GrayImage {
     })
 }
 
-/// How far a defect shows: share of the picture it covers, and mean change over the mask in levels of the most changed channel.
+/// Visibility of a defect: its share of the picture, and the mean change over the mask in levels of the most changed channel.
 pub fn visibility(good: &RgbImage, defective: &RgbImage, mask: &GrayImage) -> (f32, f32) {
     let (mut count, mut change) = (0_u32, 0_u32);
     for ((a, b), inside) in good.pixels().zip(defective.pixels()).zip(mask.pixels()) {

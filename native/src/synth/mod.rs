@@ -40,9 +40,9 @@ pub use scrap::scrap;
 
 /// A defect to draw: one of the product's kinds, and the chance that shapes it.
 pub struct Flaw {
-    /// Which of the product's [`Product::DEFECTS`].
+    /// Index into the product's [`Product::DEFECTS`].
     pub kind: &'static str,
-    /// Where, how large, how bent.
+    /// Dice for its place, size and shape.
     pub dice: Dice,
 }
 
@@ -52,11 +52,11 @@ pub trait Product: Sized {
     const NAME: &'static str;
     /// Folder names of its defects.
     const DEFECTS: &'static [&'static str];
-    /// A good piece as the class has it: only what varies in production and in handling differs.
+    /// A good piece of the class, with the variation of production and handling only.
     fn sample(dice: &mut Dice) -> Self;
-    /// A piece of any product of this sort: other colours, proportions, layout.
+    /// A piece of a similar product: other colours, proportions, layout.
     fn vary(dice: &mut Dice) -> Self;
-    /// Draws the piece, whole or with a defect. All that the defect leaves alone is drawn the same.
+    /// Draws the piece, whole or with a defect. The rest of the picture does not depend on the defect.
     fn surface(&self, size: usize, flaw: Option<Flaw>) -> Surface;
 }
 

@@ -211,10 +211,10 @@ mod tests {
         calibration(good.clone()).validate().unwrap();
         type Change = fn(&mut ClassCalibration);
         let changes: [(&str, Change); 6] = [
-            ("threshold is NaN", |c| c.threshold = f32::NAN),
+            ("threshold = NaN", |c| c.threshold = f32::NAN),
             ("no photo", |c| c.good_scores.count = 0),
             ("mean inf", |c| c.good_scores.mean = f64::INFINITY),
-            ("standard deviation -1", |c| c.good_scores.std = -1.0),
+            ("std -1", |c| c.good_scores.std = -1.0),
             ("do not ascend", |c| c.good_scores.quantiles[3].score = 9.0),
             ("do not ascend", |c| c.good_scores.quantiles[8].level = 2.0),
         ];
@@ -225,6 +225,6 @@ mod tests {
             assert!(error.contains("class screw") && error.contains(expected), "{error}");
         }
         let none = Calibration { classes: BTreeMap::new(), overall: good, held_out: true, false_alarm_rate: 0.01 };
-        assert!(none.validate().unwrap_err().to_string().contains("no class"));
+        assert!(none.validate().unwrap_err().to_string().contains("no classes"));
     }
 }

@@ -357,7 +357,7 @@ mod tests {
         let rgb16 = ImageBuffer::<Rgb<u16>, _>::from_raw(1, 1, vec![0x12FFu16, 0x8000, 0xFFFF]).unwrap();
         assert_eq!(rgb(encode(&rgb16, ImageFormat::Png)), [0x12, 0x80, 0xFF], "high byte");
         let float = ImageBuffer::<Rgb<f32>, _>::from_raw(1, 1, vec![0.5f32; 3]).unwrap();
-        assert!(refusal(&encode(&float, ImageFormat::Tiff)).contains("convert it to 8 bits"));
+        assert!(refusal(&encode(&float, ImageFormat::Tiff)).contains("convert the photo to 8 bits"));
     }
 
     #[test]

@@ -164,6 +164,6 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         }
         let error = HostTensor::int4("w", &[2, 3], vec![0x11, 0x01, 0x11, 0x11], vec![one; 2], 32).unwrap_err();
-        assert!(error.to_string().contains("tensor w: row 1 ends with a nibble"), "{error}");
+        assert!(error.to_string().contains("tensor w: row 1 ends with an unused nibble"), "{error}");
     }
 }

@@ -50,7 +50,11 @@ fn verify(names: &[String]) -> Result<()> {
         run_with(&[("RUSTDOCFLAGS", "-D warnings")], "cargo", &all)
     })?;
     step("tests", || {
-        let all = ["test", "--release", "--workspace", "--exclude", "dinomaly-wasm", "--lib", "--bins", "--tests"];
+        // The builder of the page's modules has no work that is worth optimising.
+        run("cargo", &["test", "--profile", "quick", "-p", "dinomaly-wasm-build"])?;
+        let packages = ["test", "--release", "-p", "dinomaly-core", "-p", "dinomaly", "-p", "dinomaly-tests"];
+        let features = ["--features", "dinomaly-core/candle,dinomaly-core/processor,dinomaly-core/webgpu"];
+        let all = [&packages[..], &features, &["--lib", "--bins", "--tests"]].concat();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         // What was compared and what was skipped is worth seeing when all is well, too.
         run("cargo", &[&all[..], &["--", "--show-output"], &names].concat())?;

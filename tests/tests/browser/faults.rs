@@ -275,3 +275,24 @@ fn kernels_compile_in_a_browser() {
     let refused = compile("@compute @workgroup_size(1) fn main() { let x: u32 = 1.5; }");
     assert!(!refused.as_array().unwrap().is_empty(), "a kernel that is wrong must be noticed");
 }
+
+/// As in `dinomaly demo` until all modules are built.
+#[test]
+fn a_site_with_the_first_module_alone_computes_on_the_processor() {
+    let _turn = turn();
+    let site = Site::altered(|folder| {
+        let path = folder.join("models.json");
+        let mut index: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        index["modules"].as_object_mut().unwrap().retain(|name, _| name == "cpu");
+        fs::write(path, index.to_string()).unwrap();
+    });
+    let chrome = Chrome::launch();
+    let page = chrome.open(&site.url);
+    page.wait_for_model();
+    page.drop_files(&[fixtures("photos/444.jpg")]);
+    assert_eq!(page.results(1)[0].file, "444.jpg");
+    let page = chrome.open(&format!("{}?device=webgpu", site.url));
+    page.wait_for("document.documentElement.dataset.state === 'failed'");
+    let reason = page.text("#status-more");
+    assert!(reason.contains("no module for the graphics processor yet"), "{reason}");
+}

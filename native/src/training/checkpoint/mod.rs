@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_is_of_its_moment_whatever_the_run_does_then() {
+    fn later_steps_do_not_change_a_snapshot() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("checkpoint.safetensors");
         let optimizer_then = optimizer(&["a"], 2, 1.0);

@@ -127,7 +127,7 @@ mod tests {
     fn read(line: &Line) {
         let begun = Instant::now();
         while line.load(Ordering::SeqCst) == 0 {
-            assert!(begun.elapsed() < Duration::from_secs(20), "nobody broke it off");
+            assert!(begun.elapsed() < Duration::from_secs(20), "it was not broken off");
             thread::yield_now();
         }
     }

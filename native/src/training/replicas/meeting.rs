@@ -21,7 +21,7 @@ struct State {
 }
 
 impl Meeting {
-    /// A meeting and those who take part in it.
+    /// A meeting and its members.
     pub fn of(members: usize) -> (Arc<Self>, Vec<Member>) {
         let said = (0..members).map(|_| None).collect();
         let state = Mutex::new(State { said, heard: 0, left: Vec::new() });
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_one_who_has_left() {
+    fn members_do_not_wait_for_one_that_has_left() {
         for panics in [false, true] {
             let (meeting, mut members) = Meeting::of(3);
             let last = members.pop().unwrap();
@@ -200,7 +200,7 @@ mod tests {
                     assert!(thread.join().unwrap().contains("another replica of this run has ended"));
                 }
             });
-            assert_eq!(meeting.left()[0], 2, "who left first is the one to ask");
+            assert_eq!(meeting.left()[0], 2, "the first to leave has the cause");
         }
     }
 }

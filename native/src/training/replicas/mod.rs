@@ -260,7 +260,7 @@ mod tests {
         Features { groups: vec![tensor(1), tensor(2)], fused: tensor(3) }
     }
 
-    /// Trains until so many iterations are done, from a checkpoint and to one; gives the losses and all weights.
+    /// Trains up to an iteration, from a checkpoint and to one. Returns the losses and all weights.
     fn train(team: Option<Team>, until: usize, from: Option<&Path>, to: Option<&Path>) -> (Vec<f64>, Vec<Vec<f32>>) {
         let mut trainer = trainer(team);
         let mut losses: Vec<f64> = Vec::new();

@@ -105,19 +105,26 @@ fn rows_at_once(rows: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use rten_gemm::GemmExecutor;
+
     use super::*;
 
     /// Integers that round to themselves: any difference is an error.
     #[test]
     fn int8_products_of_whole_numbers_are_exact() {
-        // rten-gemm rounds to 256 steps from a row's smallest value to its largest one.
+        // Rows are rounded to as many steps from their smallest value to their largest one.
+        let (levels, shifts) = match GemmExecutor::<u8, i8, i32>::new().may_saturate() {
+            true => (127, 70),
+            false => (255, 200),
+        };
         for (rows, inputs, outputs) in [(1, 1, 1), (3, 5, 7), (17, 64, 33), (70, 192, 130), (9, 771, 65)] {
-            // Rows range from -k to 255 - k, so that their scale is one and their zero point k; weights reach 127 in every row.
+            // Rows range from -k to levels - k, so that their scale is one and their zero point k; weights reach 127 in every row.
             let x: Vec<f32> = (0..rows * inputs)
-                .map(|i| match i % inputs {
-                    0 => -((i / inputs * 13 % 200) as f32),
-                    1 => 255.0 - (i / inputs * 13 % 200) as f32,
-                    c => (i * 31 % 50) as f32 - (c % 2) as f32 * (i / inputs * 13 % 200).min(40) as f32,
+                .map(|i| (i, i % inputs, i / inputs * 13 % shifts))
+                .map(|(i, column, k)| match column {
+                    0 => -(k as f32),
+                    1 => (levels - k) as f32,
+                    _ => (i * 31 % 50) as f32 - (column % 2 * k.min(40)) as f32,
                 })
                 .collect();
             let values: Vec<i8> = (0..outputs * inputs).map(|i| (i * 67 % 255) as i8).collect();

@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn equal_scores_have_no_thresholds() {
         let message = thresholds(0.25, 0.25).unwrap_err().to_string();
-        assert!(message.contains("AUPRO is undefined: scores from 0.25 to 0.25"), "{message}");
+        assert!(message.contains("AUPRO is undefined: there are no thresholds between scores from 0.25"), "{message}");
         assert!(thresholds(f32::MIN, f32::MAX).is_err());
         assert_eq!(thresholds(0.0, 200.0).unwrap()[..3], [0.0, 1.0, 2.0]);
     }

@@ -285,6 +285,6 @@ mod tests {
         let message = |parts: &[(&[f32], Option<&[bool]>)]| Ranking::new("maps", parts).unwrap_err().to_string();
         assert!(message(&[(&[0.1], None), (&[0.1, f32::NAN], None)]).contains("maps: value 1 of part 1 is NaN"));
         assert!(message(&[(&[0.1, 0.2], Some(&[true]))]).contains("labels of part 0 of the maps"));
-        assert!(message(&[]).contains("not one value"));
+        assert!(message(&[]).contains("no values to rank"));
     }
 }
