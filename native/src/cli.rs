@@ -79,6 +79,7 @@ enum Command {
     /// Measure the time per photo on this machine's processor or GPU
     ///
     /// Example: dinomaly bench model --device gpu
+    #[cfg(feature = "trainer")]
     Bench(commands::bench::Args),
     /// Write a web page with models: static files for any web server
     ///

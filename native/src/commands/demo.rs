@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
         println!("building the page (a few minutes the first time)");
         Modules::build(first)?
     };
-    site::write(&out, &[model.clone()], &samples, &modules)?;
+    site::write(&out, std::slice::from_ref(&model), &samples, &modules)?;
     let server = Server::bind_or_any(&out, args.port)?;
     if !is_embedded {
         println!("building the modules for the graphics processor and for relaxed SIMD meanwhile");

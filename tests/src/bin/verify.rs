@@ -37,6 +37,9 @@ fn verify(names: &[String]) -> Result<()> {
     step("clippy", || {
         let natively = ["clippy", "--release", "--workspace", "--exclude", "dinomaly-wasm", "--all-targets"];
         run("cargo", &[&natively[..], &["--", "-D", "warnings"]].concat())?;
+        // The program of `cargo demo`.
+        let demo = ["clippy", "--profile", "quick", "-p", "dinomaly", "--no-default-features", "--", "-D", "warnings"];
+        run("cargo", &demo)?;
         // The page's modules, without relaxed SIMD and with it.
         let relaxed = format!("target.{WASM}.rustflags = ['-C', 'target-feature=+relaxed-simd']");
         [("gpu", None), ("cpu", None), ("cpu", Some(relaxed.as_str()))].iter().try_for_each(|(module, config)| {
