@@ -66,7 +66,7 @@ pub fn train(plan: &TrainingPlan, interrupt: &Interrupt) -> Result<Option<Traine
     let device = devices.first().clone();
     let precision = plan.precision.unwrap_or(TrainingPrecision::usual(&device));
     precision.begin(&device)?;
-    // Before the first photo is read.
+    // Checks the option before the first photo is read.
     on_device(plan.cache_device, &device)?;
     let Encoder { backbone, hash } = Encoder::open(plan)?;
     let geometry = plan.geometry();
@@ -102,7 +102,7 @@ pub fn train(plan: &TrainingPlan, interrupt: &Interrupt) -> Result<Option<Traine
     }
     let replicas = devices.count() as u64;
     let train_on = |device: Device, team: Option<Team>| -> Result<(Run, bool)> {
-        // Each device keeps the features of all photos: any may be in its part of a batch.
+        // Each device keeps the features of all photos, because any photo may be in its part of a batch.
         let limits = Limits { device: on_device(plan.cache_device, &device)?, memory: plan.cache_memory / replicas };
         let encoder = PhotoEncoder::new(&backbone.weights, &recipe.config, &preprocessor, device.clone(), precision)?;
         let mut run = Run::begin(recipe.clone(), checkpoint.clone(), device)?;
@@ -162,11 +162,11 @@ impl Encoder {
     }
 }
 
-/// Share of the free memory that cached features may take where nothing is said: the rest is for the largest batch of the
-/// largest published model.
+/// Default share of the free GPU memory for cached features. The rest is enough for the largest batch of the largest published
+/// model.
 const SHARE_OF_DEVICE: f64 = 0.4;
 
-/// Bytes for cached features on the device that trains.
+/// Bytes for cached features on the training device.
 fn on_device(size: Option<u64>, device: &Device) -> Result<u64> {
     match (size, free_memory(device)?) {
         (None, None) => Ok(0),

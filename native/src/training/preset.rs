@@ -1,7 +1,7 @@
-//! The hyper-parameters of the paper by data set. What is given beside a preset wins.
+//! The paper's hyper-parameters for a data set. Options that are given with a preset win.
 //!
-//! The values are those of the official scripts, which differ from the paper's appendix in two places: one-class scripts warm
-//! hard mining up over 1,000 iterations, not 500, and all but Real-IAD's add 1e-8 in the optimiser, not 1e-10.
+//! The values are those of the official scripts. These differ from the paper's appendix in two points: one-class scripts warm up
+//! hard mining for 1,000 iterations, not 500, and all of them but Real-IAD's have an optimiser epsilon of 1e-8, not 1e-10.
 
 use std::fmt;
 
@@ -30,14 +30,14 @@ pub enum Preset {
     RealIadSeparate,
     /// MPDD, one model per class
     MpddSeparate,
-    /// ViTAD, which the paper compares its parts with: a softmax decoder of nine blocks from the last encoder layer, layer to layer
+    /// ViTAD, the paper's baseline: nine softmax decoder blocks on the last encoder layer, compared layer by layer
     Vitad,
 }
 
 /// An option of `train` (its field's name) and its value.
 pub type Setting = (&'static str, &'static str);
 
-/// What all official scripts have in common. Most are defaults here anyway; a preset goes on saying what the paper did if those change.
+/// Settings of all official scripts. Most are also defaults, but the presets must not change with the defaults.
 const ALL: [Setting; 8] = [
     ("resize", "448"),
     ("crop", "392"),
@@ -49,8 +49,8 @@ const ALL: [Setting; 8] = [
     ("mining_factor", "0.1"),
 ];
 
-/// ViTAD's shape as the official code has it (class `ViTAD`), at the input of its authors. Noise and loose loss, which the paper's
-/// appendix adds to it, are `--dropout` and `--mining-rate`. Optimiser and schedule are Dinomaly's, so that nothing else differs.
+/// ViTAD's architecture from the official code (class `ViTAD`), at its authors' input size. The paper's appendix adds noise and the
+/// loose loss to it: `--dropout` and `--mining-rate`. Optimiser and schedule are Dinomaly's, so that only the architecture differs.
 const VITAD: [Setting; 14] = [
     ("layers", "2,5,8,11"),
     ("groups", "0/1/2"),
@@ -84,7 +84,7 @@ impl Preset {
         Self::Vitad,
     ];
 
-    /// Where the values come from.
+    /// Source of the values.
     pub fn source(self) -> &'static str {
         match self {
             Self::Mvtec => "dinomaly_mvtec_uni.py",
@@ -99,7 +99,7 @@ impl Preset {
         }
     }
 
-    /// The options that it sets.
+    /// Options that the preset sets.
     pub fn settings(self) -> Vec<Setting> {
         let of = |iterations, dropout, eps| {
             let own =
@@ -115,7 +115,7 @@ impl Preset {
         }
     }
 
-    /// As it is given on the command line.
+    /// Name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Mvtec => "mvtec",
@@ -132,7 +132,7 @@ impl Preset {
         }
     }
 
-    /// Whether every class gets a model of its own.
+    /// Whether each class gets its own model.
     fn is_for_one_class(self) -> bool {
         matches!(self, Self::MvtecSeparate | Self::VisaSeparate | Self::RealIadSeparate | Self::MpddSeparate)
     }
@@ -143,15 +143,15 @@ impl Preset {
 pub struct PresetChoice {
     /// The preset.
     pub preset: Preset,
-    /// Options that the preset would set, had they not been given.
+    /// Options of the preset that the command line sets.
     pub given: Vec<&'static str>,
 }
 
 impl PresetChoice {
-    /// Refuses a preset for one class where there are more.
+    /// Checks that a one-class preset is used with one class.
     ///
     /// # Errors
-    /// Saying what to do instead.
+    /// If there are more classes.
     pub fn check(&self, classes: usize) -> Result<()> {
         if self.preset.is_for_one_class() && classes > 1 {
             bail!(
@@ -164,7 +164,7 @@ impl PresetChoice {
 }
 
 impl fmt::Display for PresetChoice {
-    /// What the preset sets and what it does not.
+    /// The options that the preset sets and those that the command line sets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let preset = self.preset;
         let settings = preset.settings();

@@ -64,10 +64,10 @@ impl Default for Variant {
 }
 
 impl Variant {
-    /// The model on this encoder, for photos of this geometry.
+    /// The model's config for an encoder and a photo geometry.
     ///
     /// # Errors
-    /// Options that contradict each other, the encoder or the geometry, by name.
+    /// If options contradict each other, the encoder or the geometry; the error names them.
     pub fn model(&self, encoder: EncoderConfig, geometry: Geometry) -> Result<ModelConfig> {
         let Geometry { resize, crop } = geometry;
         geometry.validate(encoder.patch_size).with_context(|| format!("--resize {resize} --crop {crop}"))?;
@@ -100,10 +100,10 @@ impl Variant {
         Ok(config)
     }
 
-    /// The schedule of a run, with this hard mining.
+    /// The schedule with these options of hard mining.
     ///
     /// # Errors
-    /// A share or factor outside 0..1.
+    /// If a share or factor lies outside 0..1.
     pub fn schedule(&self, schedule: Schedule) -> Result<Schedule> {
         if !(0.0..1.0).contains(&self.mining_rate) || !(0.0..=1.0).contains(&self.mining_factor) {
             bail!("--mining-rate {} and --mining-factor {} must lie in 0..1", self.mining_rate, self.mining_factor);
@@ -113,7 +113,7 @@ impl Variant {
     }
 }
 
-/// Which layers are compared with which.
+/// The layers to compare, by group.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Groups {
     /// So many groups of neighbouring layers.
@@ -154,8 +154,8 @@ impl FromStr for Groups {
 }
 
 impl Groups {
-    /// As places among so many layers. Of every second (fourth) layer the last of each two (four) is taken, as in the paper's
-    /// sparse layer-to-layer comparison.
+    /// The groups as indices into `layers` layers. `every2` takes the last of each two layers and `every4` the last of each four,
+    /// as in the paper's sparse layer-to-layer comparison.
     fn of(&self, layers: usize) -> Result<Vec<Vec<usize>>> {
         let last_of_each = |step: usize| (0..layers / step).map(move |i| (i + 1) * step - 1);
         Ok(match self {
