@@ -55,7 +55,7 @@ fn a_folder_of_photos_is_enough_to_train() {
     assert!(head("model") != head("other"), "the optimiser does not know its epsilon");
     let two = "train @data --backbone @encoder.safetensors --out @b --preset visa-separate --resize 64 --crop 64";
     let error = shop.refuse(shop.command(two));
-    assert!(error.contains("here are 2 classes: choose one with --classes"), "{error}");
+    assert!(error.contains("the data has 2 classes: choose one with --classes"), "{error}");
 }
 
 #[test]

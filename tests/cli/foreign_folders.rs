@@ -114,7 +114,7 @@ fn no_command_replaces_what_the_program_did_not_write() {
             shop.train(out, "--iterations 2 --restart"),
             shop.command(&format!("site @model --wasm @modules --out @{out}")),
             shop.command(&format!("ablate @plan.toml --backbone {encoder} --out @{out}")),
-            shop.command(&format!("generate --size 64 --train 1 --good 1 --defective 1 --out @{out}")),
+            shop.command(&format!("generate @{out} --size 64 --train 1 --good 1 --defective 1")),
         ];
         for command in commands {
             let shown = format!("{command:?}");

@@ -31,7 +31,7 @@ fn each_format_is_smaller_scores_alike_and_says_so_in_its_card() {
     for (format, stored, words, share, tolerance) in [
         ("f16", Storage::Float16, "Tensors in f16", 0.55, 0.001),
         ("int8", Storage::Int8, "Tensors in int8 with one scale", 0.35, 0.05),
-        ("int4", Storage::Int4, "Tensors in int4 with a scale for each 32 values", 0.25, 0.2),
+        ("int4", Storage::Int4, "Tensors in int4 with one scale per 32 values", 0.25, 0.2),
     ] {
         let text = shop.succeed(shop.command(&format!("quantize @model --to {format} --out @{format}")));
         assert!(text.contains(words) && text.contains("self-test picture: score"), "{text}");

@@ -175,7 +175,7 @@ pub(crate) mod tests {
             ("(sub/1, sub/2, sub/3 and 1 more);", |f| {
                 (1..5).for_each(|i| fs::write(f.join(format!("sub/{i}")), "").unwrap());
             }),
-            ("(list.txt, sub, sub/a): it has no list.txt;", |f| {
+            ("(list.txt, sub, sub/a): it has no list.txt", |f| {
                 fs::remove_file(f.join("list.txt")).unwrap();
                 fs::create_dir(f.join("list.txt")).unwrap();
             }),

@@ -125,7 +125,7 @@ mod tests {
             let mask = |name: &str| root.path(&format!("nut/ground_truth/cut/{name}.png"));
             fs::rename(mask(&format!("{i}_mask")), mask(&format!("label{i}"))).unwrap();
         }
-        let expected = "warning  nut: masks that are not called as photos are, and were given to them in order: \
+        let expected = "warning  nut: masks without the names of photos, paired with them in alphabetical order: \
                         nut/ground_truth/cut/label0.png, nut/ground_truth/cut/label1.png";
         assert_eq!(root.findings(), [expected]);
         fs::remove_dir_all(root.path("nut/ground_truth")).unwrap();
