@@ -54,7 +54,7 @@ impl Pth {
     /// If the file is not a complete checkpoint with a state dict.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let mut archive = ZipArchive::new(BufReader::new(File::open(path)?))
-            .context("it is not a complete zip archive: download it again")?;
+            .context("it is not a complete zip archive (truncated?): download it again")?;
         let names = archive.file_names().collect::<zip::result::ZipResult<Vec<_>>>()?;
         let folder = names.iter().find_map(|name| name.strip_suffix("/data.pkl"));
         let folder = folder.context("the zip archive has no data.pkl: it is not a PyTorch checkpoint")?.to_owned();
