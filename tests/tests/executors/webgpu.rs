@@ -128,7 +128,7 @@ fn int8_weights_stay_int8() {
     // A byte each in rows of whole words; a scale and a sum for each row.
     assert_eq!(gpu.usage().bytes, 64 * 64 + 2 * 64 * 4);
     let bias = gpu.upload(&waves(&[64], 0.1)).unwrap();
-    refused(block_on(gpu.read(&weight)), "expected f32 values, found smaller ones");
+    refused(block_on(gpu.read(&weight)), "expected f32 values, found a smaller type");
     refused(gpu.embed(&gpu.upload(&waves(&[1, 64, 62], 0.1)).unwrap(), &weight, &weight), "found smaller ones");
     let x = gpu.upload(&waves(&[1, 2, 62], 0.1)).unwrap();
     gpu.linear(&x, &Linear { weight, bias: Some(bias) }, Then::Store).unwrap();
@@ -169,7 +169,7 @@ fn wrong_shapes_are_named() {
     let window = Neighbours { prefix: 1, reach: 1 };
     refused(
         gpu.attention(&gpu.upload(&waves(&[1, 4, 9], 0.1)).unwrap(), 1, Some(window), None),
-        "3 patches are no square",
+        "3 patches do not form a square grid",
     );
     let kernels = gpu.upload(&waves(&[9, 1, 2, 2], 0.1)).unwrap();
     refused(
