@@ -183,6 +183,8 @@ fn a_site_that_is_not_whole_is_not_kept_and_no_older_one_stays_in_its_place() {
     assert_eq!(page.eval("navigator.serviceWorker.controller"), serde_json::Value::Null);
     assert_detects(&page, MODELS[1]);
 
+    // A site whose files were changed is not replaced.
+    fs::remove_dir_all(site.folder()).unwrap();
     write(&site.folder(), MODELS[1]);
     let page = first_visit(&chrome, &site.url);
     site.stop();
