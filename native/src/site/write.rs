@@ -91,7 +91,7 @@ pub fn write(out: &Path, models: &[PathBuf], samples: &[Sample], modules: &Modul
 /// Checks that a site of these models can be written, before the page's modules are built for minutes.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn check(out: &Path, models: &[PathBuf]) -> Result<()> {
     if models.is_empty() {
         bail!("a site needs at least one model");
