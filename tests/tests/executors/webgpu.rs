@@ -129,7 +129,7 @@ fn int8_weights_stay_int8() {
     assert_eq!(gpu.usage().bytes, 64 * 64 + 2 * 64 * 4);
     let bias = gpu.upload(&waves(&[64], 0.1)).unwrap();
     refused(block_on(gpu.read(&weight)), "expected f32 values, found a smaller type");
-    refused(gpu.embed(&gpu.upload(&waves(&[1, 64, 62], 0.1)).unwrap(), &weight, &weight), "found smaller ones");
+    refused(gpu.embed(&gpu.upload(&waves(&[1, 64, 62], 0.1)).unwrap(), &weight, &weight), "found a smaller type");
     let x = gpu.upload(&waves(&[1, 2, 62], 0.1)).unwrap();
     gpu.linear(&x, &Linear { weight, bias: Some(bias) }, Then::Store).unwrap();
 }
