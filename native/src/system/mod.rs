@@ -7,8 +7,6 @@ pub mod output;
 
 #[doc(hidden)]
 pub mod allocator;
-// Without the trainer only folders are written.
-#[cfg_attr(not(feature = "trainer"), allow(dead_code))]
 pub(crate) mod atomic;
 #[cfg(feature = "trainer")]
 pub(crate) mod background_job;

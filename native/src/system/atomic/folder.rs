@@ -1,4 +1,4 @@
-//! Files and folders that appear whole or not at all: written beside their place, flushed to the disk, then renamed.
+//! Folders that appear whole or not at all, and replace only what the program wrote.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -7,70 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
+use super::{check_beside, parent, sync_folder};
 use crate::system::ownership::Owner;
-
-/// Writes a file; what was there before stays until the new content is safe on the disk.
-///
-/// # Errors
-/// Naming the file, if its folder cannot be written to or the disk is full; nothing is left behind then.
-pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    copy_file(&mut &*bytes, path)
-}
-
-/// [`write_file`] with what a reader gives, which need not fit into memory.
-///
-/// # Errors
-/// As [`write_file`].
-pub fn copy_file(from: &mut impl io::Read, path: &Path) -> Result<()> {
-    let mut write = || -> io::Result<()> {
-        let parent = parent(path);
-        fs::create_dir_all(parent)?;
-        let mut builder = tempfile::Builder::new();
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.prefix(".partial-").tempfile_in(parent)?;
-        // The file itself, as the temporary one's errors name a path that nobody knows.
-        io::copy(from, file.as_file_mut())?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        sync_folder(parent);
-        Ok(())
-    };
-    write().with_context(|| format!("{} was not written, nothing is left of it", path.display()))
-}
-
-/// Checks that [`write_file`] can begin, before long work whose result should go there.
-///
-/// # Errors
-/// Naming the file, if there is a folder in its place or its own folder cannot be written to.
-pub fn check_file(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        bail!("{} is a folder, not a file: name another place", path.display());
-    }
-    check_beside(path).with_context(|| format!("{} cannot be written", path.display()))
-}
-
-/// Checks that something can be written beside `path`, and makes no folder for it yet: the work may be refused for other reasons.
-fn check_beside(path: &Path) -> Result<()> {
-    let there = parent(path).ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
-    if !there.is_dir() {
-        bail!("{} cannot be written to: it is a file, not a folder, name another place", there.display());
-    }
-    tempfile::tempfile_in(there).with_context(|| format!("{} cannot be written to", there.display()))?;
-    Ok(())
-}
-
-/// Checks that what is made of `source` would not be written over it, whatever the two are called.
-///
-/// # Errors
-/// Naming the place, if both are one.
-pub fn check_other(source: &Path, path: &Path) -> Result<()> {
-    let one = source.canonicalize().is_ok_and(|source| path.canonicalize().is_ok_and(|path| path == source));
-    if one {
-        bail!("{} would be written over {}, which it is made of: name another place", path.display(), source.display());
-    }
-    Ok(())
-}
 
 /// Fills a fresh folder and puts it in the place of `path`. An earlier folder of the same owner is replaced; it stays until
 /// the new one stands. On Linux and macOS the two are exchanged in one step, so that at every moment one whole folder
@@ -188,17 +126,9 @@ fn exchange_slowly(fresh: TempDir, path: &Path) -> io::Result<PathBuf> {
     Ok(old)
 }
 
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Lets renames inside a folder survive a power cut, where the platform can open folders.
-fn sync_folder(path: &Path) {
-    File::open(path).and_then(|folder| folder.sync_all()).ok();
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::names;
     use super::*;
     use crate::system::ownership::Content;
 
@@ -207,46 +137,6 @@ mod tests {
         what: "a model",
         list: |_| Ok(["first", "second", "good"].map(|name| (name.into(), Content::Accepted(|_| true))).into()),
     };
-
-    fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<String> =
-            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn a_file_is_replaced_and_nothing_else_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("new/file");
-        for content in [b"one".as_slice(), b"two"] {
-            write_file(&path, content).unwrap();
-            assert_eq!(fs::read(&path).unwrap(), content);
-        }
-        assert_eq!(names(&folder.path().join("new")), ["file"]);
-        let error = format!("{:#}", write_file(&path.join("below"), b"x").unwrap_err());
-        assert!(error.contains("file/below was not written"), "{error}");
-    }
-
-    #[test]
-    fn what_is_made_of_something_does_not_take_its_place() {
-        let folder = tempfile::tempdir().unwrap();
-        let [model, other] = ["model", "other"].map(|name| folder.path().join(name));
-        fs::create_dir_all(&model).unwrap();
-        check_other(&model, &other).unwrap();
-        let mut names = vec![model.clone(), other.join("../model")];
-        fs::create_dir_all(&other).unwrap();
-        check_other(&model, &other).unwrap();
-        #[cfg(unix)]
-        {
-            std::os::unix::fs::symlink(&model, folder.path().join("link")).unwrap();
-            names.push(folder.path().join("link"));
-        }
-        for name in names {
-            let error = check_other(&model, &name).unwrap_err().to_string();
-            assert!(error.contains("would be written over") && error.contains("name another place"), "{error}");
-        }
-    }
 
     #[test]
     fn a_folder_is_replaced_as_a_whole_and_others_can_read_it() {
@@ -334,10 +224,7 @@ mod tests {
         assert!(error.contains("file is a file"), "{error}");
         let error = format!("{:#}", check_folder(&file.join("model")).unwrap_err());
         assert!(error.contains("file cannot be written to: "), "{error}");
-        let error = format!("{:#}", check_file(&file.join("photo.png")).unwrap_err());
-        assert!(error.contains("photo.png cannot be written: ") && error.contains("name another place"), "{error}");
         check_folder(&folder.path().join("new/model")).unwrap();
-        check_file(&folder.path().join("new/file")).unwrap();
         assert_eq!(names(folder.path()), ["file"], "nothing is made yet");
     }
 }
