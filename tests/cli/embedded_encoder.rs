@@ -27,4 +27,7 @@ fn the_embedded_encoder_is_taken_and_named_if_no_backbone_is_given() {
     assert!(inspected.contains("resized to 72 × 72, centre 64 × 64"), "{inspected}");
     let error = shop.refuse(shop.command("train @data --out @odd --resize 448 --crop 392"));
     assert!(error.contains("--resize 448 --crop 392"), "{error}");
+    // A preset's size is nothing that was typed.
+    let error = shop.refuse(shop.command("train @data --out @odd --preset mvtec"));
+    assert!(error.contains("--preset mvtec is for the paper's encoders: name one by --backbone"), "{error}");
 }

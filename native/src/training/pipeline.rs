@@ -72,6 +72,9 @@ pub fn train(plan: &TrainingPlan, interrupt: &Interrupt) -> Result<Option<Traine
     let geometry = plan.geometry();
     if plan.backbone.is_none() {
         println!("{}", embedded::about(&backbone));
+        if let Some(choice) = &plan.preset {
+            geometry.validate(backbone.config.patch_size).with_context(|| choice.preset.needs_backbone())?;
+        }
     }
     let config = plan.variant.model(backbone.config.clone(), geometry)?;
     let (mean, std) = (plan.mean.unwrap_or(backbone.mean), plan.std.unwrap_or(backbone.std));

@@ -6,6 +6,9 @@
 use std::fmt;
 
 use anyhow::{Result, bail};
+use dinomaly_core::photo::preprocess::Geometry;
+
+use crate::encoders::embedded;
 
 /// A data set of the paper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +133,16 @@ impl Preset {
             Self::MpddSeparate => "mpdd-separate",
             Self::Vitad => "vitad",
         }
+    }
+
+    /// Why it does not go with the embedded encoder, whose patches differ from those of the paper's encoders.
+    pub(super) fn needs_backbone(self) -> String {
+        let Geometry { resize, crop } = embedded::GEOMETRY;
+        format!(
+            "--preset {} is for the paper's encoders: name one by --backbone, or add --resize {resize} --crop {crop} \
+             for the embedded one",
+            self.name()
+        )
     }
 
     /// Whether each class gets its own model.
