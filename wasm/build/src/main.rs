@@ -1,5 +1,6 @@
 //! `cargo page`: builds the page's modules. See `USAGE`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,7 +12,11 @@ const USAGE: &str = "\
 Builds the page's WebAssembly modules from this checkout.
 
 Usage: cargo page [--out DIR] [MODULE...]   build modules (cpu, relaxed, gpu; all if omitted)
-       cargo page --package                 fill native/page, which `cargo package` puts into the crate";
+       cargo page --package                 fill native/page, which `cargo package` puts into the crate
+       cargo page --check                   check that native/page is what the sources give";
+
+/// What `cargo package` takes the page from.
+const PACKAGED: &str = "native/page";
 
 /// Files of the page that are not served.
 const NOT_SERVED: [&str; 2] = ["README.md", "screenshot.png"];
@@ -37,6 +42,7 @@ fn run(arguments: &[String]) -> Result<()> {
                 return Ok(());
             }
             "--package" => return package(&checkout()),
+            "--check" => return check(&checkout()),
             "--out" => out = PathBuf::from(arguments.next().context("--out needs a folder")?),
             name => names.push(module(name)?),
         }
@@ -56,25 +62,54 @@ fn module(name: &str) -> Result<Module> {
 
 /// Fills `native/page` with the page's files and all modules, in the place of what was there.
 fn package(checkout: &Path) -> Result<()> {
-    let page = checkout.join("native/page");
-    let built = default_folder();
-    build(&MODULES, &built)?;
+    let page = checkout.join(PACKAGED);
+    let files = files(checkout)?;
     if page.exists() {
         fs::remove_dir_all(&page).with_context(|| format!("{} cannot be removed", page.display()))?;
     }
-    let modules = MODULES.iter().flat_map(|module| [format!("{}.js", module.name), format!("{}_bg.wasm", module.name)]);
-    for name in modules {
-        copy(&built.join(&name), &page.join("wasm").join(&name))?;
+    files.iter().try_for_each(|(name, from)| copy(from, &page.join(name)))?;
+    println!("{} is filled: package with `cargo package -p dinomaly-core -p dinomaly`", page.display());
+    Ok(())
+}
+
+/// Checks that `native/page` holds what [`package`] would put there, and nothing else.
+fn check(checkout: &Path) -> Result<()> {
+    let page = checkout.join(PACKAGED);
+    let mut files = files(checkout)?;
+    for folder in [page.clone(), page.join("wasm")] {
+        for entry in fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                continue;
+            }
+            let name = path.strip_prefix(&page)?.to_string_lossy().replace('\\', "/");
+            let expected = files.remove(&name).map(fs::read).transpose()?;
+            if expected.as_ref() != Some(&fs::read(&path)?) {
+                bail!("{} is not what the sources give: run `cargo page --package`", path.display());
+            }
+        }
     }
+    if let Some(name) = files.into_keys().next() {
+        bail!("{} is missing: run `cargo page --package`", page.join(name).display());
+    }
+    println!("{} is what the sources give", page.display());
+    Ok(())
+}
+
+/// The page's files and all modules, freshly built: name in the package and path here.
+fn files(checkout: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    let built = default_folder();
+    build(&MODULES, &built)?;
+    let modules = MODULES.iter().flat_map(|module| [format!("{}.js", module.name), format!("{}_bg.wasm", module.name)]);
+    let mut files: BTreeMap<_, _> = modules.map(|name| (format!("wasm/{name}"), built.join(name))).collect();
     let web = checkout.join("web");
     for entry in fs::read_dir(&web).with_context(|| format!("{} cannot be read", web.display()))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if !NOT_SERVED.contains(&name.as_str()) {
-            copy(&web.join(&name), &page.join(&name))?;
+            files.insert(name.clone(), web.join(name));
         }
     }
-    println!("{} is filled: package with `cargo package -p dinomaly-core -p dinomaly`", page.display());
-    Ok(())
+    Ok(files)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
