@@ -25,7 +25,7 @@ pub async fn open(tuning: Option<&str>) -> Result<Executor> {
 
 /// Precisions for a model, the fastest first.
 pub fn candidates(gpu: &Executor, manifest: &Manifest) -> Vec<Precision> {
-    gpu.candidates(manifest)
+    gpu.candidates(manifest.self_test.is_some(), |storage| manifest.stores(storage))
 }
 
 /// The same executor in another precision.
@@ -57,7 +57,7 @@ pub fn describe(gpu: &Executor) -> DeviceDescribed {
 
 /// Compiles kernels for a model in the background, while its weights are loaded.
 pub fn prepare(gpu: &Executor, manifest: &Manifest) {
-    gpu.compile(manifest);
+    gpu.compile(|storage| manifest.stores(storage));
 }
 
 /// Starts timing kernels.

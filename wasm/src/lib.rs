@@ -143,7 +143,7 @@ impl Detector {
         arrival.model.check().map_err(refusal)?;
         let began = now();
         let rounding = device::rounding(&executor);
-        let detector = arrival.model.detector(executor).map_err(device::unusable)?;
+        let detector = detector::Detector::of_arrived(executor, &arrival.model).map_err(device::unusable)?;
         let self_test = arrival.model.model().and_then(|model| model.self_test.as_ref());
         if let Some(self_test) = self_test
             && let Err(error) = detector.verify(device::NAME, self_test, rounding).await

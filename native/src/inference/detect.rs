@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use candle_core::Device;
 use dinomaly_core::bundle::{Model, SelfTest};
-use dinomaly_core::detector::{Detection, Detector};
+use dinomaly_core::detector::{Detection, Detector, Opened};
+use dinomaly_core::executors::INT8_ERROR;
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::processor::{Processor, ProcessorPrecision};
-use dinomaly_core::executors::webgpu::{Opened, WebGpu};
+use dinomaly_core::executors::webgpu::WebGpu;
 use dinomaly_core::maps::score::AnomalyMap;
 use dinomaly_core::model::config::ModelConfig;
 use dinomaly_core::ops::Read;
@@ -49,7 +50,7 @@ impl PhotoDetector {
         let detector =
             Detector::of_parts(Processor::new(precision), &model.config, &model.preprocessor, &model.weights)?;
         if let Some(expected) = &model.self_test {
-            let rounding = if precision == ProcessorPrecision::Int8 { SelfTest::ROUNDED } else { 0.0 };
+            let rounding = if precision == ProcessorPrecision::Int8 { INT8_ERROR } else { 0.0 };
             block_on(detector.verify("processor", expected, rounding)).with_context(|| match precision {
                 // The model was made with this executor, so the model must be wrong.
                 ProcessorPrecision::F32 => {

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 
 use super::{FileEntry, MANIFEST, Manifest, Model, SHARDS, shards};
-use crate::detector::Detector;
+use crate::model::dinomaly::Dinomaly;
 use crate::model::weights::Uploaded;
 use crate::model::weights::model_shapes;
-use crate::ops::{Ops, Read};
+use crate::ops::Ops;
 use crate::tensor::named::Shapes;
 use crate::{Error, Result};
 
@@ -104,14 +104,13 @@ impl<T: Clone> Arriving<T> {
         }
     }
 
-    /// Builds the detector; `ops` is the executor that the weights were uploaded to.
+    /// The complete model, and the same on `ops`, the executor that its weights were uploaded to.
     ///
     /// # Errors
     /// As [`Arriving::check`]; as [`Ops`].
-    pub fn detector<O: Read<Tensor = T>>(&self, ops: O) -> Result<Detector<O>> {
+    pub(crate) fn dinomaly<O: Ops<Tensor = T>>(&self, ops: &O) -> Result<(&Model, Dinomaly<T>)> {
         let model = self.check()?;
-        let dinomaly = self.uploaded.dinomaly(&ops, &model.config, model.grid())?;
-        Ok(Detector::of_dinomaly(ops, &model.config, &model.preprocessor, dinomaly))
+        Ok((model, self.uploaded.dinomaly(ops, &model.config, model.grid())?))
     }
 
     /// The model without its weights.
@@ -138,6 +137,7 @@ mod tests {
 
     use super::super::tests::model;
     use super::*;
+    use crate::detector::Detector;
     use crate::executors::reference::{Reference, ReferenceTensor};
     use crate::photo::decode::Photo;
 
@@ -170,7 +170,7 @@ mod tests {
         for _ in 0..2 {
             arrive(&mut arriving, &files).unwrap();
             assert_eq!(arriving.parameters(), model.weights.parameters());
-            let detector = arriving.detector(Reference).unwrap();
+            let detector = Detector::of_arrived(Reference, &arriving).unwrap();
             assert_eq!(block_on(detector.detect(std::slice::from_ref(&photo))).unwrap(), expected);
             arriving.restart();
             assert_eq!(arriving.parameters(), 0);
@@ -188,7 +188,7 @@ mod tests {
         assert!(early.contains("config.json: was not loaded"), "{early}");
 
         arrive(&mut arriving, &files[..files.len() - 1]).unwrap();
-        let missing = message(arriving.detector(Reference).map(|_| ()));
+        let missing = message(Detector::of_arrived(Reference, &arriving).map(|_| ()));
         assert!(missing.contains("(encoder and head shards)") && missing.contains("bottleneck.0"), "{missing}");
 
         arrive(&mut arriving, &files[files.len() - 1..]).unwrap();

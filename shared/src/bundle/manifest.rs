@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{BTreeSet, SelfTest, from_json};
-use crate::tensor::{Data, HostTensor};
+use crate::tensor::StorageType;
 use crate::{Error, Result};
 
 /// File name of the manifest.
@@ -49,7 +49,7 @@ pub struct FileEntry {
     pub kind: Kind,
     /// Most compact storage type among a shard's tensors; `None` for files without tensors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dtype: Option<Storage>,
+    pub dtype: Option<StorageType>,
 }
 
 /// Kind of content of a file.
@@ -94,33 +94,6 @@ impl Kind {
     }
 }
 
-/// Storage type of values, the most compact last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Storage {
-    /// Single precision.
-    Float32,
-    /// Half precision.
-    Float16,
-    /// One byte per value, a scale per output channel.
-    Int8,
-    /// Half a byte per value, a scale per group of 32 or 64.
-    Int4,
-}
-
-impl Storage {
-    /// Most compact storage type among tensors.
-    pub(crate) fn of<'a>(tensors: impl IntoIterator<Item = &'a HostTensor>) -> Self {
-        let storage = |tensor: &HostTensor| match tensor.data {
-            Data::F32(_) => Self::Float32,
-            Data::F16(_) => Self::Float16,
-            Data::Int8 { .. } => Self::Int8,
-            Data::Int4 { .. } => Self::Int4,
-        };
-        tensors.into_iter().map(storage).max().unwrap_or(Self::Float32)
-    }
-}
-
 impl Manifest {
     /// The files that hold tensors.
     pub fn shards(&self) -> impl Iterator<Item = &FileEntry> {
@@ -128,7 +101,7 @@ impl Manifest {
     }
 
     /// Whether the manifest says that linear layers of a shard are stored in this type.
-    pub fn stores(&self, storage: Storage) -> bool {
+    pub fn stores(&self, storage: StorageType) -> bool {
         self.shards().any(|entry| entry.dtype == Some(storage))
     }
 
@@ -207,7 +180,7 @@ impl Manifest {
 
 impl FileEntry {
     /// Entry for a file with this content.
-    pub(super) fn of(name: String, kind: Kind, dtype: Option<Storage>, bytes: &[u8]) -> Self {
+    pub(super) fn of(name: String, kind: Kind, dtype: Option<StorageType>, bytes: &[u8]) -> Self {
         Self { name, bytes: bytes.len() as u64, sha256: sha256(bytes), kind, dtype }
     }
 

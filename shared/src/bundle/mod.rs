@@ -27,7 +27,7 @@ use serde::de::DeserializeOwned;
 
 pub use arriving::Arriving;
 pub use calibration::{Calibration, ClassCalibration, Quantile, ScoreStatistics};
-pub use manifest::{FORMAT_VERSION, FileEntry, Kind, MANIFEST, Manifest, Storage};
+pub use manifest::{FORMAT_VERSION, FileEntry, Kind, MANIFEST, Manifest};
 pub use self_test::SelfTest;
 pub use shards::SHARD_LIMIT;
 

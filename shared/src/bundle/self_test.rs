@@ -29,12 +29,6 @@ pub struct SelfTest {
 }
 
 impl SelfTest {
-    /// Largest allowed relative error of the score, and of the map's root mean square, with rounded activations, if that is more
-    /// than the tolerance. Measured with eight bits: 0.7 and 1.3 % with the embedded model, whose seven metrics change by at most
-    /// 0.16 points; 2.0 and 0.2 % with DeiT-Ti trained on one product, weights rounded too. Single map values change by up to
-    /// 19 %, but only the smallest ones, which do not matter.
-    pub const ROUNDED: f32 = 0.03;
-
     /// Expected result from the image score and the full, square anomaly map of a trusted device.
     ///
     /// # Errors
@@ -78,7 +72,7 @@ impl SelfTest {
     }
 
     /// Compares the result of `executor` on [`SelfTest::picture`]: score and full, square anomaly map. `rounding` is 0, or
-    /// [`SelfTest::ROUNDED`] for int8: then the map is compared by its root mean square, not value by value.
+    /// [`INT8_ERROR`](crate::executors::INT8_ERROR) for int8: then the map is compared by its root mean square, not value by value.
     ///
     /// # Errors
     /// [`Error::Device`] if the difference is too large: the device computes wrongly, or too coarsely for this model.
@@ -212,6 +206,7 @@ fn picture(seed: u64) -> Photo {
 mod tests {
     use super::super::manifest::sha256;
     use super::*;
+    use crate::executors::INT8_ERROR;
 
     /// A map with something to see.
     fn map(side: usize) -> Vec<f32> {
@@ -265,7 +260,7 @@ mod tests {
     #[test]
     fn rounding_is_told_from_wrong_results() {
         let test = SelfTest::new(1, 0.25, &map(256), 1e-3).unwrap();
-        let compare = |score: f32, map: &[f32]| test.compare("processor", score, map, SelfTest::ROUNDED);
+        let compare = |score: f32, map: &[f32]| test.compare("processor", score, map, INT8_ERROR);
         compare(0.25 * 1.029, &map(256)).unwrap();
         let error = compare(0.25 * 1.031, &map(256)).unwrap_err().to_string();
         assert!(error.contains("expected 0.25 ± 0.0075"), "{error}");

@@ -1,10 +1,10 @@
 //! Reading and writing of shards, small enough for static hosts and browser caches.
 
-use super::manifest::{FileEntry, Kind, Storage, sha256, shard_name};
+use super::manifest::{FileEntry, Kind, sha256, shard_name};
 use crate::tensor::named::is_linear_weight;
 use crate::tensor::named::{Shapes, Weights, check_finite, unexpected};
 use crate::tensor::safetensors_io;
-use crate::tensor::{Data, HostTensor};
+use crate::tensor::{Data, HostTensor, StorageType};
 use crate::{Error, Result};
 
 /// Upper limit of a shard's size in bytes.
@@ -41,7 +41,7 @@ pub(super) fn write_below(limit: usize, kind: Kind, weights: &Weights) -> Result
     let shards = shards.iter().enumerate().map(|(i, shard)| {
         let bytes = safetensors_io::write(shard, None)?;
         let name = shard_name(kind, &sha256(&bytes), i + 1, n);
-        Ok((FileEntry::of(name, kind, Some(Storage::of(shard.0.values())), &bytes), bytes))
+        Ok((FileEntry::of(name, kind, Some(StorageType::of(shard.0.values())), &bytes), bytes))
     });
     shards.collect()
 }
@@ -67,9 +67,9 @@ pub(super) fn read(
 ) -> Result<Weights> {
     let shard = safetensors_io::read(&entry.name, bytes)?;
     let refuse = |error: Error| error.in_file(&entry.name);
-    if entry.dtype != Some(Storage::of(shard.0.values())) {
+    if entry.dtype != Some(StorageType::of(shard.0.values())) {
         let reason =
-            format!("holds {:?} values, but the manifest says {:?}", Storage::of(shard.0.values()), entry.dtype);
+            format!("holds {:?} values, but the manifest says {:?}", StorageType::of(shard.0.values()), entry.dtype);
         return Err(Error::Model { file: entry.name.clone(), reason });
     }
     for (name, tensor) in &shard.0 {

@@ -7,7 +7,7 @@ use super::*;
 use crate::model::config::EncoderConfig;
 use crate::photo::preprocess::Geometry;
 use crate::quant::{Format, InputMoments, quantize, quantize_to, round_tensor};
-use crate::tensor::{Data, HostTensor};
+use crate::tensor::{Data, HostTensor, StorageType};
 
 type Files = HashMap<String, Vec<u8>>;
 
@@ -282,7 +282,7 @@ fn a_tensor_in_two_shards_is_named_with_the_second() {
     let mut files = files(&model());
     let (first, second) = (shard(&files, "head"), Weights([one_of(&model().weights)].into()));
     let second = crate::tensor::safetensors_io::write(&second, None).unwrap();
-    let entry = FileEntry::of(String::new(), Kind::Head, Some(Storage::Float32), &second);
+    let entry = FileEntry::of(String::new(), Kind::Head, Some(StorageType::Float32), &second);
     let name = manifest::shard_name(Kind::Head, &entry.sha256, 2, 2);
     let renamed = first.replace("of-00001", "of-00002");
     edit_manifest(&mut files, |manifest| {

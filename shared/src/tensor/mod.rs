@@ -3,10 +3,13 @@
 pub mod int4;
 pub mod named;
 pub mod safetensors_io;
+mod storage_type;
 
 use std::borrow::Cow;
 
 use half::f16;
+
+pub use storage_type::StorageType;
 
 use crate::{Error, Result};
 

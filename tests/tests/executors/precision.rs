@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use dinomaly::inference::detect::PhotoDetector;
 use dinomaly::model_dir;
-use dinomaly_core::bundle::{Model, SelfTest};
+use dinomaly_core::bundle::Model;
+use dinomaly_core::executors::INT8_ERROR;
 use dinomaly_core::executors::processor;
 use dinomaly_core::executors::webgpu::GpuPrecision;
 use dinomaly_core::quant::quantize;
@@ -125,7 +126,7 @@ fn the_processor_takes_the_embedded_model_in_int8() {
         PhotoDetector::in_precision(&model, processor::ProcessorPrecision::Int8).unwrap().scores(&photos()).unwrap();
     let largest = exact.iter().zip(&rounded).map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f32::max);
     println!("scores differ by at most {largest:e} of them");
-    assert!(largest > 0.0 && largest <= SelfTest::ROUNDED, "{largest:e}");
+    assert!(largest > 0.0 && largest <= INT8_ERROR, "{largest:e}");
 }
 
 fn photos() -> Vec<PathBuf> {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::GpuPrecision;
-use crate::bundle::Storage;
+use crate::tensor::StorageType;
 
 /// Storage of a linear layer's operands. Sums are f32, or exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,14 +47,14 @@ impl Operands {
     pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Int8, Self::Int4, Self::Int8Both];
 
     /// Operands of a layer whose weight is stored in this type.
-    pub fn of(weight: Storage, precision: GpuPrecision, integer_dot: bool) -> Self {
+    pub fn of(weight: StorageType, precision: GpuPrecision, integer_dot: bool) -> Self {
         match weight {
-            Storage::Float32 if precision > GpuPrecision::F32 => Self::F16,
-            Storage::Float32 => Self::F32,
-            Storage::Float16 => Self::F16,
-            Storage::Int8 if precision == GpuPrecision::Int8 && integer_dot => Self::Int8Both,
-            Storage::Int8 => Self::Int8,
-            Storage::Int4 => Self::Int4,
+            StorageType::Float32 if precision > GpuPrecision::F32 => Self::F16,
+            StorageType::Float32 => Self::F32,
+            StorageType::Float16 => Self::F16,
+            StorageType::Int8 if precision == GpuPrecision::Int8 && integer_dot => Self::Int8Both,
+            StorageType::Int8 => Self::Int8,
+            StorageType::Int4 => Self::Int4,
         }
     }
 

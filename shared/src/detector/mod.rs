@@ -1,9 +1,15 @@
 //! Photo → result: the one flow that native programs and the page share, on any executor.
 
+#[cfg(feature = "webgpu")]
+mod on_gpu;
+
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use crate::bundle::{Model, SelfTest};
+#[cfg(feature = "webgpu")]
+pub use on_gpu::Opened;
+
+use crate::bundle::{Arriving, Model, SelfTest};
 use crate::maps::heatmap::{overlay, range_around};
 use crate::maps::score::{AnomalyMap, MapLayout, image_score};
 use crate::model::config::ModelConfig;
@@ -97,13 +103,17 @@ impl<O: Read> Detector<O> {
         Ok(Self::of_dinomaly(ops, config, preprocessor, model))
     }
 
+    /// A detector of a model that was loaded file by file; `ops` is the executor that its weights were uploaded to.
+    ///
+    /// # Errors
+    /// [`Error::Model`] naming the missing file or tensor; as [`Ops`](crate::ops::Ops).
+    pub fn of_arrived(ops: O, arrived: &Arriving<O::Tensor>) -> Result<Self> {
+        let (model, dinomaly) = arrived.dinomaly(&ops)?;
+        Ok(Self::of_dinomaly(ops, &model.config, &model.preprocessor, dinomaly))
+    }
+
     /// A detector of a model that is on the executor, and was validated.
-    pub(crate) fn of_dinomaly(
-        ops: O,
-        config: &ModelConfig,
-        preprocessor: &Preprocessor,
-        model: Dinomaly<O::Tensor>,
-    ) -> Self {
+    fn of_dinomaly(ops: O, config: &ModelConfig, preprocessor: &Preprocessor, model: Dinomaly<O::Tensor>) -> Self {
         let patch = config.encoder.patch_size;
         Self {
             model,
