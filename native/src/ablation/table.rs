@@ -4,7 +4,7 @@ use anyhow::Result;
 use dinomaly_core::maps::metrics::Metrics;
 
 use super::Cell;
-use crate::inference::evaluate::align;
+use crate::system::table::align;
 
 /// Finished cells as tables, in percent.
 pub struct Table<'a> {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 
 use super::options::DeviceOption;
-use crate::inference::evaluate::align;
 use crate::inference::{self, AttentionPlan};
+use crate::system::table::align;
 
 /// Arguments of `dinomaly attention`.
 #[derive(Clone, Debug, clap::Args)]

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::encoders::catalogue;
-use crate::inference::evaluate::align;
+use crate::system::table::align;
 
 /// Arguments of `dinomaly backbone`.
 #[derive(Clone, Debug, clap::Args)]

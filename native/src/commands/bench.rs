@@ -10,9 +10,9 @@ use dinomaly_core::executors::webgpu::KernelTime;
 use super::options::LookOption;
 use crate::costs::parts;
 use crate::dataset::read_photo;
-use crate::inference::evaluate::align;
 use crate::inference::speed::{KernelTimes, time_photo};
 use crate::model_dir;
+use crate::system::table::align;
 
 /// Arguments of `dinomaly bench`.
 #[derive(Clone, Debug, clap::Args)]

@@ -6,9 +6,9 @@ use anyhow::Result;
 
 use super::options::LookOption;
 use crate::costs::{parameters_left_out, parts};
-use crate::inference::evaluate::align;
 use crate::inference::speed::{Throughput, throughput};
 use crate::model_dir;
+use crate::system::table::align;
 
 /// Arguments of `dinomaly inspect`.
 #[derive(Clone, Debug, clap::Args)]

@@ -2,7 +2,8 @@
 
 use dinomaly_core::maps::metrics::Metrics;
 
-use crate::inference::evaluate::{Evaluation, align};
+use crate::inference::evaluate::Evaluation;
+use crate::system::table::align;
 
 /// Two evaluations on the same data.
 pub struct Comparison<'a> {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::dataset::{Class, Dataset, TestPhoto};
 use crate::inference::detect::PhotoDetector;
 use crate::system::progress::Progress;
+use crate::system::table::align;
 
 /// Metrics by class and their mean.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -249,21 +250,6 @@ impl Evaluation {
         }
         text
     }
-}
-
-/// Rows of cells as lines, with the first column aligned left and the others right.
-pub fn align(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or_default()).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().enumerate().map(|(column, cell)| match column {
-            0 => format!("{cell:<0$}", widths[column]),
-            _ => format!("{cell:>0$}", widths[column]),
-        });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
 }
 
 #[cfg(test)]

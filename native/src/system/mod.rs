@@ -24,3 +24,5 @@ pub mod precision;
 pub(crate) mod prefetch;
 #[cfg(feature = "trainer")]
 pub(crate) mod progress;
+#[cfg(feature = "trainer")]
+pub(crate) mod table;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Files, pictures};
 use crate::dataset::{Class, few};
-use crate::inference::evaluate::align;
+use crate::system::table::align;
 
 /// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
