@@ -19,7 +19,7 @@ pub struct Args {
     #[arg(long, value_name = "MODEL")]
     out: PathBuf,
     /// Classes to set the thresholds of [default: all]
-    #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
+    #[arg(long, value_name = "CLASS,…")]
     classes: Vec<String>,
     #[command(flatten)]
     layout: LayoutOption,

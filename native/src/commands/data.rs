@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::options::LayoutOption;
 use crate::dataset::Dataset;
-use crate::dataset::check::{Severity, check};
+use crate::dataset::check::{Purpose, Severity, check};
 
 /// Arguments of `dinomaly data`.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,7 +31,7 @@ struct CheckArgs {
     #[command(flatten)]
     layout: LayoutOption,
     /// Classes to check [default: all]
-    #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
+    #[arg(long, value_name = "CLASS,…")]
     classes: Vec<String>,
     /// Print JSON instead of text
     #[arg(long)]
@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// If the folder fits no layout, or if the report has errors, so that a script stops.
 fn run_check(args: &CheckArgs) -> Result<()> {
     let (layout, dataset) = Dataset::list(args.layout.layout, &args.data, &args.classes)?;
-    let report = check(layout, &dataset);
+    let report = check(layout, &dataset, Purpose::Everything);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

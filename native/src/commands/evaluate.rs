@@ -18,7 +18,7 @@ pub struct Args {
     #[command(flatten)]
     layout: LayoutOption,
     /// Classes to evaluate [default: all]
-    #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
+    #[arg(long, value_name = "CLASS,…")]
     classes: Vec<String>,
     /// JSON file to write the metrics to
     #[arg(long, value_name = "FILE")]

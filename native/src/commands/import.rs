@@ -21,7 +21,7 @@ pub struct Args {
     #[arg(long, value_name = "MODEL")]
     out: PathBuf,
     /// Classes of the model [default: all of the data set]
-    #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
+    #[arg(long, value_name = "CLASS,…")]
     classes: Vec<String>,
     /// Number of photos per class to set its threshold, spread over its folder
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]

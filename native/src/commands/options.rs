@@ -129,6 +129,10 @@ fn about_layout(layout: Layout) -> &'static str {
         Layout::UniMedical => {
             "Uni-Medical as published by the ADer project: as MVTec-AD, with classes brain, liver, retinal"
         }
+        Layout::MvtecAd2 => {
+            "MVTec AD 2: CLASS/train/good, test_public/good, test_public/bad, test_public/ground_truth/bad"
+        }
+        Layout::Mvtec3d => "MVTec 3D-AD: CLASS/train/good/rgb, test/KIND/rgb, test/KIND/gt",
         Layout::Mvtec => "MVTec-AD: CLASS/train/good, test/good, test/DEFECT, ground_truth/DEFECT",
         Layout::Folder => "A plain folder: good photos in it or in good, defective photos in bad, their masks in masks",
     }

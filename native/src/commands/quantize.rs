@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(long, value_name = "DATA")]
     report: Option<PathBuf>,
     /// Classes of the data sets to use [default: all]
-    #[arg(long, value_delimiter = ',', value_name = "CLASS,…")]
+    #[arg(long, value_name = "CLASS,…")]
     classes: Vec<String>,
     #[command(flatten)]
     layout: LayoutOption,

@@ -32,7 +32,7 @@ pub struct Args {
     #[command(flatten, next_help_heading = "Data")]
     layout: LayoutOption,
     /// Classes to train on [default: all]
-    #[arg(long, value_delimiter = ',', value_name = "CLASS,…", help_heading = "Data")]
+    #[arg(long, value_name = "CLASS,…", help_heading = "Data")]
     classes: Vec<String>,
     #[command(flatten, next_help_heading = "Data")]
     geometry: GeometryOption,

@@ -7,19 +7,32 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use super::files::{name, photos_if_any, stem, subfolders};
+use super::files::{name, photos_below, stem, subfolders, without_masks};
+use super::words::{called, is_good};
 use super::{Class, Misfit, Place, TestPhoto};
 
 /// What is specific to one of these data sets.
 pub(super) struct ClassFolders {
-    /// Name of the folders of good photos.
+    /// Name of the folders of good photos, for messages; all of [`super::words`] are taken.
     pub good: &'static str,
     /// Subfolders of which a class folder has at least one.
     pub signs: &'static [&'static str],
     /// Names of the classes; empty if any name is allowed.
     pub classes: &'static [&'static str],
-    /// Finds the masks of photos in a ground-truth folder, in the photos' order.
-    pub masks: fn(&Path, &[PathBuf]) -> Result<Masks>,
+    /// Finds the masks of photos of one kind, in the photos' order.
+    pub masks: fn(&Kind) -> Result<Masks>,
+}
+
+/// Photos of one kind of defect, and what may be their masks.
+pub(super) struct Kind<'a> {
+    /// Folder of the photos.
+    pub folder: &'a Path,
+    /// Photos in it and in folders below.
+    pub photos: &'a [PathBuf],
+    /// Masks that lie beside the photos.
+    pub beside: &'a [PathBuf],
+    /// Folder of masks.
+    pub masks: &'a Path,
 }
 
 /// Masks of each photo, one or several.
@@ -28,16 +41,7 @@ pub(super) type Masks = Vec<Vec<PathBuf>>;
 impl ClassFolders {
     /// The class folders in `root`, or `root` if it is one. Empty folders are kept, so that an error can name them.
     pub fn places(&self, root: &Path) -> Result<Vec<Place>, Misfit> {
-        let is_class = |folder: &Path| self.signs.iter().any(|sign| folder.join(sign).is_dir());
-        let is_empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut list| list.next().is_none());
-        let folders = if is_class(root) { vec![root.to_path_buf()] } else { subfolders(root).unwrap_or_default() };
-        if !folders.iter().any(|folder| is_class(folder)) {
-            let (last, others) = self.signs.split_last().expect("every layout has signs");
-            let signs = if others.is_empty() { (*last).into() } else { format!("{} or {last}", others.join(", ")) };
-            return Err(format!("no class folders with {signs}"));
-        }
-        let places = folders.into_iter().filter(|folder| is_class(folder) || is_empty(folder));
-        Ok(places.map(|path| Place { name: name(&path), path }).collect())
+        places(self.signs, root)
     }
 
     /// Lists the photos of a class.
@@ -48,17 +52,40 @@ impl ClassFolders {
         }
         let mut test = Vec::new();
         for kind in subfolders(&folder.join("test"))? {
-            let (photos, kind) = (photos_if_any(&kind)?, name(&kind));
-            if kind == self.good {
+            let (photos, beside) = without_masks(photos_below(&kind)?);
+            if is_good(&kind) {
                 test.extend(photos.into_iter().map(|path| TestPhoto { path, ..TestPhoto::default() }));
             } else {
-                let masks = (self.masks)(&folder.join("ground_truth").join(&kind), &photos)?;
-                test.extend(defective(&kind, photos, masks));
+                let masks = folder.join("ground_truth").join(name(&kind));
+                let masks = (self.masks)(&Kind { folder: &kind, photos: &photos, beside: &beside, masks: &masks })?;
+                test.extend(defective(&name(&kind), photos, masks));
             }
         }
-        let train = photos_if_any(&folder.join("train").join(self.good))?;
-        Ok(Class { name: place.name.clone(), folder: folder.clone(), train, test })
+        Ok(Class { name: place.name.clone(), folder: folder.clone(), train: good_below(&folder.join("train"))?, test })
     }
+}
+
+/// The folders in `root` that hold one of `signs`, or `root` if it does. Empty folders are kept, so that an error can name them.
+pub(super) fn places(signs: &[&str], root: &Path) -> Result<Vec<Place>, Misfit> {
+    let is_class = |folder: &Path| signs.iter().any(|sign| folder.join(sign).is_dir());
+    let is_empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut list| list.next().is_none());
+    let folders = if is_class(root) { vec![root.to_path_buf()] } else { subfolders(root).unwrap_or_default() };
+    if !folders.iter().any(|folder| is_class(folder)) {
+        let (last, others) = signs.split_last().expect("every layout has signs");
+        let signs = if others.is_empty() { (*last).into() } else { format!("{} or {last}", others.join(", ")) };
+        return Err(format!("no class folders with {signs}"));
+    }
+    let places = folders.into_iter().filter(|folder| is_class(folder) || is_empty(folder));
+    Ok(places.map(|path| Place { name: name(&path), path }).collect())
+}
+
+/// Photos in the folders of good parts in a folder, and below.
+pub(super) fn good_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut photos = Vec::new();
+    for good in called(folder, is_good)? {
+        photos.extend(without_masks(photos_below(&good)?).0);
+    }
+    Ok(photos)
 }
 
 /// Photos of one kind of defect, and their masks.
@@ -67,21 +94,42 @@ pub(super) fn defective(kind: &str, photos: Vec<PathBuf>, masks: Masks) -> impl 
     photos.into_iter().zip(masks).map(photo)
 }
 
-/// The mask of `NAME` is `NAME_mask` or `NAME`, with any extension. If no photo has a mask with its name and there are as many masks
-/// as photos, they are paired in alphabetical order, as the official loaders always do.
-pub(super) fn by_name(folder: &Path, photos: &[PathBuf]) -> Result<Masks> {
-    let masks = photos_if_any(folder)?;
-    let by_stem: BTreeMap<String, &PathBuf> = masks.iter().map(|mask| (stem(mask), mask)).collect();
+/// The mask of `NAME` is `NAME_mask`, `NAME_GT` or `NAME`, with any extension, in the place below the folder of masks that the photo
+/// has in its own, or else anywhere below, or beside the photo. If no photo has a mask with its name and there are as many masks as
+/// photos, they are paired in alphabetical order, as the official loaders always do.
+pub(super) fn by_name(kind: &Kind) -> Result<Masks> {
+    let masks = photos_below(kind.masks)?;
+    let place = |path: &Path, root: &Path| path.strip_prefix(root).ok().and_then(Path::parent).map(Path::to_owned);
+    let mut by_place = BTreeMap::new();
+    let mut by_stem: BTreeMap<String, Vec<&PathBuf>> = BTreeMap::new();
+    for mask in &masks {
+        by_place.insert((place(mask, kind.masks), stem(mask)), mask);
+        by_stem.entry(stem(mask)).or_default().push(mask);
+    }
+    let beside: BTreeMap<_, &PathBuf> = kind.beside.iter().map(|mask| ((mask.parent(), stem(mask)), mask)).collect();
     let of = |photo: &PathBuf| {
-        let stem = stem(photo);
-        [format!("{stem}_mask"), stem].iter().find_map(|name| by_stem.get(name).copied())
+        let plain = stem(photo);
+        let names =
+            || [format!("{plain}_mask"), format!("{plain}_GT"), format!("{plain}_gt"), plain.clone()].into_iter();
+        let here = place(photo, kind.folder);
+        names()
+            .find_map(|name| by_place.get(&(here.clone(), name)).copied())
+            .or_else(|| {
+                // Of several with the name none is known to be the photo's.
+                names().find_map(|name| by_stem.get(&name).filter(|masks| masks.len() == 1).map(|masks| masks[0]))
+            })
+            .or_else(|| names().find_map(|name| beside.get(&(photo.parent(), name)).copied()))
     };
-    let found: Vec<Option<&PathBuf>> = photos.iter().map(of).collect();
-    if found.iter().all(Option::is_none) && masks.len() == photos.len() {
+    let found: Vec<Option<&PathBuf>> = kind.photos.iter().map(of).collect();
+    if found.iter().all(Option::is_none) && masks.len() == kind.photos.len() {
         return Ok(masks.into_iter().map(|mask| vec![mask]).collect());
     }
     // The expected name of a missing mask follows that of the other masks.
     let plain = found.iter().flatten().any(|mask| !stem(mask).ends_with("_mask"));
-    let expected = |photo| folder.join(format!("{}{}.png", stem(photo), if plain { "" } else { "_mask" }));
-    Ok(photos.iter().zip(found).map(|(photo, mask)| vec![mask.cloned().unwrap_or_else(|| expected(photo))]).collect())
+    let expected = |photo: &Path| {
+        let name = format!("{}{}.png", stem(photo), if plain { "" } else { "_mask" });
+        kind.masks.join(place(photo, kind.folder).unwrap_or_default()).join(name)
+    };
+    let paired = kind.photos.iter().zip(found);
+    Ok(paired.map(|(photo, mask)| vec![mask.cloned().unwrap_or_else(|| expected(photo))]).collect())
 }

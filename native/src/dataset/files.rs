@@ -1,19 +1,26 @@
 //! Contents of a folder: photos, subfolders, names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use unicode_normalization::UnicodeNormalization;
 
 /// File extensions of photos and masks.
-pub const PHOTO_ENDINGS: [&str; 7] = ["png", "jpg", "jpeg", "bmp", "tif", "tiff", "webp"];
+pub const PHOTO_ENDINGS: [&str; 9] = ["png", "jpg", "jpeg", "jfif", "jpe", "bmp", "tif", "tiff", "webp"];
 
 /// Extensions of pictures and camera files that are not supported.
 const OTHER_ENDINGS: [&str; 18] = [
     "gif", "avif", "heic", "heif", "jp2", "jxl", "tga", "pbm", "pgm", "ppm", "psd", "svg", "raw", "dng", "nef", "cr2",
     "cr3", "arw",
 ];
+
+/// Ends of the names of masks that lie beside their photos.
+const MASK_SUFFIXES: [&str; 2] = ["mask", "gt"];
+
+/// Reason of [`left_out`] for masks that lie beside their photos.
+pub(super) const MASKS: &str = "that are masks of others";
 
 /// Number of names that a message lists before it counts the rest.
 const LISTED: usize = 6;
@@ -27,12 +34,51 @@ pub fn photos(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries(folder)?.into_iter().filter(|path| is_photo(path)).collect())
 }
 
+/// Photos in a folder and in all folders below, in alphabetical order; empty if there is no such folder.
+pub(super) fn photos_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    // A folder that is linked to one above it would never end.
+    let mut seen = BTreeSet::new();
+    let mut folders = if folder.is_dir() { vec![folder.to_owned()] } else { Vec::new() };
+    while let Some(folder) = folders.pop() {
+        if seen.insert(folder.canonicalize().with_context(|| format!("folder {} cannot be listed", folder.display()))?)
+        {
+            found.extend(photos(&folder)?);
+            folders.extend(subfolders(&folder)?);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Photos, and the masks among them: `NAME_mask` or `NAME_GT` where a photo `NAME` lies in the same folder.
+pub fn without_masks(pictures: Vec<PathBuf>) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let names: BTreeSet<(PathBuf, String)> = pictures.iter().map(|path| (parent(path), stem(path))).collect();
+    let is_mask = |path: &PathBuf| photo_of(path).is_some_and(|photo| names.contains(&(parent(path), photo)));
+    pictures.into_iter().partition(|path| !is_mask(path))
+}
+
+/// Name of the photo that a picture called `NAME_mask` or `NAME_GT` is the mask of.
+fn photo_of(picture: &Path) -> Option<String> {
+    let stem = stem(picture);
+    let (photo, ending) = stem.rsplit_once('_')?;
+    MASK_SUFFIXES.contains(&ending.to_ascii_lowercase().as_str()).then(|| photo.to_owned())
+}
+
+fn parent(path: &Path) -> PathBuf {
+    path.parent().unwrap_or(Path::new("")).to_owned()
+}
+
 /// Files that [`photos`] leaves out of a folder and a user may miss, by reason.
 ///
 /// # Errors
 /// If the folder cannot be listed.
 pub fn left_out(folder: &Path) -> Result<BTreeMap<&'static str, Vec<PathBuf>>> {
     let mut found: BTreeMap<_, Vec<PathBuf>> = BTreeMap::new();
+    let (_, masks) = without_masks(photos(folder)?);
+    if !masks.is_empty() {
+        found.insert(MASKS, masks);
+    }
     for path in entries(folder)? {
         if path.is_dir() {
             let below = photos(&path).unwrap_or_default();
@@ -80,9 +126,9 @@ pub(super) fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// [`name`] without its extension.
+/// [`name`] without its extension, with accents as letters of their own (NFC): macOS and archives write them apart.
 pub(super) fn stem(path: &Path) -> String {
-    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_stem().unwrap_or_default().to_string_lossy().nfc().collect()
 }
 
 /// Contents of a folder, for messages: `it holds a, b and 3 more`.

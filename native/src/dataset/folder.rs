@@ -1,5 +1,6 @@
 //! A plain folder of photos. Good photos are directly in it or in `good`. Defective photos, which evaluation needs, are in `bad` or
-//! in a subfolder of `bad` for each kind of defect. Their masks, which pixel metrics need, are in `masks`.
+//! in a subfolder of `bad` for each kind of defect. Their masks, which pixel metrics need, are in `masks`. The folders may have other
+//! names, such as `OK`, `NG` and `mask`: see [`super::words`].
 //!
 //! If there are defective photos, a fifth of the good ones is kept for the test. A photo's name decides, so that training and
 //! evaluation agree, also after photos are added.
@@ -9,22 +10,22 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use sha2::{Digest, Sha256};
 
-use super::class_folders::{by_name, defective};
-use super::files::{name, photos, photos_if_any, subfolders};
+use super::class_folders::{Kind, by_name, defective, good_below};
+use super::files::{name, photos, photos_below, subfolders, without_masks};
+use super::words::{called, is_bad, is_good, is_masks};
 use super::{Class, Misfit, Place, TestPhoto};
 
-const GOOD: &str = "good";
+/// Kind of defect of the photos directly in the folder of bad ones.
 const BAD: &str = "bad";
-pub(super) const MASKS: &str = "masks";
 
-/// The class `root`, or the folders in it that hold a folder `good`.
+/// The class `root`, or the folders in it that hold a folder of good photos.
 pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
-    let has_good = |folder: &Path| folder.join(GOOD).is_dir();
+    let has_good = |folder: &Path| called(folder, is_good).is_ok_and(|good| !good.is_empty());
     let here = has_good(root) || photos(root).is_ok_and(|photos| !photos.is_empty());
     let mut folders = if here { vec![root.to_path_buf()] } else { subfolders(root).unwrap_or_default() };
     folders.retain(|folder| here || has_good(folder));
     if folders.is_empty() {
-        return Err(format!("no photos directly in it, and no {GOOD} in it or in folders for each class"));
+        return Err("no photos directly in it, and no good in it or in folders for each class".into());
     }
     Ok(folders.into_iter().map(|path| Place { name: name(&path), path }).collect())
 }
@@ -32,29 +33,34 @@ pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
 /// Lists the photos of a class.
 pub(super) fn open(place: &Place) -> Result<Class> {
     let folder = &place.path;
-    let (here, inside) = (photos(folder)?, photos_if_any(&folder.join(GOOD))?);
+    let (here, _) = without_masks(photos(folder)?);
+    let inside = good_below(folder)?;
     if !here.is_empty() && !inside.is_empty() {
-        bail!("photos lie both directly in {0} and in {0}/{GOOD}: put all good ones in one place", folder.display());
+        let good = called(folder, is_good)?.iter().map(|good| name(good)).collect::<Vec<_>>().join(", ");
+        bail!("photos lie both directly in {0} and in {0}/{good}: put all good ones in one place", folder.display());
     }
-    for other in subfolders(folder)?.iter().filter(|path| ![GOOD, BAD, MASKS].contains(&&*name(path))) {
+    for other in subfolders(folder)?.iter().filter(|path| ![is_good, is_bad, is_masks].iter().any(|is| is(path))) {
         if !photos(other)?.is_empty() {
             bail!(
-                "{} holds photos that are neither good nor bad: a plain folder has {GOOD}, {BAD} (with folders for kinds of defects \
-                 in it) and {MASKS}",
+                "{} holds photos that are neither good nor bad: a plain folder has good (or ok, normal), bad (or ng, abnormal; with \
+                 folders for kinds of defects in it) and masks (or mask)",
                 other.display()
             );
         }
     }
-    let bad = folder.join(BAD);
-    let mut kinds = vec![(BAD.to_owned(), bad.clone(), folder.join(MASKS))];
-    kinds.extend(
-        subfolders(&bad)?.into_iter().map(|kind| (name(&kind), kind.clone(), folder.join(MASKS).join(name(&kind)))),
-    );
+    let masks = masks(folder)?;
     let mut test = Vec::new();
-    for (kind, folder, masks) in kinds {
-        let photos = photos_if_any(&folder)?;
-        let masks = by_name(&masks, &photos)?;
-        test.extend(defective(&kind, photos, masks));
+    for bad in called(folder, is_bad)? {
+        let directly = photos(&bad)?;
+        let mut kinds = vec![(BAD.to_owned(), bad.clone(), directly, masks.clone())];
+        for kind in subfolders(&bad)? {
+            kinds.push((name(&kind), kind.clone(), photos_below(&kind)?, masks.join(name(&kind))));
+        }
+        for (kind, folder, pictures, masks) in kinds {
+            let (photos, beside) = without_masks(pictures);
+            let masks = by_name(&Kind { folder: &folder, photos: &photos, beside: &beside, masks: &masks })?;
+            test.extend(defective(&kind, photos, masks));
+        }
     }
     let mut train = if here.is_empty() { inside } else { here };
     if !test.is_empty() {
@@ -63,6 +69,11 @@ pub(super) fn open(place: &Place) -> Result<Class> {
         train = rest;
     }
     Ok(Class { name: place.name.clone(), folder: folder.clone(), train, test })
+}
+
+/// The folder of masks of a class, whether it is there or not.
+pub(super) fn masks(class: &Path) -> Result<PathBuf> {
+    Ok(called(class, is_masks)?.into_iter().next().unwrap_or_else(|| class.join("masks")))
 }
 
 /// About a fifth of the photos, at least one and never all, and the rest. Both are in alphabetical order.

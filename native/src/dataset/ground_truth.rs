@@ -1,13 +1,19 @@
 //! Ground-truth masks of defective photos.
 
+use std::fs;
+
 use anyhow::{Context, Result, bail};
 use dinomaly_core::photo::decode::Photo;
 
 use super::{TestPhoto, read_photo};
 
+/// Most values that number kinds of defects.
+const MOST_KINDS: usize = 14;
+
 impl TestPhoto {
     /// The union of a photo's masks, for a photo of `size` pixels: white where a mask is not black, because VisA's masks number the
-    /// kinds of defects from 1. `None` for a good photo, and if the class has no masks.
+    /// kinds of defects from 1. In a mask with many values, as JPEG and smoothing give, it is white from half of the largest on. A
+    /// mask that was drawn on the photo as it lies in its file, without its EXIF orientation, is turned with it. `None` for a good photo, and if the class has no masks.
     ///
     /// # Errors
     /// If a mask is missing, unreadable or of another size; the error names it.
@@ -18,11 +24,16 @@ impl TestPhoto {
                 bail!("mask {} of photo {} is missing", path.display(), self.path.display());
             }
             let mut mask = read_photo(path).with_context(|| format!("mask of photo {}", self.path.display()))?;
+            if (mask.width, mask.height) != size && (mask.height, mask.width) == size {
+                // Drawn on the photo as it lies in its file.
+                mask = mask.turned_as(&fs::read(&self.path)?);
+            }
             let (width, height) = (mask.width, mask.height);
             if (width, height) != size {
                 bail!("mask {} is {width} × {height} pixels, its photo {} × {}", path.display(), size.0, size.1);
             }
-            mask.rgb.iter_mut().for_each(|value| *value = if *value == 0 { 0 } else { u8::MAX });
+            let least = least_defect(&mask.rgb);
+            mask.rgb.iter_mut().for_each(|value| *value = if *value < least { 0 } else { u8::MAX });
             match &mut united {
                 Some(united) => united.rgb.iter_mut().zip(&mask.rgb).for_each(|(all, one)| *all |= one),
                 None => united = Some(mask),
@@ -30,6 +41,25 @@ impl TestPhoto {
         }
         Ok(united)
     }
+}
+
+/// Smallest value that is a defect in a mask of these bytes.
+fn least_defect(mask: &[u8]) -> u8 {
+    let largest = mask.iter().copied().max().unwrap_or_default();
+    if is_lossy(mask) { largest.div_ceil(2) } else { 1 }
+}
+
+/// Whether a mask has more values than a data set has kinds of defects: it was saved as JPEG, or its edges are smooth.
+pub(super) fn is_lossy(mask: &[u8]) -> bool {
+    let mut seen = [false; 256];
+    mask.iter().for_each(|&value| seen[usize::from(value)] = true);
+    seen[1..].iter().filter(|&&seen| seen).count() > MOST_KINDS
+}
+
+/// Share of a mask's values that are a defect.
+pub(super) fn defect_share(mask: &[u8]) -> f64 {
+    let least = least_defect(mask);
+    mask.iter().filter(|&&value| value >= least).count() as f64 / mask.len().max(1) as f64
 }
 
 #[cfg(test)]
@@ -56,5 +86,38 @@ mod tests {
         assert!(photo.ground_truth((4, 3)).unwrap_err().to_string().contains("002.png of photo"));
         photo.masks.clear();
         assert_eq!(photo.ground_truth((4, 3)).unwrap(), None);
+    }
+    #[test]
+    fn lossy_edges_are_no_defect() {
+        let clean: Vec<u8> = vec![0, 0, 1, 2, 255];
+        assert!(!is_lossy(&clean));
+        assert_eq!((least_defect(&clean), defect_share(&clean)), (1, 0.6));
+        let lossy: Vec<u8> = (0..20).map(|i| i * 12).collect();
+        assert!(is_lossy(&lossy));
+        assert_eq!((least_defect(&lossy), defect_share(&lossy)), (114, 0.5));
+        assert_eq!(defect_share(&[0; 9]), 0.0);
+    }
+
+    #[test]
+    fn a_mask_is_turned_with_its_photo() {
+        let root = Root::with(&[]);
+        let (path, mask) = (root.path("photo.jpg"), root.path("mask.png"));
+        let mut jpeg = std::io::Cursor::new(Vec::new());
+        image::RgbImage::new(4, 3).write_to(&mut jpeg, image::ImageFormat::Jpeg).unwrap();
+        // EXIF with the one tag 0x0112, orientation 6: turn clockwise by 90 degrees.
+        let exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+        let head = [&[0xFF, 0xD8, 0xFF, 0xE1, 0, exif.len() as u8 + 2][..], exif].concat();
+        std::fs::write(&path, [&head, &jpeg.get_ref()[2..]].concat()).unwrap();
+        let mut drawn = image::GrayImage::new(4, 3);
+        drawn.put_pixel(0, 0, image::Luma([255]));
+        drawn.save(&mask).unwrap();
+        let photo = TestPhoto { path, masks: vec![mask], ..TestPhoto::default() };
+        let turned = photo.ground_truth((3, 4)).unwrap().unwrap();
+        let white: Vec<usize> = (0..12).filter(|pixel| turned.rgb[3 * pixel] == 255).collect();
+        assert_eq!(
+            (turned.width, turned.height, white),
+            (3, 4, vec![2]),
+            "the corner above on the left is now on the right"
+        );
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use super::class_folders::ClassFolders;
 use super::files::holds;
 use super::{Class, Misfit, Place};
-use super::{btad, folder, mpdd, mvtec, mvtec_loco, real_iad, uni_medical, visa};
+use super::{btad, folder, mpdd, mvtec, mvtec_3d, mvtec_ad2, mvtec_loco, real_iad, uni_medical, visa};
 
 /// Layout of a data set's folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,10 @@ pub enum Layout {
     Mpdd,
     /// Uni-Medical as published by the ADer project: as MVTec-AD, with classes brain, liver, retinal
     UniMedical,
+    /// MVTec AD 2: CLASS/train/good, test_public/good, test_public/bad, test_public/ground_truth/bad
+    MvtecAd2,
+    /// MVTec 3D-AD: CLASS/train/good/rgb, test/KIND/rgb, test/KIND/gt
+    Mvtec3d,
     /// MVTec-AD: CLASS/train/good, test/good, test/DEFECT, ground_truth/DEFECT
     Mvtec,
     /// A plain folder: good photos in it or in good, defective photos in bad, their masks in masks
@@ -39,13 +43,15 @@ impl fmt::Display for Layout {
 
 impl Layout {
     /// All layouts. Specific layouts come before general ones.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Visa,
         Self::RealIad,
         Self::MvtecLoco,
         Self::Btad,
         Self::Mpdd,
         Self::UniMedical,
+        Self::MvtecAd2,
+        Self::Mvtec3d,
         Self::Mvtec,
         Self::Folder,
     ];
@@ -59,6 +65,8 @@ impl Layout {
             Self::Btad => "btad",
             Self::Mpdd => "mpdd",
             Self::UniMedical => "uni-medical",
+            Self::MvtecAd2 => "mvtec-ad2",
+            Self::Mvtec3d => "mvtec-3d",
             Self::Mvtec => "mvtec",
             Self::Folder => "folder",
         }
@@ -93,6 +101,8 @@ impl Layout {
         match self {
             Self::Visa => visa::places(root),
             Self::RealIad => real_iad::places(root),
+            Self::MvtecAd2 => mvtec_ad2::places(root),
+            Self::Mvtec3d => mvtec_3d::places(root),
             Self::Folder => folder::places(root),
             _ => self.class_folders().expect("a layout of class folders").places(root),
         }
@@ -103,6 +113,8 @@ impl Layout {
         match self {
             Self::Visa => visa::open(root, place),
             Self::RealIad => real_iad::open(root, place),
+            Self::MvtecAd2 => mvtec_ad2::open(place),
+            Self::Mvtec3d => mvtec_3d::open(place),
             Self::Folder => folder::open(place),
             _ => self.class_folders().expect("a layout of class folders").open(place),
         }
@@ -112,17 +124,22 @@ impl Layout {
     pub fn good_photos(self, class: &Class) -> String {
         match self.class_folders() {
             Some(layout) => class.folder.join("train").join(layout.good).display().to_string(),
+            None if matches!(self, Self::MvtecAd2 | Self::Mvtec3d) => {
+                class.folder.join("train/good").display().to_string()
+            }
             None if self == Self::Folder => class.folder.display().to_string(),
             None => format!("the training split of {}", class.folder.display()),
         }
     }
 
-    /// The folder that holds only masks of a class, if there is one.
+    /// The folder that holds only masks of a class, if the layout has one.
     pub fn mask_folder(self, class: &Class) -> Option<PathBuf> {
         match self {
             Self::Visa => Some(class.folder.join("Data/Masks")),
             Self::RealIad => None,
-            Self::Folder => Some(class.folder.join(folder::MASKS)),
+            Self::MvtecAd2 => Some(class.folder.join("test_public/ground_truth")),
+            Self::Mvtec3d => None,
+            Self::Folder => folder::masks(&class.folder).ok(),
             _ => Some(class.folder.join("ground_truth")),
         }
     }
@@ -134,7 +151,7 @@ impl Layout {
             Self::UniMedical => Some(&uni_medical::LAYOUT),
             Self::Btad => Some(&btad::LAYOUT),
             Self::MvtecLoco => Some(&mvtec_loco::LAYOUT),
-            Self::Visa | Self::RealIad | Self::Folder => None,
+            Self::Visa | Self::RealIad | Self::MvtecAd2 | Self::Mvtec3d | Self::Folder => None,
         }
     }
 }

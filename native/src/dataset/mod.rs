@@ -9,11 +9,14 @@ mod ground_truth;
 mod layout;
 mod mpdd;
 mod mvtec;
+mod mvtec_3d;
+mod mvtec_ad2;
 mod mvtec_loco;
 mod real_iad;
 pub(crate) mod split;
 mod uni_medical;
 mod visa;
+mod words;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +24,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use dinomaly_core::photo::decode::Photo;
 
-pub use files::{PHOTO_ENDINGS, counted, few, left_out, photos};
+use check::Purpose;
+use files::MASKS;
+pub use files::{PHOTO_ENDINGS, counted, few, left_out, photos, without_masks};
 pub use layout::Layout;
 
 /// One or many product classes.
@@ -59,7 +64,8 @@ pub struct TestPhoto {
 }
 
 impl Dataset {
-    /// Lists a data set and detects its layout. `only` selects classes by name; if empty, all are listed.
+    /// Lists a data set and detects its layout. `only` selects classes by name, one or several with commas between them; if empty,
+    /// all are listed.
     ///
     /// # Errors
     /// If there is no such folder, it fits no layout, or a class is missing or empty; the error names it.
@@ -75,7 +81,8 @@ impl Dataset {
         Self::list(layout, root, only).map(|(_, dataset)| dataset)
     }
 
-    /// [`Dataset::open_as`], with a check that every class has good photos to train on.
+    /// [`Dataset::open_as`], with a check that every class has good photos to train on. What is odd about them is said on standard
+    /// error.
     ///
     /// # Errors
     /// As for [`Dataset::open`], and if a class has no good photos; the error names it.
@@ -84,6 +91,17 @@ impl Dataset {
         if let Some(class) = dataset.classes.iter().find(|class| class.train.is_empty()) {
             bail!("{} holds no photos of good parts ({})", layout.good_photos(class), PHOTO_ENDINGS.join(", "));
         }
+        check::warn(layout, &dataset, Purpose::Training, root);
+        Ok(dataset)
+    }
+
+    /// [`Dataset::open_as`]. What is odd about the labelled photos and their masks is said on standard error.
+    ///
+    /// # Errors
+    /// As for [`Dataset::open`].
+    pub fn open_for_evaluation(layout: Option<Layout>, root: &Path, only: &[String]) -> Result<Self> {
+        let (layout, dataset) = Self::list(layout, root, only)?;
+        check::warn(layout, &dataset, Purpose::Evaluation, root);
         Ok(dataset)
     }
 
@@ -100,7 +118,12 @@ impl Dataset {
         let named = root.canonicalize().with_context(|| format!("folder {} cannot be listed", root.display()))?;
         let root = if root.file_name().is_some() { root } else { &named };
         let (layout, mut places) = Layout::find(layout, root)?;
-        if let Some(missing) = only.iter().find(|name| !places.iter().any(|place| place.name == **name)) {
+        let is_class = |name: &str| places.iter().any(|place| place.name == name);
+        // The name of a class may hold commas.
+        let names =
+            |one: &String| if is_class(one) { vec![one.clone()] } else { one.split(',').map(str::to_owned).collect() };
+        let only: Vec<String> = only.iter().flat_map(names).collect();
+        if let Some(missing) = only.iter().find(|name| !is_class(name)) {
             let found: Vec<String> = places.iter().map(|place| place.name.clone()).collect();
             bail!("class {missing} is not in {}: it holds {}", root.display(), found.join(", "));
         }

@@ -2,11 +2,11 @@
 //! `ground_truth/KIND/NAME/000.png`, `001.png`, …. Here their union counts; the official loader takes only the first. The good photos
 //! of `validation` are not used, as in the official loader.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::class_folders::{ClassFolders, Masks};
+use super::class_folders::{ClassFolders, Kind, Masks};
 use super::files::{photos_if_any, stem};
 
 pub(super) const LAYOUT: ClassFolders = ClassFolders {
@@ -17,13 +17,13 @@ pub(super) const LAYOUT: ClassFolders = ClassFolders {
 };
 
 /// All pictures in the folder with the photo's name.
-fn in_folders(folder: &Path, photos: &[PathBuf]) -> Result<Masks> {
+fn in_folders(kind: &Kind) -> Result<Masks> {
     let masks = |photo: &PathBuf| {
-        let folder = folder.join(stem(photo));
+        let folder = kind.masks.join(stem(photo));
         let found = photos_if_any(&folder)?;
         Ok(if found.is_empty() { vec![folder.join("000.png")] } else { found })
     };
-    photos.iter().map(masks).collect()
+    kind.photos.iter().map(masks).collect()
 }
 
 #[cfg(test)]

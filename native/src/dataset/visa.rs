@@ -17,8 +17,15 @@ struct Row {
     object: String,
     split: String,
     label: String,
+    #[serde(deserialize_with = "path")]
     image: PathBuf,
-    mask: Option<PathBuf>,
+    #[serde(deserialize_with = "path")]
+    mask: PathBuf,
+}
+
+/// A path with either slash: lists that were prepared on Windows have backslashes.
+fn path<'de, D: serde::Deserializer<'de>>(reader: D) -> Result<PathBuf, D::Error> {
+    Ok(String::deserialize(reader)?.replace('\\', "/").into())
 }
 
 /// The objects of the split with unpacked photos.
@@ -56,8 +63,8 @@ pub(super) fn open(root: &Path, place: &Place) -> Result<Class> {
                 row.image.display()
             ),
             ("test", _) => {
-                let masks = row.mask.filter(|mask| defect.is_some() && mask != Path::new(""));
-                let masks = masks.into_iter().map(|mask| root.join(mask)).collect();
+                let has_mask = defect.is_some() && row.mask != Path::new("");
+                let masks = has_mask.then(|| root.join(&row.mask)).into_iter().collect();
                 class.test.push(TestPhoto { path, defect, masks, sample: None });
             }
             (other, _) => bail!(
@@ -116,6 +123,22 @@ mod tests {
                 "candle/Data/Images/Anomaly/000.JPG anomaly candle/Data/Masks/Anomaly/000.png",
                 "candle/Data/Images/Normal/0001.JPG"
             ]
+        );
+    }
+
+    #[test]
+    fn a_split_prepared_on_windows_is_read() {
+        let rows = [
+            r"candle,test,anomaly,candle\Data\Images\Anomaly\000.JPG,candle\Data\Masks\Anomaly\000.png",
+            r"candle,train,normal,candle\Data\Images\Normal\0000.JPG,",
+        ];
+        let root = visa("");
+        root.write(SPLIT, &format!("\u{feff}{}{}\r\n", HEAD.replace('\n', "\r\n"), rows.join("\r\n")));
+        let class = &root.open().1.classes[0];
+        assert_eq!(class.train, [root.path("candle/Data/Images/Normal/0000.JPG")]);
+        assert_eq!(
+            root.test_photos(class),
+            ["candle/Data/Images/Anomaly/000.JPG anomaly candle/Data/Masks/Anomaly/000.png"]
         );
     }
 

@@ -53,7 +53,7 @@ pub struct Evaluated {
 /// # Errors
 /// One sentence that names the missing or unusable file.
 pub fn evaluate(plan: &EvaluationPlan) -> Result<Evaluated> {
-    let dataset = Dataset::open_as(plan.layout, &plan.data, &plan.classes)?;
+    let dataset = Dataset::open_for_evaluation(plan.layout, &plan.data, &plan.classes)?;
     let model = model_dir::read(&plan.model)?;
     match plan.place.open(&model)? {
         Looking::Processor(detector) => measure(plan, &dataset, &model, &detector),

@@ -12,7 +12,7 @@ use dinomaly_core::photo::decode::Photo;
 use super::detect::PhotoDetector;
 use super::{Looking, Place};
 use crate::dataset::check::Colours;
-use crate::dataset::{PHOTO_ENDINGS, few, left_out, photos};
+use crate::dataset::{PHOTO_ENDINGS, few, left_out, photos, without_masks};
 use crate::model_dir;
 use crate::system::atomic::write_file;
 
@@ -153,7 +153,7 @@ fn list(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for path in arguments {
         if path.is_dir() {
-            let found = photos(path)?;
+            let (found, _) = without_masks(photos(path)?);
             let left_out = left_out(path)?;
             if !left_out.is_empty() {
                 let counts: Vec<String> =

@@ -89,7 +89,7 @@ pub fn quantize(plan: &QuantizePlan) -> Result<Quantized> {
     if !plan.classes.is_empty() && plan.photos.is_none() && plan.report.is_none() {
         bail!("--classes selects classes of --photos and --report: give one of these options");
     }
-    let labelled = |data: &PathBuf| Dataset::open_as(plan.layout, data, &plan.classes);
+    let labelled = |data: &PathBuf| Dataset::open_for_evaluation(plan.layout, data, &plan.classes);
     let labelled = plan.report.as_ref().map(labelled).transpose()?;
     labelled.iter().try_for_each(check_labelled)?;
     let (moments, seen) = input_moments(plan, &original)?;

@@ -45,10 +45,63 @@ impl Photo {
     pub fn decode(name: &str, bytes: &[u8]) -> Result<Self> {
         decode(bytes).map_err(|reason| Error::Photo { name: name.into(), reason })
     }
+
+    /// The picture turned as the EXIF orientation of another file says; unchanged if that has none.
+    pub fn turned_as(self, file: &[u8]) -> Self {
+        let orientation = open(file).ok().and_then(|(_, mut decoder)| decoder.orientation().ok());
+        let (Some(orientation), Some(picture)) =
+            (orientation, RgbImage::from_raw(self.width, self.height, self.rgb.clone()))
+        else {
+            return self;
+        };
+        let mut picture = DynamicImage::ImageRgb8(picture);
+        picture.apply_orientation(orientation);
+        Self { width: picture.width(), height: picture.height(), rgb: picture.into_bytes() }
+    }
+}
+
+/// What the beginning of a photo file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Width and height, after rotation.
+    pub size: [u32; 2],
+    /// Whether its EXIF orientation exchanges width and height.
+    pub turned: bool,
+}
+
+/// Reads the header of a photo file, of which `bytes` may be the beginning. `name` is used in error messages only.
+///
+/// # Errors
+/// As [`Photo::decode`], but for damage behind the header.
+pub fn header(name: &str, bytes: &[u8]) -> Result<Header> {
+    let read = || {
+        let (_, mut decoder) = open(bytes)?;
+        let (width, height) = decoder.dimensions();
+        check_size(width, height)?;
+        let turned = exchanges_sides(decoder.orientation().unwrap_or(Orientation::NoTransforms));
+        Ok(Header { size: if turned { [height, width] } else { [width, height] }, turned })
+    };
+    read().map_err(|reason| Error::Photo { name: name.into(), reason })
 }
 
 /// [`Photo::decode`], with errors that do not have the name.
 fn decode(bytes: &[u8]) -> std::result::Result<Photo, String> {
+    let (format, mut decoder) = open(bytes)?;
+    let (width, height) = decoder.dimensions();
+    check_size(width, height)?;
+    if !is_whole(format, bytes) {
+        return Err(cut_off(format));
+    }
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let image = DynamicImage::from_decoder(decoder).map_err(|error| explain(format, bytes, &error))?;
+    let rgb = RgbImage::from_raw(width, height, to_rgb(image)?).ok_or("the decoder returned another size")?;
+    let mut upright = DynamicImage::ImageRgb8(rgb);
+    upright.apply_orientation(orientation);
+    Ok(Photo { width: upright.width(), height: upright.height(), rgb: upright.into_bytes() })
+}
+
+/// The decoder of a file, which has read its header.
+fn open(bytes: &[u8]) -> std::result::Result<(ImageFormat, impl ImageDecoder), String> {
     if bytes.is_empty() {
         return Err("the file is empty".into());
     }
@@ -64,19 +117,12 @@ fn decode(bytes: &[u8]) -> std::result::Result<Photo, String> {
         Some(other) => return Err(format!("{other:?} files are not supported: convert the photo to PNG or JPEG")),
         None => return Err("not a PNG, JPEG, BMP, TIFF or WebP picture".into()),
     };
-    let explain = |error| explain(format, bytes, &error);
-    let mut decoder = reader.into_decoder().map_err(explain)?;
-    let (width, height) = decoder.dimensions();
-    check_size(width, height)?;
-    if !is_whole(format, bytes) {
-        return Err(cut_off(format));
-    }
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let image = DynamicImage::from_decoder(decoder).map_err(explain)?;
-    let rgb = RgbImage::from_raw(width, height, to_rgb(image)?).ok_or("the decoder returned another size")?;
-    let mut upright = DynamicImage::ImageRgb8(rgb);
-    upright.apply_orientation(orientation);
-    Ok(Photo { width: upright.width(), height: upright.height(), rgb: upright.into_bytes() })
+    Ok((format, reader.into_decoder().map_err(|error| explain(format, bytes, &error))?))
+}
+
+fn exchanges_sides(orientation: Orientation) -> bool {
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    matches!(orientation, Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH)
 }
 
 fn check_size(width: u32, height: u32) -> std::result::Result<(), String> {

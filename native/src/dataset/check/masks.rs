@@ -1,11 +1,16 @@
 //! Checks of masks: missing, not fitting their photo, empty, or without a photo.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Files, Finding, Severity};
+use crate::dataset::files::stem;
+use crate::dataset::words::is_good;
 use crate::dataset::{Class, Layout, TestPhoto, photos};
+
+/// Share of a photo that is hardly ever a defect.
+const MOST: f64 = 0.5;
 
 /// Checks the masks of one class.
 pub(super) fn findings(layout: Layout, class: &Class, files: &Files) -> Vec<Finding> {
@@ -31,11 +36,32 @@ pub(super) fn findings(layout: Layout, class: &Class, files: &Files) -> Vec<Find
                 }
             }
         }
-        let is_black = |mask: &PathBuf| files[mask].picture.as_ref().is_ok_and(|picture| picture.black);
+        let read = |mask: &PathBuf| files.get(mask)?.picture.as_ref().ok()?.mask;
+        let is_black = |mask: &PathBuf| read(mask).is_some_and(|mask| mask.defect == 0.0);
         let empty = defective.iter().filter(|photo| !photo.masks.is_empty() && photo.masks.iter().all(is_black));
         let empty: Vec<PathBuf> = empty.map(|photo| photo.masks[0].clone()).collect();
         if !empty.is_empty() {
             say(Severity::Warning, "masks that show no defect".into(), empty);
+        }
+        let masks = || defective.iter().flat_map(|photo| &photo.masks);
+        let full: Vec<PathBuf> = masks().filter(|mask| read(mask).is_some_and(|m| m.defect > MOST)).cloned().collect();
+        if !full.is_empty() {
+            let problem = "masks that call more than half of the photo a defect: black and white may be exchanged";
+            say(Severity::Warning, problem.into(), full);
+        }
+        let lossy: Vec<PathBuf> = masks().filter(|mask| read(mask).is_some_and(|m| m.lossy)).cloned().collect();
+        if !lossy.is_empty() {
+            let problem = "masks with many values between black and white (JPEG?): what is darker than half of the brightest is no defect";
+            say(Severity::Warning, problem.into(), lossy);
+        }
+        let mut users: BTreeMap<&PathBuf, Vec<String>> = BTreeMap::new();
+        for photo in &defective {
+            photo.masks.iter().for_each(|mask| users.entry(mask).or_default().push(photo.path.display().to_string()));
+        }
+        let shared: Vec<PathBuf> =
+            users.into_values().filter(|users| users.len() > 1).map(|users| users.join(" = ").into()).collect();
+        if !shared.is_empty() {
+            say(Severity::Warning, "photos of one name, which share a mask".into(), shared);
         }
         let strangers = defective.iter().filter(|photo| photo.masks.iter().any(|mask| !is_named_after(mask, photo)));
         let strangers: Vec<PathBuf> = strangers.map(|photo| photo.masks[0].clone()).collect();
@@ -56,22 +82,22 @@ fn misfit(photo: &TestPhoto, mask: &Path, files: &Files) -> Option<String> {
     if !mask.is_file() {
         return Some(format!("mask {} of photo {} is missing", mask.display(), photo.path.display()));
     }
-    let [shown, photographed] = match (&files[mask].picture, &files[&photo.path].picture) {
-        (Ok(mask), Ok(photo)) => [mask.size, photo.size],
+    let (shown, photographed) = match (&files.get(mask)?.picture, &files.get(&photo.path)?.picture) {
+        (Ok(mask), Ok(photo)) => (mask, photo),
         (Err(problem), _) => return Some(format!("mask: {problem}")),
         // The error of the photo is reported already.
         (Ok(_), Err(_)) => return None,
     };
-    let [[width, height], [w, h]] = [shown, photographed];
-    (shown != photographed)
-        .then(|| format!("mask {} is {width} × {height} pixels, its photo {w} × {h}", mask.display()))
+    let ([width, height], [w, h]) = (shown.size, photographed.size);
+    // A mask without orientation is turned with its photo.
+    let fits = [width, height] == [w, h] || (photographed.turned && !shown.turned && [height, width] == [w, h]);
+    (!fits).then(|| format!("mask {} is {width} × {height} pixels, its photo {w} × {h}", mask.display()))
 }
 
 /// Whether the name of the mask or its folder starts with the photo's name.
 fn is_named_after(mask: &Path, photo: &TestPhoto) -> bool {
-    let stem = photo.path.file_stem().unwrap_or_default().to_string_lossy();
-    let names = [mask.file_stem(), mask.parent().and_then(Path::file_name)];
-    names.into_iter().flatten().any(|name| name.to_string_lossy().starts_with(&*stem))
+    let photo = stem(&photo.path);
+    [Some(mask), mask.parent()].into_iter().flatten().any(|path| stem(path).starts_with(&photo))
 }
 
 /// Pictures in the mask folder that are no photo's mask. Folders of good photos may hold black masks.
@@ -83,7 +109,6 @@ fn orphans(layout: Layout, class: &Class) -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         orphans.extend(photos(&folder).unwrap_or_default().into_iter().filter(|path| !used.contains(path)));
         let inside = fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        let is_good = |path: &Path| ["good", "ok"].iter().any(|good| path.ends_with(good));
         folders.extend(inside.filter(|path| path.is_dir() && !is_good(path)));
     }
     orphans.sort();
@@ -116,6 +141,30 @@ mod tests {
         fs::write(root.path("nut/ground_truth/cut/2_mask.png"), "").unwrap();
         let findings = root.findings();
         assert_eq!(findings[1], "error    nut: mask: photo nut/ground_truth/cut/2_mask.png: the file is empty");
+    }
+
+    #[test]
+    fn masks_that_say_something_else_than_meant_are_named() {
+        let root = Root::new();
+        let mask = |name: &str, value: fn(u32) -> u8| {
+            let picture = image::GrayImage::from_fn(16, 12, |x, _| image::Luma([value(x)]));
+            root.save(name, picture);
+        };
+        mask("nut/ground_truth/cut/0_mask.png", |x| if x == 3 { 0 } else { 255 });
+        mask("nut/ground_truth/cut/1_mask.png", |x| (x * 2) as u8 + if x > 12 { 200 } else { 0 });
+        root.save("nut/test/cut/1.jpg", image::RgbImage::new(16, 12));
+        let findings = root.findings();
+        let starts = [
+            "warning  nut: masks that call more than half of the photo a defect: black and white may be exchanged: nut/ground_truth/cut/0_mask.png",
+            "warning  nut: photos of one name, which share a mask: nut/test/cut/1.jpg = nut/test/cut/1.png",
+        ];
+        assert_eq!(findings, starts);
+        let values: Vec<u8> = (0..16).map(|x| x * 17).collect();
+        root.save(
+            "nut/ground_truth/cut/1_mask.png",
+            image::GrayImage::from_fn(16, 12, |x, _| image::Luma([values[x as usize]])),
+        );
+        assert!(root.findings()[1].contains("many values between black and white"), "{:?}", root.findings());
     }
 
     #[test]

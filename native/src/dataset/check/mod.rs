@@ -1,13 +1,14 @@
 //! Checks of a data set before training.
 
 mod colours;
+mod duplicates;
 mod examine;
 mod masks;
 mod photos;
 mod report;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
@@ -15,49 +16,77 @@ use crate::dataset::{Class, Dataset, Layout};
 use crate::system::progress::Progress;
 
 pub use colours::Colours;
-pub use examine::{Examined, Picture};
+use examine::{Examined, Picture};
 pub use report::{ClassReport, Finding, Report, Severity, Sizes};
 
-/// All files of a data set, by path.
+/// What a data set is checked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// All files are decoded.
+    Everything,
+    /// Headers of the photos to train on.
+    Training,
+    /// Headers of the labelled photos, and their masks.
+    Evaluation,
+}
+
+/// Files of a data set, by path.
 type Files = BTreeMap<PathBuf, Examined>;
 
-/// Reads all photos and masks of a data set, on all cores, and reports problems.
-pub fn check(layout: Layout, dataset: &Dataset) -> Report {
-    let files = dataset.classes.iter().flat_map(files_of).collect::<std::collections::BTreeSet<_>>();
-    let progress = Progress::new("checking", files.len(), "files");
-    let examined = files.into_par_iter().map(|path| {
-        let examined = Examined::of(&path);
+/// Reads photos and masks of a data set, on all cores, and reports problems.
+pub fn check(layout: Layout, dataset: &Dataset, purpose: Purpose) -> Report {
+    let mut examine: BTreeMap<PathBuf, fn(&Path) -> Examined> = BTreeMap::new();
+    let [photo, mask] = match purpose {
+        Purpose::Everything => [Examined::whole; 2],
+        Purpose::Training | Purpose::Evaluation => [Examined::header, Examined::whole],
+    };
+    for class in &dataset.classes {
+        examine.extend(photos_for(purpose, class).map(|path| (path.clone(), photo)));
+        if purpose != Purpose::Training {
+            examine.extend(class.test.iter().flat_map(|photo| &photo.masks).map(|path| (path.clone(), mask)));
+        }
+    }
+    let progress = Progress::new("checking", examine.len(), "files");
+    let examined = examine.into_par_iter().map(|(path, how)| {
+        let examined = how(&path);
         progress.advance(1, String::new);
         (path, examined)
     });
     let files: Files = examined.collect();
     progress.finish();
-    let mut findings = photos::duplicates(&dataset.classes, &files);
+    let mut findings = duplicates::findings(&dataset.classes, &files, purpose);
     for class in &dataset.classes {
-        findings.extend(photos::findings(layout, class, &files));
-        findings.extend(masks::findings(layout, class, &files));
+        findings.extend(photos::findings(layout, class, &files, purpose));
+        if purpose != Purpose::Training {
+            findings.extend(masks::findings(layout, class, &files));
+        }
     }
     findings.sort_by_key(|finding| finding.severity);
     let classes = dataset.classes.iter().map(|class| ClassReport::of(class, &files)).collect();
     Report { layout: layout.to_string(), classes, findings }
 }
 
-fn files_of(class: &Class) -> impl Iterator<Item = PathBuf> {
-    let test = class.test.iter().flat_map(|photo| std::iter::once(&photo.path).chain(&photo.masks));
-    class.train.iter().chain(test).cloned()
+/// Says on standard error what may be wrong with data before it is used.
+pub fn warn(layout: Layout, dataset: &Dataset, purpose: Purpose, data: &Path) {
+    eprint!("{}", check(layout, dataset, purpose).brief(data));
+}
+
+/// Photos that are used for a purpose.
+fn photos_for(purpose: Purpose, class: &Class) -> impl Iterator<Item = &PathBuf> {
+    let train = if purpose == Purpose::Evaluation { &[][..] } else { &class.train };
+    let test = if purpose == Purpose::Training { &[][..] } else { &class.test };
+    train.iter().chain(test.iter().map(|photo| &photo.path))
 }
 
 /// The readable photos of a class.
 fn pictures<'a>(class: &'a Class, files: &'a Files) -> impl Iterator<Item = (&'a PathBuf, &'a Picture)> {
     let paths = class.train.iter().chain(class.test.iter().map(|photo| &photo.path));
-    paths.filter_map(|path| Some((path, files[path].picture.as_ref().ok()?)))
+    paths.filter_map(|path| Some((path, files.get(path)?.picture.as_ref().ok()?)))
 }
 
 #[cfg(test)]
 mod testing {
     //! A data set of small pictures, and its report.
-
-    use std::path::Path;
 
     use super::*;
 
@@ -98,15 +127,24 @@ mod testing {
             self.save(name, mask);
         }
 
+        pub fn check_for(&self, purpose: Purpose) -> Vec<String> {
+            let (layout, dataset) = Dataset::list(None, self.0.path(), &[]).unwrap();
+            self.lines(&check(layout, &dataset, purpose))
+        }
+
         pub fn check(&self) -> Report {
             let (layout, dataset) = Dataset::list(None, self.0.path(), &[]).unwrap();
-            check(layout, &dataset)
+            check(layout, &dataset, Purpose::Everything)
         }
 
         /// The findings, without this folder's name.
         pub fn findings(&self) -> Vec<String> {
-            let short = |path: &Path| path.display().to_string().replace(&format!("{}/", self.0.path().display()), "");
-            self.check().findings.iter().map(|finding| short(Path::new(&finding.line()))).collect()
+            self.lines(&self.check())
+        }
+
+        fn lines(&self, report: &Report) -> Vec<String> {
+            let root = format!("{}/", self.0.path().display());
+            report.findings.iter().map(|finding| finding.line().replace(&root, "")).collect()
         }
     }
 }

@@ -1,29 +1,34 @@
-//! Checks of photos: unreadable, duplicate, different from the others, or too few.
+//! Checks of photos: unreadable, left out, different from the others, or too few.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{Colours, Files, Finding, Severity, Sizes, pictures};
+use super::{Colours, Examined, Files, Finding, Purpose, Severity, Sizes, photos_for, pictures};
 use crate::dataset::split::HELD_OUT;
-use crate::dataset::{Class, Layout, left_out};
+use crate::dataset::{Class, Layout, MASKS, left_out};
 
 /// If at least this share of photos has one size, another size looks like a mistake.
 const NEARLY_ALL: f64 = 0.9;
 
 /// Checks the photos of one class.
-pub(super) fn findings(layout: Layout, class: &Class, files: &Files) -> Vec<Finding> {
-    let found = [counts(layout, class), unreadable(class, files), not_listed(class, files)];
-    [found.concat(), sizes(class, files), colours(class, files)].concat()
+pub(super) fn findings(layout: Layout, class: &Class, files: &Files, purpose: Purpose) -> Vec<Finding> {
+    let found = [counts(layout, class, purpose), unreadable(class, files), not_listed(class, purpose)];
+    [found.concat(), defects_to_train_on(class, purpose), sizes(class, files), colours(class, files)].concat()
+}
+
+/// Folders of the photos that are used for a purpose.
+fn folders(class: &Class, purpose: Purpose) -> BTreeSet<&Path> {
+    photos_for(purpose, class).filter_map(|path| path.parent()).collect()
 }
 
 /// Files that are ignored.
-fn not_listed(class: &Class, files: &Files) -> Vec<Finding> {
-    let photos = class.train.iter().chain(class.test.iter().map(|photo| &photo.path));
-    let folders: BTreeSet<_> = photos.filter_map(|path| path.parent()).collect();
+fn not_listed(class: &Class, purpose: Purpose) -> Vec<Finding> {
+    // Subfolders of a plain folder hold its other photos and masks.
+    let test = class.test.iter().flat_map(|photo| std::iter::once(&photo.path).chain(&photo.masks));
+    let listed: BTreeSet<&PathBuf> = class.train.iter().chain(test).collect();
     let mut found: BTreeMap<_, Vec<PathBuf>> = BTreeMap::new();
-    for (why, paths) in folders.into_iter().filter_map(|folder| left_out(folder).ok()).flatten() {
-        // Subfolders of a plain folder hold its other photos and masks.
-        let paths = paths.into_iter().filter(|path| !files.contains_key(path));
+    for (why, paths) in folders(class, purpose).into_iter().filter_map(|folder| left_out(folder).ok()).flatten() {
+        let paths = paths.into_iter().filter(|path| !listed.contains(path));
         found.entry(why).or_default().extend(paths);
     }
     found.retain(|_, paths| !paths.is_empty());
@@ -33,7 +38,26 @@ fn not_listed(class: &Class, files: &Files) -> Vec<Finding> {
     found.into_iter().map(finding).collect()
 }
 
-fn counts(layout: Layout, class: &Class) -> Vec<Finding> {
+/// Photos to train on beside which a mask shows a defect.
+fn defects_to_train_on(class: &Class, purpose: Purpose) -> Vec<Finding> {
+    if purpose == Purpose::Evaluation {
+        return Vec::new();
+    }
+    let masks = folders(class, Purpose::Training).into_iter().filter_map(|folder| left_out(folder).ok()?.remove(MASKS));
+    let shows_defect = |mask: &PathBuf| {
+        Examined::whole(mask).picture.is_ok_and(|picture| picture.mask.is_some_and(|mask| mask.defect > 0.0))
+    };
+    let found: Vec<PathBuf> = masks.flatten().filter(shows_defect).collect();
+    match found.is_empty() {
+        true => Vec::new(),
+        false => {
+            let problem = format!("photos to train on whose masks show a defect: {}", found.len());
+            vec![Finding::of(class, Severity::Error, problem, found)]
+        }
+    }
+}
+
+fn counts(layout: Layout, class: &Class, purpose: Purpose) -> Vec<Finding> {
     let least = 2 * HELD_OUT;
     let training = match class.train.len() {
         0 => Some(format!("no good photos to train on, expected in {}", layout.good_photos(class))),
@@ -51,7 +75,8 @@ fn counts(layout: Layout, class: &Class) -> Vec<Finding> {
         }
         _ => (Severity::Note, None),
     };
-    let training = training.map(|problem| (Severity::Warning, problem));
+    let training = training.filter(|_| purpose != Purpose::Evaluation).map(|problem| (Severity::Warning, problem));
+    let testing = testing.filter(|_| purpose != Purpose::Training);
     let found = training.into_iter().chain(testing.map(|problem| (severity, problem.to_owned())));
     found.map(|(severity, problem)| Finding::of(class, severity, problem, Vec::new())).collect()
 }
@@ -59,7 +84,8 @@ fn counts(layout: Layout, class: &Class) -> Vec<Finding> {
 fn unreadable(class: &Class, files: &Files) -> Vec<Finding> {
     let photos = class.train.iter().chain(class.test.iter().map(|photo| &photo.path));
     photos
-        .filter_map(|path| Some(Finding::of(class, Severity::Error, files[path].picture.clone().err()?, Vec::new())))
+        .filter_map(|path| files.get(path)?.picture.clone().err())
+        .map(|problem| Finding::of(class, Severity::Error, problem, Vec::new()))
         .collect()
 }
 
@@ -105,48 +131,6 @@ fn colours(class: &Class, files: &Files) -> Vec<Finding> {
     by_colours.into_iter().filter_map(finding).collect()
 }
 
-/// Duplicate files, across classes. The worst are test photos that are also training photos.
-pub(super) fn duplicates(classes: &[Class], files: &Files) -> Vec<Finding> {
-    /// Where a photo is used.
-    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-    enum Use {
-        Train,
-        Good,
-        Defective,
-    }
-    let mut by_hash: BTreeMap<[u8; 32], Vec<(Use, usize, &PathBuf)>> = BTreeMap::new();
-    for (i, class) in classes.iter().enumerate() {
-        let train = class.train.iter().map(|path| (Use::Train, i, path));
-        let test = class
-            .test
-            .iter()
-            .map(|photo| (if photo.defect.is_some() { Use::Defective } else { Use::Good }, i, &photo.path));
-        for (used, i, path) in train.chain(test) {
-            if let Some(hash) = files[path].hash {
-                by_hash.entry(hash).or_default().push((used, i, path));
-            }
-        }
-    }
-    let mut found: BTreeMap<(Severity, usize, &str), Vec<PathBuf>> = BTreeMap::new();
-    for mut same in by_hash.into_values().filter(|same| same.len() > 1) {
-        same.sort();
-        let has = |used| same.iter().any(|(other, ..)| *other == used);
-        let (severity, problem) = match (has(Use::Train), has(Use::Good), has(Use::Defective)) {
-            (true, _, true) => (Severity::Error, "same file for training as good and for testing as defective"),
-            (true, true, false) => (Severity::Error, "same file for training and for testing"),
-            (false, true, true) => (Severity::Error, "same file for testing as good and as defective"),
-            (true, false, false) => (Severity::Warning, "same file for training more than once"),
-            _ => (Severity::Warning, "same file for testing more than once"),
-        };
-        let paths: Vec<String> = same.iter().map(|(.., path)| path.display().to_string()).collect();
-        found.entry((severity, same[0].1, problem)).or_default().push(paths.join(" = ").into());
-    }
-    let finding = |((severity, class, problem), files): ((_, usize, &str), _)| {
-        Finding::of(&classes[class], severity, problem.into(), files)
-    };
-    found.into_iter().map(finding).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -154,25 +138,6 @@ mod tests {
     use image::{DynamicImage, GrayImage, RgbImage};
 
     use super::super::testing::Root;
-
-    #[test]
-    fn the_same_photo_in_train_and_test_is_the_worst() {
-        let root = Root::new();
-        let copy = |from: &str, to: &str| fs::copy(root.path(from), root.path(to)).map(drop).unwrap();
-        copy("nut/train/good/3.png", "nut/test/good/1.png");
-        copy("nut/train/good/4.png", "nut/test/cut/1.png");
-        copy("nut/train/good/5.png", "nut/train/good/6.png");
-        let expected = [
-            "error    nut: same file for training and for testing: nut/train/good/3.png = nut/test/good/1.png",
-            "error    nut: same file for training as good and for testing as defective: nut/train/good/4.png = nut/test/cut/1.png",
-            "warning  nut: same file for training more than once: nut/train/good/5.png = nut/train/good/6.png",
-        ];
-        assert_eq!(root.findings(), expected);
-        copy("nut/test/good/0.png", "nut/test/cut/0.png");
-        let expected =
-            "error    nut: same file for testing as good and as defective: nut/test/good/0.png = nut/test/cut/0.png";
-        assert!(root.findings().contains(&expected.into()), "{:?}", root.findings());
-    }
 
     #[test]
     fn a_photo_that_is_cut_off_or_gone_is_an_error() {

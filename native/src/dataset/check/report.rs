@@ -1,13 +1,16 @@
 //! The report on a data set, as text and as JSON.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::{Files, pictures};
 use crate::dataset::{Class, few};
 use crate::system::table::align;
+
+/// Number of findings that a command shows before its own work.
+const SHOWN: usize = 6;
 
 /// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -148,6 +151,18 @@ impl Report {
     /// Number of findings of a severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.findings.iter().filter(|finding| finding.severity == severity).count()
+    }
+
+    /// The first errors and warnings, and where the others are; empty if there are none.
+    pub fn brief(&self, data: &Path) -> String {
+        let found: Vec<&Finding> = self.findings.iter().filter(|found| found.severity != Severity::Note).collect();
+        let mut text: String = found.iter().take(SHOWN).map(|finding| finding.line() + "\n").collect();
+        if !found.is_empty() {
+            let more = found.len().saturating_sub(SHOWN);
+            let more = if more > 0 { format!("{more} more: ") } else { "all about these photos: ".into() };
+            text += &format!("{more}dinomaly data check {}\n", data.display());
+        }
+        text
     }
 
     /// A table of the classes, a line per finding, and the number of findings.
