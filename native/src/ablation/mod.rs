@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::inference::evaluate::Evaluation;
+use crate::inference::evaluation::Evaluation;
 use crate::system::atomic::write_file;
 
 pub use run::Ablation;

@@ -7,14 +7,14 @@ use anyhow::{Context, Result};
 use super::table::Table;
 use super::{Cell, check_folder};
 use crate::dataset::Dataset;
-use crate::inference::Looking;
-use crate::inference::evaluate::{Evaluation, evaluate};
+use crate::inference::AnyDetector;
+use crate::inference::evaluation::{Evaluation, evaluate};
 use crate::model_dir;
 use crate::publish;
 use crate::system::atomic::{check_file, write_file};
-use crate::system::device::Choice;
+use crate::system::device::DeviceChoice;
 use crate::system::interrupt::{Interrupt, Stopped};
-use crate::training::{self, Encoder, TrainingPlan};
+use crate::training::{self, OpenedBackbone, TrainingPlan};
 
 /// Cells with their trainings, and the folder that models, metrics and tables go to.
 pub struct Ablation {
@@ -33,7 +33,7 @@ impl Ablation {
         for (cell, training) in &cells {
             let wanted = (&training.backbone, training.heads);
             if !encoders.iter().any(|(opened, _)| *opened == wanted) {
-                encoders.push((wanted, Encoder::open(training)?.backbone.config));
+                encoders.push((wanted, OpenedBackbone::open(training)?.backbone.config));
             }
             let encoder = encoders.iter().find(|(opened, _)| *opened == wanted).map(|(_, encoder)| encoder.clone());
             let encoder = encoder.context("every backbone was opened")?;
@@ -90,11 +90,11 @@ fn finish(cell: &mut Cell, training: &TrainingPlan, out: &Path, interrupt: &Inte
         let model = model_dir::read(&training.out)?;
         let dataset = Dataset::open_as(training.layout, &training.data, &training.classes)?;
         let geometry = model.preprocessor.geometry;
-        let device = training.devices.first().copied().unwrap_or(Choice::Cpu);
-        let evaluation = match Looking::on(&model, device.open()?)? {
-            Looking::Processor(detector) => evaluate(&detector, geometry, &dataset)?,
-            Looking::Gpu(detector) => evaluate(&detector, geometry, &dataset)?,
-            Looking::Cuda(detector) => evaluate(&detector, geometry, &dataset)?,
+        let device = training.devices.first().copied().unwrap_or(DeviceChoice::Cpu);
+        let evaluation = match AnyDetector::on(&model, device.open()?)? {
+            AnyDetector::Processor(detector) => evaluate(&detector, geometry, &dataset)?,
+            AnyDetector::Gpu(detector) => evaluate(&detector, geometry, &dataset)?,
+            AnyDetector::Cuda(detector) => evaluate(&detector, geometry, &dataset)?,
         };
         classes.extend(evaluation.classes);
     }

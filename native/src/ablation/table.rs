@@ -134,7 +134,7 @@ fn spreads((_, cells): &(&str, Vec<&Cell>), part: &str) -> [Option<Spread>; 7] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inference::evaluate::{ClassMetrics, Evaluation};
+    use crate::inference::evaluation::{ClassMetrics, Evaluation};
 
     fn cell(variant: &str, seed: u64, i_auroc: Option<f64>) -> Cell {
         let class = |name: &str, i_auroc| ClassMetrics {

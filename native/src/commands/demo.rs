@@ -10,7 +10,7 @@ use image::{DynamicImage, ImageFormat, RgbImage};
 use rayon::prelude::*;
 
 use super::{serve, site};
-use crate::embedded::demo_model;
+use crate::site::demo::demo_model;
 use crate::site::modules::checkout;
 use crate::site::page::{MODULE_NAMES, MODULES};
 use crate::site::serve::Server;

@@ -9,8 +9,8 @@ use dinomaly_core::photo::preprocess::Geometry;
 
 use crate::dataset::Layout;
 use crate::dataset::split::FALSE_ALARM_RATE;
-use crate::inference::Place;
-use crate::system::device::Choice;
+use crate::inference::DetectorDevice;
+use crate::system::device::DeviceChoice;
 use crate::system::precision::TrainingPrecision;
 
 /// Layout of a data set.
@@ -62,12 +62,12 @@ pub struct DeviceOption {
     /// cuda and cuda:NUMBER are NVIDIA GPUs. auto is the first of them, or the cpu if there is none. gpu is a GPU of any vendor,
     /// through WebGPU; it runs models but does not train them.
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
-    device: Choice,
+    device: DeviceChoice,
 }
 
 impl DeviceOption {
     /// The chosen device.
-    pub fn choice(&self) -> Choice {
+    pub fn choice(&self) -> DeviceChoice {
         self.device
     }
 }
@@ -81,20 +81,20 @@ pub struct DevicesOption {
     ///
     /// The result is that of one GPU. cpu,cpu does the same on the processor, to try it out.
     #[arg(long, value_delimiter = ',', conflicts_with = "device", value_parser = parse_device, value_name = "NUMBER,…")]
-    devices: Vec<Choice>,
+    devices: Vec<DeviceChoice>,
 }
 
 impl DevicesOption {
     /// The chosen devices.
-    pub fn choices(&self) -> Vec<Choice> {
+    pub fn choices(&self) -> Vec<DeviceChoice> {
         if self.devices.is_empty() { vec![self.device.choice()] } else { self.devices.clone() }
     }
 }
 
-fn parse_device(text: &str) -> Result<Choice> {
+fn parse_device(text: &str) -> Result<DeviceChoice> {
     match (text, text.parse()) {
-        ("cpu", _) => Ok(Choice::Cpu),
-        (_, Ok(number)) => Ok(Choice::Cuda(number)),
+        ("cpu", _) => Ok(DeviceChoice::Cpu),
+        (_, Ok(number)) => Ok(DeviceChoice::Cuda(number)),
         _ => bail!("expected numbers of NVIDIA GPUs, such as 0,1"),
     }
 }
@@ -111,8 +111,8 @@ pub struct LookOption {
 
 impl LookOption {
     /// The chosen device and precision.
-    pub fn place(&self) -> Place {
-        Place { device: self.device.choice(), int8: self.int8 }
+    pub fn place(&self) -> DetectorDevice {
+        DetectorDevice { device: self.device.choice(), int8: self.int8 }
     }
 }
 

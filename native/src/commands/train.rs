@@ -206,7 +206,7 @@ mod tests {
     use dinomaly_core::photo::preprocess::Geometry;
 
     use super::*;
-    use crate::system::device::Choice;
+    use crate::system::device::DeviceChoice;
     use crate::training::Preset;
 
     #[derive(Debug, Parser)]
@@ -276,7 +276,7 @@ mod tests {
     fn options_that_are_not_given_are_the_defaults_of_a_plan() {
         let plan = parse("").unwrap().plan();
         let expected = TrainingPlan::new("data", "o");
-        assert_eq!(plan, TrainingPlan { backbone: Some("b".into()), devices: vec![Choice::Cpu], ..expected });
+        assert_eq!(plan, TrainingPlan { backbone: Some("b".into()), devices: vec![DeviceChoice::Cpu], ..expected });
         let geometry = |options| parse(options).unwrap().plan().geometry;
         assert_eq!(geometry("--crop 196"), Some(Geometry { resize: 448, crop: 196 }));
         assert_eq!(geometry("--preset vitad"), Some(Geometry { resize: 256, crop: 256 }));

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 
 use super::files::{name, photos_below, stem, subfolders, without_masks};
 use super::words::{called, is_good};
-use super::{Class, Misfit, Place, TestPhoto};
+use super::{Class, ClassFolder, Misfit, TestPhoto};
 
 /// What is specific to one of these data sets.
 pub(super) struct ClassFolders {
@@ -40,12 +40,12 @@ pub(super) type Masks = Vec<Vec<PathBuf>>;
 
 impl ClassFolders {
     /// The class folders in `root`, or `root` if it is one. Empty folders are kept, so that an error can name them.
-    pub fn places(&self, root: &Path) -> Result<Vec<Place>, Misfit> {
+    pub fn places(&self, root: &Path) -> Result<Vec<ClassFolder>, Misfit> {
         places(self.signs, root)
     }
 
     /// Lists the photos of a class.
-    pub fn open(&self, place: &Place) -> Result<Class> {
+    pub fn open(&self, place: &ClassFolder) -> Result<Class> {
         let folder = &place.path;
         if subfolders(folder)?.is_empty() {
             bail!("class folder {} is empty: expected train/{} or test in it", folder.display(), self.good);
@@ -66,7 +66,7 @@ impl ClassFolders {
 }
 
 /// The folders in `root` that hold one of `signs`, or `root` if it does. Empty folders are kept, so that an error can name them.
-pub(super) fn places(signs: &[&str], root: &Path) -> Result<Vec<Place>, Misfit> {
+pub(super) fn places(signs: &[&str], root: &Path) -> Result<Vec<ClassFolder>, Misfit> {
     let is_class = |folder: &Path| signs.iter().any(|sign| folder.join(sign).is_dir());
     let is_empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut list| list.next().is_none());
     let folders = if is_class(root) { vec![root.to_path_buf()] } else { subfolders(root).unwrap_or_default() };
@@ -76,7 +76,7 @@ pub(super) fn places(signs: &[&str], root: &Path) -> Result<Vec<Place>, Misfit> 
         return Err(format!("no class folders with {signs}"));
     }
     let places = folders.into_iter().filter(|folder| is_class(folder) || is_empty(folder));
-    Ok(places.map(|path| Place { name: name(&path), path }).collect())
+    Ok(places.map(|path| ClassFolder { name: name(&path), path }).collect())
 }
 
 /// Photos in the folders of good parts in a folder, and below.

@@ -13,13 +13,13 @@ use sha2::{Digest, Sha256};
 use super::class_folders::{Kind, by_name, defective, good_below};
 use super::files::{name, photos, photos_below, subfolders, without_masks};
 use super::words::{called, is_bad, is_good, is_masks};
-use super::{Class, Misfit, Place, TestPhoto};
+use super::{Class, ClassFolder, Misfit, TestPhoto};
 
 /// Kind of defect of the photos directly in the folder of bad ones.
 const BAD: &str = "bad";
 
 /// The class `root`, or the folders in it that hold a folder of good photos.
-pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
+pub(super) fn places(root: &Path) -> Result<Vec<ClassFolder>, Misfit> {
     let has_good = |folder: &Path| called(folder, is_good).is_ok_and(|good| !good.is_empty());
     let here = has_good(root) || photos(root).is_ok_and(|photos| !photos.is_empty());
     let mut folders = if here { vec![root.to_path_buf()] } else { subfolders(root).unwrap_or_default() };
@@ -27,11 +27,11 @@ pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
     if folders.is_empty() {
         return Err("no photos directly in it, and no good in it or in folders for each class".into());
     }
-    Ok(folders.into_iter().map(|path| Place { name: name(&path), path }).collect())
+    Ok(folders.into_iter().map(|path| ClassFolder { name: name(&path), path }).collect())
 }
 
 /// Lists the photos of a class.
-pub(super) fn open(place: &Place) -> Result<Class> {
+pub(super) fn open(place: &ClassFolder) -> Result<Class> {
     let folder = &place.path;
     let (here, _) = without_masks(photos(folder)?);
     let inside = good_below(folder)?;

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use super::class_folders::ClassFolders;
 use super::files::holds;
-use super::{Class, Misfit, Place};
+use super::{Class, ClassFolder, Misfit};
 use super::{btad, folder, mpdd, mvtec, mvtec_3d, mvtec_ad2, mvtec_loco, real_iad, uni_medical, visa};
 
 /// Layout of a data set's folder.
@@ -73,7 +73,7 @@ impl Layout {
     }
 
     /// The classes in `root`, in the given layout or in the first that fits. Specific layouts come before general ones.
-    pub(super) fn find(layout: Option<Self>, root: &Path) -> Result<(Self, Vec<Place>)> {
+    pub(super) fn find(layout: Option<Self>, root: &Path) -> Result<(Self, Vec<ClassFolder>)> {
         if let Some(layout) = layout {
             return match layout.places(root) {
                 Ok(places) => Ok((layout, places)),
@@ -97,7 +97,7 @@ impl Layout {
         bail!("{} fits no known layout ({}): {}", root.display(), holds(root), misfits.join("; "))
     }
 
-    fn places(self, root: &Path) -> Result<Vec<Place>, Misfit> {
+    fn places(self, root: &Path) -> Result<Vec<ClassFolder>, Misfit> {
         match self {
             Self::Visa => visa::places(root),
             Self::RealIad => real_iad::places(root),
@@ -109,7 +109,7 @@ impl Layout {
     }
 
     /// Lists the photos of a class.
-    pub(super) fn open(self, root: &Path, place: &Place) -> Result<Class> {
+    pub(super) fn open(self, root: &Path, place: &ClassFolder) -> Result<Class> {
         match self {
             Self::Visa => visa::open(root, place),
             Self::RealIad => real_iad::open(root, place),

@@ -154,7 +154,7 @@ pub fn read_photo(path: &Path) -> Result<Photo> {
 
 /// A class that a layout has found in a folder.
 #[derive(Clone, Debug)]
-struct Place {
+struct ClassFolder {
     name: String,
     /// The folder or list file of the class.
     path: PathBuf,

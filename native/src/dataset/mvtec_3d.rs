@@ -8,18 +8,18 @@ use anyhow::Result;
 use super::class_folders::{self, Kind, by_name, defective};
 use super::files::{name, photos_below, subfolders};
 use super::words::is_good;
-use super::{Class, Misfit, Place, TestPhoto};
+use super::{Class, ClassFolder, Misfit, TestPhoto};
 
 const PHOTOS: &str = "rgb";
 const SIGNS: [&str; 2] = ["train/good/rgb", "test/good/rgb"];
 
 /// The class folders in `root`, or `root` if it is one.
-pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
+pub(super) fn places(root: &Path) -> Result<Vec<ClassFolder>, Misfit> {
     class_folders::places(&SIGNS, root)
 }
 
 /// Lists the photos of a class.
-pub(super) fn open(place: &Place) -> Result<Class> {
+pub(super) fn open(place: &ClassFolder) -> Result<Class> {
     let mut test = Vec::new();
     for kind in subfolders(&place.path.join("test"))? {
         let (folder, masks) = (kind.join(PHOTOS), kind.join("gt"));

@@ -7,17 +7,17 @@ use anyhow::Result;
 
 use super::class_folders::{self, Kind, by_name, defective, good_below};
 use super::files::photos_below;
-use super::{Class, Misfit, Place, TestPhoto};
+use super::{Class, ClassFolder, Misfit, TestPhoto};
 
 const TEST: &str = "test_public";
 
 /// The class folders in `root`, or `root` if it is one.
-pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
+pub(super) fn places(root: &Path) -> Result<Vec<ClassFolder>, Misfit> {
     class_folders::places(&[TEST], root)
 }
 
 /// Lists the photos of a class.
-pub(super) fn open(place: &Place) -> Result<Class> {
+pub(super) fn open(place: &ClassFolder) -> Result<Class> {
     let test = place.path.join(TEST);
     let (bad, masks) = (test.join("bad"), test.join("ground_truth/bad"));
     let photos = photos_below(&bad)?;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use super::files::{entries, stem};
-use super::{Class, Misfit, Place, TestPhoto};
+use super::{Class, ClassFolder, Misfit, TestPhoto};
 
 const LISTS: [&str; 3] = ["realiad_jsons/realiad_jsons", "realiad_jsons", "."];
 
@@ -39,15 +39,15 @@ struct Entry {
 }
 
 /// The classes with a list and unpacked photos.
-pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
+pub(super) fn places(root: &Path) -> Result<Vec<ClassFolder>, Misfit> {
     let lists = |folder: &str| -> Vec<PathBuf> {
         let files = entries(&root.join(folder)).unwrap_or_default();
         let is_list = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "json");
         files.into_iter().filter(|path| is_list(path)).collect()
     };
-    let unpacked = |lists: Vec<PathBuf>, own: bool| -> Vec<Place> {
-        let place = |path: PathBuf| Place { name: stem(&path), path };
-        let is_there = |place: &Place| {
+    let unpacked = |lists: Vec<PathBuf>, own: bool| -> Vec<ClassFolder> {
+        let place = |path: PathBuf| ClassFolder { name: stem(&path), path };
+        let is_there = |place: &ClassFolder| {
             folder(root, &place.name).is_some_and(|folder| !own || ["OK", "NG"].iter().any(|d| folder.join(d).is_dir()))
         };
         lists.into_iter().map(place).filter(is_there).collect()
@@ -67,7 +67,7 @@ pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
 }
 
 /// Lists the photos of a class.
-pub(super) fn open(root: &Path, place: &Place) -> Result<Class> {
+pub(super) fn open(root: &Path, place: &ClassFolder) -> Result<Class> {
     let path = place.path.display();
     let text = fs::read(&place.path).with_context(|| format!("{path} cannot be read"))?;
     let list: List = serde_json::from_slice(&text).with_context(|| {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use super::files::holds;
-use super::{Class, Misfit, Place, TestPhoto};
+use super::{Class, ClassFolder, Misfit, TestPhoto};
 
 const SPLIT: &str = "split_csv/1cls.csv";
 
@@ -29,7 +29,7 @@ fn path<'de, D: serde::Deserializer<'de>>(reader: D) -> Result<PathBuf, D::Error
 }
 
 /// The objects of the split with unpacked photos.
-pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
+pub(super) fn places(root: &Path) -> Result<Vec<ClassFolder>, Misfit> {
     let csv = root.join(SPLIT);
     if !csv.is_file() {
         let folder = root.join("split_csv");
@@ -40,8 +40,8 @@ pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
         Ok(rows) => rows.into_iter().map(|row| row.object).collect(),
         Err(error) => return Err(format!("{error:#}")),
     };
-    let places = objects.iter().map(|name| Place { name: name.clone(), path: root.join(name) });
-    let places: Vec<Place> = places.filter(|place| place.path.is_dir()).collect();
+    let places = objects.iter().map(|name| ClassFolder { name: name.clone(), path: root.join(name) });
+    let places: Vec<ClassFolder> = places.filter(|place| place.path.is_dir()).collect();
     if places.is_empty() {
         let objects: Vec<String> = objects.into_iter().collect();
         return Err(format!("no folder that {SPLIT} names: {}", super::few(&objects)));
@@ -50,7 +50,7 @@ pub(super) fn places(root: &Path) -> Result<Vec<Place>, Misfit> {
 }
 
 /// Lists the photos of an object.
-pub(super) fn open(root: &Path, place: &Place) -> Result<Class> {
+pub(super) fn open(root: &Path, place: &ClassFolder) -> Result<Class> {
     let mut class = Class { name: place.name.clone(), folder: place.path.clone(), train: Vec::new(), test: Vec::new() };
     for row in rows(root)?.into_iter().filter(|row| row.object == place.name) {
         let path = root.join(&row.image);

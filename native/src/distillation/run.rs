@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::distill::{DistillationSettings, Distiller};
 use crate::encoders::backbone;
 use crate::system::atomic::{check_file, check_other};
-use crate::system::device::Choice;
+use crate::system::device::DeviceChoice;
 use crate::system::interrupt::{Interrupt, Stopped};
 use crate::system::progress::Progress;
 use crate::training::checkpoint;
@@ -56,7 +56,7 @@ pub struct DistillationPlan {
     /// Whether to discard the checkpoint of an unfinished run.
     pub restart: bool,
     /// The device to compute on.
-    pub device: Choice,
+    pub device: DeviceChoice,
 }
 
 impl DistillationPlan {
@@ -78,7 +78,7 @@ impl DistillationPlan {
             lr: 2e-3,
             seed: 1,
             restart: false,
-            device: Choice::Cpu,
+            device: DeviceChoice::Cpu,
         }
     }
 }

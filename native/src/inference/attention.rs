@@ -29,7 +29,7 @@ pub struct Attention {
 
 /// Spread of attention over the patches: means over all heads and queries.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Spread {
+pub struct AttentionSpread {
     /// Entropy of the patches' weights, relative to uniform weights: 0 is one patch, 1 all patches alike.
     pub entropy: f64,
     /// Mean distance between a patch and the patches that it attends to, in patches.
@@ -111,7 +111,7 @@ impl Attention {
     }
 
     /// Spread of this attention.
-    pub fn spread(&self) -> Spread {
+    pub fn spread(&self) -> AttentionSpread {
         let patches = self.patches();
         let of_query = |patch: usize| {
             let spreads = (0..self.heads).map(|head| spread(&self.weights(head, patch)[self.prefix..], patch));
@@ -119,7 +119,7 @@ impl Attention {
         };
         let sum = (0..patches).into_par_iter().map(of_query).reduce(|| (0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1));
         let count = (patches * self.heads) as f64;
-        Spread { entropy: sum.0 / count, distance: sum.1 / count }
+        AttentionSpread { entropy: sum.0 / count, distance: sum.1 / count }
     }
 
     /// Query, key or value (0, 1, 2) of a token in a head.
@@ -135,7 +135,7 @@ fn phi(x: f32) -> f32 {
 }
 
 /// Spread of one query's weights, normalised to sum 1.
-fn spread(weights: &[f32], query: usize) -> Spread {
+fn spread(weights: &[f32], query: usize) -> AttentionSpread {
     let (grid, sum) = (weights.len().isqrt(), weights.iter().map(|&weight| f64::from(weight)).sum::<f64>());
     let (mut entropy, mut distance) = (0.0, 0.0);
     for (key, &weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
@@ -144,7 +144,7 @@ fn spread(weights: &[f32], query: usize) -> Spread {
         entropy -= weight * weight.ln();
         distance += weight * apart(key / grid, query / grid).hypot(apart(key % grid, query % grid));
     }
-    Spread { entropy: entropy / (weights.len() as f64).ln(), distance }
+    AttentionSpread { entropy: entropy / (weights.len() as f64).ln(), distance }
 }
 
 /// candle, with a record of the inputs of every attention.

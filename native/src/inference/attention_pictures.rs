@@ -10,11 +10,11 @@ use dinomaly_core::photo::decode::Photo;
 use dinomaly_core::photo::preprocess::Region;
 use image::{ImageFormat, Rgb, RgbImage};
 
-use super::attention::{Attention, Spread, of_decoder};
+use super::attention::{Attention, AttentionSpread, of_decoder};
 use crate::dataset::read_photo;
 use crate::model_dir;
 use crate::system::atomic::{check_file, write_file};
-use crate::system::device::Choice;
+use crate::system::device::DeviceChoice;
 
 /// Opacity where attention is strongest.
 const OPACITY: f32 = 0.75;
@@ -33,14 +33,14 @@ pub struct AttentionPlan {
     /// Whether to draw each head as well.
     pub each_head: bool,
     /// The device to compute on.
-    pub device: Choice,
+    pub device: DeviceChoice,
 }
 
 /// The spread of attention.
 #[derive(Clone, Debug)]
 pub struct Spreads {
     /// Of each decoder block, first block first.
-    pub blocks: Vec<Spread>,
+    pub blocks: Vec<AttentionSpread>,
     /// Patches per side of the crop.
     pub grid: usize,
 }

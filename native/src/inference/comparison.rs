@@ -2,18 +2,18 @@
 
 use dinomaly_core::maps::metrics::Metrics;
 
-use crate::inference::evaluate::Evaluation;
+use crate::inference::evaluation::Evaluation;
 use crate::system::table::align;
 
 /// Two evaluations on the same data.
-pub struct Comparison<'a> {
+pub struct BeforeAfter<'a> {
     /// Name and metrics of the model before, such as `f32`.
     pub before: (&'a str, &'a Evaluation),
     /// Name and metrics of the model after.
     pub after: (&'a str, &'a Evaluation),
 }
 
-impl Comparison<'_> {
+impl BeforeAfter<'_> {
     /// Column heads, and three rows for each class and the mean: before and after in percent, and the difference in points.
     pub fn rows(&self) -> Vec<Vec<String>> {
         let [before, after] = [self.before.1, self.after.1].map(|evaluation| {

@@ -1,300 +1,83 @@
-//! The seven metrics of a model on labelled photos, class by class, with the maps of one class in memory at a time.
+//! A model folder and labelled photos → the seven metrics, and a report.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use dinomaly_core::detector::Detection;
-use dinomaly_core::maps::metrics::{Metrics, Sample};
-use dinomaly_core::maps::score::MAP_SIDE;
+use anyhow::Result;
+use dinomaly_core::bundle::Model;
 use dinomaly_core::ops::Read;
-use dinomaly_core::photo::decode::Photo;
-use dinomaly_core::photo::preprocess::Geometry;
-use serde::{Deserialize, Serialize};
 
-use crate::dataset::{Class, Dataset, TestPhoto};
-use crate::inference::detect::PhotoDetector;
-use crate::system::progress::Progress;
-use crate::system::table::align;
+use super::evaluation::{Evaluation, evaluate_observed};
+use super::photo_detector::PhotoDetector;
+use super::report::{Facts, Report, page};
+use super::{AnyDetector, DetectorDevice};
+use crate::dataset::{Dataset, Layout};
+use crate::model_dir;
 
-/// Metrics by class and their mean.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Evaluation {
-    /// Metrics of each class, in the data set's order.
-    pub classes: Vec<ClassMetrics>,
-    /// Mean over classes.
-    pub mean: Metrics,
-    /// Mean over classes of the metrics by part, if classes have several views of each part.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mean_of_samples: Option<Metrics>,
-}
-
-/// Metrics of one class.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ClassMetrics {
-    /// Name of the class.
-    pub class: String,
-    /// Number of good photos.
-    pub good: usize,
-    /// Number of defective photos.
-    pub defective: usize,
-    /// The seven metrics, or only the three image metrics if there are no masks.
-    pub metrics: Metrics,
-    /// Metrics by part, if there are several views of each part.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub samples: Option<SampleMetrics>,
-}
-
-/// Metrics by part, for parts with several photos. A part's score is the highest of its photos, and it is defective if any of its
-/// photos shows a defect.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SampleMetrics {
-    /// Number of good parts.
-    pub good: usize,
-    /// Number of defective parts.
-    pub defective: usize,
-    /// The three image metrics.
-    pub metrics: Metrics,
-}
-
-/// The detection on a test photo, with its ground truth.
+/// The model to evaluate, and labelled photos.
 #[derive(Clone, Debug)]
-pub struct Found {
-    /// Score and map.
-    pub detection: Detection,
-    /// Mask of a defective photo, in the map's shape.
-    pub mask: Option<Vec<bool>>,
+pub struct EvaluationPlan {
+    /// Model folder.
+    pub model: PathBuf,
+    /// Labelled data set.
+    pub data: PathBuf,
+    /// Layout of the data set; if omitted, it is detected.
+    pub layout: Option<Layout>,
+    /// Classes to evaluate; if empty, all.
+    pub classes: Vec<String>,
+    /// Number of photos per class in the report, worst first; if omitted, there is no report.
+    pub gallery: Option<usize>,
+    /// Device and precision to score the photos with.
+    pub place: DetectorDevice,
 }
 
-/// Observes the detections on a class's test photos, in order, before they are dropped.
-pub type Look<'a> = dyn FnMut(&Class, &[Found]) -> Result<()> + 'a;
-
-/// Evaluates every class of a data set.
-///
-/// # Errors
-/// As [`evaluate_observed`].
-pub fn evaluate<O: Read>(detector: &PhotoDetector<O>, geometry: Geometry, dataset: &Dataset) -> Result<Evaluation> {
-    evaluate_observed(detector, geometry, dataset, &mut |_, _| Ok(()))
-}
-
-/// Evaluates every class of a data set, and calls `look` for each.
-///
-/// # Errors
-/// If `look` fails, a class has no test photos, a photo or mask is missing (checked before the work) or unreadable, or a mask has
-/// another size than its photo.
-pub fn evaluate_observed<O: Read>(
-    detector: &PhotoDetector<O>,
-    geometry: Geometry,
-    dataset: &Dataset,
-    look: &mut Look<'_>,
-) -> Result<Evaluation> {
-    check_labelled(dataset)?;
-    let total = dataset.classes.iter().map(|class| class.test.len()).sum();
-    let progress = Progress::new("evaluating", total, "photos");
-    let classes = dataset
-        .classes
-        .iter()
-        .map(|class| evaluate_class(detector, geometry, class, look, &progress))
-        .collect::<Result<Vec<_>>>()?;
-    progress.finish();
-    Ok(Evaluation::of(classes))
-}
-
-/// Checks that a data set has everything that evaluation needs.
-///
-/// # Errors
-/// If a class has no test photos, or a photo or mask is missing; the error names it.
-pub fn check_labelled(dataset: &Dataset) -> Result<()> {
-    if let Some(class) = dataset.classes.iter().find(|class| class.test.is_empty()) {
-        bail!(
-            "class {} has no test photos: expected labelled photos, such as {0}/test/good and {0}/test/DEFECT",
-            class.name
-        );
+impl EvaluationPlan {
+    /// All classes, no report, on the processor.
+    pub fn new(model: impl Into<PathBuf>, data: impl Into<PathBuf>) -> Self {
+        let (model, data) = (model.into(), data.into());
+        Self { model, data, layout: None, classes: Vec::new(), gallery: None, place: DetectorDevice::default() }
     }
-    dataset.classes.iter().try_for_each(check_files)
 }
 
-fn evaluate_class<O: Read>(
+/// Results of an evaluation.
+#[derive(Clone, Debug)]
+pub struct Evaluated {
+    /// The metrics.
+    pub evaluation: Evaluation,
+    /// The report as HTML, if it was asked for.
+    pub page: Option<String>,
+}
+
+/// Evaluates a model.
+///
+/// # Errors
+/// One sentence that names the missing or unusable file.
+pub fn evaluate(plan: &EvaluationPlan) -> Result<Evaluated> {
+    let dataset = Dataset::open_for_evaluation(plan.layout, &plan.data, &plan.classes)?;
+    let model = model_dir::read(&plan.model)?;
+    match plan.place.open(&model)? {
+        AnyDetector::Processor(detector) => measure(plan, &dataset, &model, &detector),
+        AnyDetector::Gpu(detector) => measure(plan, &dataset, &model, &detector),
+        AnyDetector::Cuda(detector) => measure(plan, &dataset, &model, &detector),
+    }
+}
+
+fn measure<O: Read>(
+    plan: &EvaluationPlan,
+    dataset: &Dataset,
+    model: &Model,
     detector: &PhotoDetector<O>,
-    geometry: Geometry,
-    class: &Class,
-    look: &mut Look<'_>,
-    progress: &Progress,
-) -> Result<ClassMetrics> {
-    let paths: Vec<PathBuf> = class.test.iter().map(|photo| photo.path.clone()).collect();
-    let mut found = Vec::with_capacity(paths.len());
-    let mask = |i: usize, photo: &Photo| {
-        Ok(class.test[i].ground_truth((photo.width, photo.height))?.map(|mask| geometry.mask(&mask, MAP_SIDE)))
-    };
-    detector.detect_beside(&paths, mask, |_, result| {
-        let (_, detection, mask) = result?;
-        found.push(Found { detection, mask });
-        progress.advance(1, String::new);
+) -> Result<Evaluated> {
+    let mut report = plan.gallery.map(|gallery| Report::new(&model.calibration, gallery));
+    let (begun, mut reporting) = (Instant::now(), Duration::ZERO);
+    let evaluation = evaluate_observed(detector, model.preprocessor.geometry, dataset, &mut |class, found| {
+        let begun = Instant::now();
+        report.iter_mut().try_for_each(|report| report.add(class, found))?;
+        reporting += begun.elapsed();
         Ok(())
     })?;
-    let labels: Vec<bool> = class.test.iter().map(|photo| photo.defect.is_some()).collect();
-    let scores: Vec<f32> = found.iter().map(|found| found.detection.score).collect();
-    let defective = labels.iter().filter(|&&label| label).count();
-    let metrics = if defective == 0 || has_masks(class) {
-        let samples: Vec<Sample<'_>> = found
-            .iter()
-            .zip(&labels)
-            .map(|(found, &anomalous)| Sample {
-                map: &found.detection.map.values,
-                mask: found.mask.as_deref(),
-                anomalous,
-                score: found.detection.score,
-            })
-            .collect();
-        Metrics::of(&samples, found[0].detection.map.side)
-    } else {
-        Metrics::of_scores(&scores, &labels, "photos").map(|mut metrics| {
-            metrics.undefined.push("pixel metrics are left out: there are no masks".into());
-            metrics
-        })
-    };
-    let metrics = metrics.with_context(|| format!("class {} cannot be evaluated", class.name))?;
-    look(class, &found)?;
-    let samples = by_sample(&class.test, &scores)?;
-    Ok(ClassMetrics { class: class.name.clone(), good: labels.len() - defective, defective, metrics, samples })
-}
-
-/// Metrics by part; `None` if the parts of the photos are unknown.
-fn by_sample(photos: &[TestPhoto], scores: &[f32]) -> Result<Option<SampleMetrics>> {
-    let mut parts: BTreeMap<&str, (f32, bool)> = BTreeMap::new();
-    for (photo, &score) in photos.iter().zip(scores) {
-        let Some(sample) = &photo.sample else { continue };
-        let part = parts.entry(sample).or_insert((score, false));
-        *part = (part.0.max(score), part.1 || photo.defect.is_some());
-    }
-    if parts.is_empty() {
-        return Ok(None);
-    }
-    let (scores, labels): (Vec<f32>, Vec<bool>) = parts.into_values().unzip();
-    let defective = labels.iter().filter(|&&label| label).count();
-    let metrics = Metrics::of_scores(&scores, &labels, "parts")?;
-    Ok(Some(SampleMetrics { good: labels.len() - defective, defective, metrics }))
-}
-
-fn has_masks(class: &Class) -> bool {
-    class.test.iter().any(|photo| !photo.masks.is_empty())
-}
-
-/// Finds missing files before hours of work.
-fn check_files(class: &Class) -> Result<()> {
-    for photo in &class.test {
-        if !photo.path.is_file() {
-            bail!("photo {} is missing", photo.path.display());
-        }
-        if let Some(mask) = photo.masks.iter().find(|mask| !mask.is_file()) {
-            bail!("mask {} of photo {} is missing", mask.display(), photo.path.display());
-        }
-        if photo.defect.is_some() && photo.masks.is_empty() && has_masks(class) {
-            bail!(
-                "photo {} shows a defect but has no mask, unlike others of class {}",
-                photo.path.display(),
-                class.name
-            );
-        }
-    }
-    Ok(())
-}
-
-impl Evaluation {
-    /// The evaluation of these classes, by one or several models.
-    pub fn of(classes: Vec<ClassMetrics>) -> Self {
-        let mean = Metrics::mean(&classes.iter().map(|class| class.metrics.clone()).collect::<Vec<_>>());
-        let samples: Vec<Metrics> =
-            classes.iter().filter_map(|class| Some(class.samples.as_ref()?.metrics.clone())).collect();
-        let mean_of_samples =
-            (!samples.is_empty()).then(|| Metrics { undefined: Vec::new(), ..Metrics::mean(&samples) });
-        Self { classes, mean, mean_of_samples }
-    }
-
-    /// Column heads and rows, for the terminal and CSV: class, good, defective, and the seven metrics in percent. A class with several
-    /// views of each part has a second row by part.
-    pub fn rows(&self) -> Vec<Vec<String>> {
-        let head = ["class", "good", "defective"].map(str::to_owned).into_iter();
-        let mut rows = vec![head.chain(Metrics::NAMES.map(str::to_owned)).collect::<Vec<_>>()];
-        let mut row = |name: &str, good: usize, defective: usize, metrics: &Metrics| {
-            let percent = metrics.values().map(|value| value.map_or("–".into(), |v| format!("{:.2}", 100.0 * v)));
-            rows.push([name.to_owned(), good.to_string(), defective.to_string()].into_iter().chain(percent).collect());
-        };
-        for class in &self.classes {
-            row(&class.class, class.good, class.defective, &class.metrics);
-            if let Some(parts) = &class.samples {
-                row(&format!("{} by part", class.class), parts.good, parts.defective, &parts.metrics);
-            }
-        }
-        let sum = |count: fn(&ClassMetrics) -> usize| self.classes.iter().map(count).sum::<usize>();
-        row("mean", sum(|class| class.good), sum(|class| class.defective), &self.mean);
-        if let Some(mean) = &self.mean_of_samples {
-            let sum =
-                |count: fn(&SampleMetrics) -> usize| self.classes.iter().flat_map(|c| &c.samples).map(count).sum();
-            row("mean by part", sum(|parts| parts.good), sum(|parts| parts.defective), mean);
-        }
-        rows
-    }
-
-    /// The rows as an aligned table, followed by the reasons of undefined metrics, and the means over fewer classes.
-    pub fn table(&self) -> String {
-        let mut text = align(&self.rows());
-        for class in &self.classes {
-            let parts = class.samples.iter().flat_map(|parts| &parts.metrics.undefined);
-            for reason in class.metrics.undefined.iter().chain(parts) {
-                text += &format!("{}: {reason}\n", class.class);
-            }
-        }
-        if self.classes.len() > 1 {
-            self.mean.undefined.iter().for_each(|reason| text += &format!("mean: {reason}\n"));
-        }
-        text
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_part_is_as_bad_as_its_worst_view() {
-        let photo = |sample: &str, defect: Option<&str>| TestPhoto {
-            sample: Some(sample.into()),
-            defect: defect.map(Into::into),
-            ..TestPhoto::default()
-        };
-        // By photo, the good view of b scores above the defective one.
-        let photos = [photo("a", None), photo("a", None), photo("b", None), photo("b", Some("cut"))];
-        let found = by_sample(&photos, &[0.1, 0.3, 0.9, 0.2]).unwrap().unwrap();
-        assert_eq!((found.good, found.defective, found.metrics.i_auroc), (1, 1, Some(1.0)));
-        let found = by_sample(&photos, &[0.1, 0.3, 0.2, 0.25]).unwrap().unwrap();
-        assert_eq!(found.metrics.i_auroc, Some(0.0));
-        assert!(by_sample(&[TestPhoto::default()], &[0.1]).unwrap().is_none());
-    }
-
-    #[test]
-    fn parts_have_rows_and_a_mean_over_fewer_classes_says_so() {
-        let metrics = |aupro| Metrics { i_auroc: Some(0.5), aupro, ..Metrics::default() };
-        let class = |name: &str, aupro, samples| ClassMetrics {
-            class: name.into(),
-            good: 2,
-            defective: 3,
-            metrics: metrics(aupro),
-            samples,
-        };
-        let parts =
-            SampleMetrics { good: 1, defective: 1, metrics: Metrics { i_auroc: Some(0.75), ..Metrics::default() } };
-        let classes = vec![class("nut", Some(0.25), Some(parts)), class("bolt", None, None)];
-        let mean = Metrics::mean(&classes.iter().map(|class| class.metrics.clone()).collect::<Vec<_>>());
-        let table = Evaluation { classes, mean, mean_of_samples: Some(metrics(None)) }.table();
-        let line = |start: &str| {
-            let line = table.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {table}"));
-            line.split_whitespace().collect::<Vec<_>>().join(" ")
-        };
-        assert_eq!(line("nut  "), "nut 2 3 50.00 – – – – – 25.00");
-        assert_eq!(line("nut by part"), "nut by part 1 1 75.00 – – – – – –");
-        assert_eq!(line("mean  "), "mean 4 6 50.00 – – – – – 25.00");
-        assert_eq!(line("mean by part"), "mean by part 1 1 50.00 – – – – – –");
-        assert!(table.contains("mean: AUPRO is defined in 1 of 2 classes\n"), "{table}");
-    }
+    let seconds = (begun.elapsed() - reporting).as_secs_f64();
+    let facts = Facts { model, data: &plan.data, seconds };
+    let page = report.map(|report| page(&report, &evaluation, &facts)).transpose()?;
+    Ok(Evaluated { evaluation, page })
 }

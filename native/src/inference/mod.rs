@@ -1,24 +1,24 @@
 //! Photos and a model → scores, metrics and pictures.
 
+mod any_detector;
 pub(crate) mod attention;
 mod attention_pictures;
 #[doc(hidden)]
 pub mod comparison;
+mod detect;
+mod evaluate;
 #[doc(hidden)]
-pub mod detect;
+pub mod evaluation;
 #[doc(hidden)]
-pub mod evaluate;
-mod measure;
-mod place;
+pub mod photo_detector;
 pub(crate) mod report;
 pub mod speed;
-mod verdicts;
 
-pub use attention::Spread;
+pub use any_detector::{AnyDetector, DetectorDevice};
+pub use attention::AttentionSpread;
 pub use attention_pictures::{AttentionPlan, Spreads, draw_attention};
-pub use comparison::Comparison;
-pub use detect::PhotoDetector;
-pub use evaluate::{ClassMetrics, Evaluation, SampleMetrics};
-pub use measure::{Evaluated, EvaluationPlan, evaluate};
-pub use place::{Looking, Place};
-pub use verdicts::{DetectionPlan, Verdict, detect};
+pub use comparison::BeforeAfter;
+pub use detect::{DetectionPlan, Verdict, detect};
+pub use evaluate::{Evaluated, EvaluationPlan, evaluate};
+pub use evaluation::{ClassMetrics, Evaluation, SampleMetrics};
+pub use photo_detector::PhotoDetector;

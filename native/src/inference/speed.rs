@@ -10,8 +10,8 @@ use dinomaly_core::ops::Read;
 use dinomaly_core::photo::decode::Photo;
 use pollster::block_on;
 
-use super::detect::PhotoDetector;
-use super::{Looking, Place};
+use super::photo_detector::PhotoDetector;
+use super::{AnyDetector, DetectorDevice};
 
 /// Smallest number of photos and of seconds to measure.
 const PHOTOS: usize = 5;
@@ -41,11 +41,11 @@ pub struct KernelTimes {
 ///
 /// # Errors
 /// If the device cannot be used.
-pub fn time_photo(model: &Model, photo: &Photo, place: Place) -> Result<PhotoTime> {
+pub fn time_photo(model: &Model, photo: &Photo, place: DetectorDevice) -> Result<PhotoTime> {
     match place.open(model)? {
-        Looking::Processor(detector) => measure(photo, detector.detector()),
-        Looking::Cuda(detector) => measure(photo, detector.detector()),
-        Looking::Gpu(detector) => {
+        AnyDetector::Processor(detector) => measure(photo, detector.detector()),
+        AnyDetector::Cuda(detector) => measure(photo, detector.detector()),
+        AnyDetector::Gpu(detector) => {
             let time = measure(photo, detector.detector())?;
             Ok(PhotoTime { kernels: Some(kernels(photo, detector.detector())?), ..time })
         }
@@ -92,11 +92,11 @@ pub struct Throughput {
 ///
 /// # Errors
 /// If the device cannot be used.
-pub fn throughput(model: &Model, place: Place) -> Result<Throughput> {
+pub fn throughput(model: &Model, place: DetectorDevice) -> Result<Throughput> {
     match place.open(model)? {
-        Looking::Processor(detector) => measure_batches(&detector),
-        Looking::Gpu(detector) => measure_batches(&detector),
-        Looking::Cuda(detector) => measure_batches(&detector),
+        AnyDetector::Processor(detector) => measure_batches(&detector),
+        AnyDetector::Gpu(detector) => measure_batches(&detector),
+        AnyDetector::Cuda(detector) => measure_batches(&detector),
     }
 }
 

@@ -1,10 +1,10 @@
 //! Trained weights → a published model: thresholds from held-out photos, self-test, model card.
 
+mod calibrate;
 mod import;
 #[doc(hidden)]
 pub mod moments;
 mod quantize;
-mod recalibrate;
 pub(crate) mod thresholds;
 
 use std::path::{Path, PathBuf};
@@ -20,15 +20,15 @@ use pollster::block_on;
 
 use crate::dataset::Dataset;
 use crate::dataset::split::Split;
-use crate::inference::detect::PhotoDetector;
+use crate::inference::photo_detector::PhotoDetector;
 use crate::model_dir;
 use crate::training::Trained;
 use crate::training::run::recent_mean;
-use crate::training::train::TrainingSettings;
+use crate::training::trainer::TrainingSettings;
 
+pub use calibrate::{Calibrated, CalibrationPlan, calibrate};
 pub use import::{ImportPlan, import};
 pub use quantize::{QuantizePlan, Quantized, quantize};
-pub use recalibrate::{Calibrated, CalibrationPlan, calibrate};
 
 /// Largest deviation of another device in score and map of the self-test picture. f32 executors differ by less than 1e-5; maps lie
 /// in 0..=2, and defects stand out by a few hundredths.

@@ -12,9 +12,9 @@ use pollster::block_on;
 
 use super::{SELF_TEST_TOLERANCE, moments};
 use crate::dataset::{Dataset, Layout};
-use crate::inference::comparison::Comparison;
-use crate::inference::detect::PhotoDetector;
-use crate::inference::evaluate::{Evaluation, check_labelled, evaluate};
+use crate::inference::comparison::BeforeAfter;
+use crate::inference::evaluation::{Evaluation, check_labelled, evaluate};
+use crate::inference::photo_detector::PhotoDetector;
 use crate::model_dir;
 use crate::system::atomic::check_other;
 
@@ -63,9 +63,9 @@ pub struct Quantized {
 
 impl Quantized {
     /// The metrics side by side, if there is labelled data.
-    pub fn comparison(&self) -> Option<Comparison<'_>> {
+    pub fn comparison(&self) -> Option<BeforeAfter<'_>> {
         let [before, after] = self.evaluations.as_ref()?;
-        Some(Comparison { before: ("before", before), after: (name(self.to), after) })
+        Some(BeforeAfter { before: ("before", before), after: (name(self.to), after) })
     }
 }
 

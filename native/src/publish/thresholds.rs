@@ -9,7 +9,7 @@ use dinomaly_core::ops::Read;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use crate::dataset::split::HELD_OUT;
-use crate::inference::detect::PhotoDetector;
+use crate::inference::photo_detector::PhotoDetector;
 
 /// Rounding error of cosine distances: smaller scores are raised to this value before the logarithm.
 const SMALLEST_SCORE: f64 = 1e-6;
@@ -80,6 +80,7 @@ fn threshold(scores: &[f32], rate: f64, usual: Option<Spread>) -> f64 {
     if spread.freedom == 0 {
         return own.mean.exp();
     }
+    // Exact enough here: findings/statrs-student-quantile.sh shows where it is not.
     let t = StudentsT::new(0.0, 1.0, spread.freedom as f64).expect("freedom is positive").inverse_cdf(1.0 - rate);
     (own.mean + t * spread.std * (1.0 + 1.0 / n as f64).sqrt()).exp()
 }

@@ -10,8 +10,9 @@
 //! ```
 //!
 //! [`write`](write()) makes the folder of the [`page`], its [`modules`], models and [`samples`]; [`serve`] offers it on this machine;
-//! [`own`] tells such a folder from any other.
+//! [`own`] tells such a folder from any other; [`demo`] is the model that the program carries.
 
+pub mod demo;
 mod hash;
 pub mod modules;
 pub mod own;

@@ -8,7 +8,7 @@ use crate::dataset::Class;
 
 /// A detector that looks at single pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Detector {
+pub enum Baseline {
     /// Absolute difference to the mean of the good photos; a photo's score is its mean.
     MeanDifference,
     /// The same; a photo's score is the mean of its largest 1 %.
@@ -25,14 +25,14 @@ pub enum Detector {
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
     /// The detector.
-    pub detector: Detector,
+    pub detector: Baseline,
     /// Image AUROC.
     pub image: f64,
     /// Pixel AUROC.
     pub pixel: f64,
 }
 
-impl Detector {
+impl Baseline {
     const ALL: [Self; 5] = [Self::MeanDifference, Self::LargestDifference, Self::Threshold, Self::Bright, Self::Dark];
 
     /// Name for a table.
@@ -86,24 +86,24 @@ impl Good {
         Ok(Self { mean, low: quantile(0.01), high: quantile(0.99) })
     }
 
-    fn map(&self, detector: Detector, photo: &RgbImage) -> Vec<f32> {
+    fn map(&self, detector: Baseline, photo: &RgbImage) -> Vec<f32> {
         match detector {
-            Detector::MeanDifference | Detector::LargestDifference => {
+            Baseline::MeanDifference | Baseline::LargestDifference => {
                 let difference: Vec<f32> =
                     photo.as_raw().iter().zip(&self.mean).map(|(&v, mean)| (f32::from(v) - mean).abs()).collect();
                 difference.chunks_exact(3).map(|p| p.iter().sum::<f32>() / 3.0).collect()
             }
-            Detector::Threshold => brightness(photo).map(|v| (v - self.high).max(self.low - v).max(0.0)).collect(),
-            Detector::Bright => brightness(photo).collect(),
-            Detector::Dark => brightness(photo).map(|v| 255.0 - v).collect(),
+            Baseline::Threshold => brightness(photo).map(|v| (v - self.high).max(self.low - v).max(0.0)).collect(),
+            Baseline::Bright => brightness(photo).collect(),
+            Baseline::Dark => brightness(photo).map(|v| 255.0 - v).collect(),
         }
     }
 }
 
-fn score(detector: Detector, map: &[f32]) -> f32 {
+fn score(detector: Baseline, map: &[f32]) -> f32 {
     let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len() as f32;
     match detector {
-        Detector::MeanDifference | Detector::Threshold => mean(map),
+        Baseline::MeanDifference | Baseline::Threshold => mean(map),
         _ => {
             let mut sorted = map.to_vec();
             sorted.sort_unstable_by(|a, b| b.total_cmp(a));
@@ -126,7 +126,7 @@ pub fn measure(train: &[RgbImage], test: &[(RgbImage, Option<GrayImage>)]) -> Re
     let defective: Vec<bool> = test.iter().map(|(_, mask)| mask.is_some()).collect();
     let masks: Vec<Option<Vec<bool>>> =
         test.iter().map(|(_, mask)| mask.as_ref().map(|mask| mask.as_raw().iter().map(|&v| v > 0).collect())).collect();
-    let run = |&detector: &Detector| {
+    let run = |&detector: &Baseline| {
         let maps: Vec<Vec<f32>> = test.iter().map(|(photo, _)| good.map(detector, photo)).collect();
         let scores: Vec<f32> = maps.iter().map(|map| score(detector, map)).collect();
         let parts: Vec<_> = maps.iter().zip(&masks).map(|(map, mask)| (map.as_slice(), mask.as_deref())).collect();
@@ -136,7 +136,7 @@ pub fn measure(train: &[RgbImage], test: &[(RgbImage, Option<GrayImage>)]) -> Re
             pixel: Ranking::new("maps", &parts)?.auroc()?,
         })
     };
-    Detector::ALL.iter().map(run).collect()
+    Baseline::ALL.iter().map(run).collect()
 }
 
 /// Runs every detector on a class of a data set on disk.
@@ -170,7 +170,7 @@ mod tests {
         });
         let figures = measure(&[plain(100), plain(102)], &[(plain(101), None), (bad, Some(mask))]).unwrap();
         for found in &figures {
-            let dark = found.detector == Detector::Dark;
+            let dark = found.detector == Baseline::Dark;
             assert_eq!(found.pixel > 0.99, !dark, "{found:?}");
             assert_eq!(found.image > 0.99, !dark, "{found:?}");
         }

@@ -8,7 +8,7 @@ use candle_core::{Device, DeviceLocation};
 
 /// Value of `--device`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Choice {
+pub enum DeviceChoice {
     /// The processor.
     #[default]
     Cpu,
@@ -20,7 +20,7 @@ pub enum Choice {
     Auto,
 }
 
-impl FromStr for Choice {
+impl FromStr for DeviceChoice {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -37,7 +37,7 @@ impl FromStr for Choice {
     }
 }
 
-impl fmt::Display for Choice {
+impl fmt::Display for DeviceChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu => f.write_str("cpu"),
@@ -48,7 +48,7 @@ impl fmt::Display for Choice {
     }
 }
 
-impl Choice {
+impl DeviceChoice {
     /// Opens the device.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ pub fn open_any() -> Device {
 pub fn name(device: &Device) -> String {
     match device.location() {
         DeviceLocation::Cpu => "the processor".into(),
-        DeviceLocation::Cuda { gpu_id } => Choice::Cuda(gpu_id).to_string(),
+        DeviceLocation::Cuda { gpu_id } => DeviceChoice::Cuda(gpu_id).to_string(),
         DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
     }
 }
@@ -220,17 +220,17 @@ mod tests {
     #[test]
     fn devices_have_names() {
         for (text, choice) in [
-            ("cpu", Choice::Cpu),
-            ("gpu", Choice::Gpu),
-            ("auto", Choice::Auto),
-            ("cuda:0", Choice::Cuda(0)),
-            ("cuda:12", Choice::Cuda(12)),
+            ("cpu", DeviceChoice::Cpu),
+            ("gpu", DeviceChoice::Gpu),
+            ("auto", DeviceChoice::Auto),
+            ("cuda:0", DeviceChoice::Cuda(0)),
+            ("cuda:12", DeviceChoice::Cuda(12)),
         ] {
-            assert_eq!((text.parse::<Choice>().unwrap(), choice.to_string().as_str()), (choice, text));
+            assert_eq!((text.parse::<DeviceChoice>().unwrap(), choice.to_string().as_str()), (choice, text));
         }
-        assert_eq!("cuda".parse::<Choice>().unwrap(), Choice::Cuda(0));
+        assert_eq!("cuda".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(0));
         for text in ["cuda:", "cuda:x", "cuda:-1", "cuda0", "tpu", ""] {
-            assert!(text.parse::<Choice>().unwrap_err().to_string().contains("cuda:NUMBER"), "{text}");
+            assert!(text.parse::<DeviceChoice>().unwrap_err().to_string().contains("cuda:NUMBER"), "{text}");
         }
     }
 

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use candle_core::Device;
 
 use super::replicas::Replicas;
-use crate::system::device::Choice;
+use crate::system::device::DeviceChoice;
 
 /// Open devices.
 pub enum Devices {
@@ -20,10 +20,10 @@ impl Devices {
     /// # Errors
     /// If a device is absent, not supported by this build or named twice, if the kinds differ, or if the batch cannot be split
     /// evenly.
-    pub fn open(choices: &[Choice], batch: usize) -> Result<Self> {
+    pub fn open(choices: &[DeviceChoice], batch: usize) -> Result<Self> {
         let count = choices.len();
-        let gpu = |choice: &Choice| match choice {
-            Choice::Cuda(number) => Some(*number),
+        let gpu = |choice: &DeviceChoice| match choice {
+            DeviceChoice::Cuda(number) => Some(*number),
             _ => None,
         };
         let gpus: Vec<usize> = choices.iter().filter_map(gpu).collect();
@@ -38,7 +38,7 @@ impl Devices {
         Ok(match (choices, gpus.len()) {
             ([], _) => Self::One(Device::Cpu),
             ([choice], _) => Self::One(choice.open()?),
-            (_, 0) if choices.iter().all(|choice| *choice == Choice::Cpu) => {
+            (_, 0) if choices.iter().all(|choice| *choice == DeviceChoice::Cpu) => {
                 Self::Several(Replicas::on_processor(count))
             }
             (_, gpus_named) if gpus_named == count => Self::Several(Replicas::on_gpus(&gpus)?),

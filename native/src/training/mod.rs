@@ -12,7 +12,6 @@ pub mod mining;
 pub mod noise;
 #[doc(hidden)]
 pub mod optimizer;
-mod pipeline;
 mod plan;
 mod preset;
 pub(crate) mod recipe;
@@ -22,14 +21,15 @@ pub(crate) mod run;
 pub mod schedule;
 #[doc(hidden)]
 pub mod tensorboard;
+mod train;
 #[doc(hidden)]
-pub mod train;
+pub mod trainer;
 mod variant;
 pub(crate) mod work_folder;
 
 pub use checkpoint::Interval;
-pub(crate) use pipeline::Encoder;
-pub use pipeline::{Trained, train};
 pub use plan::TrainingPlan;
 pub use preset::{Preset, PresetChoice};
+pub(crate) use train::OpenedBackbone;
+pub use train::{Trained, train};
 pub use variant::{Decoder, Groups, Variant};

@@ -11,12 +11,12 @@ use dinomaly_core::photo::preprocess::Geometry;
 use super::checkpoint::Interval;
 use super::preset::{Preset, PresetChoice};
 use super::schedule::Schedule;
-use super::train::TrainingSettings;
+use super::trainer::TrainingSettings;
 use super::variant::Variant;
 use crate::dataset::Layout;
 use crate::dataset::split::FALSE_ALARM_RATE;
 use crate::encoders::embedded;
-use crate::system::device::Choice;
+use crate::system::device::DeviceChoice;
 use crate::system::precision::TrainingPrecision;
 
 /// What to train, and how. [`TrainingPlan::new`] gives the published model and its training.
@@ -67,7 +67,7 @@ pub struct TrainingPlan {
     /// Whether to discard an unfinished run and replace a model that stands there.
     pub restart: bool,
     /// One device, or several that share every batch; the processor if empty.
-    pub devices: Vec<Choice>,
+    pub devices: Vec<DeviceChoice>,
     /// The preset that some of these values come from.
     pub preset: Option<PresetChoice>,
     /// What differs from the published model.

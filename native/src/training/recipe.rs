@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::model_dir::{self, RECIPE};
-use crate::training::train::TrainingSettings;
+use crate::training::trainer::TrainingSettings;
 
 /// Options, photos and backbone of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]

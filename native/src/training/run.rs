@@ -20,7 +20,7 @@ use crate::training::head::TrainableHead;
 use crate::training::recipe::Recipe;
 use crate::training::replicas::{Team, check_equal};
 use crate::training::tensorboard::Events;
-use crate::training::train::{Batches, Step, Trainer};
+use crate::training::trainer::{Batches, Step, Trainer};
 
 /// State of a run in its checkpoint. Only the same command on the same photos resumes a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use dinomaly::cli::Cli;
 use dinomaly::dataset::photos as photos_in;
-use dinomaly::inference::detect::PhotoDetector;
+use dinomaly::inference::photo_detector::PhotoDetector;
 use dinomaly::model_dir;
 use dinomaly::synth::Class;
 use dinomaly_core::detector::{Detection, Detector};

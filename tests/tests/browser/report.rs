@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::Parser;
 use dinomaly::cli::Cli;
-use dinomaly::inference::evaluate::Evaluation;
+use dinomaly::inference::evaluation::Evaluation;
 use dinomaly::synth::Class;
 use dinomaly::synth::dataset::GenerationPlan;
 use dinomaly_tests::demo_model;

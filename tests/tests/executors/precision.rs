@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use dinomaly::inference::detect::PhotoDetector;
+use dinomaly::inference::photo_detector::PhotoDetector;
 use dinomaly::model_dir;
 use dinomaly_core::bundle::Model;
 use dinomaly_core::executors::INT8_ERROR;

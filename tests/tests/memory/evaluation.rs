@@ -1,8 +1,8 @@
 //! What an evaluation holds in memory at once.
 
 use dinomaly::dataset::Dataset;
-use dinomaly::inference::detect::PhotoDetector;
-use dinomaly::inference::evaluate::evaluate_observed;
+use dinomaly::inference::evaluation::evaluate_observed;
+use dinomaly::inference::photo_detector::PhotoDetector;
 use dinomaly::model_dir;
 use dinomaly::synth::Class;
 use dinomaly::synth::dataset::GenerationPlan;

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use dinomaly::dataset::Dataset;
-use dinomaly::inference::comparison::Comparison;
-use dinomaly::inference::detect::PhotoDetector;
-use dinomaly::inference::evaluate::evaluate;
+use dinomaly::inference::comparison::BeforeAfter;
+use dinomaly::inference::evaluation::evaluate;
+use dinomaly::inference::photo_detector::PhotoDetector;
 use dinomaly::model_dir;
 use dinomaly::publish::moments;
 use dinomaly::synth::Class;
@@ -75,7 +75,7 @@ fn the_embedded_model_loses_little_in_every_format() {
     let before = found(original.weights.clone());
     for (name, format, most) in [("f16", Format::F16, 0.2), ("int8", Format::Int8, 0.2), ("int4", Format::Int4, 1.0)] {
         let after = found(quantize_to(&original.weights, format, &moments).unwrap().0);
-        println!("{}", Comparison { before: ("before", &before), after: (name, &after) }.markdown());
+        println!("{}", BeforeAfter { before: ("before", &before), after: (name, &after) }.markdown());
         for (metric, (b, a)) in Metrics::NAMES.iter().zip(before.mean.values().into_iter().zip(after.mean.values())) {
             let lost = 100.0 * (b.unwrap() - a.unwrap());
             assert!(lost <= most, "{name} costs {lost:.2} points of {metric}, at most {most} are allowed");

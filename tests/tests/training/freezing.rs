@@ -8,7 +8,7 @@ use dinomaly::features::encode;
 use dinomaly::system::precision::TrainingPrecision;
 use dinomaly::training::head::TrainableHead;
 use dinomaly::training::schedule::Schedule;
-use dinomaly::training::train::{Trainer, TrainingSettings};
+use dinomaly::training::trainer::{Trainer, TrainingSettings};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::watched::{Seen, Watched};
 use dinomaly_core::model::config::{BottleneckInput, Comparison, EncoderConfig, Mixer, ModelConfig};

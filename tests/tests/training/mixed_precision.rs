@@ -5,7 +5,7 @@ use dinomaly::features::{FeatureCache, Features, Limits, encode};
 use dinomaly::system::precision::TrainingPrecision;
 use dinomaly::training::head::TrainableHead;
 use dinomaly::training::schedule::Schedule;
-use dinomaly::training::train::{Trainer, TrainingSettings};
+use dinomaly::training::trainer::{Trainer, TrainingSettings};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
 use dinomaly_core::model::weights::encoder_shapes;

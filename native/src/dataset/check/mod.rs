@@ -17,7 +17,7 @@ use crate::system::progress::Progress;
 
 pub use colours::Colours;
 use examine::{Examined, Picture};
-pub use report::{ClassReport, Finding, Report, Severity, Sizes};
+pub use report::{CheckReport, ClassReport, Finding, Severity, Sizes};
 
 /// What a data set is checked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub enum Purpose {
 type Files = BTreeMap<PathBuf, Examined>;
 
 /// Reads photos and masks of a data set, on all cores, and reports problems.
-pub fn check(layout: Layout, dataset: &Dataset, purpose: Purpose) -> Report {
+pub fn check(layout: Layout, dataset: &Dataset, purpose: Purpose) -> CheckReport {
     let mut examine: BTreeMap<PathBuf, fn(&Path) -> Examined> = BTreeMap::new();
     let [photo, mask] = match purpose {
         Purpose::Everything => [Examined::whole; 2],
@@ -63,7 +63,7 @@ pub fn check(layout: Layout, dataset: &Dataset, purpose: Purpose) -> Report {
     }
     findings.sort_by_key(|finding| finding.severity);
     let classes = dataset.classes.iter().map(|class| ClassReport::of(class, &files)).collect();
-    Report { layout: layout.to_string(), classes, findings }
+    CheckReport { layout: layout.to_string(), classes, findings }
 }
 
 /// Says on standard error what may be wrong with data before it is used.
@@ -132,7 +132,7 @@ mod testing {
             self.lines(&check(layout, &dataset, purpose))
         }
 
-        pub fn check(&self) -> Report {
+        pub fn check(&self) -> CheckReport {
             let (layout, dataset) = Dataset::list(None, self.0.path(), &[]).unwrap();
             check(layout, &dataset, Purpose::Everything)
         }
@@ -142,7 +142,7 @@ mod testing {
             self.lines(&self.check())
         }
 
-        fn lines(&self, report: &Report) -> Vec<String> {
+        fn lines(&self, report: &CheckReport) -> Vec<String> {
             let root = format!("{}/", self.0.path().display());
             report.findings.iter().map(|finding| finding.line().replace(&root, "")).collect()
         }

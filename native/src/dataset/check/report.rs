@@ -40,7 +40,7 @@ pub struct Finding {
 
 /// The whole report.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct CheckReport {
     /// Name of the layout.
     pub layout: String,
     /// Contents of each class.
@@ -147,7 +147,7 @@ impl ClassReport {
     }
 }
 
-impl Report {
+impl CheckReport {
     /// Number of findings of a severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.findings.iter().filter(|finding| finding.severity == severity).count()

@@ -21,7 +21,7 @@ use dinomaly_core::tensor::{Data, HostTensor};
 use half::f16;
 use serde::{Deserialize, Serialize};
 
-pub use naming::{Fold, ImportPlan, Source, Step, plan};
+pub use naming::{Fold, Source, Step, TensorPlan, plan};
 
 use crate::system::atomic;
 

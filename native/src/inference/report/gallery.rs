@@ -10,7 +10,7 @@ use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use rayon::prelude::*;
 
 use crate::dataset::{Class, TestPhoto, read_photo};
-use crate::inference::evaluate::Found;
+use crate::inference::evaluation::Found;
 
 /// Longer side of a picture, in pixels.
 const SIDE: u32 = 192;
@@ -27,28 +27,28 @@ pub(super) struct Picture {
     pub name: String,
     pub defective: bool,
     pub score: f32,
-    /// Verdict, compared with the label.
-    pub verdict: Verdict,
+    /// Outcome, compared with the label.
+    pub verdict: Outcome,
     pub photo: String,
     /// White at labelled defects; `None` for a good photo, or if there is no mask.
     pub mask: Option<String>,
     pub heatmap: String,
 }
 
-/// Verdict of a score against the threshold, compared with the label.
+/// Outcome of a score against the threshold, compared with the label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Outcome {
     FalseAlarm,
     Miss,
     Right,
 }
 
 /// Distance of a score to the threshold, positive on the wrong side and negative on the right one, and the verdict.
-fn error(photo: &TestPhoto, score: f32, threshold: f32) -> (f32, Verdict) {
+fn error(photo: &TestPhoto, score: f32, threshold: f32) -> (f32, Outcome) {
     match (photo.defect.is_some(), score > threshold) {
-        (false, true) => (score - threshold, Verdict::FalseAlarm),
-        (true, false) => (threshold - score, Verdict::Miss),
-        _ => (-(score - threshold).abs(), Verdict::Right),
+        (false, true) => (score - threshold, Outcome::FalseAlarm),
+        (true, false) => (threshold - score, Outcome::Miss),
+        _ => (-(score - threshold).abs(), Outcome::Right),
     }
 }
 
@@ -57,18 +57,18 @@ fn error(photo: &TestPhoto, score: f32, threshold: f32) -> (f32, Verdict) {
 /// # Errors
 /// If a photo cannot be read again.
 pub(super) fn pictures(class: &Class, found: &[Found], threshold: f32, limit: usize) -> Result<Vec<Picture>> {
-    let mut order: Vec<(f32, Verdict, usize)> = Vec::with_capacity(found.len());
+    let mut order: Vec<(f32, Outcome, usize)> = Vec::with_capacity(found.len());
     for (i, (photo, found)) in class.test.iter().zip(found).enumerate() {
         let (error, verdict) = error(photo, found.detection.score, threshold);
         order.push((error, verdict, i));
     }
     order.sort_by(|a, b| b.0.total_cmp(&a.0));
     order.truncate(limit);
-    let one = |&(_, verdict, i): &(f32, Verdict, usize)| picture(class, &class.test[i], &found[i], threshold, verdict);
+    let one = |&(_, verdict, i): &(f32, Outcome, usize)| picture(class, &class.test[i], &found[i], threshold, verdict);
     order.par_iter().map(one).collect()
 }
 
-fn picture(class: &Class, photo: &TestPhoto, found: &Found, threshold: f32, verdict: Verdict) -> Result<Picture> {
+fn picture(class: &Class, photo: &TestPhoto, found: &Found, threshold: f32, verdict: Outcome) -> Result<Picture> {
     let name = photo.path.strip_prefix(&class.folder).unwrap_or(&photo.path);
     let full = read_photo(&photo.path)?;
     let full = RgbImage::from_raw(full.width, full.height, full.rgb).context("a photo has three bytes a pixel")?;
@@ -141,8 +141,8 @@ mod tests {
         let all = pictures(&class, &found, 1.0, 9).unwrap();
         let names: Vec<_> = all.iter().map(|picture| (picture.name.as_str(), picture.verdict)).collect();
         // Largest error first: a miss by 0.9, a false alarm as far, a miss by nothing; then right verdicts, the closest first.
-        assert_eq!(names[..3], [("1.png", Verdict::FalseAlarm), ("2.png", Verdict::Miss), ("5.png", Verdict::Miss)]);
-        assert_eq!(names[3..], [("4.png", Verdict::Right), ("3.png", Verdict::Right), ("0.png", Verdict::Right)]);
+        assert_eq!(names[..3], [("1.png", Outcome::FalseAlarm), ("2.png", Outcome::Miss), ("5.png", Outcome::Miss)]);
+        assert_eq!(names[3..], [("4.png", Outcome::Right), ("3.png", Outcome::Right), ("0.png", Outcome::Right)]);
         assert_eq!(pictures(&class, &found, 1.0, 2).unwrap().len(), 2);
         assert!(all[0].mask.is_none() && all[1].mask.is_some());
     }

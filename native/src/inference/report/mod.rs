@@ -10,7 +10,7 @@ use dinomaly_core::bundle::Calibration;
 use dinomaly_core::maps::metrics::Ranking;
 
 use crate::dataset::Class;
-use crate::inference::evaluate::Found;
+use crate::inference::evaluation::Found;
 use gallery::Picture;
 
 pub use page::{Facts, page};

@@ -11,9 +11,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
 use super::chart::{Line, curves, histogram};
-use super::gallery::{Picture, Verdict};
+use super::gallery::{Outcome, Picture};
 use super::{ClassReport, Curves, Report};
-use crate::inference::evaluate::{ClassMetrics, Evaluation};
+use crate::inference::evaluation::{ClassMetrics, Evaluation};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -170,9 +170,9 @@ fn charts(class: &ClassMetrics, found: &ClassReport) -> Markup {
 
 fn shot(picture: &Picture) -> Markup {
     let (verdict, wrong) = match picture.verdict {
-        Verdict::FalseAlarm => ("false alarm", true),
-        Verdict::Miss => ("miss", true),
-        Verdict::Right => ("right", false),
+        Outcome::FalseAlarm => ("false alarm", true),
+        Outcome::Miss => ("miss", true),
+        Outcome::Right => ("right", false),
     };
     html! {
         figure.shot {

@@ -226,7 +226,7 @@ mod tests {
     use crate::training::checkpoint;
     use crate::training::head::TrainableHead;
     use crate::training::schedule::Schedule;
-    use crate::training::train::{Trainer, TrainingSettings};
+    use crate::training::trainer::{Trainer, TrainingSettings};
 
     const PHOTOS: usize = 4;
 

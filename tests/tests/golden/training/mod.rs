@@ -14,7 +14,7 @@ use dinomaly::training::mining;
 use dinomaly::training::noise::jittered;
 use dinomaly::training::optimizer::{AdamMoments, gradient_norm};
 use dinomaly::training::schedule::Schedule;
-use dinomaly::training::train::{Trainer, TrainingSettings};
+use dinomaly::training::trainer::{Trainer, TrainingSettings};
 use dinomaly_core::executors::candle::kernels::Element;
 use dinomaly_core::executors::candle::{Candle, no_noise};
 use dinomaly_core::model::dinomaly::Stage;

@@ -20,7 +20,7 @@ use part::{Part, Ways};
 
 /// How to make an encoder from a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ImportPlan {
+pub struct TensorPlan {
     /// Config of the encoder.
     pub config: EncoderConfig,
     /// One step per tensor of ours.
@@ -76,7 +76,7 @@ struct Tensors {
 ///
 /// # Errors
 /// If a tensor is missing, unknown or of another shape; the error names it.
-pub fn plan(shapes: &Shapes, name: &str, heads: Option<usize>, declared: Option<&EncoderConfig>) -> Result<ImportPlan> {
+pub fn plan(shapes: &Shapes, name: &str, heads: Option<usize>, declared: Option<&EncoderConfig>) -> Result<TensorPlan> {
     let tensors = Tensors::find(shapes)?;
     let blocks = tensors.blocks();
     let mut config = tensors.config(blocks)?;
@@ -98,7 +98,7 @@ pub fn plan(shapes: &Shapes, name: &str, heads: Option<usize>, declared: Option<
         config.num_hidden_layers = declared.num_hidden_layers;
     }
     let steps = tensors.steps(&config, blocks)?;
-    Ok(ImportPlan { config, steps })
+    Ok(TensorPlan { config, steps })
 }
 
 impl Tensors {

@@ -8,7 +8,7 @@ use dinomaly_core::bundle::{Calibration, Model};
 use super::{thresholds, with_thresholds};
 use crate::dataset::split::FALSE_ALARM_RATE;
 use crate::dataset::{Class, Dataset, Layout};
-use crate::inference::{Looking, Place};
+use crate::inference::{AnyDetector, DetectorDevice};
 use crate::model_dir;
 use crate::system::atomic::check_other;
 
@@ -28,7 +28,7 @@ pub struct CalibrationPlan {
     /// Share of good photos that the thresholds may call defective.
     pub false_alarm_rate: f64,
     /// Device and precision to score the photos with.
-    pub place: Place,
+    pub place: DetectorDevice,
 }
 
 impl CalibrationPlan {
@@ -41,7 +41,7 @@ impl CalibrationPlan {
             classes: Vec::new(),
             layout: None,
             false_alarm_rate: FALSE_ALARM_RATE,
-            place: Place::default(),
+            place: DetectorDevice::default(),
         }
     }
 }
@@ -76,9 +76,9 @@ pub fn calibrate(plan: &CalibrationPlan) -> Result<Calibrated> {
         );
     }
     model.calibration = match plan.place.open(&model)? {
-        Looking::Processor(detector) => thresholds::of_photos(&detector, photos, rate, true)?,
-        Looking::Gpu(detector) => thresholds::of_photos(&detector, photos, rate, true)?,
-        Looking::Cuda(detector) => thresholds::of_photos(&detector, photos, rate, true)?,
+        AnyDetector::Processor(detector) => thresholds::of_photos(&detector, photos, rate, true)?,
+        AnyDetector::Gpu(detector) => thresholds::of_photos(&detector, photos, rate, true)?,
+        AnyDetector::Cuda(detector) => thresholds::of_photos(&detector, photos, rate, true)?,
     };
     let mut gone = Vec::new();
     if plan.classes.is_empty() {
