@@ -9,7 +9,7 @@
 #     tail 1e-8: 3.48e7, exact 3.18e7
 #     tail 4.5e-9: 5.28e8, exact 7.07e7
 #     tail 1e-12: 9.20e7, exact 3.18e11
-# Ours: the calibration module asks for such a quantile where a class has two photos to set a threshold with.
+# Ours: native/src/publish/thresholds.rs asks for such a quantile where a class has two photos to set a threshold with.
 set -euo pipefail
 T=$(mktemp -d); trap 'rm -rf "$T"' EXIT; cd "$T"
 cargo init -q --vcs none --name finding .

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use dinomaly::ablation::Cell;
-use dinomaly::inference::evaluate::Evaluation;
+use dinomaly::inference::evaluation::Evaluation;
 
 use crate::broken_off::{interrupt, kill, start};
 use crate::workshop::{Workshop, names};

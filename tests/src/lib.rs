@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use candle_core::Device;
-use dinomaly::system::device::{Choice, open_cuda};
+use dinomaly::system::device::{DeviceChoice, open_cuda};
 use safetensors::{Dtype, SafeTensors};
 
 /// The folder of golden cases: `DINOMALY_GOLDEN`, by default the committed subset.
@@ -61,9 +61,9 @@ fn optional_folder(variable: &str, what: &str) -> Option<PathBuf> {
 pub fn device() -> Device {
     static DEVICE: LazyLock<Device> = LazyLock::new(|| {
         let name = std::env::var("DINOMALY_DEVICE").unwrap_or_else(|_| "cpu".into());
-        match name.parse::<Choice>() {
-            Ok(Choice::Cpu) => Device::Cpu,
-            Ok(Choice::Cuda(number)) => open_cuda(number).unwrap_or_else(|e| panic!("DINOMALY_DEVICE: {e}")),
+        match name.parse::<DeviceChoice>() {
+            Ok(DeviceChoice::Cpu) => Device::Cpu,
+            Ok(DeviceChoice::Cuda(number)) => open_cuda(number).unwrap_or_else(|e| panic!("DINOMALY_DEVICE: {e}")),
             _ => panic!("DINOMALY_DEVICE is cpu, cuda or cuda:NUMBER, not {name}"),
         }
     });

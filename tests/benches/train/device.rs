@@ -7,11 +7,11 @@ use candle_core::{DType, Device, Tensor};
 use clap::{Parser, ValueEnum};
 use dinomaly::costs::parts;
 use dinomaly::features::{FeatureCache, Limits, encode};
-use dinomaly::system::device::{Choice, free_memory, open_any, open_cuda};
+use dinomaly::system::device::{DeviceChoice, free_memory, open_any, open_cuda};
 use dinomaly::system::precision::TrainingPrecision;
 use dinomaly::training::head::TrainableHead;
 use dinomaly::training::schedule::Schedule;
-use dinomaly::training::train::{Batches, Trainer, TrainingSettings};
+use dinomaly::training::trainer::{Batches, Trainer, TrainingSettings};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
 use dinomaly_tests::random;
@@ -23,7 +23,7 @@ const ROUND: usize = 10;
 struct Options {
     /// cpu, cuda, cuda:NUMBER or auto
     #[arg(long)]
-    device: Choice,
+    device: DeviceChoice,
     /// bf16 on a GPU and f32 on the processor without
     #[arg(long)]
     precision: Option<TrainingPrecision>,
@@ -76,10 +76,10 @@ impl Shape {
 pub fn run() -> Result<()> {
     let o = Options::parse();
     let device = match o.device {
-        Choice::Cuda(number) => open_cuda(number)?,
-        Choice::Auto => open_any(),
-        Choice::Cpu => Device::Cpu,
-        Choice::Gpu => anyhow::bail!("device gpu does not train: use cuda or cpu"),
+        DeviceChoice::Cuda(number) => open_cuda(number)?,
+        DeviceChoice::Auto => open_any(),
+        DeviceChoice::Cpu => Device::Cpu,
+        DeviceChoice::Gpu => anyhow::bail!("device gpu does not train: use cuda or cpu"),
     };
     let precision = o.precision.unwrap_or(TrainingPrecision::usual(&device));
     precision.begin(&device)?;

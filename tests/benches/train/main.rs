@@ -13,7 +13,7 @@ use dinomaly::costs::parts;
 use dinomaly::features::Features;
 use dinomaly::training::head::TrainableHead;
 use dinomaly::training::schedule::Schedule;
-use dinomaly::training::train::{Trainer, TrainingSettings};
+use dinomaly::training::trainer::{Trainer, TrainingSettings};
 use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
 use measure::Flops;
 
