@@ -11,7 +11,8 @@ use dinomaly::system::output::{self, Lost};
 fn main() -> ExitCode {
     dinomaly::system::allocator::keep_freed_memory();
     dinomaly::system::environment::set_defaults();
-    match Cli::parse().run().and_then(|()| Ok(output::check()?)) {
+    let begun = interrupt::clean_up_at_signals();
+    match begun.and_then(|()| Cli::parse().run()).and_then(|()| Ok(output::check()?)) {
         Ok(()) => ExitCode::SUCCESS,
         // No message, and the exit status of a program that SIGPIPE ended.
         Err(error) if error.downcast_ref().is_some_and(Lost::is_closed) => ExitCode::from(128 + 13),

@@ -15,7 +15,7 @@ use crate::system::ownership::{Content, Entries, Owner};
 pub const RECIPE: &str = "training.json";
 
 /// A folder is a model if its manifest names every file in it, with its hash.
-pub const OWNER: Owner = Owner { what: "a model", list };
+pub const OWNER: Owner = Owner { what: "a model", manifest: MANIFEST, list };
 
 fn list(folder: &Path) -> Result<Entries> {
     let own = |name: &str, accepts| (name.into(), Content::Accepted(accepts));
@@ -88,6 +88,10 @@ pub fn check_target(folder: &Path) -> Result<()> {
     OWNER
         .check(folder)
         .and_then(|()| atomic::check_folder(folder))
+        .and_then(|()| match folder.file_name().is_some_and(|name| name.to_string_lossy().trim().is_empty()) {
+            true => bail!("a model is called by its folder, whose name is blank: name another place"),
+            false => Ok(()),
+        })
         .with_context(|| format!("no model can be written to {}", folder.display()))
 }
 

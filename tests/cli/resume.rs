@@ -53,6 +53,21 @@ fn an_interrupted_run_stops_cleanly_and_other_settings_do_not_go_on_with_it() {
     shop.succeed(shop.train("model", "--iterations 3 --restart"));
 }
 
+/// `nohup` has a program ignore that its terminal is gone.
+#[cfg(unix)]
+#[test]
+fn a_run_under_nohup_goes_on_without_its_terminal() {
+    let shop = Workshop::new();
+    let train = shop.train("model", "--iterations 60 --checkpoint-every 7");
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(train.get_program()).args(train.get_args());
+    let child = start(shell, &shop.path("model.training/checkpoint.safetensors"));
+    let hangup = std::process::Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap();
+    assert!(hangup.success());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn a_finished_model_is_not_replaced_unasked() {
     let shop = Workshop::new();

@@ -14,7 +14,7 @@ use super::page::{INDEX, OFFLINE, without_query};
 use crate::system::ownership::{Content, Entries, Owner};
 
 /// A folder is a site if its lists name everything in it, with the hashes.
-pub const OWNER: Owner = Owner { what: "a site", list };
+pub const OWNER: Owner = Owner { what: "a site", manifest: INDEX, list };
 
 /// Before the service worker's list of small files.
 const LIST: &str = "const SITE = ";

@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 
 use super::Class;
+use crate::system::atomic;
+use crate::system::ownership::{Entries, Owner};
 
 /// What to generate.
 #[derive(Clone, Debug)]
@@ -62,26 +64,17 @@ impl GenerationPlan {
         if taken {
             bail!("{} exists already: choose a new folder, or remove it", out.display());
         }
-        let parent = match out.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        fs::create_dir_all(parent).with_context(|| format!("folder {} cannot be made", parent.display()))?;
-        let staging = tempfile::Builder::new()
-            .prefix(".generating-")
-            .tempdir_in(parent)
-            .with_context(|| format!("folder {} cannot be written to", parent.display()))?;
-        let root = staging.path().join("data");
-        self.items().par_iter().try_for_each(|item| -> Result<()> {
-            item.write(&root, self.seed, self.size)?;
-            each()
-        })?;
-        if out.exists() {
-            fs::remove_dir(out).with_context(|| format!("folder {} cannot be replaced", out.display()))?;
-        }
-        fs::rename(&root, out).with_context(|| format!("folder {} cannot be made", out.display()))
+        atomic::replace_folder(out, &EMPTY, |root| {
+            self.items().par_iter().try_for_each(|item| -> Result<()> {
+                item.write(root, self.seed, self.size)?;
+                each()
+            })
+        })
     }
 }
+
+/// Only an empty folder is replaced.
+const EMPTY: Owner = Owner { what: "an empty folder", manifest: "", list: |_| Ok(Entries::new()) };
 
 impl Item {
     fn write(&self, root: &Path, seed: u64, size: usize) -> Result<()> {

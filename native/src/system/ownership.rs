@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
+use super::atomic::partial::PREFIX;
+
 /// Number of foreign files that a refusal names.
 const NAMED: usize = 3;
 
@@ -15,6 +17,8 @@ const NAMED: usize = 3;
 pub struct Owner {
     /// Name of the kind in sentences: "a model".
     pub what: &'static str,
+    /// Name of the file that lists the others.
+    pub manifest: &'static str,
     /// Everything that such a folder holds, according to its own manifest.
     pub list: fn(&Path) -> Result<Entries>,
 }
@@ -66,6 +70,15 @@ impl Owner {
         )
     }
 
+    /// Files that the folder's manifest names, and that are there.
+    pub fn files(&self, folder: &Path) -> Vec<PathBuf> {
+        let own = (self.list)(folder).unwrap_or_default();
+        own.into_iter()
+            .filter(|(path, content)| !matches!(content, Content::Folder) && folder.join(path).is_file())
+            .map(|(path, _)| path)
+            .collect()
+    }
+
     /// Removes a folder that [`Owner::check`] accepted. A file that was added since then stays, and with it its folders.
     ///
     /// # Errors
@@ -109,12 +122,17 @@ fn is_own(path: &Path, expected: Option<&Content>) -> io::Result<bool> {
     })
 }
 
-/// Everything below a folder, relative to it, in alphabetical order. Links are not followed. Empty if there is no such folder.
-fn walk(folder: &Path) -> io::Result<Vec<PathBuf>> {
+/// Everything below a folder, relative to it, in alphabetical order. Links are not followed. Empty if there is no such folder. A file
+/// system's own `lost+found` and what a killed run left do not count.
+pub(super) fn walk(folder: &Path) -> io::Result<Vec<PathBuf>> {
     fn descend(root: &Path, below: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
         for entry in fs::read_dir(root.join(below))? {
             let entry = entry?;
             let path = below.join(entry.file_name());
+            let name = path.to_string_lossy();
+            if name == "lost+found" || (name.starts_with(PREFIX) && below == Path::new("")) {
+                continue;
+            }
             found.push(path.clone());
             if entry.file_type()?.is_dir() {
                 descend(root, &path, found)?;
@@ -135,7 +153,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// Holds `list.txt`, which is accepted as it is, and the files whose names and hashes it lists.
-    pub(crate) const LISTED: Owner = Owner { what: "a list", list };
+    pub(crate) const LISTED: Owner = Owner { what: "a list", manifest: "list.txt", list };
 
     fn list(folder: &Path) -> Result<Entries> {
         let text = fs::read_to_string(folder.join("list.txt")).context("it has no list.txt")?;

@@ -34,8 +34,14 @@ impl WorkFolder {
             Ok(()) | Err(TryLockError::WouldBlock) => {
                 bail!("another run is training into {}: wait for it, or name another --out", out.display())
             }
+            // A file system without locks (some network mounts).
             Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("{} cannot be locked", path.display()))
+                eprintln!(
+                    "dinomaly: {} cannot be locked ({error}): make sure that no other run trains into {}",
+                    path.display(),
+                    out.display()
+                );
+                Ok(Self { folder, lock: Some(lock) })
             }
         }
     }

@@ -1,12 +1,11 @@
 //! Files that appear whole or not at all.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::{check_beside, parent, sync_folder};
+use super::{check_beside, parent, partial, sync_folder};
 
 /// Writes a file; what was there before stays until the new content is safe on the disk.
 ///
@@ -21,21 +20,11 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// As [`write_file`].
 pub fn copy_file(from: &mut impl io::Read, path: &Path) -> Result<()> {
-    let mut write = || -> io::Result<()> {
-        let parent = parent(path);
-        fs::create_dir_all(parent)?;
-        let mut builder = tempfile::Builder::new();
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.prefix(".partial-").tempfile_in(parent)?;
-        // The file itself, as the temporary one's errors name a path that nobody knows.
-        io::copy(from, file.as_file_mut())?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        sync_folder(parent);
-        Ok(())
-    };
-    write().with_context(|| format!("{} was not written, nothing is left of it", path.display()))
+    let parent = parent(path);
+    partial::write(path, parent, |file| io::copy(from, file).map(drop))
+        .with_context(|| format!("{} was not written, nothing is left of it", path.display()))?;
+    sync_folder(parent);
+    Ok(())
 }
 
 /// Checks that [`write_file`] can begin, before long work whose result should go there.
@@ -51,6 +40,8 @@ pub fn check_file(path: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::super::names;
     use super::*;
 

@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use tempfile::TempDir;
 
-use super::{check_beside, parent, sync_folder};
-use crate::system::ownership::Owner;
+use super::partial::PartialFolder;
+use super::{check_beside, check_in, parent, sync_folder};
+use crate::system::ownership::{Owner, walk};
 
 /// Fills a fresh folder and puts it in the place of `path`. An earlier folder of the same owner is replaced; it stays until
 /// the new one stands. On Linux and macOS the two are exchanged in one step, so that at every moment one whole folder
@@ -21,32 +21,107 @@ pub fn replace_folder(path: &Path, owner: &Owner, fill: impl FnOnce(&Path) -> Re
     let named = || format!("{} cannot be put in place", path.display());
     let target = if path.is_symlink() { path.canonicalize().with_context(named)? } else { path.to_owned() };
     owner.check(&target)?;
+    if is_mount_point(&target) {
+        return fill_inside(&target, owner, fill).with_context(named);
+    }
     let fresh = fresh_folder(&target)?;
     fill(fresh.path())?;
     sync_folder(fresh.path());
-    if target.exists() {
-        let old = exchange(fresh, &target).with_context(named)?;
+    if !target.exists() {
+        fs::rename(fresh.path(), &target).with_context(named)?;
+        fresh.keep();
         sync_folder(parent(&target));
-        return remove_earlier(&old, &target, owner);
+        return Ok(());
     }
-    fs::rename(fresh.path(), &target).with_context(named)?;
-    // Its place is another one now: there is nothing to remove.
-    let _ = fresh.keep();
+    // A name that nothing removes: what has it is first the whole new folder, then the earlier one.
+    let aside = kept(&target);
+    fs::rename(fresh.path(), &aside).with_context(named)?;
+    fresh.keep();
+    if let Err(error) = exchange(&aside, &target) {
+        let _ = fs::remove_dir_all(&aside);
+        return Err(error).with_context(named);
+    }
     sync_folder(parent(&target));
+    remove_earlier(&aside, &target, owner)
+}
+
+/// The first free name `NAME.kept-N` beside a folder.
+fn kept(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut free = (1..).map(|i| path.with_file_name(format!("{name}.kept-{i}"))).filter(|kept| !kept.exists());
+    free.next().expect("there are more numbers than folders")
+}
+
+/// [`replace_folder`] for a mount point, such as a container's volume, which cannot be renamed: the new files are written in it, and
+/// move up one by one, large ones first and the manifest last. After an error the earlier files are put back; a kill in between
+/// leaves files of both.
+fn fill_inside(folder: &Path, owner: &Owner, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let earlier = owner.files(folder);
+    let fresh = PartialFolder::new(folder)?;
+    fill(fresh.path())?;
+    let mut new = walk(fresh.path())?;
+    let size = |path: &PathBuf| fs::metadata(fresh.path().join(path)).map_or(0, |file| file.len());
+    new.sort_by_cached_key(|path| (path == Path::new(owner.manifest), u64::MAX - size(path)));
+    let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) =
+        new.into_iter().partition(|path| fresh.path().join(path).is_dir());
+    let before = PartialFolder::new(folder)?;
+    for path in &folders {
+        fs::create_dir_all(before.path().join(path))?;
+        fs::create_dir_all(folder.join(path))?;
+    }
+    let mut moved = Vec::new();
+    let put = files.iter().try_for_each(|path| -> io::Result<()> {
+        let place = folder.join(path);
+        let was_there = place.is_file();
+        if was_there {
+            fs::rename(&place, before.path().join(path))?;
+        }
+        moved.push((path, was_there));
+        fs::rename(fresh.path().join(path), &place)
+    });
+    if let Err(error) = put {
+        for (path, was_there) in moved.into_iter().rev() {
+            let place = folder.join(path);
+            let _ = if was_there { fs::rename(before.path().join(path), &place) } else { fs::remove_file(&place) };
+        }
+        return Err(error.into());
+    }
+    sync_folder(folder);
+    for path in earlier.iter().filter(|path| !files.contains(path)) {
+        fs::remove_file(folder.join(path))
+            .with_context(|| format!("the earlier {} cannot be removed", path.display()))?;
+    }
     Ok(())
+}
+
+/// Whether a folder is the root of a mounted file system.
+#[cfg(target_os = "linux")]
+fn is_mount_point(folder: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    statx(CWD, folder, AtFlags::empty(), StatxFlags::BASIC_STATS)
+        .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn is_mount_point(folder: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &Path| fs::metadata(path).map(|found| found.dev());
+    matches!((device(folder), device(parent(folder))), (Ok(here), Ok(above)) if here != above)
+}
+
+#[cfg(not(unix))]
+fn is_mount_point(_: &Path) -> bool {
+    false
 }
 
 /// Removes what stood in the place of `path` and lies at `old` now.
 fn remove_earlier(old: &Path, path: &Path, owner: &Owner) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    owner.remove(old).with_context(|| format!("the earlier {} at {} cannot be removed", name, old.display()))?;
-    if !old.exists() {
-        return Ok(());
+    owner
+        .remove(old)
+        .with_context(|| format!("the earlier {} at {} cannot be removed", path.display(), old.display()))?;
+    if old.exists() {
+        eprintln!("dinomaly: files that came into {} meanwhile are kept in {}", path.display(), old.display());
     }
-    let free = (1..).map(|i| path.with_file_name(format!("{name}.kept-{i}"))).find(|kept| !kept.exists());
-    let kept = free.context("there are as many folders as numbers")?;
-    fs::rename(old, &kept).with_context(|| format!("{} cannot be renamed", old.display()))?;
-    eprintln!("dinomaly: files that came into {} meanwhile are kept in {}", path.display(), kept.display());
     Ok(())
 }
 
@@ -56,7 +131,7 @@ fn remove_earlier(old: &Path, path: &Path, owner: &Owner) -> Result<()> {
 /// Naming the folder, if there is a file in its place or if its parent cannot be written to.
 pub fn check_folder(path: &Path) -> Result<()> {
     check_no_file(path)?;
-    check_beside(path)
+    if is_mount_point(path) { check_in(path) } else { check_beside(path) }
 }
 
 /// Writes and flushes a file of a folder that is not in place yet.
@@ -80,26 +155,18 @@ fn check_no_file(path: &Path) -> Result<()> {
 }
 
 /// An empty folder beside `path`, removed when it is dropped.
-fn fresh_folder(path: &Path) -> Result<TempDir> {
+fn fresh_folder(path: &Path) -> Result<PartialFolder> {
     check_no_file(path)?;
     let parent = parent(path);
-    let create = || -> io::Result<TempDir> {
-        fs::create_dir_all(parent)?;
-        let mut builder = tempfile::Builder::new();
-        // As for any other new folder: the default of a temporary one keeps web servers out.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-        builder.prefix(".partial-").tempdir_in(parent)
-    };
-    create().with_context(|| format!("{} cannot be written to", parent.display()))
+    PartialFolder::new(parent).with_context(|| format!("{} cannot be written to", parent.display()))
 }
 
-/// Puts `fresh` in the place of the folder `path`. Returns where the earlier folder lies now.
+/// Exchanges two folders.
 #[cfg(any(target_os = "linux", target_vendor = "apple"))]
-fn exchange(fresh: TempDir, path: &Path) -> io::Result<PathBuf> {
+fn exchange(fresh: &Path, path: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
-    match renameat_with(CWD, fresh.path(), CWD, path, RenameFlags::EXCHANGE) {
-        Ok(()) => Ok(fresh.keep()),
+    match renameat_with(CWD, fresh, CWD, path, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(()),
         // Some file systems (NFS, FAT) cannot.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOTSUP | rustix::io::Errno::NOSYS) => {
             exchange_slowly(fresh, path)
@@ -109,21 +176,19 @@ fn exchange(fresh: TempDir, path: &Path) -> io::Result<PathBuf> {
 }
 
 #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
-fn exchange(fresh: TempDir, path: &Path) -> io::Result<PathBuf> {
+fn exchange(fresh: &Path, path: &Path) -> io::Result<()> {
     exchange_slowly(fresh, path)
 }
 
-/// [`exchange`] in two renames; the first is taken back if the second fails.
-fn exchange_slowly(fresh: TempDir, path: &Path) -> io::Result<PathBuf> {
-    let old = fresh.path().with_extension("old");
+/// [`exchange`] in three renames; the first is taken back if the second fails.
+fn exchange_slowly(fresh: &Path, path: &Path) -> io::Result<()> {
+    let old = kept(path);
     fs::rename(path, &old)?;
-    if let Err(e) = fs::rename(fresh.path(), path) {
+    if let Err(e) = fs::rename(fresh, path) {
         fs::rename(&old, path)?;
         return Err(e);
     }
-    // Its place is another one now: there is nothing to remove.
-    let _ = fresh.keep();
-    Ok(old)
+    fs::rename(&old, fresh)
 }
 
 #[cfg(test)]
@@ -135,6 +200,7 @@ mod tests {
     /// Folders of these files, whatever they hold.
     const OWNER: Owner = Owner {
         what: "a model",
+        manifest: "first",
         list: |_| Ok(["first", "second", "good"].map(|name| (name.into(), Content::Accepted(|_| true))).into()),
     };
 
@@ -147,10 +213,11 @@ mod tests {
             if exchange_by {
                 replace_folder(&path, &OWNER, |new| write_new(new, "second", b"2")).unwrap();
             } else {
-                let fresh = fresh_folder(&path).unwrap();
-                write_new(fresh.path(), "second", b"2").unwrap();
-                let old = exchange_slowly(fresh, &path).unwrap();
-                remove_earlier(&old, &path, &OWNER).unwrap();
+                let fresh = kept(&path);
+                fs::create_dir(&fresh).unwrap();
+                write_new(&fresh, "second", b"2").unwrap();
+                exchange_slowly(&fresh, &path).unwrap();
+                remove_earlier(&fresh, &path, &OWNER).unwrap();
             }
             assert_eq!(names(&path), ["second"]);
             #[cfg(unix)]
@@ -164,6 +231,38 @@ mod tests {
             }
         }
         assert_eq!(names(folder.path()), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_mount_point_is_filled_inside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("volume");
+        fs::create_dir(&path).unwrap();
+        fill_inside(&path, &OWNER, |new| {
+            write_new(new, "first", b"1")?;
+            write_new(new, "second", b"1")
+        })
+        .unwrap();
+        assert_eq!(names(&path), ["first", "second"]);
+        fill_inside(&path, &OWNER, |new| write_new(new, "first", b"2")).unwrap();
+        assert_eq!(names(&path), ["first"]);
+        assert_eq!(fs::read(path.join("first")).unwrap(), b"2");
+        assert!(fill_inside(&path, &OWNER, |_| bail!("no")).is_err());
+        assert_eq!(names(&path), ["first"]);
+        // The second file cannot move up: a folder that is not ours came into its place.
+        let blocked = fill_inside(&path, &OWNER, |new| {
+            fs::create_dir(path.join("second"))?;
+            fs::write(path.join("second/mine"), b"m")?;
+            write_new(new, "first", b"3")?;
+            write_new(new, "good", b"33")?;
+            write_new(new, "second", b"333")
+        });
+        assert!(blocked.is_err());
+        assert_eq!(fs::read(path.join("first")).unwrap(), b"2");
+        assert_eq!(names(&path), ["first", "second"]);
+        assert!(!is_mount_point(&path));
+        #[cfg(target_os = "linux")]
+        assert!(is_mount_point(Path::new("/proc")));
     }
 
     #[test]

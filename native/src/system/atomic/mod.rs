@@ -3,6 +3,7 @@
 #[cfg(feature = "trainer")]
 mod file;
 mod folder;
+pub(crate) mod partial;
 
 use std::fs::File;
 use std::path::Path;
@@ -19,7 +20,12 @@ fn check_beside(path: &Path) -> Result<()> {
     if !there.is_dir() {
         bail!("{} cannot be written to: it is a file, not a folder, name another place", there.display());
     }
-    tempfile::tempfile_in(there).with_context(|| format!("{} cannot be written to", there.display()))?;
+    check_in(there)
+}
+
+/// Checks that something can be written into a folder.
+fn check_in(folder: &Path) -> Result<()> {
+    tempfile::tempfile_in(folder).with_context(|| format!("{} cannot be written to", folder.display()))?;
     Ok(())
 }
 
@@ -48,7 +54,7 @@ fn sync_folder(path: &Path) {
 #[cfg(test)]
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> =
-        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
