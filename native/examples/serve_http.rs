@@ -14,7 +14,6 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use dinomaly::inference::PhotoDetector;
 use dinomaly::model_dir;
-use dinomaly_core::photo::decode::Photo;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -41,7 +40,7 @@ fn main() -> Result<()> {
     runtime.spawn(async { axum::serve(listener, router).await });
 
     let look = |file: &[u8]| -> Result<String> {
-        let photo = Photo::decode("the photo", file)?;
+        let photo = detector.detector().decode("the photo", file)?;
         let score = pollster::block_on(detector.detector().detect(&[photo]))?[0].score;
         Ok(json!({ "score": score, "threshold": threshold, "defective": score > threshold }).to_string())
     };

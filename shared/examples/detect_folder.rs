@@ -7,13 +7,13 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dinomaly_core::{Detector, Model, Photo, Processor};
+use dinomaly_core::{Detector, Model, Processor};
 
 /// Opacity of the heatmap where something is unusual.
 const OPACITY: f32 = 0.5;
 
 /// Endings of the files that are looked at.
-const ENDINGS: [&str; 8] = ["bmp", "jpeg", "jpg", "jfif", "png", "tif", "tiff", "webp"];
+const ENDINGS: [&str; 9] = ["bmp", "jpeg", "jpg", "jpe", "jfif", "png", "tif", "tiff", "webp"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for path in photos_in(photos)? {
         let name = path.file_name().unwrap_or_default();
         // A photo that cannot be read is named, and the others are looked at.
-        let photo = match Photo::decode(&name.to_string_lossy(), &fs::read(&path)?) {
+        let photo = match detector.decode(&name.to_string_lossy(), &fs::read(&path)?) {
             Ok(photo) => photo,
             Err(error) => {
                 eprintln!("{error}");

@@ -6,7 +6,7 @@
 //! use std::path::Path;
 //!
 //! # #[cfg(feature = "processor")]
-//! use dinomaly_core::{Detector, Model, Photo, Processor};
+//! use dinomaly_core::{Detector, Model, Processor};
 //!
 //! /// Says whether the part on a photo is defective, and writes its heatmap as PNG.
 //! # #[cfg(feature = "processor")]
@@ -14,7 +14,7 @@
 //!     let model = Model::read(|name| std::fs::read(folder.join(name)))?;
 //!     let detector = Detector::new(Processor::default(), &model)?;
 //!
-//!     let photo = Photo::decode(&photo.to_string_lossy(), &std::fs::read(photo)?)?;
+//!     let photo = detector.decode(&photo.to_string_lossy(), &std::fs::read(photo)?)?;
 //!     let detection = detector.detect_now(&photo)?;
 //!     let threshold = model.calibration.of_class(None).threshold; // `Some("screw")`: that of a class
 //!     println!("score {}, threshold {threshold}", detection.score);
@@ -32,7 +32,7 @@
 //! #         let (photo, heatmap) = (file("photo.png"), file("heatmap.png"));
 //! #         std::fs::write(&photo, dinomaly_core::bundle::SelfTest::picture_of(1).to_png()?)?;
 //! #         assert!(inspect(&native.join("assets/demo-model"), &photo, &heatmap)?, "it is none of the model's products");
-//! #         let drawn = Photo::decode("heatmap.png", &std::fs::read(&heatmap)?)?;
+//! #         let drawn = dinomaly_core::Photo::decode("heatmap.png", &std::fs::read(&heatmap)?)?;
 //! #         assert_ne!(drawn.to_png()?, std::fs::read(&photo)?);
 //! #         std::fs::remove_file(photo)?;
 //! #         std::fs::remove_file(heatmap)?;

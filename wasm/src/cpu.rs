@@ -1,9 +1,10 @@
 //! Module for the processor: products with simd128, one thread.
 
 use dinomaly_core::Result;
-use dinomaly_core::bundle::{Manifest, Storage};
+use dinomaly_core::bundle::Manifest;
 use dinomaly_core::executors::processor::Processor;
 pub use dinomaly_core::executors::processor::ProcessorPrecision as Precision;
+use dinomaly_core::tensor::StorageType;
 
 use crate::results::{DeviceDescribed, KernelTimed};
 
@@ -21,7 +22,7 @@ pub async fn open(_: Option<&str>) -> Result<Executor> {
 /// Precisions for a model, the fastest first: int8 if its weights are.
 pub fn candidates(_: &Executor, manifest: &Manifest) -> Vec<Precision> {
     let mut all = vec![Precision::F32];
-    if manifest.stores(Storage::Int8) {
+    if manifest.stores(StorageType::Int8) {
         all.insert(0, Precision::Int8);
     }
     all

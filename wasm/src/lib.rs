@@ -14,7 +14,6 @@ use dinomaly_core::detector;
 use dinomaly_core::maps::heatmap;
 use dinomaly_core::maps::score::AnomalyMap;
 use dinomaly_core::ops::Ops;
-use dinomaly_core::photo::decode::Photo;
 use wasm_bindgen::prelude::*;
 use web_sys::WorkerGlobalScope;
 
@@ -196,7 +195,7 @@ impl Detector {
     pub async fn detect(&self, name: &str, bytes: Vec<u8>) -> Result<JsValue, JsValue> {
         let ready = self.ready()?;
         let began = now();
-        let photo = Photo::decode(name, &bytes).map_err(refusal)?;
+        let photo = ready.detector.decode(name, &bytes).map_err(refusal)?;
         drop(bytes);
         let decoded = now();
         let detections = ready.detector.detect(std::slice::from_ref(&photo)).await.map_err(refusal)?;

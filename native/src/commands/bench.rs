@@ -31,8 +31,10 @@ pub struct Args {
 /// If the model, photo or device is unusable.
 pub fn run(args: &Args) -> Result<()> {
     let model = model_dir::read(&args.model)?;
-    let photo =
-        args.photo.as_ref().map_or_else(|| Ok(SelfTest::picture_of(SELF_TEST_SEED)), |path| read_photo(path))?;
+    let photo = args
+        .photo
+        .as_ref()
+        .map_or_else(|| Ok(SelfTest::picture_of(SELF_TEST_SEED)), |path| read_photo(path, model.preprocessor.window))?;
     let macs: u64 = parts(&model.config, model.grid())?.iter().map(|part| part.linear + part.attention).sum();
     let gflop = 2e-9 * macs as f64;
     let time = time_photo(&model, &photo, args.device.place())?;

@@ -60,6 +60,7 @@ pub fn run(args: &Args) -> Result<()> {
         model: args.model.clone(),
         photos: args.photos.clone(),
         class: args.class.clone(),
+        heatmaps: args.heatmaps.clone(),
         place: args.device.place(),
     };
     let mut headed = true;

@@ -10,6 +10,7 @@ use super::options::{
 };
 use super::preset::PresetOption;
 use super::variant::VariantOptions;
+use crate::dataset::WindowChoice;
 use crate::publish;
 use crate::system::interrupt::Interrupt;
 use crate::system::precision::TrainingPrecision;
@@ -36,6 +37,12 @@ pub struct Args {
     classes: Vec<String>,
     #[command(flatten, next_help_heading = "Data")]
     geometry: GeometryOption,
+    /// Values of 16-bit grey that become black and white: range, percentile, clip or LOW..HIGH
+    ///
+    /// `range` goes from the smallest to the largest value of the training photos, if one exceeds 255; `percentile` leaves out
+    /// the smallest and largest thousandth; `clip` has white from 255 on, as the official loader. The model keeps the window.
+    #[arg(long, default_value_t, value_name = "WINDOW", help_heading = "Data")]
+    window: WindowChoice,
     /// Share of good photos held out to set thresholds, up to 0.5
     ///
     /// At least five photos of each class are held out, but never more than half of them.
@@ -160,6 +167,7 @@ impl Args {
             heads: self.heads,
             out: self.out.clone(),
             geometry: (!self.preset.default_geometry).then(|| self.geometry.into()),
+            window: self.window,
             mean: self.mean,
             std: self.std,
             batch: self.batch,

@@ -70,7 +70,7 @@ pub struct FeatureCache {
     fused_stored: bool,
     dtype: DType,
     limits: Limits,
-    photos: Vec<Storage>,
+    photos: Vec<KeptIn>,
     /// Number of photos on the device, in memory, in the file.
     places: [usize; 3],
     memory: Memory,
@@ -78,7 +78,7 @@ pub struct FeatureCache {
 }
 
 /// Where the features of a photo are.
-enum Storage {
+enum KeptIn {
     Device(Tensor),
     Memory(Box<dyn Held>),
     /// In the file, from this byte on.
@@ -176,9 +176,9 @@ impl FeatureCache {
             // A copy, because a view would keep the whole batch, and copy all of it to the host.
             let place = self.place(&rows.get(photo)?.force_contiguous()?)?;
             let kind = match place {
-                Storage::Device(_) => 0,
-                Storage::Memory(_) => 1,
-                Storage::File(_) => 2,
+                KeptIn::Device(_) => 0,
+                KeptIn::Memory(_) => 1,
+                KeptIn::File(_) => 2,
             };
             self.places[kind] += 1;
             self.photos.push(place);
@@ -186,13 +186,13 @@ impl FeatureCache {
         Ok(())
     }
 
-    fn place(&mut self, photo: &Tensor) -> Result<Storage> {
+    fn place(&mut self, photo: &Tensor) -> Result<KeptIn> {
         let (size, [on_device, in_memory, in_file]) = (self.photo_bytes(), self.places.map(|count| count as u64));
         if (on_device + 1) * size <= self.limits.device {
-            return Ok(Storage::Device(photo.clone()));
+            return Ok(KeptIn::Device(photo.clone()));
         }
         if (in_memory + 1) * size <= self.limits.memory {
-            return Ok(Storage::Memory(self.memory.keep(photo)?));
+            return Ok(KeptIn::Memory(self.memory.keep(photo)?));
         }
         let bytes = bytes(photo)?;
         let begin = in_file * size;
@@ -201,7 +201,7 @@ impl FeatureCache {
         file.write_all(&bytes).with_context(|| {
             format!("the feature cache is full after {} photos: free disk space or raise --cache-memory", self.len())
         })?;
-        Ok(Storage::File(begin))
+        Ok(KeptIn::File(begin))
     }
 
     /// The features of the photos with these indices, in f32.
@@ -211,9 +211,9 @@ impl FeatureCache {
     pub fn batch(&self, indices: &[usize], device: &Device) -> Result<Features> {
         let row = |&index: &usize| -> Result<Tensor> {
             Ok(match &self.photos[index] {
-                Storage::Device(photo) => photo.clone(),
-                Storage::Memory(held) => held.fetch(device)?,
-                Storage::File(begin) => {
+                KeptIn::Device(photo) => photo.clone(),
+                KeptIn::Memory(held) => held.fetch(device)?,
+                KeptIn::File(begin) => {
                     let mut bytes = vec![0; self.photo_bytes() as usize];
                     let mut file = self.file.lock().expect("no thread panics while it holds the file");
                     file.seek(SeekFrom::Start(*begin))?;
@@ -242,7 +242,7 @@ impl Drop for FeatureCache {
     /// Waits for the GPU, which may still fetch from the memory.
     fn drop(&mut self) {
         for photo in &self.photos {
-            if let Storage::Memory(held) = photo {
+            if let KeptIn::Memory(held) = photo {
                 held.wait();
             }
         }
@@ -313,7 +313,7 @@ mod tests {
             let batch = Tensor::ones((3, 5, 4), DType::F32, &Device::Cpu).unwrap();
             cache.push(&Features { groups: vec![batch.clone(), batch.clone()], fused: batch }).unwrap();
             for photo in &cache.photos {
-                let Storage::Device(photo) = photo else { panic!("there is room for it") };
+                let KeptIn::Device(photo) = photo else { panic!("there is room for it") };
                 let (storage, _) = photo.storage_and_layout();
                 let held = match &*storage {
                     Storage::Cpu(CpuStorage::F32(values)) => values.len(),
@@ -347,7 +347,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (config, limits) = (config(vec![vec![0, 1, 2, 3], vec![4, 5, 6, 7]]), Limits { device: 0, memory: 0 });
         let mut cache = FeatureCache::new(&config, 5, Element::F32, limits, folder.path()).unwrap();
-        cache.photos.extend([(); 2].map(|()| Storage::Memory(Box::new(Fetched))));
+        cache.photos.extend([(); 2].map(|()| KeptIn::Memory(Box::new(Fetched))));
         drop(cache);
         assert_eq!(FREED_AFTER.load(Ordering::SeqCst), 4, "both are waited for before each is freed");
     }

@@ -70,8 +70,9 @@ impl PhotoEncoder {
     ) -> Result<bool> {
         let progress = Progress::new("encoding photos", photos.len(), "photos").shown(shown);
         let patch = self.config.encoder.patch_size;
-        let rows =
-            |_, photo: &PathBuf| -> Result<Vec<f32>> { Ok(self.preprocessor.patches(&read_photo(photo)?, patch)) };
+        let rows = |_, photo: &PathBuf| -> Result<Vec<f32>> {
+            Ok(self.preprocessor.patches(&read_photo(photo, self.preprocessor.window)?, patch))
+        };
         let finished = prefetch(photos, self.batch, rows, |_, rows| {
             if interrupt.asked() {
                 return Ok(false);

@@ -52,7 +52,7 @@ pub struct Spreads {
 pub fn draw_attention(plan: &AttentionPlan) -> Result<Spreads> {
     check_file(&plan.out.join("block.png"))?;
     let model = model_dir::read(&plan.model)?;
-    let photo = read_photo(&plan.photo)?;
+    let photo = read_photo(&plan.photo, model.preprocessor.window)?;
     let (region, grid) = (model.preprocessor.geometry.photo_region(photo.width, photo.height), model.grid());
     let centre = (f64::from(photo.width) / 2.0, f64::from(photo.height) / 2.0);
     let places = if plan.queries.is_empty() { vec![centre] } else { plan.queries.clone() };

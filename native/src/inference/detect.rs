@@ -1,5 +1,6 @@
 //! A model folder and photos → verdicts and heatmaps.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -25,6 +26,8 @@ pub struct DetectionPlan {
     pub photos: Vec<PathBuf>,
     /// Product class whose threshold applies; that of all classes together if omitted.
     pub class: Option<String>,
+    /// Folder that heatmaps will be written to, to be checked before the work.
+    pub heatmaps: Option<PathBuf>,
     /// The device and precision of the detector.
     pub place: DetectorDevice,
 }
@@ -32,7 +35,7 @@ pub struct DetectionPlan {
 impl DetectionPlan {
     /// Detection with the threshold of all classes together, on the processor.
     pub fn new(model: impl Into<PathBuf>, photos: Vec<PathBuf>) -> Self {
-        Self { model: model.into(), photos, class: None, place: DetectorDevice::default() }
+        Self { model: model.into(), photos, class: None, heatmaps: None, place: DetectorDevice::default() }
     }
 }
 
@@ -47,6 +50,8 @@ pub struct Verdict {
     pub photo: Photo,
     /// Score and anomaly map.
     pub detection: Detection,
+    /// Whether values of 16-bit grey above 255 are white: the model has no window for them.
+    pub clipped: bool,
     /// Score above which a photo is defective.
     pub threshold: f32,
     /// 0 for a typical good part of the class, 1 at the threshold.
@@ -59,6 +64,7 @@ pub struct Verdict {
 /// If the model or class is unusable, a folder has no photos, the device fails, or `each` returns an error.
 pub fn detect(plan: &DetectionPlan, each: impl FnMut(Result<Verdict>) -> Result<()>) -> Result<()> {
     let paths = list(&plan.photos)?;
+    plan.heatmaps.as_ref().map_or(Ok(()), |folder| check_heatmaps(folder, &paths))?;
     let model = model_dir::read(&plan.model)?;
     if let Some(class) = plan.class.as_ref().filter(|class| !model.calibration.classes.contains_key(*class)) {
         let known: Vec<_> = model.calibration.classes.keys().cloned().collect();
@@ -89,6 +95,7 @@ fn look<O: Read>(
             index,
             path: paths[index].clone(),
             photo,
+            clipped: model.preprocessor.window.is_none(),
             threshold: calibration.threshold,
             normalised: calibration.normalised(detection.score),
             detection,
@@ -118,18 +125,17 @@ impl Verdict {
         if short < SMALLEST_SIDE || long / short > LONGEST_SIDES {
             return Some("that are tiny or very long");
         }
-        let colours = Colours::of(&std::fs::read(&self.path).ok()?)?.1;
-        (colours == Colours::Grey16).then_some("in 16-bit grey, whose values above 255 are clipped")
+        let is_grey16 = || Some(Colours::of(&std::fs::read(&self.path).ok()?)?.1 == Colours::Grey16);
+        (self.clipped && is_grey16()?).then_some("in 16-bit grey, whose values above 255 are clipped")
     }
 
     /// Writes the photo with its heatmap as `NNN_NAME.png`. The number is needed because photos of different folders may share a
-    /// name.
+    /// name. A name that leaves no room for it is shortened.
     ///
     /// # Errors
     /// If the file cannot be written.
     pub fn write_heatmap(&self, folder: &Path, opacity: f32) -> Result<()> {
-        let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
-        let file = folder.join(format!("{:03}_{stem}.png", self.index));
+        let file = folder.join(heatmap_name(self.index, &self.path));
         let (photo, region) = (&self.photo, self.detection.region);
         let rgb = overlay(
             &photo.rgb,
@@ -148,7 +154,51 @@ impl Verdict {
     }
 }
 
-/// The named photos, and the photos directly inside the named folders.
+/// Longest stem of a heatmap's name in bytes: file systems allow names of 255.
+const LONGEST: usize = 200;
+
+fn heatmap_name(index: usize, photo: &Path) -> String {
+    let stem = photo.file_stem().unwrap_or_default().to_string_lossy();
+    format!("{index:03}_{}.png", &stem[..stem.floor_char_boundary(LONGEST)])
+}
+
+/// Checks that no heatmap takes the place of a photo.
+fn check_heatmaps(folder: &Path, photos: &[PathBuf]) -> Result<()> {
+    let whole = |path: &Path| path.canonicalize().ok();
+    let photos_there: BTreeSet<PathBuf> = photos.iter().filter_map(|photo| whole(photo)).collect();
+    let heatmaps = photos.iter().enumerate().map(|(index, photo)| folder.join(heatmap_name(index, photo)));
+    for heatmap in heatmaps {
+        if whole(&heatmap).is_some_and(|heatmap| photos_there.contains(&heatmap)) {
+            bail!("{} is one of the photos, a heatmap would replace it: name another folder", heatmap.display());
+        }
+    }
+    Ok(())
+}
+
+/// Whether a path holds what shells resolve. Windows' shells leave it to the programs.
+fn is_pattern(path: &Path) -> bool {
+    path.to_string_lossy().contains(['*', '?', '['])
+}
+
+/// The files that a pattern such as `new/*.jpg` stands for, in alphabetical order.
+fn matching(pattern: &Path) -> Result<Vec<PathBuf>> {
+    let shown = pattern.display();
+    let options = glob::MatchOptions {
+        case_sensitive: !cfg!(windows),
+        require_literal_separator: true,
+        require_literal_leading_dot: true,
+    };
+    let found = glob::glob_with(&pattern.to_string_lossy(), options);
+    let found = found.with_context(|| format!("{shown} is no pattern of file names"))?;
+    let mut found = found.collect::<Result<Vec<_>, _>>().with_context(|| format!("{shown} cannot be looked up"))?;
+    found.retain(|path| path.is_file());
+    if found.is_empty() {
+        bail!("no file fits {shown}");
+    }
+    Ok(found)
+}
+
+/// The named photos, those that patterns stand for, and the photos directly inside the named folders.
 fn list(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for path in arguments {
@@ -164,9 +214,50 @@ fn list(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
                 bail!("folder {} holds no photos ({})", path.display(), PHOTO_ENDINGS.join(", "));
             }
             paths.extend(found);
-        } else {
+        } else if path.exists() || !is_pattern(path) {
             paths.push(path.clone());
+        } else {
+            paths.extend(matching(path)?);
         }
     }
     Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn heatmaps_have_names_that_fit_and_replace_no_photo() {
+        assert_eq!(heatmap_name(7, Path::new("a/part 1.jpg")), "007_part 1.png");
+        let long = heatmap_name(1234, Path::new(&format!("{}.jpg", "ü".repeat(124))));
+        assert!(long.len() <= 255 && long.ends_with("ü.png"), "{long}");
+        let folder = tempfile::tempdir().unwrap();
+        let photos = ["x.png", "000_x.png"].map(|name| folder.path().join(name));
+        photos.iter().for_each(|photo| fs::write(photo, "").unwrap());
+        let error = check_heatmaps(folder.path(), &photos).unwrap_err().to_string();
+        assert!(error.contains("000_x.png is one of the photos"), "{error}");
+        check_heatmaps(&folder.path().join("new"), &photos).unwrap();
+        check_heatmaps(folder.path(), &photos[1..]).unwrap();
+    }
+
+    #[test]
+    fn patterns_are_resolved_where_the_shell_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b.jpg", "a.jpg", "c.png", "[x].jpg"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let listed = |name: &str| list(&[folder.path().join(name)]);
+        let names = |name: &str| -> Vec<String> {
+            let name_of = |path: PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+            listed(name).unwrap().into_iter().map(name_of).collect()
+        };
+        assert_eq!(names("?.jpg"), ["a.jpg", "b.jpg"]);
+        assert_eq!(names("*.png"), ["c.png"]);
+        assert_eq!(names("[x].jpg"), ["[x].jpg"], "a file of this name");
+        assert_eq!(names("missing.jpg"), ["missing.jpg"], "its error comes with the others");
+        assert!(listed("*.bmp").unwrap_err().to_string().contains("no file fits"));
+    }
 }

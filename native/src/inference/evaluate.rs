@@ -11,6 +11,7 @@ use super::evaluation::{Evaluation, evaluate_observed};
 use super::photo_detector::PhotoDetector;
 use super::report::{Facts, Report, page};
 use super::{AnyDetector, DetectorDevice};
+use crate::dataset::grey16::warn_if_clipped;
 use crate::dataset::{Dataset, Layout};
 use crate::model_dir;
 
@@ -55,6 +56,10 @@ pub struct Evaluated {
 pub fn evaluate(plan: &EvaluationPlan) -> Result<Evaluated> {
     let dataset = Dataset::open_for_evaluation(plan.layout, &plan.data, &plan.classes)?;
     let model = model_dir::read(&plan.model)?;
+    for class in &dataset.classes {
+        let photos: Vec<PathBuf> = class.test.iter().map(|photo| photo.path.clone()).collect();
+        warn_if_clipped(&model.preprocessor, &photos);
+    }
     match plan.place.open(&model)? {
         AnyDetector::Processor(detector) => measure(plan, &dataset, &model, &detector),
         AnyDetector::Gpu(detector) => measure(plan, &dataset, &model, &detector),
@@ -68,7 +73,7 @@ fn measure<O: Read>(
     model: &Model,
     detector: &PhotoDetector<O>,
 ) -> Result<Evaluated> {
-    let mut report = plan.gallery.map(|gallery| Report::new(&model.calibration, gallery));
+    let mut report = plan.gallery.map(|gallery| Report::new(model, gallery));
     let (begun, mut reporting) = (Instant::now(), Duration::ZERO);
     let evaluation = evaluate_observed(detector, model.preprocessor.geometry, dataset, &mut |class, found| {
         let begun = Instant::now();

@@ -167,7 +167,7 @@ impl<O: Read> PhotoDetector<O> {
     ) -> Result<()> {
         let preparation = self.detector.preparation();
         let read = |i: usize, path: &PathBuf| {
-            let photo = read_photo(path)?;
+            let photo = read_photo(path, preparation.window())?;
             let (prepared, more) = (preparation.prepare(&photo), beside(i, &photo)?);
             Ok((photo, prepared, more))
         };

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use dinomaly_core::bundle::{Calibration, Model};
 
 use super::{thresholds, with_thresholds};
+use crate::dataset::grey16::warn_if_clipped;
 use crate::dataset::split::FALSE_ALARM_RATE;
 use crate::dataset::{Class, Dataset, Layout};
 use crate::inference::{AnyDetector, DetectorDevice};
@@ -67,6 +68,7 @@ pub fn calibrate(plan: &CalibrationPlan) -> Result<Calibrated> {
     let dataset = Dataset::open_for_training(plan.layout, &plan.data, &plan.classes)?;
     let of_class = |class: Class| class.train.into_iter().map(move |photo| (class.name.clone(), photo));
     let photos: Vec<(String, PathBuf)> = dataset.classes.into_iter().flat_map(of_class).collect();
+    warn_if_clipped(&model.preprocessor, &photos.iter().map(|(_, photo)| photo.clone()).collect::<Vec<_>>());
     let rate = plan.false_alarm_rate;
     let earlier = model.calibration.clone();
     if !plan.classes.is_empty() && earlier.false_alarm_rate != rate {

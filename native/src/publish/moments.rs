@@ -42,7 +42,7 @@ pub fn choose(dataset: &Dataset, count: usize) -> Vec<PathBuf> {
 /// # Errors
 /// If a photo cannot be read; the error names it.
 pub fn of_photos(model: &Model, photos: &[PathBuf]) -> Result<InputMoments> {
-    moments(model, photos.len(), |i| read_photo(&photos[i]))
+    moments(model, photos.len(), |i| read_photo(&photos[i], model.preprocessor.window))
 }
 
 /// Second moments on generated pictures, if there are no photos.

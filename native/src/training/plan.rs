@@ -13,8 +13,8 @@ use super::preset::{Preset, PresetChoice};
 use super::schedule::Schedule;
 use super::trainer::TrainingSettings;
 use super::variant::Variant;
-use crate::dataset::Layout;
 use crate::dataset::split::FALSE_ALARM_RATE;
+use crate::dataset::{Layout, WindowChoice};
 use crate::encoders::embedded;
 use crate::system::device::DeviceChoice;
 use crate::system::precision::TrainingPrecision;
@@ -36,6 +36,8 @@ pub struct TrainingPlan {
     pub out: PathBuf,
     /// Part of a photo that is looked at: [`TrainingPlan::GEOMETRY`] if omitted, or what the embedded encoder was made for.
     pub geometry: Option<Geometry>,
+    /// What becomes black and white of 16-bit grey.
+    pub window: WindowChoice,
     /// Mean of the pixels that the backbone was trained with, 0..1; what its file says if omitted.
     pub mean: Option<[f32; 3]>,
     /// Their standard deviation, likewise.
@@ -88,6 +90,7 @@ impl TrainingPlan {
             heads: None,
             out: out.into(),
             geometry: None,
+            window: WindowChoice::default(),
             mean: None,
             std: None,
             batch: 16,

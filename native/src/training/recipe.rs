@@ -114,9 +114,10 @@ impl Recipe {
 
 /// A preprocessor as options.
 fn shown(preprocessor: &Preprocessor) -> Value {
-    let Preprocessor { geometry, mean, std } = preprocessor;
+    let Preprocessor { geometry, mean, std, window } = preprocessor;
     let colours = |values: &[f32; 3]| values.map(|value| value.to_string()).join(",");
-    json!({ "resize": geometry.resize, "crop": geometry.crop, "mean": colours(mean), "std": colours(std) })
+    let window = window.map_or("clip".into(), |window| window.to_string());
+    json!({ "resize": geometry.resize, "crop": geometry.crop, "mean": colours(mean), "std": colours(std), "window": window })
 }
 
 /// Differences of two values, by option.
@@ -174,7 +175,7 @@ mod tests {
         let settings = TrainingSettings::official(2, Schedule::official(10));
         let config = ModelConfig::published(EncoderConfig::tiny()).unwrap();
         let geometry = Geometry { resize: 8, crop: 8 };
-        let preprocessor = Preprocessor { geometry, mean: [0.5; 3], std: [0.5; 3] };
+        let preprocessor = Preprocessor { geometry, mean: [0.5; 3], std: [0.5; 3], window: None };
         let selection = Some(Selection { classes: vec!["nut".into(), "screw".into()], holdout: 0.1 });
         Recipe { config, settings, data: "00".into(), preprocessor: Some(preprocessor), selection }
     }

@@ -14,9 +14,10 @@ use super::recipe::{Recipe, Selection};
 use super::replicas::Team;
 use super::run::{Room, Run};
 use super::work_folder::WorkFolder;
+use crate::dataset::grey16;
 use crate::dataset::split::Split;
 use crate::dataset::{Dataset, counted};
-use crate::encoders::backbone::Backbone;
+use crate::encoders::backbone::{self, Backbone};
 use crate::encoders::{catalogue, embedded};
 use crate::features::Limits;
 use crate::features::photo_encoder::PhotoEncoder;
@@ -81,7 +82,13 @@ pub fn train(plan: &TrainingPlan, interrupt: &Interrupt) -> Result<Option<Traine
     if let Some(std) = std.iter().find(|std| !(**std > 0.0 && std.is_finite())) {
         bail!("--std {std}: a standard deviation must be positive");
     }
-    let preprocessor = Preprocessor { geometry, mean, std };
+    let good: Vec<PathBuf> = dataset.classes.iter().flat_map(|class| class.train.clone()).collect();
+    let window = grey16::window(plan.window, &good)?;
+    if let Some(window) = window {
+        println!("16-bit grey: values {window} become black to white (--window)");
+    }
+    let preprocessor = Preprocessor { geometry, mean, std, window };
+    grey16::warn_if_clipped(&preprocessor, &good);
     let work = WorkFolder::begin(&plan.out)?;
     let settings = plan.settings(precision)?;
     let split = Split::new(&dataset, plan.holdout, plan.seed);
@@ -142,7 +149,7 @@ pub fn train(plan: &TrainingPlan, interrupt: &Interrupt) -> Result<Option<Traine
 /// The encoder of a plan.
 pub(crate) struct OpenedBackbone {
     pub(crate) backbone: Backbone,
-    /// SHA-256 of its file.
+    /// SHA-256 of its files.
     hash: Vec<u8>,
 }
 
@@ -152,9 +159,12 @@ impl OpenedBackbone {
         let (backbone, hash) = match &plan.backbone {
             Some(given) => {
                 let (backbone, file) = catalogue::read(given, plan.heads)?;
-                let bytes =
-                    std::fs::read(&file).with_context(|| format!("backbone {} cannot be read", file.display()))?;
-                (backbone, Sha256::digest(&bytes))
+                let mut hash = Sha256::new();
+                for file in backbone::files(&file)? {
+                    let bytes = std::fs::read(&file);
+                    hash.update(bytes.with_context(|| format!("backbone {} cannot be read", file.display()))?);
+                }
+                (backbone, hash.finalize())
             }
             None => {
                 let (backbone, bytes) = embedded::read()?;

@@ -17,6 +17,7 @@ use crate::model::dinomaly::Dinomaly;
 use crate::ops::Read;
 use crate::photo::decode::Photo;
 use crate::photo::preprocess::{Preprocessor, Region};
+use crate::photo::window::Window;
 use crate::tensor::named::Weights;
 use crate::{Error, Result};
 
@@ -34,6 +35,11 @@ impl Preparation {
     /// What the encoder sees of a photo, `[crop, crop, 3]`: what is left to do is the executor's.
     pub fn prepare(&self, photo: &Photo) -> Vec<u8> {
         self.preprocessor.geometry.cut(photo)
+    }
+
+    /// What becomes black and white of 16-bit grey.
+    pub fn window(&self) -> Option<Window> {
+        self.preprocessor.window
     }
 
     /// Scores the map of a photo.
@@ -126,6 +132,14 @@ impl<O: Read> Detector<O> {
             },
             ops,
         }
+    }
+
+    /// Decodes a photo as the model is to see it: as [`Photo::decode`], with the model's window for 16-bit grey.
+    ///
+    /// # Errors
+    /// As [`Photo::decode`].
+    pub fn decode(&self, name: &str, bytes: &[u8]) -> Result<Photo> {
+        Photo::decode_in(name, bytes, self.preparation.window())
     }
 
     /// What it runs on.

@@ -4,3 +4,4 @@ pub mod decode;
 mod encode;
 pub mod preprocess;
 pub mod resize;
+pub mod window;

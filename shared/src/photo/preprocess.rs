@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::photo::decode::Photo;
 use crate::photo::resize::resize;
+use crate::photo::window::Window;
 use crate::{Error, Result};
 
 /// Resize and crop. Sides are in pixels.
@@ -32,6 +33,9 @@ pub struct Region {
 }
 
 impl Geometry {
+    /// Largest side in pixels: attention over more patches needs more memory than any machine has.
+    pub const MAX_SIDE: usize = 4096;
+
     /// Checks that the crop fits and is a whole number of patches of side `patch`.
     ///
     /// # Errors
@@ -51,6 +55,12 @@ impl Geometry {
 
     fn check_crop(&self) -> Result<()> {
         let Self { resize, crop } = self;
+        if *resize > Self::MAX_SIDE {
+            return Err(Error::config(format!(
+                "photos are resized to {resize} pixels a side: the limit is {}",
+                Self::MAX_SIDE
+            )));
+        }
         if *crop == 0 || crop > resize {
             return Err(Error::config(format!(
                 "a crop of {crop} pixels cannot be cut out of {resize}: it must be between 1 and {resize}"
@@ -116,12 +126,14 @@ pub struct Preprocessor {
     pub mean: [f32; 3],
     /// Standard deviation of each channel, its divisor after the subtraction.
     pub std: [f32; 3],
+    /// What becomes black and white of 16-bit grey; if omitted, values above 255 are white, as in the official loader.
+    pub window: Option<Window>,
 }
 
 impl Preprocessor {
     /// Preprocessing with mean and standard deviation of ImageNet, as for DINO, DINOv2 and DeiT.
     pub fn imagenet(geometry: Geometry) -> Self {
-        Self { geometry, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
+        Self { geometry, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], window: None }
     }
 
     /// The encoder's input as in the official code: `[3, crop, crop]`, red, green, blue.
@@ -177,6 +189,9 @@ struct HuggingFace {
     do_normalize: bool,
     image_mean: [f32; 3],
     image_std: [f32; 3],
+    /// Not of Hugging Face: values of 16-bit grey that become black and white.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    grey16_window: Option<[u16; 2]>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -216,6 +231,7 @@ impl From<Preprocessor> for HuggingFace {
             do_normalize: true,
             image_mean: p.mean,
             image_std: p.std,
+            grey16_window: p.window.map(|window| [window.low(), window.high()]),
         }
     }
 }
@@ -257,7 +273,8 @@ impl TryFrom<HuggingFace> for Preprocessor {
         let geometry =
             Geometry { resize: Size::square("size", file.size)?, crop: Size::square("crop_size", file.crop_size)? };
         geometry.check_crop()?;
-        Ok(Self { geometry, mean: file.image_mean, std: file.image_std })
+        let window = file.grey16_window.map(|[low, high]| Window::new(low, high)).transpose()?;
+        Ok(Self { geometry, mean: file.image_mean, std: file.image_std, window })
     }
 }
 
@@ -284,6 +301,9 @@ mod tests {
             "config: a crop of 390 pixels cannot be divided into patches of 14: choose a multiple, such as 378 or 392"
         );
         assert!(refusal(448, 0, 14).contains("a crop of 0 pixels"));
+        for side in [4097, 1_000_000, usize::MAX] {
+            assert!(refusal(side, 224, 14).contains("the limit is 4096"));
+        }
         assert!(refusal(448, 392, 0).contains("patches of 0"));
         assert!(Geometry { resize: 448, crop: 392 }.validate(14).is_ok());
         assert_eq!(Geometry { resize: 448, crop: 392 }.grid(14), 28);

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use dinomaly_core::maps::heatmap::{PhotoRegion, overlay, range_around};
+use dinomaly_core::photo::window::Window;
 use image::codecs::jpeg::JpegEncoder;
 use image::imageops::{FilterType, resize};
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
@@ -52,25 +53,35 @@ fn error(photo: &TestPhoto, score: f32, threshold: f32) -> (f32, Outcome) {
     }
 }
 
-/// The photos of a class with the largest errors, at most `limit`, the largest first.
+/// What is shown of a class.
+pub(super) struct Show {
+    /// Score above which a photo is called defective.
+    pub threshold: f32,
+    /// Largest number of photos.
+    pub limit: usize,
+    /// The model's window of 16-bit grey.
+    pub window: Option<Window>,
+}
+
+/// The photos of a class with the largest errors, the largest first.
 ///
 /// # Errors
 /// If a photo cannot be read again.
-pub(super) fn pictures(class: &Class, found: &[Found], threshold: f32, limit: usize) -> Result<Vec<Picture>> {
+pub(super) fn pictures(class: &Class, found: &[Found], show: &Show) -> Result<Vec<Picture>> {
     let mut order: Vec<(f32, Outcome, usize)> = Vec::with_capacity(found.len());
     for (i, (photo, found)) in class.test.iter().zip(found).enumerate() {
-        let (error, verdict) = error(photo, found.detection.score, threshold);
+        let (error, verdict) = error(photo, found.detection.score, show.threshold);
         order.push((error, verdict, i));
     }
     order.sort_by(|a, b| b.0.total_cmp(&a.0));
-    order.truncate(limit);
-    let one = |&(_, verdict, i): &(f32, Outcome, usize)| picture(class, &class.test[i], &found[i], threshold, verdict);
+    order.truncate(show.limit);
+    let one = |&(_, verdict, i): &(f32, Outcome, usize)| picture(class, &class.test[i], &found[i], show, verdict);
     order.par_iter().map(one).collect()
 }
 
-fn picture(class: &Class, photo: &TestPhoto, found: &Found, threshold: f32, verdict: Outcome) -> Result<Picture> {
+fn picture(class: &Class, photo: &TestPhoto, found: &Found, show: &Show, verdict: Outcome) -> Result<Picture> {
     let name = photo.path.strip_prefix(&class.folder).unwrap_or(&photo.path);
-    let full = read_photo(&photo.path)?;
+    let full = read_photo(&photo.path, show.window)?;
     let full = RgbImage::from_raw(full.width, full.height, full.rgb).context("a photo has three bytes a pixel")?;
     let scale = (f64::from(SIDE) / f64::from(full.width().max(full.height()))).min(1.0);
     let side = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
@@ -79,7 +90,7 @@ fn picture(class: &Class, photo: &TestPhoto, found: &Found, threshold: f32, verd
         (f64::from(small.width()) / f64::from(full.width()), f64::from(small.height()) / f64::from(full.height()));
     let region = &found.detection.region;
     let region: PhotoRegion = (region.x0 * x, region.y0 * y, region.x1 * x, region.y1 * y);
-    let (map, range) = (&found.detection.map, range_around(threshold));
+    let (map, range) = (&found.detection.map, range_around(show.threshold));
     let (width, height) = (small.width() as usize, small.height() as usize);
     let heatmap = overlay(small.as_raw(), width, height, map, region, range, OPACITY)?;
     let heatmap = RgbImage::from_raw(small.width(), small.height(), heatmap).context("as large as its photo")?;
@@ -138,12 +149,12 @@ mod tests {
             let mask = defect.map(|_| vec![false, true, false, false]);
             found.push(Found { detection: Detection { score, map, region }, mask });
         }
-        let all = pictures(&class, &found, 1.0, 9).unwrap();
+        let all = pictures(&class, &found, &Show { threshold: 1.0, limit: 9, window: None }).unwrap();
         let names: Vec<_> = all.iter().map(|picture| (picture.name.as_str(), picture.verdict)).collect();
         // Largest error first: a miss by 0.9, a false alarm as far, a miss by nothing; then right verdicts, the closest first.
         assert_eq!(names[..3], [("1.png", Outcome::FalseAlarm), ("2.png", Outcome::Miss), ("5.png", Outcome::Miss)]);
         assert_eq!(names[3..], [("4.png", Outcome::Right), ("3.png", Outcome::Right), ("0.png", Outcome::Right)]);
-        assert_eq!(pictures(&class, &found, 1.0, 2).unwrap().len(), 2);
+        assert_eq!(pictures(&class, &found, &Show { threshold: 1.0, limit: 2, window: None }).unwrap().len(), 2);
         assert!(all[0].mask.is_none() && all[1].mask.is_some());
     }
 

@@ -6,18 +6,21 @@ mod gallery;
 mod page;
 
 use anyhow::Result;
-use dinomaly_core::bundle::Calibration;
+use dinomaly_core::bundle::{Calibration, Model};
 use dinomaly_core::maps::metrics::Ranking;
+use dinomaly_core::photo::window::Window;
 
 use crate::dataset::Class;
 use crate::inference::evaluation::Found;
-use gallery::Picture;
+use gallery::{Picture, Show};
 
 pub use page::{Facts, page};
 
 /// Contents of the page for all classes.
 pub struct Report<'a> {
     calibration: &'a Calibration,
+    /// The model's window of 16-bit grey.
+    window: Option<Window>,
     /// Largest number of photos per class in the gallery.
     gallery: usize,
     classes: Vec<ClassReport>,
@@ -45,8 +48,9 @@ struct Curves {
 
 impl<'a> Report<'a> {
     /// An empty report, with at most `gallery` photos per class.
-    pub fn new(calibration: &'a Calibration, gallery: usize) -> Self {
-        Self { calibration, gallery, classes: Vec::new() }
+    pub fn new(model: &'a Model, gallery: usize) -> Self {
+        let window = model.preprocessor.window;
+        Self { calibration: &model.calibration, window, gallery, classes: Vec::new() }
     }
 
     /// Adds a class.
@@ -69,7 +73,7 @@ impl<'a> Report<'a> {
             defective: of(true).collect(),
             image,
             pixel,
-            pictures: gallery::pictures(class, found, threshold, self.gallery)?,
+            pictures: gallery::pictures(class, found, &Show { threshold, limit: self.gallery, window: self.window })?,
         });
         Ok(())
     }
