@@ -16,7 +16,10 @@ fn with_model() -> (Workshop, String) {
 fn training_names_what_is_wrong_with_its_input() {
     let shop = Workshop::new();
     let error = shop.refuse(shop.command("train @nowhere --backbone @encoder.safetensors --out @model"));
-    assert_eq!(error, "dinomaly: nowhere does not exist: expected class folders that each hold train/good or test");
+    assert_eq!(
+        error,
+        "dinomaly: nowhere does not exist: expected a folder of photos of good parts, or of class folders"
+    );
     let error = shop.refuse(shop.command("train @data --backbone @none.pth --out @model"));
     assert!(error.contains("backbone none.pth cannot be used"), "{error}");
     fs::write(shop.path("text.safetensors"), "not a checkpoint").unwrap();

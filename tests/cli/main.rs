@@ -17,4 +17,5 @@ mod quantize; // `quantize` in every format, with and without photos
 mod released; // models and sites that earlier versions wrote
 mod replicas; // `--devices`: several devices train as one does
 mod resume; // crashes and interrupts lose nothing, and change nothing
+mod unusual_data; // photos and masks as people have them: said, or read in a stated way
 mod workshop; // no test: a folder with photos, a small encoder and the program

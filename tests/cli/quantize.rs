@@ -3,13 +3,14 @@
 use std::fs;
 
 use dinomaly::model_dir;
-use dinomaly_core::bundle::{Kind, Model, Storage};
+use dinomaly_core::bundle::{Kind, Model};
 use dinomaly_core::tensor::Data;
+use dinomaly_core::tensor::StorageType;
 
 use crate::workshop::Workshop;
 
 /// The most compact types of the encoder's and the head's shards.
-fn storage(shop: &Workshop, model: &str) -> Vec<Storage> {
+fn storage(shop: &Workshop, model: &str) -> Vec<StorageType> {
     let manifest = model_dir::read_manifest(&shop.path(model)).unwrap();
     let shards = manifest.files.iter().filter(|file| matches!(file.kind, Kind::Encoder | Kind::Head));
     shards.filter_map(|file| file.dtype).collect()
@@ -29,9 +30,9 @@ fn each_format_is_smaller_scores_alike_and_says_so_in_its_card() {
     };
     // Random weights of 64 channels round worse than trained ones.
     for (format, stored, words, share, tolerance) in [
-        ("f16", Storage::Float16, "Tensors in f16", 0.55, 0.001),
-        ("int8", Storage::Int8, "Tensors in int8 with one scale", 0.35, 0.05),
-        ("int4", Storage::Int4, "Tensors in int4 with one scale per 32 values", 0.25, 0.2),
+        ("f16", StorageType::Float16, "Tensors in f16", 0.55, 0.001),
+        ("int8", StorageType::Int8, "Tensors in int8 with one scale", 0.35, 0.05),
+        ("int4", StorageType::Int4, "Tensors in int4 with one scale per 32 values", 0.25, 0.2),
     ] {
         let text = shop.succeed(shop.command(&format!("quantize @model --to {format} --out @{format}")));
         assert!(text.contains(words) && text.contains("self-test picture: score"), "{text}");

@@ -25,15 +25,12 @@ pub struct LayoutOption {
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct GeometryOption {
     /// Side of the square that photos are resized to, in pixels
-    #[arg(long, default_value_t = 448, value_parser = within(1, SIDE), value_name = "PIXELS")]
+    #[arg(long, default_value_t = 448, value_parser = within(1, Geometry::MAX_SIDE), value_name = "PIXELS")]
     resize: usize,
     /// Side of the centre crop that the model sees, in pixels
-    #[arg(long, default_value_t = 392, value_parser = within(1, SIDE), value_name = "PIXELS")]
+    #[arg(long, default_value_t = 392, value_parser = within(1, Geometry::MAX_SIDE), value_name = "PIXELS")]
     crop: usize,
 }
-
-/// Largest side in pixels: no machine has the memory for more.
-const SIDE: usize = 4096;
 
 impl From<GeometryOption> for Geometry {
     fn from(GeometryOption { resize, crop }: GeometryOption) -> Self {
@@ -236,7 +233,7 @@ mod tests {
         for wrong in ["-1", "0.51", "nan", "1e30", "inf", "x", ""] {
             assert_eq!(rate(wrong), Err("it must be a number from 0.0 to 0.5".into()), "{wrong}");
         }
-        assert!(within(1, SIDE)("1000000").is_err());
+        assert!(within(1, Geometry::MAX_SIDE)("1000000").is_err());
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! The common layout of MVTec-AD and the data sets that follow it: `CLASS/train/GOOD`, `CLASS/test/KIND`,
 //! `CLASS/ground_truth/KIND`, with masks named after the photos.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use super::files::{name, photos_below, stem, subfolders, without_masks};
+use super::files::{key, name, photos_below, photos_if_any, stem, subfolders, without_masks};
 use super::words::{called, is_good};
 use super::{Class, ClassFolder, Misfit, TestPhoto};
 
@@ -33,6 +33,8 @@ pub(super) struct Kind<'a> {
     pub beside: &'a [PathBuf],
     /// Folder of masks.
     pub masks: &'a Path,
+    /// Whether masks may lie below it.
+    pub deep: bool,
 }
 
 /// Masks of each photo, one or several.
@@ -57,7 +59,8 @@ impl ClassFolders {
                 test.extend(photos.into_iter().map(|path| TestPhoto { path, ..TestPhoto::default() }));
             } else {
                 let masks = folder.join("ground_truth").join(name(&kind));
-                let masks = (self.masks)(&Kind { folder: &kind, photos: &photos, beside: &beside, masks: &masks })?;
+                let masks =
+                    (self.masks)(&Kind { folder: &kind, photos: &photos, beside: &beside, masks: &masks, deep: true })?;
                 test.extend(defective(&name(&kind), photos, masks));
             }
         }
@@ -94,38 +97,48 @@ pub(super) fn defective(kind: &str, photos: Vec<PathBuf>, masks: Masks) -> impl 
     photos.into_iter().zip(masks).map(photo)
 }
 
-/// The mask of `NAME` is `NAME_mask`, `NAME_GT` or `NAME`, with any extension, in the place below the folder of masks that the photo
-/// has in its own, or else anywhere below, or beside the photo. If no photo has a mask with its name and there are as many masks as
-/// photos, they are paired in alphabetical order, as the official loaders always do.
+/// The mask of `NAME` is `NAME_mask`, `NAME_GT` or `NAME`, with any extension: in the place below the folder of masks that the photo
+/// has in its own; else anywhere below, if neither another photo nor another mask has the name; else beside the photo. If no photo has
+/// a mask with its name and there are as many masks as photos, they are paired in alphabetical order, as the official loaders
+/// always do.
 pub(super) fn by_name(kind: &Kind) -> Result<Masks> {
-    let masks = photos_below(kind.masks)?;
+    let masks = if kind.deep { photos_below(kind.masks)? } else { photos_if_any(kind.masks)? };
     let place = |path: &Path, root: &Path| path.strip_prefix(root).ok().and_then(Path::parent).map(Path::to_owned);
-    let mut by_place = BTreeMap::new();
-    let mut by_stem: BTreeMap<String, Vec<&PathBuf>> = BTreeMap::new();
-    for mask in &masks {
-        by_place.insert((place(mask, kind.masks), stem(mask)), mask);
-        by_stem.entry(stem(mask)).or_default().push(mask);
-    }
-    let beside: BTreeMap<_, &PathBuf> = kind.beside.iter().map(|mask| ((mask.parent(), stem(mask)), mask)).collect();
-    let of = |photo: &PathBuf| {
-        let plain = stem(photo);
-        let names =
-            || [format!("{plain}_mask"), format!("{plain}_GT"), format!("{plain}_gt"), plain.clone()].into_iter();
-        let here = place(photo, kind.folder);
-        names()
-            .find_map(|name| by_place.get(&(here.clone(), name)).copied())
-            .or_else(|| {
-                // Of several with the name none is known to be the photo's.
-                names().find_map(|name| by_stem.get(&name).filter(|masks| masks.len() == 1).map(|masks| masks[0]))
-            })
-            .or_else(|| names().find_map(|name| beside.get(&(photo.parent(), name)).copied()))
+    let names = |photo: &Path| {
+        let plain = key(photo);
+        [format!("{plain}_mask"), format!("{plain}_gt"), plain]
     };
-    let found: Vec<Option<&PathBuf>> = kind.photos.iter().map(of).collect();
+    let by_place: BTreeMap<_, &PathBuf> =
+        masks.iter().map(|mask| ((place(mask, kind.masks), key(mask)), mask)).collect();
+    let in_place = |photo: &PathBuf| {
+        let here = place(photo, kind.folder);
+        names(photo).into_iter().find_map(|name| by_place.get(&(here.clone(), name)).copied())
+    };
+    let mut found: Vec<Option<&PathBuf>> = kind.photos.iter().map(in_place).collect();
+    let taken: BTreeSet<&PathBuf> = found.iter().flatten().copied().collect();
+    let free: Vec<&PathBuf> = masks.iter().filter(|mask| !taken.contains(mask)).collect();
+    let count = |paths: &mut dyn Iterator<Item = &PathBuf>| {
+        paths.fold(BTreeMap::<String, usize>::new(), |mut counts, path| {
+            *counts.entry(key(path)).or_default() += 1;
+            counts
+        })
+    };
+    let (photos_called, masks_called) = (count(&mut kind.photos.iter()), count(&mut free.iter().copied()));
+    let anywhere = |photo: &PathBuf| {
+        let name = names(photo).into_iter().find(|name| masks_called.get(name) == Some(&1))?;
+        let alone = photos_called.get(&key(photo)) == Some(&1);
+        free.iter().find(|mask| alone && key(mask) == name).copied()
+    };
+    let beside: BTreeMap<_, &PathBuf> = kind.beside.iter().map(|mask| ((mask.parent(), key(mask)), mask)).collect();
+    for (photo, mask) in kind.photos.iter().zip(&mut found).filter(|(_, mask)| mask.is_none()) {
+        let own = || names(photo).into_iter().find_map(|name| beside.get(&(photo.parent(), name)).copied());
+        *mask = anywhere(photo).or_else(own);
+    }
     if found.iter().all(Option::is_none) && masks.len() == kind.photos.len() {
         return Ok(masks.into_iter().map(|mask| vec![mask]).collect());
     }
     // The expected name of a missing mask follows that of the other masks.
-    let plain = found.iter().flatten().any(|mask| !stem(mask).ends_with("_mask"));
+    let plain = found.iter().flatten().any(|mask| !key(mask).ends_with("_mask"));
     let expected = |photo: &Path| {
         let name = format!("{}{}.png", stem(photo), if plain { "" } else { "_mask" });
         kind.masks.join(place(photo, kind.folder).unwrap_or_default()).join(name)

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use unicode_normalization::UnicodeNormalization;
 
+use super::words::is_masks;
+
 /// File extensions of photos and masks.
 pub const PHOTO_ENDINGS: [&str; 9] = ["png", "jpg", "jpeg", "jfif", "jpe", "bmp", "tif", "tiff", "webp"];
 
@@ -17,7 +19,7 @@ const OTHER_ENDINGS: [&str; 18] = [
 ];
 
 /// Ends of the names of masks that lie beside their photos.
-const MASK_SUFFIXES: [&str; 2] = ["mask", "gt"];
+const MASK_ENDS: [&str; 2] = ["mask", "gt"];
 
 /// Reason of [`left_out`] for masks that lie beside their photos.
 pub(super) const MASKS: &str = "that are masks of others";
@@ -34,7 +36,7 @@ pub fn photos(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries(folder)?.into_iter().filter(|path| is_photo(path)).collect())
 }
 
-/// Photos in a folder and in all folders below, in alphabetical order; empty if there is no such folder.
+/// Photos in a folder and in all folders below but those of masks, in alphabetical order; empty if there is no such folder.
 pub(super) fn photos_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     // A folder that is linked to one above it would never end.
@@ -44,7 +46,7 @@ pub(super) fn photos_below(folder: &Path) -> Result<Vec<PathBuf>> {
         if seen.insert(folder.canonicalize().with_context(|| format!("folder {} cannot be listed", folder.display()))?)
         {
             found.extend(photos(&folder)?);
-            folders.extend(subfolders(&folder)?);
+            folders.extend(subfolders(&folder)?.into_iter().filter(|folder| !is_masks(folder)));
         }
     }
     found.sort();
@@ -53,16 +55,16 @@ pub(super) fn photos_below(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// Photos, and the masks among them: `NAME_mask` or `NAME_GT` where a photo `NAME` lies in the same folder.
 pub fn without_masks(pictures: Vec<PathBuf>) -> (Vec<PathBuf>, Vec<PathBuf>) {
-    let names: BTreeSet<(PathBuf, String)> = pictures.iter().map(|path| (parent(path), stem(path))).collect();
+    let names: BTreeSet<(PathBuf, String)> = pictures.iter().map(|path| (parent(path), key(path))).collect();
     let is_mask = |path: &PathBuf| photo_of(path).is_some_and(|photo| names.contains(&(parent(path), photo)));
     pictures.into_iter().partition(|path| !is_mask(path))
 }
 
 /// Name of the photo that a picture called `NAME_mask` or `NAME_GT` is the mask of.
 fn photo_of(picture: &Path) -> Option<String> {
-    let stem = stem(picture);
-    let (photo, ending) = stem.rsplit_once('_')?;
-    MASK_SUFFIXES.contains(&ending.to_ascii_lowercase().as_str()).then(|| photo.to_owned())
+    let key = key(picture);
+    let (photo, end) = key.rsplit_once('_')?;
+    MASK_ENDS.contains(&end).then(|| photo.to_owned())
 }
 
 fn parent(path: &Path) -> PathBuf {
@@ -126,9 +128,21 @@ pub(super) fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// [`name`] without its extension, with accents as letters of their own (NFC): macOS and archives write them apart.
+/// [`name`] without its extension.
 pub(super) fn stem(path: &Path) -> String {
-    path.file_stem().unwrap_or_default().to_string_lossy().nfc().collect()
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// [`stem`] to compare names by: accents are letters of their own (NFC), which macOS and archives write apart, and the end that tells
+/// a mask is in lower case.
+pub(super) fn key(path: &Path) -> String {
+    let key: String = path.file_stem().unwrap_or_default().to_string_lossy().nfc().collect();
+    match key.rsplit_once('_') {
+        Some((photo, end)) if MASK_ENDS.contains(&end.to_lowercase().as_str()) => {
+            format!("{photo}_{}", end.to_lowercase())
+        }
+        _ => key,
+    }
 }
 
 /// Contents of a folder, for messages: `it holds a, b and 3 more`.

@@ -52,33 +52,44 @@ pub(super) fn open(place: &ClassFolder) -> Result<Class> {
     let mut test = Vec::new();
     for bad in called(folder, is_bad)? {
         let directly = photos(&bad)?;
-        let mut kinds = vec![(BAD.to_owned(), bad.clone(), directly, masks.clone())];
-        for kind in subfolders(&bad)? {
-            kinds.push((name(&kind), kind.clone(), photos_below(&kind)?, masks.join(name(&kind))));
+        let mut kinds = vec![(BAD.to_owned(), bad.clone(), directly, masks.clone(), false)];
+        for kind in subfolders(&bad)?.into_iter().filter(|kind| !is_masks(kind)) {
+            kinds.push((name(&kind), kind.clone(), photos_below(&kind)?, masks.join(name(&kind)), true));
         }
-        for (kind, folder, pictures, masks) in kinds {
+        for (kind, folder, pictures, masks, deep) in kinds {
             let (photos, beside) = without_masks(pictures);
-            let masks = by_name(&Kind { folder: &folder, photos: &photos, beside: &beside, masks: &masks })?;
+            let masks = by_name(&Kind { folder: &folder, photos: &photos, beside: &beside, masks: &masks, deep })?;
             test.extend(defective(&kind, photos, masks));
         }
     }
     let mut train = if here.is_empty() { inside } else { here };
     if !test.is_empty() {
-        let (kept, rest) = keep_for_test(train);
+        let (kept, rest) = keep_for_test(folder, train);
         test.extend(kept.into_iter().map(|path| TestPhoto { path, ..TestPhoto::default() }));
         train = rest;
     }
     Ok(Class { name: place.name.clone(), folder: folder.clone(), train, test })
 }
 
-/// The folder of masks of a class, whether it is there or not.
+/// The folder of masks of a class, whether it is there or not: of several the first that is not empty.
 pub(super) fn masks(class: &Path) -> Result<PathBuf> {
-    Ok(called(class, is_masks)?.into_iter().next().unwrap_or_else(|| class.join("masks")))
+    let mut folders = called(class, is_masks)?;
+    folders.sort_by_key(|folder| photos_below(folder).map_or(true, |masks| masks.is_empty()));
+    Ok(folders.into_iter().next().unwrap_or_else(|| class.join("masks")))
 }
 
-/// About a fifth of the photos, at least one and never all, and the rest. Both are in alphabetical order.
-fn keep_for_test(photos: Vec<PathBuf>) -> (Vec<PathBuf>, Vec<PathBuf>) {
-    let hash = |path: &PathBuf| Sha256::digest(name(path).as_bytes())[..4].to_vec();
+/// About a fifth of the photos, at least one and never all, and the rest. Both are in alphabetical order. A photo's path in its folder
+/// of good ones decides, which is its name unless it lies below.
+fn keep_for_test(class: &Path, photos: Vec<PathBuf>) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let within = |path: &Path| -> String {
+        let inner = path.strip_prefix(class).unwrap_or(path);
+        let mut parts: Vec<String> = inner.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        if parts.len() > 1 {
+            parts.remove(0);
+        }
+        parts.join("/")
+    };
+    let hash = |path: &PathBuf| Sha256::digest(within(path).as_bytes())[..4].to_vec();
     let chosen = photos.iter().filter(|path| hash(path)[0] < u8::MAX / 5).count();
     let chosen = chosen.max(1).min(photos.len().saturating_sub(1));
     let mut kept = photos;
@@ -123,9 +134,57 @@ mod tests {
     }
 
     #[test]
+    fn other_words_mean_the_same() {
+        for [good, bad, masks] in
+            [["OK", "NG", "MASK"], ["normal", "abnormal", "mask"], ["Good", "Defects", "ground_truth"]]
+        {
+            let root = Root::with(&[
+                &format!("nut/{good}/1.png"),
+                &format!("nut/{good}/monday/2.png"),
+                &format!("nut/{bad}/3.png"),
+                &format!("nut/{bad}/cut/4.png"),
+                &format!("nut/{masks}/3.png"),
+                &format!("nut/{masks}/cut/4.png"),
+            ]);
+            let (layout, dataset) = root.open();
+            let nut = &dataset.classes[0];
+            assert_eq!((layout, nut.train.len(), nut.test.len()), (Layout::Folder, 1, 3), "{good}");
+            let bad = [
+                format!("nut/{bad}/3.png bad nut/{masks}/3.png"),
+                format!("nut/{bad}/cut/4.png cut nut/{masks}/cut/4.png"),
+            ];
+            assert_eq!(root.test_photos(nut)[..2], bad);
+        }
+    }
+
+    #[test]
+    fn masks_of_a_kind_are_not_those_of_other_photos() {
+        let files = ["good/1.png", "good/2.png", "bad/a.png", "bad/b.png", "bad/cut/p.png", "bad/cut/q.png"];
+        let root = Root::with(&[&files[..], &["masks/cut/p.png", "masks/cut/q.png", "gt/.keep"]].concat());
+        let (_, dataset) = root.open();
+        let bad = root.test_photos(&dataset.classes[0]);
+        assert_eq!(
+            bad[..2],
+            ["bad/a.png bad masks/a_mask.png", "bad/b.png bad masks/b_mask.png"],
+            "they are missing, and will be named"
+        );
+        assert_eq!(bad[2], "bad/cut/p.png cut masks/cut/p.png");
+    }
+
+    #[test]
+    fn photos_of_one_name_in_many_folders_are_split_too() {
+        let good: Vec<String> = (0..40).map(|i| format!("nut/good/part{i}/cam1.png")).collect();
+        let root = Root::with(&good.iter().map(String::as_str).chain(["nut/bad/x.png"]).collect::<Vec<_>>());
+        let nut = &root.open().1.classes[0];
+        assert!((25..=38).contains(&nut.train.len()), "{}", nut.train.len());
+    }
+
+    #[test]
     fn two_good_photos_are_split_and_one_is_trained_on() {
         let paths = |count: usize| (0..count).map(|i| PathBuf::from(format!("{i}.png"))).collect();
-        let sizes = |count| (keep_for_test(paths(count)).0.len(), keep_for_test(paths(count)).1.len());
+        let sizes = |count| {
+            (keep_for_test(Path::new(""), paths(count)).0.len(), keep_for_test(Path::new(""), paths(count)).1.len())
+        };
         assert_eq!([sizes(0), sizes(1), sizes(2)], [(0, 0), (0, 1), (1, 1)]);
     }
 

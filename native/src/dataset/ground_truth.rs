@@ -5,14 +5,17 @@ use std::fs;
 use anyhow::{Context, Result, bail};
 use dinomaly_core::photo::decode::Photo;
 
-use super::{TestPhoto, read_photo};
+use super::TestPhoto;
 
 /// Most values that number kinds of defects.
 const MOST_KINDS: usize = 14;
 
+/// First bytes of a JPEG.
+const JPEG: [u8; 3] = [0xFF, 0xD8, 0xFF];
+
 impl TestPhoto {
     /// The union of a photo's masks, for a photo of `size` pixels: white where a mask is not black, because VisA's masks number the
-    /// kinds of defects from 1. In a mask with many values, as JPEG and smoothing give, it is white from half of the largest on. A
+    /// kinds of defects from 1. In a JPEG, and in a mask with many values, as smoothing gives, it is white from half of the largest on. A
     /// mask that was drawn on the photo as it lies in its file, without its EXIF orientation, is turned with it. `None` for a good photo, and if the class has no masks.
     ///
     /// # Errors
@@ -23,16 +26,21 @@ impl TestPhoto {
             if !path.is_file() {
                 bail!("mask {} of photo {} is missing", path.display(), self.path.display());
             }
-            let mut mask = read_photo(path).with_context(|| format!("mask of photo {}", self.path.display()))?;
+            let read = || -> Result<(Vec<u8>, Photo)> {
+                let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+                let mask = Photo::decode(&path.display().to_string(), &bytes)?;
+                Ok((bytes, mask))
+            };
+            let (bytes, mut mask) = read().with_context(|| format!("mask of photo {}", self.path.display()))?;
             if (mask.width, mask.height) != size && (mask.height, mask.width) == size {
                 // Drawn on the photo as it lies in its file.
-                mask = mask.turned_as(&fs::read(&self.path)?);
+                mask = mask.turned_as(&fs::read(&self.path).unwrap_or_default());
             }
             let (width, height) = (mask.width, mask.height);
             if (width, height) != size {
                 bail!("mask {} is {width} × {height} pixels, its photo {} × {}", path.display(), size.0, size.1);
             }
-            let least = least_defect(&mask.rgb);
+            let least = least_defect(&bytes, &mask.rgb);
             mask.rgb.iter_mut().for_each(|value| *value = if *value < least { 0 } else { u8::MAX });
             match &mut united {
                 Some(united) => united.rgb.iter_mut().zip(&mask.rgb).for_each(|(all, one)| *all |= one),
@@ -43,22 +51,24 @@ impl TestPhoto {
     }
 }
 
-/// Smallest value that is a defect in a mask of these bytes.
-fn least_defect(mask: &[u8]) -> u8 {
+/// Smallest value that is a defect in a mask, given as its file and its decoded values.
+fn least_defect(file: &[u8], mask: &[u8]) -> u8 {
     let largest = mask.iter().copied().max().unwrap_or_default();
-    if is_lossy(mask) { largest.div_ceil(2) } else { 1 }
+    if is_lossy(file, mask) { largest.div_ceil(2).max(1) } else { 1 }
 }
 
-/// Whether a mask has more values than a data set has kinds of defects: it was saved as JPEG, or its edges are smooth.
-pub(super) fn is_lossy(mask: &[u8]) -> bool {
+/// Whether values between black and white mean nothing: the mask is a JPEG, or has more values than a data set has kinds of defects
+/// because its edges are smooth.
+pub(super) fn is_lossy(file: &[u8], mask: &[u8]) -> bool {
     let mut seen = [false; 256];
     mask.iter().for_each(|&value| seen[usize::from(value)] = true);
-    seen[1..].iter().filter(|&&seen| seen).count() > MOST_KINDS
+    let values = seen[1..].iter().filter(|&&seen| seen).count();
+    values > if file.starts_with(&JPEG) { 1 } else { MOST_KINDS }
 }
 
 /// Share of a mask's values that are a defect.
-pub(super) fn defect_share(mask: &[u8]) -> f64 {
-    let least = least_defect(mask);
+pub(super) fn defect_share(file: &[u8], mask: &[u8]) -> f64 {
+    let least = least_defect(file, mask);
     mask.iter().filter(|&&value| value >= least).count() as f64 / mask.len().max(1) as f64
 }
 
@@ -90,12 +100,13 @@ mod tests {
     #[test]
     fn lossy_edges_are_no_defect() {
         let clean: Vec<u8> = vec![0, 0, 1, 2, 255];
-        assert!(!is_lossy(&clean));
-        assert_eq!((least_defect(&clean), defect_share(&clean)), (1, 0.6));
+        assert!(!is_lossy(b"", &clean));
+        assert_eq!((least_defect(b"", &clean), defect_share(b"", &clean)), (1, 0.6));
+        assert_eq!((least_defect(&JPEG, &clean), defect_share(&JPEG, &clean)), (128, 0.2));
         let lossy: Vec<u8> = (0..20).map(|i| i * 12).collect();
-        assert!(is_lossy(&lossy));
-        assert_eq!((least_defect(&lossy), defect_share(&lossy)), (114, 0.5));
-        assert_eq!(defect_share(&[0; 9]), 0.0);
+        assert!(is_lossy(b"", &lossy));
+        assert_eq!((least_defect(b"", &lossy), defect_share(b"", &lossy)), (114, 0.5));
+        assert_eq!((defect_share(b"", &[0; 9]), defect_share(&JPEG, &[0; 9])), (0.0, 0.0));
     }
 
     #[test]

@@ -82,10 +82,15 @@ impl Layout {
                 }
             };
         }
+        let general: Vec<String> =
+            Self::Mvtec.places(root).unwrap_or_default().into_iter().map(|place| place.name).collect();
+        let is_among = |places: &[ClassFolder], name: &String| places.iter().any(|place| place.name == *name);
         let mut misfits: Vec<String> = Vec::new();
         for layout in Self::ALL {
             let names = layout.class_folders().map_or(&[][..], |layout| layout.classes);
             match layout.places(root) {
+                // A class in it has the general layout only, so all have that.
+                Ok(places) if layout.signs_are_particular() && general.iter().any(|name| !is_among(&places, name)) => {}
                 Ok(places) if names.is_empty() || places.iter().all(|place| names.contains(&&*place.name)) => {
                     return Ok((layout, places));
                 }
@@ -95,6 +100,11 @@ impl Layout {
             }
         }
         bail!("{} fits no known layout ({}): {}", root.display(), holds(root), misfits.join("; "))
+    }
+
+    /// Whether it is told by folders that MVTec-AD's classes do not have.
+    fn signs_are_particular(self) -> bool {
+        matches!(self, Self::MvtecLoco | Self::Btad | Self::MvtecAd2 | Self::Mvtec3d)
     }
 
     fn places(self, root: &Path) -> Result<Vec<ClassFolder>, Misfit> {
@@ -144,6 +154,11 @@ impl Layout {
         }
     }
 
+    /// Whether good photos lie in folders that people name: not where a list says.
+    pub(super) fn has_named_folders(self) -> bool {
+        self == Self::Folder || self.class_folders().is_some()
+    }
+
     fn class_folders(self) -> Option<&'static ClassFolders> {
         match self {
             Self::Mvtec => Some(&mvtec::LAYOUT),
@@ -159,6 +174,16 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::super::testing::Root;
+    use super::*;
+
+    #[test]
+    fn classes_of_two_layouts_have_the_general_one() {
+        let root =
+            Root::with(&["nut/train/ok/1.png", "nut/test/ko/1.png", "bolt/train/good/1.png", "bolt/test/cut/1.png"]);
+        let (layout, dataset) = root.open();
+        assert_eq!((layout, dataset.classes.len(), dataset.train_photos()), (Layout::Mvtec, 2, 2));
+        assert_eq!(root.test_photos(&dataset.classes[1])[0], "nut/test/ko/1.png ko");
+    }
 
     #[test]
     fn what_fits_nothing_is_told_what_was_looked_for_and_what_is_there() {

@@ -5,6 +5,7 @@ pub mod check;
 mod class_folders;
 mod files;
 mod folder;
+pub(crate) mod grey16;
 mod ground_truth;
 mod layout;
 mod mpdd;
@@ -18,15 +19,18 @@ mod uni_medical;
 mod visa;
 mod words;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use dinomaly_core::photo::decode::Photo;
+use dinomaly_core::photo::window::Window;
 
 use check::Purpose;
 use files::MASKS;
 pub use files::{PHOTO_ENDINGS, counted, few, left_out, photos, without_masks};
+pub use grey16::WindowChoice;
 pub use layout::Layout;
 
 /// One or many product classes.
@@ -91,6 +95,9 @@ impl Dataset {
         if let Some(class) = dataset.classes.iter().find(|class| class.train.is_empty()) {
             bail!("{} holds no photos of good parts ({})", layout.good_photos(class), PHOTO_ENDINGS.join(", "));
         }
+        if layout.has_named_folders() {
+            dataset.unusual_places().iter().for_each(|line| eprintln!("{line}"));
+        }
         check::warn(layout, &dataset, Purpose::Training, root);
         Ok(dataset)
     }
@@ -112,12 +119,15 @@ impl Dataset {
     pub fn list(layout: Option<Layout>, root: &Path, only: &[String]) -> Result<(Layout, Self)> {
         if !root.is_dir() {
             let what = if root.exists() { "is not a folder" } else { "does not exist" };
-            bail!("{} {what}: expected class folders that each hold train/good or test", root.display());
+            bail!("{} {what}: expected a folder of photos of good parts, or of class folders", root.display());
         }
         // A class has the name of its folder, which `.` and `a/..` do not tell.
         let named = root.canonicalize().with_context(|| format!("folder {} cannot be listed", root.display()))?;
         let root = if root.file_name().is_some() { root } else { &named };
         let (layout, mut places) = Layout::find(layout, root)?;
+        if let Some(blank) = places.iter().find(|place| place.name.trim().is_empty()) {
+            bail!("{} has a blank name: a class is called by its folder, rename it", blank.path.display());
+        }
         let is_class = |name: &str| places.iter().any(|place| place.name == name);
         // The name of a class may hold commas.
         let names =
@@ -137,19 +147,48 @@ impl Dataset {
         Ok((layout, Self { classes }))
     }
 
+    /// Where good photos lie, if not where their layout says: in folders of other names, or below.
+    fn unusual_places(&self) -> Vec<String> {
+        let of_class = |class: &Class| {
+            let inside = |folder: &&Path| folder.starts_with(&class.folder) && **folder != class.folder;
+            let good = |photo: &&PathBuf| {
+                let mut folders = photo.ancestors().skip(1).take_while(inside);
+                folders.find(|folder| words::is_good(folder)).map(Path::to_owned)
+            };
+            let folders: BTreeSet<PathBuf> = class.train.iter().filter_map(|photo| good(&photo)).collect();
+            let below =
+                class.train.iter().filter(|photo| good(photo).is_some_and(|good| photo.parent() != Some(&good)));
+            let below = below.count();
+            let named = folders.iter().any(|folder| !["good", "ok"].contains(&&*files::name(folder)));
+            (below > 0 || named).then(|| {
+                let place =
+                    |folder: &PathBuf| folder.strip_prefix(&class.folder).unwrap_or(folder).display().to_string();
+                let places: Vec<String> = folders.iter().map(place).collect();
+                let below = if below > 0 { format!(", {below} of them in folders below") } else { String::new() };
+                format!(
+                    "{}: {} in {}{below}",
+                    class.name,
+                    counted(class.train.len(), "good photo", "good photos"),
+                    few(&places)
+                )
+            })
+        };
+        self.classes.iter().filter_map(of_class).collect()
+    }
+
     /// Number of good photos to train on.
     pub fn train_photos(&self) -> usize {
         self.classes.iter().map(|class| class.train.len()).sum()
     }
 }
 
-/// Reads and decodes a photo.
+/// Reads and decodes a photo, in a model's window of 16-bit grey.
 ///
 /// # Errors
 /// If the file cannot be read or decoded; the error names it.
-pub fn read_photo(path: &Path) -> Result<Photo> {
+pub fn read_photo(path: &Path, window: Option<Window>) -> Result<Photo> {
     let bytes = fs::read(path).with_context(|| format!("photo {} cannot be read", path.display()))?;
-    Ok(Photo::decode(&path.display().to_string(), &bytes)?)
+    Ok(Photo::decode_in(&path.display().to_string(), &bytes, window)?)
 }
 
 /// A class that a layout has found in a folder.
@@ -250,6 +289,128 @@ mod tests {
             let dataset = Dataset::open(&root.path(path), &[]).unwrap();
             assert_eq!(dataset.classes[0].name, "nut", "{path}");
         }
+    }
+
+    #[test]
+    fn the_name_of_a_class_may_hold_commas() {
+        let root = Root::with(&["bolt, M6/train/good/1.png", "nut/train/good/1.png", "pin/train/good/1.png"]);
+        let names = |only: &[&str]| -> Vec<String> {
+            let only: Vec<String> = only.iter().map(|&name| name.into()).collect();
+            Dataset::open(&root.path(""), &only).unwrap().classes.into_iter().map(|class| class.name).collect()
+        };
+        assert_eq!(names(&["bolt, M6"]), ["bolt, M6"]);
+        assert_eq!(names(&["nut,pin"]), ["nut", "pin"]);
+        assert_eq!(names(&["bolt, M6", "nut"]), ["bolt, M6", "nut"]);
+        root.write(" /train/good/1.png", "");
+        let error = Dataset::open(&root.path(""), &[]).unwrap_err().to_string();
+        assert!(error.contains("has a blank name"), "{error}");
+    }
+
+    #[test]
+    fn good_photos_have_the_names_that_people_give_them() {
+        for good in ["Good", "OK", "ok", "Normal"] {
+            let root = Root::with(&[
+                &format!("nut/train/{good}/1.png"),
+                &format!("nut/test/{good}/2.png"),
+                "nut/test/cut/3.png",
+                "nut/ground_truth/cut/3_mask.png",
+            ]);
+            let (_, dataset) = root.open();
+            let [class] = &dataset.classes[..] else { panic!("{good}") };
+            assert_eq!((class.train.len(), class.test.len()), (1, 2), "{good}");
+            assert_eq!(class.test.iter().filter(|photo| photo.defect.is_none()).count(), 1, "{good}");
+            let told = dataset.unusual_places();
+            match good {
+                "ok" => assert_eq!(told, [""; 0]),
+                _ => assert_eq!(told, [format!("nut: 1 good photo in train/{good}")]),
+            }
+        }
+    }
+
+    #[test]
+    fn folders_below_belong_to_it() {
+        let root = Root::with(&[
+            "nut/train/good/1.png",
+            "nut/train/good/day1/1.jfif",
+            "nut/train/good/day2/late/1.JPE",
+            "nut/test/cut/day1/1.png",
+            "nut/test/cut/day2/1.png",
+            "nut/test/cut/day2/2.png",
+            "nut/ground_truth/cut/day1/1_mask.png",
+            "nut/ground_truth/cut/day2/1_mask.png",
+            "nut/ground_truth/cut/2_mask.png",
+        ]);
+        let (_, dataset) = root.open();
+        assert_eq!(dataset.train_photos(), 3);
+        assert_eq!(dataset.unusual_places(), ["nut: 3 good photos in train/good, 2 of them in folders below"]);
+        assert_eq!(
+            root.test_photos(&dataset.classes[0]),
+            [
+                "nut/test/cut/day1/1.png cut nut/ground_truth/cut/day1/1_mask.png",
+                "nut/test/cut/day2/1.png cut nut/ground_truth/cut/day2/1_mask.png",
+                "nut/test/cut/day2/2.png cut nut/ground_truth/cut/2_mask.png",
+            ]
+        );
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(root.path("nut/train/good"), root.path("nut/train/good/again")).unwrap();
+            assert_eq!(root.open().1.train_photos(), 3, "a link to a folder above");
+        }
+    }
+
+    #[test]
+    fn masks_beside_photos_are_no_photos() {
+        let root = Root::with(&[
+            "nut/train/good/1.png",
+            "nut/train/good/1_GT.png",
+            "nut/train/good/2_mask.png",
+            "nut/test/cut/3.png",
+            "nut/test/cut/3_mask.png",
+            "nut/test/good/4.png",
+            "nut/test/good/4_gt.png",
+        ]);
+        let (_, dataset) = root.open();
+        let nut = &dataset.classes[0];
+        assert_eq!(
+            nut.train,
+            ["1.png", "2_mask.png"].map(|name| root.path("nut/train/good").join(name)),
+            "2 is no photo"
+        );
+        assert_eq!(root.test_photos(nut), ["nut/test/cut/3.png cut nut/test/cut/3_mask.png", "nut/test/good/4.png"]);
+    }
+
+    #[test]
+    fn a_mask_is_given_to_no_other_photo() {
+        let root = Root::with(&[
+            "nut/test/cut/day1/1.png",
+            "nut/test/cut/day2/1.png",
+            "nut/ground_truth/cut/day2/1_mask.png",
+            "nut/test/cut/masks/1.png",
+        ]);
+        assert_eq!(
+            root.test_photos(&root.open().1.classes[0]),
+            [
+                "nut/test/cut/day1/1.png cut nut/ground_truth/cut/day1/1_mask.png",
+                "nut/test/cut/day2/1.png cut nut/ground_truth/cut/day2/1_mask.png",
+            ],
+            "that of day 1 is missing, and a folder of masks holds no photos"
+        );
+        let root = Root::with(&["nut/test/cut/1.png", "nut/test/cut/1_MASK.png", "nut/test/good/2.png"]);
+        assert_eq!(root.test_photos(&root.open().1.classes[0])[0], "nut/test/cut/1.png cut nut/test/cut/1_MASK.png");
+    }
+
+    #[test]
+    fn accents_are_compared_however_they_are_written() {
+        let (composed, apart) = ("Pr\u{fc}fteil", "Pru\u{308}fteil");
+        let root = Root::with(&[
+            &format!("nut/test/cut/{composed}.png"),
+            "nut/test/cut/z.png",
+            &format!("nut/ground_truth/cut/{apart}_mask.png"),
+            "nut/ground_truth/cut/z_mask.png",
+        ]);
+        let (_, dataset) = root.open();
+        let expected = root.path(&format!("nut/ground_truth/cut/{apart}_mask.png"));
+        assert_eq!(dataset.classes[0].test[0].masks, [expected]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::class_folders::{self, Kind, by_name, defective};
-use super::files::{name, photos_below, subfolders};
+use super::files::{name, photos_below, photos_if_any, subfolders};
 use super::words::is_good;
 use super::{Class, ClassFolder, Misfit, TestPhoto};
 
@@ -15,7 +15,17 @@ const SIGNS: [&str; 2] = ["train/good/rgb", "test/good/rgb"];
 
 /// The class folders in `root`, or `root` if it is one.
 pub(super) fn places(root: &Path) -> Result<Vec<ClassFolder>, Misfit> {
-    class_folders::places(&SIGNS, root)
+    let places = class_folders::places(&SIGNS, root)?;
+    // Photos directly in it are those of MVTec-AD, one folder of which has the name.
+    let has_photos = |place: &ClassFolder| {
+        ["train/good", "test/good"]
+            .iter()
+            .any(|good| photos_if_any(&place.path.join(good)).is_ok_and(|found| !found.is_empty()))
+    };
+    match places.iter().find(|place| has_photos(place)) {
+        Some(place) => Err(format!("photos beside the folder rgb of {}", place.name)),
+        None => Ok(places),
+    }
 }
 
 /// Lists the photos of a class.
@@ -28,7 +38,7 @@ pub(super) fn open(place: &ClassFolder) -> Result<Class> {
             // Their masks are black.
             test.extend(photos.into_iter().map(|path| TestPhoto { path, ..TestPhoto::default() }));
         } else {
-            let found = by_name(&Kind { folder: &folder, photos: &photos, beside: &[], masks: &masks })?;
+            let found = by_name(&Kind { folder: &folder, photos: &photos, beside: &[], masks: &masks, deep: true })?;
             test.extend(defective(&name(&kind), photos, found));
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::class_folders::{self, Kind, by_name, defective, good_below};
-use super::files::photos_below;
+use super::files::{photos_below, without_masks};
 use super::{Class, ClassFolder, Misfit, TestPhoto};
 
 const TEST: &str = "test_public";
@@ -20,8 +20,8 @@ pub(super) fn places(root: &Path) -> Result<Vec<ClassFolder>, Misfit> {
 pub(super) fn open(place: &ClassFolder) -> Result<Class> {
     let test = place.path.join(TEST);
     let (bad, masks) = (test.join("bad"), test.join("ground_truth/bad"));
-    let photos = photos_below(&bad)?;
-    let found = by_name(&Kind { folder: &bad, photos: &photos, beside: &[], masks: &masks })?;
+    let (photos, beside) = without_masks(photos_below(&bad)?);
+    let found = by_name(&Kind { folder: &bad, photos: &photos, beside: &beside, masks: &masks, deep: true })?;
     let good = good_below(&test)?.into_iter().map(|path| TestPhoto { path, ..TestPhoto::default() });
     Ok(Class {
         name: place.name.clone(),

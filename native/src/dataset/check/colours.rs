@@ -52,9 +52,10 @@ impl Colours {
         }
         let colours = match reader.into_decoder().ok()?.original_color_type() {
             ExtendedColorType::L1 | ExtendedColorType::L2 | ExtendedColorType::L4 | ExtendedColorType::L8 => Self::Grey,
-            ExtendedColorType::L16 | ExtendedColorType::La16 => Self::Grey16,
+            ExtendedColorType::L16 => Self::Grey16,
             ExtendedColorType::La8 | ExtendedColorType::Rgba8 | ExtendedColorType::Bgra8 => Self::Alpha,
             ExtendedColorType::Cmyk8 | ExtendedColorType::Cmyk16 => Self::Cmyk,
+            ExtendedColorType::La16 => Self::Deep,
             other if other.bits_per_pixel() > 32 => Self::Deep,
             _ => Self::Rgb,
         };

@@ -26,6 +26,13 @@ fn hashes<'a>(classes: &'a [Class], files: &Files, purpose: Purpose) -> BTreeMap
     alike.into_par_iter().filter_map(|path| Some((path, Sha256::digest(fs::read(path).ok()?).into()))).collect()
 }
 
+/// Names of one file: `a = b`, of many the first.
+fn several(paths: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let shown = paths[..paths.len().min(SHOWN)].join(" = ");
+    if paths.len() > SHOWN { format!("{shown} = {} more", paths.len() - SHOWN) } else { shown }
+}
+
 /// Duplicate files, across classes. The worst are test photos that are also training photos.
 pub(super) fn findings(classes: &[Class], files: &Files, purpose: Purpose) -> Vec<Finding> {
     /// Where a photo is used.
@@ -61,7 +68,7 @@ pub(super) fn findings(classes: &[Class], files: &Files, purpose: Purpose) -> Ve
             _ => (Severity::Warning, "same file for testing more than once"),
         };
         let paths: Vec<String> = same.iter().map(|(.., path)| path.display().to_string()).collect();
-        found.entry((severity, same[0].1, problem)).or_default().push(paths.join(" = ").into());
+        found.entry((severity, same[0].1, problem)).or_default().push(several(&paths).into());
     }
     let finding = |((severity, class, problem), files): ((_, usize, &str), _)| {
         Finding::of(&classes[class], severity, problem.into(), files)

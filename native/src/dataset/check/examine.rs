@@ -55,7 +55,7 @@ impl Examined {
         let name = path.display().to_string();
         let decoded = Photo::decode(&name, &bytes).map_err(|error| error.to_string());
         let picture = decoded.and_then(|photo| {
-            let mask = Some(Mask { defect: defect_share(&photo.rgb), lossy: is_lossy(&photo.rgb) });
+            let mask = Some(Mask { defect: defect_share(&bytes, &photo.rgb), lossy: is_lossy(&bytes, &photo.rgb) });
             Ok(Picture { mask, ..Picture::of_header(path, &bytes)? })
         });
         Self { hash: Some(Sha256::digest(&bytes).into()), picture }

@@ -16,7 +16,8 @@ use crate::dataset::{Class, Dataset, Layout};
 use crate::system::progress::Progress;
 
 pub use colours::Colours;
-use examine::{Examined, Picture};
+pub(crate) use examine::Examined;
+use examine::Picture;
 pub use report::{CheckReport, ClassReport, Finding, Severity, Sizes};
 
 /// What a data set is checked for.
@@ -36,7 +37,7 @@ type Files = BTreeMap<PathBuf, Examined>;
 /// Reads photos and masks of a data set, on all cores, and reports problems.
 pub fn check(layout: Layout, dataset: &Dataset, purpose: Purpose) -> CheckReport {
     let mut examine: BTreeMap<PathBuf, fn(&Path) -> Examined> = BTreeMap::new();
-    let [photo, mask] = match purpose {
+    let [photo, mask]: [fn(&Path) -> Examined; 2] = match purpose {
         Purpose::Everything => [Examined::whole; 2],
         Purpose::Training | Purpose::Evaluation => [Examined::header, Examined::whole],
     };
@@ -68,7 +69,7 @@ pub fn check(layout: Layout, dataset: &Dataset, purpose: Purpose) -> CheckReport
 
 /// Says on standard error what may be wrong with data before it is used.
 pub fn warn(layout: Layout, dataset: &Dataset, purpose: Purpose, data: &Path) {
-    eprint!("{}", check(layout, dataset, purpose).brief(data));
+    check(layout, dataset, purpose).brief(data).lines().for_each(|line| eprintln!("{line}"));
 }
 
 /// Photos that are used for a purpose.

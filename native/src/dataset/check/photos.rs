@@ -118,9 +118,7 @@ fn colours(class: &Class, files: &Files) -> Vec<Finding> {
             Colours::Rgb => return None,
             Colours::Grey if kinds == 1 => return None,
             Colours::Grey => (Severity::Warning, "the others are not"),
-            Colours::Grey16 => {
-                (Severity::Warning, "values above 255 are clipped, as in the official loader: convert them to 8 bits")
-            }
+            Colours::Grey16 => (Severity::Note, "training chooses which values become black and white (--window)"),
             Colours::Deep => (Severity::Note, "read as 8 bits"),
             Colours::Alpha => (Severity::Note, "transparency is ignored"),
             Colours::Cmyk => (Severity::Note, "converted from Adobe's CMYK, without a colour profile"),
@@ -159,10 +157,12 @@ mod tests {
         let root = Root::new();
         fs::write(root.path("nut/train/good/3.HEIC"), "").unwrap();
         fs::write(root.path("nut/train/good/notes.txt"), "").unwrap();
-        root.photo("nut/train/good/more/9.png", 99);
+        root.photo("nut/train/good/more/9.png", 99); // belongs to them
+        root.photo("nut/train/good/9.png", 98);
+        root.mask("nut/train/good/9_mask.png", (16, 12), 0);
         let mut expected = vec![
-            "warning  nut: ignored: 1 in subfolders: nut/train/good/more/9.png",
             "warning  nut: ignored: 1 of an unsupported format: nut/train/good/3.HEIC",
+            "warning  nut: ignored: 1 that are masks of others: nut/train/good/9_mask.png",
         ];
         #[cfg(unix)]
         {
@@ -194,7 +194,7 @@ mod tests {
         let findings = root.findings();
         let starts = [
             "warning  nut: 1 of 16 photos: grey, the others are not: nut/train/good/3.png",
-            "warning  nut: 1 of 16 photos: 16-bit grey, values above 255 are clipped",
+            "note     nut: 1 of 16 photos: 16-bit grey, training chooses which values become black",
             "note     nut: 1 of 16 photos: transparent, transparency is ignored: nut/train/good/5.png",
         ];
         for (finding, start) in findings.iter().zip(starts) {
