@@ -317,10 +317,10 @@ impl ModelConfig {
         }
         self.validate_groups()?;
         if let Mixer::Convolution { kernel } = self.decoder.mixer
-            && (kernel % 2 == 0 || !self.remove_class_token || self.decoder.neighbour_mask > 0)
+            && (kernel % 2 == 0 || kernel > 1 << 8 || !self.remove_class_token || self.decoder.neighbour_mask > 0)
         {
             return refuse(format!(
-                "a convolution of side {kernel} in the decoder needs an odd side, remove_class_token and no neighbour_mask"
+                "a convolution of side {kernel} in the decoder needs an odd side below 256, remove_class_token and no neighbour_mask"
             ));
         }
         for (name, rate) in [("bottleneck_dropout", self.bottleneck_dropout), ("patch_masking", self.patch_masking)] {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dinomaly::encoders::backbone::{self, Backbone, plan};
+use dinomaly::encoders::backbone::{self, Backbone, Source, plan};
 use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
 use dinomaly_core::model::weights::{encoder_shapes, head_shapes};
 use dinomaly_core::quant::quantize;
@@ -286,6 +286,8 @@ fn pytorch_pickles_are_read() {
     let read = backbone::read(&fixture("dinov2_registers.pth"), Some(2)).unwrap();
     check_values(&read, &small(4, 8, 1, 3, 2, true));
     assert!(matches!(read.weights.0["encoder.cls_token"].data, Data::F16(_)));
+    let read = backbone::read(&fixture("other_key.pth"), Some(2)).unwrap();
+    check_values(&read, &small(4, 8, 1, 2, 0, false));
 }
 
 #[test]
@@ -344,12 +346,143 @@ fn heads_are_asked_for_where_they_cannot_be_known() {
 }
 
 #[test]
-fn two_encoders_in_one_file_are_not_guessed_between() {
+fn of_two_encoders_the_teacher_or_the_weights_themselves_are_taken() {
     let one = small(64, 256, 1, 3, 0, false);
-    let prefixed = |prefix: &str| one.iter().map(|(n, s)| (format!("{prefix}.{n}"), s.clone())).collect::<Shapes>();
-    let both = prefixed("student").into_iter().chain(prefixed("teacher")).collect();
-    let error = format!("{:#}", plan(&both, "name", None, None).unwrap_err());
-    assert!(error.contains("several encoders: student., teacher."), "{error}");
+    let both = |names: [&str; 2]| -> Shapes {
+        let prefixed =
+            |prefix: &str| one.iter().map(move |(n, s)| (format!("{prefix}.{n}"), s.clone())).collect::<Shapes>();
+        names.into_iter().flat_map(prefixed).collect()
+    };
+    for (names, expected) in [
+        (["student.backbone", "teacher.backbone"], "teacher.backbone.cls_token"),
+        (["model", "model_ema"], "model.cls_token"),
+        (["student", "model"], "model.cls_token"),
+    ] {
+        let plan = plan(&both(names), "name", None, None).unwrap();
+        let source = plan.steps.iter().find(|step| step.name == "encoder.cls_token").unwrap();
+        assert_eq!(source.sources, [Source::Tensor(expected.into())], "{names:?}");
+    }
+    let error = format!("{:#}", plan(&both(["first", "second"]), "name", None, None).unwrap_err());
+    assert!(error.contains("several encoders: first., second.; keep one of them"), "{error}");
+}
+
+#[test]
+fn wrappers_of_training_tools_are_looked_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wrapped.safetensors");
+    let original = small(4, 8, 2, 3, 2, true);
+    const WRAPPED: [(&str, Rename); 4] = [
+        ("torch.compile", |name, shape| vec![(wrap(name, "_orig_mod"), shape.into())]),
+        ("FSDP", |name, shape| vec![(wrap(name, "_fsdp_wrapped_module"), shape.into())]),
+        ("activation checkpointing", |name, shape| vec![(wrap(name, "_checkpoint_wrapped_module"), shape.into())]),
+        ("PEFT", |name, shape| {
+            let name = name.replace("attn.qkv.", "attn.qkv.base_layer.");
+            vec![(format!("base_model.model.{name}"), shape.into())]
+        }),
+    ];
+    for (tool, rule) in WRAPPED {
+        write_small(&path, &original, rule);
+        check_values(&backbone::read(&path, Some(2)).unwrap_or_else(|e| panic!("{tool}: {e:#}")), &original);
+    }
+    // Adapters that were not trained change nothing; others have to be merged.
+    for (value, merged) in [(0.0, true), (0.5, false)] {
+        write_small(&path, &original, WRAPPED[3].1);
+        let mut weights = safetensors_io::read("wrapped", &std::fs::read(&path).unwrap()).unwrap();
+        for (end, shape) in [("lora_A", [2, 4]), ("lora_B", [12, 2])] {
+            let name = format!("base_model.model.blocks.1.attn.qkv.{end}.default.weight");
+            weights.0.insert(name, HostTensor::f32(shape, vec![value; shape.iter().product()]).unwrap());
+        }
+        std::fs::write(&path, safetensors_io::write(&weights, None).unwrap()).unwrap();
+        match backbone::read(&path, Some(2)) {
+            Ok(read) if merged => check_values(&read, &original),
+            Ok(_) => panic!("adapters are ignored"),
+            Err(error) => assert!(!merged && format!("{error:#}").contains("merge_and_unload()"), "{error:#}"),
+        }
+    }
+}
+
+/// `blocks.0.norm1.weight` → `blocks.0.WRAPPER.norm1.weight`.
+fn wrap(name: &str, wrapper: &str) -> String {
+    match name.split('.').collect::<Vec<_>>()[..] {
+        ["blocks", block, ref rest @ ..] => format!("blocks.{block}.{wrapper}.{}", rest.join(".")),
+        _ => name.into(),
+    }
+}
+
+#[test]
+fn a_folder_of_hugging_face_is_a_backbone_in_one_file_or_in_shards() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let original = small(4, 8, 2, 3, 0, true);
+    write_small(&path, &original, hugging_face);
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("config.json", r#"{"model_type": "dinov2", "num_attention_heads": 2, "layer_norm_eps": 1e-5}"#);
+    write("preprocessor_config.json", r#"{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.5, 0.5]}"#);
+    let check = |place: &Path| {
+        let read = backbone::read(place, None).unwrap_or_else(|e| panic!("{}: {e:#}", place.display()));
+        check_values(&read, &original);
+        assert_eq!((read.config.num_attention_heads, read.config.layer_norm_eps), (2, 1e-5));
+        assert_eq!((read.mean, read.std), ([0.5; 3], [0.25, 0.5, 0.5]));
+    };
+    check(&path);
+    check(folder.path());
+    assert_eq!(backbone::read(&path, Some(4)).unwrap().config.num_attention_heads, 4, "what is given wins");
+
+    let whole = safetensors_io::read("model", &std::fs::read(&path).unwrap()).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let mut places = BTreeMap::new();
+    for shard in 0..2 {
+        let name = format!("model-0000{}-of-00002.safetensors", shard + 1);
+        let part = whole.0.iter().enumerate().filter(|(i, _)| i % 2 == shard).map(|(_, (n, t))| (n.clone(), t.clone()));
+        let part = Weights(part.collect());
+        places.extend(part.0.keys().map(|tensor| (tensor.clone(), name.clone())));
+        write(&name, "");
+        std::fs::write(folder.path().join(&name), safetensors_io::write(&part, None).unwrap()).unwrap();
+    }
+    let index = folder.path().join("model.safetensors.index.json");
+    std::fs::write(&index, serde_json::json!({ "weight_map": places }).to_string()).unwrap();
+    check(&index);
+    check(folder.path());
+    std::fs::remove_file(folder.path().join("model-00002-of-00002.safetensors")).unwrap();
+    let error = format!("{:#}", backbone::read(&index, None).unwrap_err());
+    assert!(error.contains("shard model-00002-of-00002.safetensors cannot be read"), "{error}");
+}
+
+#[test]
+fn doubles_are_narrowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("double.safetensors");
+    let original = small(4, 8, 1, 3, 0, false);
+    let bytes: Vec<(String, Vec<u8>)> = original
+        .iter()
+        .map(|(name, shape)| {
+            (name.clone(), values(name, shape).iter().flat_map(|&v| f64::from(v).to_le_bytes()).collect())
+        })
+        .collect();
+    let views = bytes.iter().map(|(name, bytes)| {
+        (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F64, original[name].clone(), bytes).unwrap())
+    });
+    std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+    check_values(&backbone::read(&path, Some(2)).unwrap(), &original);
+}
+
+#[test]
+fn numbers_that_no_file_can_hold_are_refused_at_once() {
+    let shapes = small(64, 256, 1, 3, 0, false);
+    for block in ["7", "1000000000", &usize::MAX.to_string()] {
+        let mut shapes = shapes.clone();
+        for norm in ["norm1", "norm2"] {
+            shapes.insert(format!("blocks.{block}.{norm}.weight"), vec![64]);
+        }
+        let error = format!("{:#}", plan(&shapes, "name", None, None).unwrap_err());
+        assert!(error.contains(&format!("block {block}")) || error.contains("is missing"), "{error}");
+    }
+    let mut empty = shapes;
+    for (name, shape) in [("fc1.weight", [0, 64]), ("fc2.weight", [64, 0])] {
+        empty.insert(format!("blocks.0.mlp.{name}"), shape.into());
+    }
+    let error = format!("{:#}", plan(&empty, "name", None, None).unwrap_err());
+    assert!(error.contains("tensor blocks.0.mlp.fc1.weight has the shape [0, 64]"), "{error}");
 }
 
 #[test]

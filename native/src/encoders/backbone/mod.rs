@@ -2,15 +2,16 @@
 //!
 //! Supported files: the original files of DINO, DINOv2, DINOv3, iBOT, MoCo v3, MAE, DeiT, BEiT v2 and D-iGPT (`.pth`, encoder or
 //! training state), the same encoders from Hugging Face and timm, the encoder inside an official Dinomaly checkpoint, and files of
-//! [`write()`]. The content tells the format, and the tensors tell the naming. `.pth` files are pickled programs: they are parsed,
+//! [`write()`]; also folders of Hugging Face, and checkpoints in shards. The content tells the format, and the tensors tell the naming. `.pth` files are pickled programs: they are parsed,
 //! never run.
 
+mod folder;
 mod naming;
 mod pth;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use dinomaly_core::model::config::EncoderConfig;
@@ -21,6 +22,7 @@ use dinomaly_core::tensor::{Data, HostTensor};
 use half::f16;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use folder::files;
 pub use naming::{Fold, Source, Step, TensorPlan, plan};
 
 use crate::system::atomic;
@@ -102,7 +104,17 @@ pub fn write(path: &Path, backbone: &Backbone) -> Result<()> {
 }
 
 fn read_any(path: &Path, heads: Option<usize>) -> Result<Backbone> {
-    with_checkpoint(path, |checkpoint, name, description| import(checkpoint, name, heads, description))
+    let beside = folder::Beside::of(files(path)?.first().map_or(path, PathBuf::as_path))?;
+    let mut own = false;
+    let mut backbone = with_checkpoint(path, |checkpoint, name, description| {
+        own = description.is_some();
+        import(checkpoint, name, heads.or(beside.heads.filter(|_| !own)), description)
+    })?;
+    if !own {
+        backbone.config.layer_norm_eps = beside.layer_norm_eps.unwrap_or(backbone.config.layer_norm_eps);
+        (backbone.mean, backbone.std) = (beside.mean.unwrap_or(backbone.mean), beside.std.unwrap_or(backbone.std));
+    }
+    Ok(backbone)
 }
 
 /// Opens a file of tensors in any supported format. `then` gets it with its name and description.
@@ -110,11 +122,24 @@ pub(crate) fn with_checkpoint<T>(
     path: &Path,
     then: impl FnOnce(&mut dyn Checkpoint, &str, Option<Description>) -> Result<T>,
 ) -> Result<T> {
-    if pth::is_archive(path)? {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        return then(&mut pth::Pth::open(path)?, &name, None);
+    let files = files(path)?;
+    if let [file] = &files[..] {
+        if pth::is_archive(file)? {
+            return then(&mut pth::Pth::open(file)?, &stem(path), None);
+        }
+        return with_bytes(&file.file_name().unwrap_or_default().to_string_lossy(), &fs::read(file)?, then);
     }
-    with_bytes(&path.file_name().unwrap_or_default().to_string_lossy(), &fs::read(path)?, then)
+    let read = |file: &PathBuf| -> Result<(String, Vec<u8>)> {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let bytes = fs::read(file).with_context(|| format!("its shard {name} cannot be read"))?;
+        Ok((name, bytes))
+    };
+    let shards = files.iter().map(read).collect::<Result<Vec<_>>>()?;
+    then(&mut folder::Shards::new(&shards)?, &stem(path), None)
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// As [`with_checkpoint`], from the bytes of a safetensors file.
@@ -156,6 +181,11 @@ pub(crate) fn import(
     description: Option<Description>,
 ) -> Result<Backbone> {
     let plan = plan(&checkpoint.shapes(), name, heads, description.as_ref().map(|d| &d.config))?;
+    for adapter in &plan.adapters {
+        if checkpoint.tensor(adapter)?.to_f32().iter().any(|&value| value != 0.0) {
+            bail!("it has LoRA adapters ({adapter}): merge them first with merge_and_unload()");
+        }
+    }
     let mut weights = BTreeMap::new();
     for step in plan.steps {
         let tensor = assemble(checkpoint, &step)?;

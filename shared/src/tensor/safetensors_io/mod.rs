@@ -95,10 +95,11 @@ impl<'a> Reader<'a> {
             Dtype::BF16 => {
                 Data::F32(bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect())
             }
+            Dtype::F64 => Data::F32(bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect()),
             Dtype::I8 => self.decode_int8(name, view.shape(), bytes)?,
             Dtype::U8 => return self.decode_int4(name, &view),
             other => {
-                let reason = format!("has type {other}, only F32, F16, BF16, I8 and U8 are supported");
+                let reason = format!("has type {other}, only F64, F32, F16, BF16, I8 and U8 are supported");
                 return Err(Error::Tensor { name: name.into(), reason });
             }
         };

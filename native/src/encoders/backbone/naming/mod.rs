@@ -25,6 +25,8 @@ pub struct TensorPlan {
     pub config: EncoderConfig,
     /// One step per tensor of ours.
     pub steps: Vec<Step>,
+    /// Tensors of LoRA adapters that change nothing if they are zero.
+    pub adapters: Vec<String>,
 }
 
 /// How to make one of our tensors.
@@ -69,6 +71,8 @@ struct Tensors {
     prefix: String,
     found: usize,
     by_name: BTreeMap<String, (String, Vec<usize>)>,
+    /// Names in the file of the second factors of LoRA adapters, and of all else that belongs to them.
+    adapters: Vec<String>,
 }
 
 /// Plans the import of a checkpoint with tensors of these shapes. `declared` is the file's own description, if it has one; `heads`
@@ -78,7 +82,7 @@ struct Tensors {
 /// If a tensor is missing, unknown or of another shape; the error names it.
 pub fn plan(shapes: &Shapes, name: &str, heads: Option<usize>, declared: Option<&EncoderConfig>) -> Result<TensorPlan> {
     let tensors = Tensors::find(shapes)?;
-    let blocks = tensors.blocks();
+    let blocks = tensors.blocks()?;
     let mut config = tensors.config(blocks)?;
     config.name = declared.map_or(name, |d| &d.name).into();
     config.num_attention_heads = match heads.or(declared.map(|d| d.num_attention_heads)) {
@@ -98,7 +102,7 @@ pub fn plan(shapes: &Shapes, name: &str, heads: Option<usize>, declared: Option<
         config.num_hidden_layers = declared.num_hidden_layers;
     }
     let steps = tensors.steps(&config, blocks)?;
-    Ok(TensorPlan { config, steps })
+    Ok(TensorPlan { config, steps, adapters: tensors.adapters })
 }
 
 impl Tensors {
@@ -123,29 +127,50 @@ impl Tensors {
                 return Err(Error::MissingTensor { name: "cls_token".into(), found: shapes.len() })
                     .context("it is not a supported vision transformer: DINO, DINOv2, DINOv3, iBOT, MoCo v3, MAE, DeiT, BEiT, D-iGPT or timm's");
             }
-            several => bail!("it has several encoders: {}; keep one of them", several.join(", ")),
+            several => preferred(several)?,
         };
         // Tensors without the prefix belong to other modules: decoders, projection heads.
         let inside = shapes.iter().filter_map(|(name, shape)| Some((name.strip_prefix(&prefix)?, name, shape)));
-        let inside = inside.map(|(inner, name, shape)| (canonical(inner), (name.clone(), shape.clone())));
-        let by_name: BTreeMap<_, _> = inside.collect();
+        let (adapters, inside): (Vec<_>, Vec<_>) = inside.partition(|(inner, ..)| inner.contains(".lora_"));
+        // An adapter changes nothing if one of its factors is zero, which untrained second ones are.
+        let is_first = |name: &String| [".lora_A", ".lora_down", ".lora_embedding_A"].iter().any(|a| name.contains(a));
+        let adapters = adapters.into_iter().map(|(_, name, _)| name.clone()).filter(|name| !is_first(name)).collect();
+        let mut by_name = BTreeMap::new();
+        for (inner, name, shape) in inside {
+            let both = by_name.insert(canonical(inner), (name.clone(), shape.clone()));
+            if let Some((other, _)) = both {
+                bail!("{other} and {name} are the same tensor behind wrappers of training tools: keep one of them");
+            }
+        }
+        if let Some((name, shape)) = by_name.values().find(|(_, shape): &&(String, Vec<usize>)| shape.contains(&0)) {
+            bail!("tensor {name} has the shape {shape:?}: expected no extent of 0");
+        }
         let naming = match hugging_face.is_empty() {
             true => Naming::Original,
             false if by_name.keys().any(|name| name.starts_with(Naming::Dinov3.stem())) => Naming::Dinov3,
             false => Naming::HuggingFace,
         };
-        Ok(Self { naming, found: shapes.len(), by_name, prefix })
+        Ok(Self { naming, found: shapes.len(), by_name, prefix, adapters })
     }
 
     /// Number of blocks. A single stray tensor is not a block.
-    fn blocks(&self) -> usize {
+    ///
+    /// # Errors
+    /// If a block has a higher number than the file has tensors.
+    fn blocks(&self) -> Result<usize> {
         let mut tensors = BTreeMap::new();
         for name in self.by_name.keys() {
             if let Some((block, _)) = self.in_block(name) {
                 *tensors.entry(block).or_insert(0) += 1;
             }
         }
-        tensors.iter().filter(|&(_, &count)| count > 1).map(|(block, _)| block + 1).max().unwrap_or(0)
+        let last = tensors.iter().rev().find(|&(_, &count)| count > 1).map(|(&block, _)| block);
+        match last {
+            Some(last) if last >= self.by_name.len() => {
+                bail!("it has tensors of block {last}, but only {} tensors: blocks are missing", self.by_name.len())
+            }
+            last => Ok(last.map_or(0, |last| last + 1)),
+        }
     }
 
     /// The block number of a tensor in the file, and its name in the block.
@@ -354,14 +379,36 @@ fn scaled_half(tensor: &str) -> Option<usize> {
     }
 }
 
-/// `blocks.chunk.block.…` → `blocks.block.…`: DINOv2's training state groups blocks into chunks and numbers them consecutively.
+/// The encoder to take of several: a teacher before its student, weights before their moving average.
+fn preferred(prefixes: &[String]) -> Result<String> {
+    let rank = |prefix: &String| match prefix {
+        p if p.contains("student") => 3,
+        p if p.contains("ema") => 2,
+        p if p.contains("teacher") => 0,
+        _ => 1,
+    };
+    let first = prefixes.iter().map(rank).min();
+    match prefixes.iter().filter(|prefix| Some(rank(prefix)) == first).collect::<Vec<_>>()[..] {
+        [prefix] => {
+            eprintln!("dinomaly: of the encoders {} in the file {prefix} is taken", prefixes.join(", "));
+            Ok(prefix.clone())
+        }
+        _ => bail!("it has several encoders: {}; keep one of them", prefixes.join(", ")),
+    }
+}
+
+/// Parts of names that training tools wrap modules in: `torch.compile`, FSDP, activation checkpointing, LoRA.
+const WRAPPERS: [&str; 4] = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "base_layer"];
+
+/// Names without wrappers. `blocks.chunk.block.…` → `blocks.block.…`: DINOv2's training state groups blocks into chunks and numbers them consecutively.
 /// `model.layer.…` → `layer.…`: state dict of Hugging Face's DINOv3.
 fn canonical(name: &str) -> String {
     let number = |part: &str| part.parse::<usize>().is_ok();
+    let name = name.split('.').filter(|part| !WRAPPERS.contains(part)).collect::<Vec<_>>().join(".");
     let parts: Vec<&str> = name.splitn(4, '.').collect();
     match parts.as_slice() {
         ["blocks", chunk, block, rest] if number(chunk) && number(block) => format!("blocks.{block}.{rest}"),
         ["model", "layer", block, rest] => format!("layer.{block}.{rest}"),
-        _ => name.into(),
+        _ => name,
     }
 }
