@@ -30,6 +30,10 @@ enum Manner {
     Gated,
     /// One byte is another than its checksum says.
     Damages,
+    /// Knows no ranges: sends the whole file each time, and breaks off once.
+    Whole,
+    /// Sends to another host, as a mirror of some files does.
+    Elsewhere,
 }
 
 /// A hub with one file. It stops with the test's process.
@@ -84,6 +88,14 @@ fn answer(
     if let Some(status) = refuse {
         return write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     }
+    if manner == Manner::Elsewhere {
+        let location = format!("http://localhost:1{FILE}");
+        return write!(
+            stream,
+            "HTTP/1.1 308 Permanent Redirect\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+    }
+    let range = if manner == Manner::Whole { String::new() } else { range };
     let (first, last) = range.split_once('-').unwrap_or(("0", ""));
     let first: usize = first.parse().unwrap_or(0);
     if first >= content.len() {
@@ -95,15 +107,19 @@ fn answer(
         let middle = body.len() / 2;
         body[middle] ^= 1;
     }
+    let status = if manner == Manner::Whole { "200 OK" } else { "206 Partial Content" };
     write!(
         stream,
-        "HTTP/1.1 206 Partial Content\r\nETag: \"{digest}\"\r\nX-Linked-ETag: \"{digest}\"\r\nX-Repo-Commit: c0ffee\r\n\
+        "HTTP/1.1 {status}\r\nETag: \"{digest}\"\r\nX-Linked-ETag: \"{digest}\"\r\nX-Repo-Commit: c0ffee\r\n\
          Content-Range: bytes {first}-{}/{}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         end - 1,
         content.len(),
         body.len()
     )?;
-    if manner == Manner::Breaks && body.len() > 1 && !*broken {
+    if request.starts_with("HEAD ") {
+        return Ok(());
+    }
+    if matches!(manner, Manner::Breaks | Manner::Whole) && !*broken {
         *broken = true;
         body.truncate(body.len() / 2);
     }
@@ -169,6 +185,37 @@ fn a_broken_download_goes_on_where_it_broke() {
     assert_eq!(fs::read(shop.path("copy.safetensors")).unwrap(), content);
     let log = server.log();
     assert!(log.iter().any(|request| request.ends_with(&format!(" {}-", content.len() / 2))), "{log:?}");
+}
+
+#[test]
+fn a_mirror_without_ranges_sends_everything_again() {
+    let shop = Workshop::new();
+    let content = deit(&shop, 192);
+    let server = Server::new(Manner::Whole, content.clone());
+    shop.succeed(at(&shop, &server, "backbone fetch deit-tiny --out @copy.safetensors"));
+    assert_eq!(fs::read(shop.path("copy.safetensors")).unwrap(), content);
+}
+
+#[test]
+fn a_mirror_that_sends_elsewhere_is_named() {
+    let shop = Workshop::new();
+    let server = Server::new(Manner::Elsewhere, Vec::new());
+    let error = shop.refuse(at(&shop, &server, "backbone fetch deit-tiny"));
+    assert!(error.contains("sends to another host, localhost:1") && error.contains("set HF_ENDPOINT"), "{error}");
+}
+
+#[test]
+fn the_cache_lies_where_other_clients_have_it() {
+    let shop = Workshop::new();
+    let server = Server::new(Manner::Well, deit(&shop, 192));
+    let mut named = at(&shop, &server, "backbone fetch deit-tiny");
+    named.env_remove("HF_HOME").env("XDG_CACHE_HOME", shop.path("xdg"));
+    shop.succeed(named);
+    assert!(shop.path("xdg/huggingface/hub/models--timm--deit_tiny_patch16_224.fb_in1k/refs/main").is_file());
+    let mut home = at(&shop, &server, "backbone fetch deit-tiny");
+    home.env("HOME", shop.path("me")).env("HF_HUB_CACHE", "~/hf");
+    shop.succeed(home);
+    assert!(shop.path("me/hf").is_dir());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The catalogue: published encoders by name, and their sources.
 
+mod cache;
 mod hub;
 
 use std::fs::File;
