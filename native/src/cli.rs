@@ -85,7 +85,7 @@ enum Command {
     ///
     /// Example: dinomaly site model --out public
     Site(commands::site::Args),
-    /// Serve such a page on this machine
+    /// Serve a page made by `dinomaly site`
     ///
     /// Example: dinomaly serve public
     Serve(commands::serve::Args),

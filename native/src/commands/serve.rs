@@ -1,10 +1,12 @@
 //! `dinomaly serve`: a site on this machine.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::site::serve::Server;
+use crate::site::serve::{DEFAULT_HOST, DEFAULT_PORT, Server};
+use crate::system::interrupt::Interrupt;
 
 /// Arguments of `dinomaly serve`.
 #[derive(Clone, Debug, clap::Args)]
@@ -16,8 +18,13 @@ pub struct Args {
     /// nothing is kept for visits without a server
     #[arg(long, value_name = "DIR")]
     page: Option<PathBuf>,
-    /// Port on 127.0.0.1; 0 takes any free port
-    #[arg(long, default_value_t = crate::site::serve::DEFAULT_PORT)]
+    /// Address to listen on; other machines can connect to 0.0.0.0
+    ///
+    /// Browsers give WebGPU and the cache for visits without a server to https and to this machine only.
+    #[arg(long, default_value_t = DEFAULT_HOST, value_name = "ADDRESS")]
+    host: IpAddr,
+    /// Port; 0 takes any free port
+    #[arg(long, default_value_t = DEFAULT_PORT)]
     port: u16,
 }
 
@@ -26,11 +33,20 @@ pub struct Args {
 /// # Errors
 /// If the folder is no site or the port is taken.
 pub fn run(args: &Args) -> Result<()> {
-    run_server(Server::bind(&args.site, args.page.as_deref(), args.port)?)
+    let server = Server::bind_at(&args.site, args.page.as_deref(), args.host, args.port)?;
+    if !args.host.is_loopback() {
+        eprintln!(
+            "dinomaly: every machine that reaches {} can open this page; without https their browsers compute on the processor and \
+             keep nothing",
+            args.host
+        );
+    }
+    run_server(server)
 }
 
 /// Says where the page is and serves it.
 pub(super) fn run_server(server: Server) -> Result<()> {
     println!("open {} in a browser; Ctrl-C stops", server.url());
-    server.run()
+    server.run(&Interrupt::listen("closing the server")?);
+    Ok(())
 }

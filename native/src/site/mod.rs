@@ -17,6 +17,7 @@ mod hash;
 pub mod modules;
 pub mod own;
 pub mod page;
+mod requests;
 pub mod samples;
 pub mod serve;
 mod write;

@@ -1,25 +1,38 @@
-//! A web server for a site, for this machine alone.
+//! A small web server for a site, for this machine alone unless it is told another address.
 
 use std::future::Future;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::routing::any;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tower_http::services::ServeDir;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::page::OFFLINE;
+use super::requests::{self, Rules};
+use crate::system::interrupt::Interrupt;
 
 /// The port that is taken where none is asked for.
 pub const DEFAULT_PORT: u16 = 8080;
 
-/// A folder that is ready to be served on 127.0.0.1.
+/// The address that is taken where none is asked for: only this machine can connect.
+pub const DEFAULT_HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Longest wait for the rest of a request.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A folder that is ready to be served.
 pub struct Server {
     runtime: Runtime,
     listener: TcpListener,
@@ -33,6 +46,14 @@ impl Server {
     /// # Errors
     /// If there is no page in a folder, or another program has the port.
     pub fn bind(folder: &Path, page: Option<&Path>, port: u16) -> Result<Self> {
+        Self::bind_at(folder, page, DEFAULT_HOST, port)
+    }
+
+    /// [`Server::bind`] at an address of this machine; other machines can connect if it is not a loopback address.
+    ///
+    /// # Errors
+    /// As [`Server::bind`].
+    pub fn bind_at(folder: &Path, page: Option<&Path>, host: IpAddr, port: u16) -> Result<Self> {
         if !folder.join("index.html").is_file() {
             bail!("{} holds no index.html: make a site with dinomaly site", folder.display());
         }
@@ -40,17 +61,17 @@ impl Server {
             bail!("{} holds no index.html: --page needs the folder of the page's files", page.display());
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let listener =
-            runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, port))).map_err(|e| match e.kind() {
-                ErrorKind::AddrInUse => {
-                    anyhow::anyhow!(
-                        "port {port} is in use by another program: choose another with --port, or 0 for any free one"
-                    )
-                }
-                _ => anyhow::Error::new(e).context(format!("port {port} cannot be taken")),
-            })?;
+        let listener = runtime.block_on(TcpListener::bind((host, port))).map_err(|e| match e.kind() {
+            ErrorKind::AddrInUse => {
+                anyhow::anyhow!(
+                    "port {port} is in use by another program: choose another with --port, or 0 for any free one"
+                )
+            }
+            _ => anyhow::Error::new(e).context(format!("port {port} of {host} cannot be taken")),
+        })?;
         let address = listener.local_addr()?;
-        Ok(Self { runtime, listener, router: router(folder, page), address })
+        let router = router(folder, page, host.is_loopback());
+        Ok(Self { runtime, listener, router, address })
     }
 
     /// [`Server::bind`] to the given port, or without one to [`DEFAULT_PORT`] or, if that is taken, to any that is free.
@@ -66,39 +87,53 @@ impl Server {
 
     /// Where the page is.
     pub fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        match self.address.ip().is_unspecified() {
+            true => format!("http://THIS-MACHINE:{}/", self.address.port()),
+            false => format!("http://{}/", self.address),
+        }
     }
 
     /// Serves until `stop` is over.
-    ///
-    /// # Errors
-    /// If the network fails.
-    pub fn run_until(self, stop: impl Future<Output = ()>) -> Result<()> {
+    pub fn run_until(self, stop: impl Future<Output = ()>) {
         let Self { runtime, listener, router, .. } = self;
         runtime.block_on(async {
             tokio::select! {
-                served = axum::serve(listener, router).into_future() => served.context("the server stopped"),
-                () = stop => Ok(()),
+                () = accept(listener, router) => {}
+                () = stop => {}
             }
-        })
+        });
     }
 
-    /// Serves until Ctrl-C.
-    ///
-    /// # Errors
-    /// If the network fails.
-    pub fn run(self) -> Result<()> {
+    /// Serves until `interrupt` asks to stop.
+    pub fn run(self, interrupt: &Interrupt) {
         self.run_until(async {
-            // Without a way to notice it, Ctrl-C ends the program all the same.
-            if tokio::signal::ctrl_c().await.is_err() {
-                std::future::pending::<()>().await;
+            while !interrupt.asked() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         })
     }
 }
 
+/// Answers each connection in a task of its own.
+async fn accept(listener: TcpListener, router: Router) {
+    loop {
+        // A connection that was given up, or too many at a time: the next may succeed.
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let mut http = hyper::server::conn::http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+            // A browser that goes away is no fault of the server.
+            let _ = http.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
 /// Files with their MIME types. `no-cache` lets browsers keep them but ask whether they changed.
-fn router(folder: &Path, page: Option<&Path>) -> Router {
+fn router(folder: &Path, page: Option<&Path>, is_local: bool) -> Router {
     let always = |name: HeaderName, value: &'static str| {
         SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value))
     };
@@ -110,7 +145,14 @@ fn router(folder: &Path, page: Option<&Path>) -> Router {
             .fallback_service(ServeDir::new(page).fallback(site)),
         None => Router::new().fallback_service(site),
     };
-    files.layer(always(header::CACHE_CONTROL, "no-cache")).layer(always(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+    let folders = page.into_iter().chain([folder]).map(Path::to_owned).collect();
+    let same_origin = HeaderName::from_static("cross-origin-resource-policy");
+    files
+        .layer(from_fn_with_state(Arc::new(Rules { folders, is_local }), requests::check))
+        .layer(always(header::CACHE_CONTROL, "no-cache"))
+        .layer(always(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(always(same_origin, "same-origin"))
+        .layer(always(header::CONTENT_SECURITY_POLICY, "frame-ancestors 'self'"))
 }
 
 #[cfg(test)]
@@ -130,9 +172,13 @@ mod tests {
     }
 
     fn get(url: &str, path: &str) -> String {
+        get_as(url.trim_start_matches("http://").trim_end_matches('/'), url, path)
+    }
+
+    fn get_as(host: &str, url: &str, path: &str) -> String {
         let address = url.trim_start_matches("http://").trim_end_matches('/');
         let mut stream = TcpStream::connect(address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer.to_lowercase()
@@ -154,14 +200,18 @@ mod tests {
             ("/a.css", "content-type: text/css"),
             ("/a.css", "cache-control: no-cache"),
             ("/a.css", "x-content-type-options: nosniff"),
+            ("/a.css", "content-security-policy: frame-ancestors 'self'"),
+            ("/a.css", "cross-origin-resource-policy: same-origin"),
             ("/missing", "http/1.1 404"),
+            ("/.hidden", "http/1.1 404"),
             ("/../../etc/passwd", "http/1.1 404"),
         ] {
             let answer = get(&url, path);
             assert!(answer.contains(expected), "{path}: {answer}");
         }
+        assert!(get_as("example.org", &url, "/").starts_with("http/1.1 421"), "another page's name for this machine");
         stop.send(()).unwrap();
-        serving.join().unwrap().unwrap();
+        serving.join().unwrap();
         assert!(TcpStream::connect(url.trim_start_matches("http://").trim_end_matches('/')).is_err());
     }
 
@@ -182,7 +232,7 @@ mod tests {
         assert!(get(&url, "/a.js").ends_with('1'), "what the page's folder lacks is the site's");
         assert!(get(&url, "/offline.js").contains("http/1.1 404"));
         stop.send(()).unwrap();
-        serving.join().unwrap().unwrap();
+        serving.join().unwrap();
         let error = Server::bind(folder.path(), Some(Path::new("nowhere")), 0).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("nowhere holds no index.html: --page needs"), "{error}");
     }

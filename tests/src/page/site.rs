@@ -80,7 +80,7 @@ impl Site {
         let server = Server::bind(self.root.path(), None, port).unwrap();
         self.url = format!("{}some/sub%20path/", server.url());
         let (stop, stopped) = oneshot::channel();
-        let serving = thread::spawn(move || server.run_until(async { stopped.await.unwrap_or_default() }).unwrap());
+        let serving = thread::spawn(move || server.run_until(async { stopped.await.unwrap_or_default() }));
         self.serving = Some((stop, serving));
     }
 
