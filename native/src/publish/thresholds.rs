@@ -8,6 +8,7 @@ use dinomaly_core::bundle::{Calibration, ClassCalibration, ScoreStatistics};
 use dinomaly_core::ops::Read;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
+use crate::dataset::counted;
 use crate::dataset::split::HELD_OUT;
 use crate::inference::photo_detector::PhotoDetector;
 
@@ -32,11 +33,13 @@ pub fn of_photos<O: Read>(
     for (name, score) in names.into_iter().zip(scores) {
         by_class.entry(name).or_default().push(score);
     }
-    let few: Vec<&str> = by_class.iter().filter(|(_, s)| s.len() < HELD_OUT).map(|(name, _)| name.as_str()).collect();
-    if !few.is_empty() {
-        println!("too few good photos for reliable thresholds: {}", few.join(", "));
+    let calibration = of_scores(&by_class, rate, held_out)?;
+    for (name, scores) in &by_class {
+        if let Some(doubt) = doubt(scores, rate) {
+            eprintln!("dinomaly: threshold of {name}: {doubt}");
+        }
     }
-    of_scores(&by_class, rate, held_out)
+    Ok(calibration)
 }
 
 /// The thresholds of classes, from the scores of their good photos.
@@ -58,13 +61,49 @@ pub fn of_scores(by_class: &BTreeMap<String, Vec<f32>>, rate: f64, held_out: boo
     Ok(Calibration { classes, overall: class(&all)?, held_out, false_alarm_rate: rate })
 }
 
+/// What these scores cannot tell about a threshold; `None` with enough of them.
+fn doubt(scores: &[f32], rate: f64) -> Option<String> {
+    let (found, enough) = (counted(scores.len(), "good photo", "good photos"), (1.0 / rate).ceil() - 1.0);
+    let percent = 100.0 * rate;
+    if scores.len() < HELD_OUT {
+        return Some(format!(
+            "{found} cannot tell how scores spread, let alone what {percent} % of good parts exceed: check its verdicts, and calibrate \
+             with {HELD_OUT} or more, {enough} for a promise"
+        ));
+    }
+    ((scores.len() as f64) < enough && f64::from(largest(scores)) * FARTHEST < unbounded(scores, rate, None)).then(
+        || {
+            format!(
+                "the scores of {found} spread so widely that {percent} % is a guess: calibrate with {enough} or more"
+            )
+        },
+    )
+}
+
+fn largest(scores: &[f32]) -> f32 {
+    scores.iter().copied().fold(0.0, f32::max)
+}
+
+/// Largest score: distances of a map lie in 0..=2.
+const HIGHEST: f64 = 2.0;
+
+/// A threshold this many times as high as the largest good score is no knowledge but the tail of an assumed distribution.
+const FARTHEST: f64 = 3.0;
+
+/// [`unbounded`], but where defective photos can reach it: at most half way, in logarithms, between the largest good score and the
+/// highest that there is.
+fn threshold(scores: &[f32], rate: f64, usual: Option<Spread>) -> f64 {
+    let largest = f64::from(largest(scores)).clamp(SMALLEST_SCORE, HIGHEST);
+    unbounded(scores, rate, usual).min((largest * HIGHEST).sqrt())
+}
+
 /// The score that the next good photo exceeds with this probability.
 ///
 /// With enough scores it is one of them, for any distribution: the split-conformal quantile (of n + 1 exchangeable scores, the
 /// next one is among the k highest with probability k / (n + 1)). Fewer scores tell nothing about so rare an event: then it is
 /// the bound of a prediction interval (Student's t) on their logarithms, which are closer to normal than scores with their long
 /// upper tail. A class of very few photos gets at least the usual spread of all classes.
-fn threshold(scores: &[f32], rate: f64, usual: Option<Spread>) -> f64 {
+fn unbounded(scores: &[f32], rate: f64, usual: Option<Spread>) -> f64 {
     let n = scores.len();
     let above = (rate * (n + 1) as f64).floor() as usize;
     if above >= 1 {
@@ -141,6 +180,42 @@ mod tests {
         }
     }
 
+    /// Prints a table of docs/reliability.md: how many of the next good photos are called defective, in percent.
+    #[test]
+    #[ignore = "prints a table"]
+    fn false_alarms_by_number_of_photos() {
+        /// A score from three uniform numbers.
+        type Draw = fn([f64; 3]) -> f64;
+        /// A normal number (Box and Muller).
+        fn normal(u: [f64; 3]) -> f64 {
+            (-2.0 * u[0].ln()).sqrt() * (std::f64::consts::TAU * u[1]).cos()
+        }
+        let distributions: [(&str, Draw); 5] = [
+            ("log-normal", |u| (0.3 * normal(u) - 4.0).exp()),
+            ("normal", |u| 0.02 + 0.002 * normal(u)),
+            ("uniform", |u| 0.01 + 0.02 * u[0]),
+            ("exponential", |u| 0.01 - 0.005 * u[0].ln()),
+            ("two groups", |u| if u[2] < 0.1 { 0.05 + 0.005 * u[0] } else { 0.02 + 0.002 * u[1] }),
+        ];
+        let names: Vec<&str> = distributions.iter().map(|(name, _)| *name).collect();
+        println!("| photos | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len()));
+        let mut random = ChaCha8Rng::seed_from_u64(11);
+        for photos in [1, 2, 3, 5, 10, 20, 50, 98, 99, 200, 1000] {
+            let rates = distributions.iter().map(|(_, draw)| {
+                let mut score = || draw(std::array::from_fn(|_| random.random::<f64>().max(1e-12))) as f32;
+                let (runs, next) = (2000, 10);
+                let mut alarms = 0;
+                for _ in 0..runs {
+                    let scores: Vec<f32> = (0..photos).map(|_| score()).collect();
+                    let limit = threshold(&scores, 0.01, None);
+                    alarms += (0..next).filter(|_| f64::from(score()) > limit).count();
+                }
+                format!("{:.1}", 100.0 * alarms as f64 / f64::from(runs * next))
+            });
+            println!("| {photos} | {} |", rates.collect::<Vec<_>>().join(" | "));
+        }
+    }
+
     #[test]
     fn a_class_with_few_photos_has_a_threshold_above_them() {
         let large: Vec<f32> = (0..40).map(|i| 0.1 + 0.01 * (i % 5) as f32).collect();
@@ -155,6 +230,27 @@ mod tests {
             assert!((of(name) / expected - 1.0).abs() < 0.02, "{name}: {} instead of {expected}", of(name));
         }
         assert!(of("large") > 0.14, "{}", of("large"));
+    }
+
+    #[test]
+    fn a_threshold_can_be_exceeded_whatever_the_scores() {
+        let mut random = ChaCha8Rng::seed_from_u64(3);
+        for photos in 1..40 {
+            for spread in [0.0, 0.1, 1.0, 5.0] {
+                let scores: Vec<f32> =
+                    (0..photos).map(|_| (0.02 * (spread * (random.random::<f32>() - 0.5)).exp()).min(1.9)).collect();
+                let found = threshold(&scores, 0.01, None);
+                assert!(
+                    found < HIGHEST && found.is_finite() && found > 0.0,
+                    "{photos} photos, spread {spread}: {found}"
+                );
+                let rounded = f64::from(largest(&scores)) * (1.0 - 1e-6);
+                assert!(found >= rounded, "{photos} photos, spread {spread}: {found}");
+            }
+        }
+        assert!(doubt(&[0.1, 0.2], 0.01).unwrap().contains("99 for a promise"));
+        assert!(doubt(&[0.01, 0.5, 0.02, 0.9, 0.04], 0.01).unwrap().contains("spread so widely"));
+        assert_eq!(doubt(&[0.1; 5], 0.01), None);
     }
 
     /// The path of an NVIDIA GPU, on the processor: candle in batches of eight, behind the model's self-test.
