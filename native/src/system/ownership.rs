@@ -86,7 +86,11 @@ impl Owner {
     pub fn remove(&self, folder: &Path) -> Result<()> {
         let own = (self.list)(folder).unwrap_or_default();
         let found = walk(folder)?;
-        for path in found.iter().filter(|path| !matches!(own.get(*path), None | Some(Content::Folder))) {
+        let mut files: Vec<&PathBuf> =
+            found.iter().filter(|path| !matches!(own.get(*path), None | Some(Content::Folder))).collect();
+        // What names the others goes last, so that a later run knows the rest of this one.
+        files.sort_by_key(|path| path.as_path() == Path::new(self.manifest));
+        for path in files {
             fs::remove_file(folder.join(path))?;
         }
         // The deepest first. One that is not empty stays.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::partial::PartialFolder;
+use super::partial::{PREFIX, PartialFolder, locked};
 use super::{check_beside, check_in, parent, sync_folder};
 use crate::system::ownership::{Owner, walk};
 
@@ -21,6 +21,7 @@ pub fn replace_folder(path: &Path, owner: &Owner, fill: impl FnOnce(&Path) -> Re
     let named = || format!("{} cannot be put in place", path.display());
     let target = if path.is_symlink() { path.canonicalize().with_context(named)? } else { path.to_owned() };
     owner.check(&target)?;
+    remove_left(parent(&target), owner);
     if is_mount_point(&target) {
         return fill_inside(&target, owner, fill).with_context(named);
     }
@@ -29,14 +30,15 @@ pub fn replace_folder(path: &Path, owner: &Owner, fill: impl FnOnce(&Path) -> Re
     sync_folder(fresh.path());
     if !target.exists() {
         fs::rename(fresh.path(), &target).with_context(named)?;
-        fresh.keep();
+        drop(fresh.keep());
         sync_folder(parent(&target));
         return Ok(());
     }
-    // A name that nothing removes: what has it is first the whole new folder, then the earlier one.
-    let aside = kept(&target);
+    // No signal removes what has this name: first the whole new folder, then the earlier one. A later run does, if all of it is
+    // the owner's, and if the locks are free.
+    let aside = target.with_file_name(fresh.name().replace(PREFIX, EARLIER));
     fs::rename(fresh.path(), &aside).with_context(named)?;
-    fresh.keep();
+    let _locks = [fresh.keep(), locked(&target)];
     if let Err(error) = exchange(&aside, &target) {
         let _ = fs::remove_dir_all(&aside);
         return Err(error).with_context(named);
@@ -114,12 +116,27 @@ fn is_mount_point(_: &Path) -> bool {
     false
 }
 
+/// Removes earlier folders that killed runs left beside their places. One with anything that is not the owner's stays.
+fn remove_left(folder: &Path, owner: &Owner) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_left = entry.file_name().to_string_lossy().starts_with(EARLIER)
+            && entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_left && locked(&path).is_some() && owner.check(&path).is_ok() {
+            let _ = owner.remove(&path);
+        }
+    }
+}
+
 /// Removes what stood in the place of `path` and lies at `old` now.
 fn remove_earlier(old: &Path, path: &Path, owner: &Owner) -> Result<()> {
     owner
         .remove(old)
         .with_context(|| format!("the earlier {} at {} cannot be removed", path.display(), old.display()))?;
     if old.exists() {
+        let place = kept(path);
+        fs::rename(old, &place).with_context(|| format!("{} cannot be renamed", old.display()))?;
+        let old = place;
         eprintln!("dinomaly: files that came into {} meanwhile are kept in {}", path.display(), old.display());
     }
     Ok(())
@@ -133,6 +150,9 @@ pub fn check_folder(path: &Path) -> Result<()> {
     check_no_file(path)?;
     if is_mount_point(path) { check_in(path) } else { check_beside(path) }
 }
+
+/// Beginning of the names of folders that are being exchanged.
+const EARLIER: &str = ".dinomaly-earlier-";
 
 /// Writes and flushes a file of a folder that is not in place yet.
 ///
@@ -231,6 +251,23 @@ mod tests {
             }
         }
         assert_eq!(names(folder.path()), ["a", "b"]);
+    }
+
+    #[test]
+    fn an_earlier_folder_that_a_kill_left_is_removed_if_all_of_it_is_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = |name: &str| folder.path().join(format!("{EARLIER}{name}"));
+        for (name, file) in [("ours", "first"), ("foreign", "notes.txt"), ("living", "first")] {
+            fs::create_dir(left(name)).unwrap();
+            write_new(&left(name), file, b"1").unwrap();
+        }
+        let lock = locked(&left("living"));
+        assert!(lock.is_some());
+        replace_folder(&folder.path().join("model"), &OWNER, |new| write_new(new, "first", b"2")).unwrap();
+        assert!(!left("ours").exists() && left("foreign").exists() && left("living").exists());
+        drop(lock);
+        remove_left(folder.path(), &OWNER);
+        assert!(!left("living").exists());
     }
 
     #[test]

@@ -26,7 +26,7 @@ static WRITING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 pub(super) struct PartialFolder {
     folder: TempDir,
     /// Held until the folder is in place. The system releases it however the process ends.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl PartialFolder {
@@ -40,17 +40,23 @@ impl PartialFolder {
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
         let folder = builder.prefix(&prefix()).tempdir_in(parent)?;
         writing().insert(folder.path().to_owned());
-        let lock = File::open(folder.path()).ok().filter(|lock| lock.try_lock().is_ok());
-        Ok(Self { folder, _lock: lock })
+        let lock = locked(folder.path());
+        Ok(Self { folder, lock })
+    }
+
+    /// Name of the folder.
+    pub(super) fn name(&self) -> String {
+        self.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     pub(super) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Gives the folder up, after it was renamed: there is nothing to remove.
-    pub(super) fn keep(mut self) {
+    /// Gives the folder up, after it was renamed: there is nothing to remove. Returns its lock.
+    pub(super) fn keep(mut self) -> Option<File> {
         self.folder.disable_cleanup(true);
+        self.lock.take()
     }
 }
 
@@ -58,6 +64,11 @@ impl Drop for PartialFolder {
     fn drop(&mut self) {
         writing().remove(self.folder.path());
     }
+}
+
+/// The lock of a file or folder; `None` if another process has it, or files cannot be locked here.
+pub(super) fn locked(path: &Path) -> Option<File> {
+    File::open(path).ok().filter(|lock| lock.try_lock().is_ok())
 }
 
 /// Writes a file through `fill`, and puts it in the place of `path` when it is safe on the disk.
@@ -110,7 +121,7 @@ fn sweep_now(folder: &Path) {
         let is_old = |changed: SystemTime| changed.elapsed().is_ok_and(|elapsed| elapsed > age);
         let old = entry.metadata().and_then(|metadata| metadata.modified()).is_ok_and(is_old);
         let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
-        if old && !is_link && File::open(entry.path()).is_ok_and(|lock| lock.try_lock().is_ok()) {
+        if old && !is_link && locked(&entry.path()).is_some() {
             remove(&entry.path());
         }
     }
@@ -158,7 +169,7 @@ mod tests {
         let partial = PartialFolder::new(folder.path()).unwrap();
         let (place, before) = (folder.path().join("model"), partial.path().to_owned());
         fs::rename(partial.path(), &place).unwrap();
-        partial.keep();
+        drop(partial.keep());
         assert!(!writing().contains(&before) && place.exists());
     }
 }
