@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::partial::{PREFIX, PartialFolder, locked};
+use super::partial::{PREFIX, PartialFolder, locked, prefix};
 use super::{check_beside, check_in, parent, sync_folder};
 use crate::system::ownership::{Owner, walk};
 
@@ -116,11 +116,13 @@ fn is_mount_point(_: &Path) -> bool {
     false
 }
 
-/// Removes earlier folders that killed runs left beside their places. One with anything that is not the owner's stays.
+/// Removes earlier folders that killed runs left beside their places. One with anything that is not the owner's stays, and so does
+/// one of another machine, whose locks this one may not see.
 fn remove_left(folder: &Path, owner: &Owner) {
+    let earlier = earlier();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        let is_left = entry.file_name().to_string_lossy().starts_with(EARLIER)
+        let is_left = entry.file_name().to_string_lossy().starts_with(&earlier)
             && entry.file_type().is_ok_and(|kind| kind.is_dir());
         if is_left && locked(&path).is_some() && owner.check(&path).is_ok() {
             let _ = owner.remove(&path);
@@ -153,6 +155,11 @@ pub fn check_folder(path: &Path) -> Result<()> {
 
 /// Beginning of the names of folders that are being exchanged.
 const EARLIER: &str = ".dinomaly-earlier-";
+
+/// [`EARLIER`] with this machine's part of the names.
+fn earlier() -> String {
+    prefix().replace(PREFIX, EARLIER)
+}
 
 /// Writes and flushes a file of a folder that is not in place yet.
 ///
@@ -256,7 +263,7 @@ mod tests {
     #[test]
     fn an_earlier_folder_that_a_kill_left_is_removed_if_all_of_it_is_ours() {
         let folder = tempfile::tempdir().unwrap();
-        let left = |name: &str| folder.path().join(format!("{EARLIER}{name}"));
+        let left = |name: &str| folder.path().join(format!("{}{name}", earlier()));
         for (name, file) in [("ours", "first"), ("foreign", "notes.txt"), ("living", "first")] {
             fs::create_dir(left(name)).unwrap();
             write_new(&left(name), file, b"1").unwrap();
@@ -265,9 +272,12 @@ mod tests {
         assert!(lock.is_some());
         replace_folder(&folder.path().join("model"), &OWNER, |new| write_new(new, "first", b"2")).unwrap();
         assert!(!left("ours").exists() && left("foreign").exists() && left("living").exists());
+        let elsewhere = folder.path().join(format!("{EARLIER}000000-ours"));
+        fs::create_dir(&elsewhere).unwrap();
+        write_new(&elsewhere, "first", b"1").unwrap();
         drop(lock);
         remove_left(folder.path(), &OWNER);
-        assert!(!left("living").exists());
+        assert!(!left("living").exists() && elsewhere.exists());
     }
 
     #[test]

@@ -98,7 +98,7 @@ pub(crate) fn remove_all() {
 }
 
 /// Beginning of the names of this machine.
-fn prefix() -> String {
+pub(super) fn prefix() -> String {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let digest = Sha256::digest(host.trim().as_bytes());
     format!("{PREFIX}{:02x}{:02x}{:02x}-", digest[0], digest[1], digest[2])
