@@ -1,7 +1,7 @@
 // @ts-check
 // The page: choice of model and device, and its status.
 
-import { byId, make, sentence } from './dom.js';
+import { byId, make, sentence, shown } from './dom.js';
 import { Gallery } from './gallery.js';
 import { listen } from './intake.js';
 import { Pool } from './pool.js';
@@ -128,7 +128,7 @@ function failed(error) {
 
 /** @param {string} text */
 function status(text) {
-  byId('status-text', HTMLSpanElement).textContent = text;
+  byId('status-text', HTMLSpanElement).textContent = shown(text);
   more.hidden = true;
 }
 

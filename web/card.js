@@ -1,7 +1,7 @@
 // @ts-check
 // Card of a photo: waiting, working, done or failed.
 
-import { make, sentence } from './dom.js';
+import { make, sentence, shown } from './dom.js';
 import { Picture } from './picture.js';
 
 /** @import {Description, Detection} from './types.js' */
@@ -22,7 +22,7 @@ export class Card {
     this.file = file;
     this.product = product;
     const close = make('button', { type: 'button', className: 'close', textContent: '×' });
-    close.setAttribute('aria-label', `Remove ${file.name}`);
+    close.setAttribute('aria-label', shown(`Remove ${file.name}`));
     close.addEventListener('click', () => remove(this));
     this.body = make('div', { className: 'card-body' });
     this.element = make('li', { className: 'card' }, this.body, close);
@@ -107,7 +107,7 @@ export class Card {
     const time = `${duration(decode + detect)} on the ${device}`;
     stage.querySelector('canvas')?.setAttribute(
       'aria-label',
-      `${this.file.name} with its heatmap: ${defective ? 'defective' : 'good'}, score ${short(detection.score)}`,
+      shown(`${this.file.name} with its heatmap: ${defective ? 'defective' : 'good'}, score ${short(detection.score)}`),
     );
     this.element.dataset.verdict = defective ? 'defective' : 'good';
     this.element.dataset.score = String(detection.score);

@@ -15,7 +15,17 @@ export function byId(id, type) {
 }
 
 /**
- * New element.
+ * A name with marks of reading direction and control characters written out, as the program does it (native/src/system/shown.rs):
+ * `photo\u202egnp.exe` would else be read as a PNG.
+ * @param {string} text
+ */
+export function shown(text) {
+  const code = (/** @type {string} */ mark) => `\\u${mark.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, code);
+}
+
+/**
+ * New element. Its text and title are {@link shown}.
  * @template {keyof HTMLElementTagNameMap} K
  * @param {K} tag
  * @param {Partial<HTMLElementTagNameMap[K]>} properties
@@ -24,7 +34,9 @@ export function byId(id, type) {
  */
 export function make(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
+  if (properties.textContent) element.textContent = shown(properties.textContent);
+  if (properties.title) element.title = shown(properties.title);
+  element.append(...children.map((child) => (typeof child === 'string' ? shown(child) : child)));
   return element;
 }
 

@@ -1,6 +1,5 @@
 //! The `dinomaly` program.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -18,7 +17,7 @@ fn main() -> ExitCode {
         Err(error) if error.downcast_ref().is_some_and(Lost::is_closed) => ExitCode::from(128 + 13),
         Err(error) => {
             // All causes in one line, outermost first: "photo a.png cannot be read: No such file".
-            let _ = writeln!(std::io::stderr(), "dinomaly: {error:#}");
+            output::print_error(format_args!("dinomaly: {error:#}\n"));
             if error.is::<Stopped>() { ExitCode::from(interrupt::STATUS) } else { ExitCode::FAILURE }
         }
     }

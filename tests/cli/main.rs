@@ -11,7 +11,7 @@ mod events; // event files of a training, read back as TensorBoard reads them
 mod foreign_folders; // `--out` where others' files lie: nothing in them changes
 mod gpu; // `--device gpu`, and a sentence where there is none
 mod hub; // `backbone` against a server that speaks the hub's protocol, well and badly
-mod output; // standard output that is closed or full
+mod output; // standard output that is closed or full, and names that it shows
 mod path; // photos → model → metrics, scores, heatmaps, int8, in the commands of the README
 mod quantize; // `quantize` in every format, with and without photos
 mod released; // models and sites that earlier versions wrote

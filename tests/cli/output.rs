@@ -1,7 +1,8 @@
-//! Standard output that is closed or full.
+//! Standard output that is closed or full, and names that it shows.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::workshop::{Workshop, names};
@@ -46,4 +47,22 @@ fn a_full_output_is_said_and_loses_nothing() {
         assert!(text.contains("dinomaly: standard output cannot be written: ") && !text.contains("panicked"), "{text}");
         shop.succeed(shop.command(&format!("inspect @{made}")));
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn names_of_photos_do_not_write_to_the_terminal() {
+    let shop = Workshop::new();
+    let (data, class) = (shop.path("data"), &names(&shop.path("data"))[0]);
+    let good = data.join(class).join("train/good/000.png");
+    fs::create_dir(shop.path("new")).unwrap();
+    fs::copy(good, shop.path("new/gnp\u{202e}.png")).unwrap();
+    fs::write(shop.path("new/red\u{1b}[31m.png"), "no photo").unwrap();
+    let mut detect = shop.command("detect");
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/released/format-1/model");
+    let output = detect.arg(model).arg(shop.path("new")).output().unwrap();
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(stderr.contains("red\\u001b[31m.png") && !stderr.contains('\u{1b}'), "{stderr}");
+    // Another program gets the name of the file.
+    assert!(stdout.contains("gnp\u{202e}.png,"), "{stdout} {stderr}");
 }

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use super::options::LayoutOption;
 use crate::dataset::Dataset;
 use crate::dataset::check::{Purpose, Severity, check};
+use crate::system::output;
 
 /// Arguments of `dinomaly data`.
 #[derive(Clone, Debug, clap::Args)]
@@ -56,7 +57,7 @@ fn run_check(args: &CheckArgs) -> Result<()> {
     let (layout, dataset) = Dataset::list(args.layout.layout, &args.data, &args.classes)?;
     let report = check(layout, &dataset, Purpose::Everything);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        output::print_data(&(serde_json::to_string_pretty(&report)? + "\n"));
     } else {
         print!("{}", report.text());
     }

@@ -94,13 +94,13 @@ pub fn run(args: &Args) -> Result<()> {
         if args.json {
             rows.push(row);
         } else {
-            print!("{}", csv_line(&row, std::mem::take(&mut headed))?);
+            output::print_data(&csv_line(&row, std::mem::take(&mut headed))?);
             output::check()?;
         }
         Ok(())
     })?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        output::print_data(&(serde_json::to_string_pretty(&rows)? + "\n"));
     }
     for (doubt, photos) in doubtful {
         eprintln!("dinomaly: verdicts are unreliable for photos {doubt}: {}", few(&photos));

@@ -24,5 +24,6 @@ pub mod precision;
 pub(crate) mod prefetch;
 #[cfg(feature = "trainer")]
 pub(crate) mod progress;
+pub(crate) mod shown;
 #[cfg(feature = "trainer")]
 pub(crate) mod table;

@@ -1,11 +1,13 @@
 //! `print!`, `println!` and `eprintln!` of this crate. Unlike std's they do not panic when the output is closed or full.
 //!
 //! A training must not fail because the reader of its output has gone. [`check`] reports lost output: the program calls it at its
-//! end, and commands that only print call it between photos.
+//! end, and commands that only print call it between photos. Names in the output are shown harmless ([`shown`]).
 
 use std::fmt::Arguments;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::OnceLock;
+
+use super::shown::shown;
 
 /// The first error of standard output; nothing is written after it.
 static END: OnceLock<io::Error> = OnceLock::new();
@@ -24,12 +26,22 @@ impl Lost {
 
 /// Writes to standard output, until its first error.
 pub fn print(text: Arguments<'_>) {
-    note(|output| output.write_fmt(text));
+    note(|output| output.write_all(shown(&text.to_string()).as_bytes()));
+}
+
+/// Writes CSV or JSON to standard output, until its first error: to other programs as it is.
+#[cfg(feature = "trainer")]
+pub fn print_data(text: &str) {
+    if io::stdout().is_terminal() {
+        print(format_args!("{text}"));
+    } else {
+        note(|output| output.write_all(text.as_bytes()));
+    }
 }
 
 /// Writes to standard error; errors are ignored.
 pub fn print_error(text: Arguments<'_>) {
-    let _ = io::stderr().write_fmt(text);
+    let _ = io::stderr().write_all(shown(&text.to_string()).as_bytes());
 }
 
 /// Checks that all output was written.

@@ -23,7 +23,10 @@ fn bad_photos_get_their_sentence() {
     let mut hasher = flate2::Crc::new();
     hasher.update(&huge[12..29]);
     huge[29..33].copy_from_slice(&hasher.sum().to_be_bytes());
-    let bad: [(&str, &[u8]); 4] = [
+    // A browser shows this name as that of a PNG.
+    let reversed = "photo\u{202e}gnp.exe";
+    let bad: [(&str, &[u8]); 5] = [
+        (reversed, b"no photo"),
         ("diary.txt", b"Dear diary, today I photographed a screw."),
         ("cut off.jpg", &good[..good.len() / 2]),
         ("huge.png", &huge),
@@ -39,7 +42,7 @@ fn bad_photos_get_their_sentence() {
     page.drop_files(&bad.map(|(name, _)| folder.path().join(name)));
     page.results(bad.len());
     for (name, bytes) in bad {
-        let expected = Photo::decode(name, bytes).unwrap_err().to_string();
+        let expected = Photo::decode(name, bytes).unwrap_err().to_string().replace('\u{202e}', "\\u202e");
         let cards =
             page.eval("[...document.querySelectorAll('.card[data-state=failed]')].map((card) => card.innerText)");
         let shown = cards.as_array().unwrap().iter().any(|text| text.as_str().unwrap().contains(&expected));

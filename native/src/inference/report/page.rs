@@ -14,6 +14,7 @@ use super::chart::{Line, curves, histogram};
 use super::gallery::{Outcome, Picture};
 use super::{ClassReport, Curves, Report};
 use crate::inference::evaluation::{ClassMetrics, Evaluation};
+use crate::system::shown::shown;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -71,7 +72,7 @@ pub fn page(report: &Report<'_>, evaluation: &Evaluation, facts: &Facts<'_>) -> 
             }
         }
     };
-    Ok(page.into_string())
+    Ok(shown(&page.into_string()).into_owned())
 }
 
 fn percent(value: Option<f64>) -> String {
