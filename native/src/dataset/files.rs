@@ -37,7 +37,7 @@ pub fn photos(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Photos in a folder and in all folders below but those of masks, in alphabetical order; empty if there is no such folder.
-pub(super) fn photos_below(folder: &Path) -> Result<Vec<PathBuf>> {
+pub fn photos_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     // A folder that is linked to one above it would never end.
     let mut seen = BTreeSet::new();

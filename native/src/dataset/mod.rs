@@ -21,7 +21,7 @@ mod words;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use dinomaly_core::photo::decode::Photo;
@@ -29,6 +29,7 @@ use dinomaly_core::photo::window::Window;
 
 use check::Purpose;
 use files::MASKS;
+pub(crate) use files::photos_below;
 pub use files::{PHOTO_ENDINGS, counted, few, left_out, photos, without_masks};
 pub use grey16::WindowChoice;
 pub use layout::Layout;
@@ -125,9 +126,7 @@ impl Dataset {
         let named = root.canonicalize().with_context(|| format!("folder {} cannot be listed", root.display()))?;
         let root = if root.file_name().is_some() { root } else { &named };
         let (layout, mut places) = Layout::find(layout, root)?;
-        if let Some(blank) = places.iter().find(|place| place.name.trim().is_empty()) {
-            bail!("{} has a blank name: a class is called by its folder, rename it", blank.path.display());
-        }
+        places.iter().try_for_each(check_name)?;
         let is_class = |name: &str| places.iter().any(|place| place.name == name);
         // The name of a class may hold commas.
         let names =
@@ -197,6 +196,21 @@ struct ClassFolder {
     name: String,
     /// The folder or list file of the class.
     path: PathBuf,
+}
+
+/// Checks that a folder can be named after the class, and the name be printed. Some layouts take names from lists in files.
+fn check_name(place: &ClassFolder) -> Result<()> {
+    let (path, name) = (place.path.display(), &place.name);
+    if name.trim().is_empty() {
+        bail!("{path} has a blank name: a class is called by its folder, rename it");
+    }
+    let one_folder = matches!(Path::new(name).components().collect::<Vec<_>>()[..], [Component::Normal(_)]);
+    if !one_folder || name.contains('/') || name.contains(char::is_control) {
+        bail!(
+            "{path} is a class called {name:?}: expected the name of one folder, without control characters; rename it"
+        );
+    }
+    Ok(())
 }
 
 /// Why a folder does not fit a layout: the end of a sentence.
@@ -304,6 +318,17 @@ mod tests {
         root.write(" /train/good/1.png", "");
         let error = Dataset::open(&root.path(""), &[]).unwrap_err().to_string();
         assert!(error.contains("has a blank name"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_name_that_would_forge_a_line_is_refused() {
+        let root = Root::with(&["nut\nmodel written/train/good/1.png"]);
+        let error = Dataset::open(&root.path(""), &[]).unwrap_err().to_string();
+        assert!(
+            error.contains(r#"is a class called "nut\nmodel written": expected the name of one folder"#),
+            "{error}"
+        );
     }
 
     #[test]

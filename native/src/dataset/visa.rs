@@ -163,4 +163,15 @@ mod tests {
         let error = visa("candle,val,normal,candle/a.JPG,\n").refusal(Layout::Visa);
         assert!(error.contains("candle/a.JPG has the split val, expected train or test"), "{error}");
     }
+    #[test]
+    fn an_object_is_a_folder_of_the_data_set() {
+        for object in ["..", "candle/..", "candle/", "."] {
+            let root = visa(&format!("{object},train,normal,candle/Data/Images/Normal/0000.JPG,\n"));
+            let error = root.refusal(Layout::Visa);
+            assert!(
+                error.contains(&format!("is a class called {object:?}: expected the name of one folder")),
+                "{error}"
+            );
+        }
+    }
 }
