@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use dinomaly_core::bundle::Calibration;
 use dinomaly_core::model::config::BottleneckInput;
 use half::f16;
 use safetensors::SafeTensors;
@@ -118,6 +119,38 @@ fn thresholds_are_set_again_from_other_good_photos() {
     let changed: Vec<_> = cards[0].lines().zip(cards[1].lines()).filter(|(before, after)| before != after).collect();
     let [(before, after)] = changed[..] else { panic!("{changed:?}") };
     assert!(before.contains("20 % of good parts") && after.contains("34 % of good parts"), "{before} {after}");
+}
+
+#[test]
+fn known_defective_photos_show_what_thresholds_find_or_set_them() {
+    let shop = Workshop::new();
+    shop.succeed(shop.train("model", "--iterations 2"));
+    let class = names(&shop.path("data"))[0].clone();
+    let kinds = names(&shop.path("data").join(&class).join("test"));
+    for kind in kinds.iter().filter(|kind| *kind != "good") {
+        let (from, to) = (format!("data/{class}/test/{kind}"), format!("defective/{class}/{kind}"));
+        fs::create_dir_all(shop.path(&to)).unwrap();
+        for photo in names(&shop.path(&from)) {
+            fs::copy(shop.path(&from).join(&photo), shop.path(&to).join(&photo)).unwrap();
+        }
+    }
+    let count = kinds.len() - 1;
+    let text = shop.succeed(shop.command("calibrate @model @data --out @seen --defective @defective"));
+    assert!(text.contains(&format!("with 20 good and {count} defective photos")), "{text}");
+    assert!(text.contains(&format!("of {count} defective photos (recall ")), "{text}");
+    assert!(text.contains("of 10 good photos defective"), "{text}");
+    shop.succeed(shop.command("calibrate @model @data --out @best --defective @defective --best-f1"));
+    let [seen, best] = ["seen", "best"].map(|model| dinomaly::model_dir::read(&shop.path(model)).unwrap().calibration);
+    let threshold = |calibration: &Calibration, class: &str| calibration.classes[class].threshold;
+    assert!(threshold(&seen, &class) != threshold(&best, &class));
+    let other = &names(&shop.path("data"))[1];
+    assert_eq!(threshold(&seen, other), threshold(&best, other), "no defective photos of it");
+    fs::rename(shop.path("defective").join(&class), shop.path("defective/unknown")).unwrap();
+    let error = shop.refuse(shop.command("calibrate @model @data --out @none --defective @defective"));
+    assert!(error.contains("is in no folder of a class"), "{error}");
+    let mut command = shop.command("calibrate @model @data --out @none --best-f1");
+    let output = command.output().unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("--defective"));
 }
 
 #[test]

@@ -25,6 +25,16 @@ pub struct Args {
     layout: LayoutOption,
     #[command(flatten)]
     false_alarms: FalseAlarms,
+    /// Folder of photos of defective parts, to report how many are found
+    ///
+    /// If the data set has several classes, in a subfolder for each of them.
+    #[arg(long, value_name = "DIR")]
+    defective: Option<PathBuf>,
+    /// Choose the thresholds with the highest F1 on good and defective photos
+    ///
+    /// They then hold for as many defects as the folder has, not for a rate of false alarms.
+    #[arg(long, requires = "defective", conflicts_with_all = ["rate", "classes"])]
+    best_f1: bool,
     #[command(flatten)]
     device: LookOption,
 }
@@ -41,11 +51,16 @@ pub fn run(args: &Args) -> Result<()> {
         classes: args.classes.clone(),
         layout: args.layout.layout,
         false_alarm_rate: args.false_alarms.rate,
+        defective: args.defective.clone(),
+        best_f1: args.best_f1,
         place: args.device.place(),
     })?;
     println!("these photos count as held out: thresholds are too low if the model was trained on them");
     if !calibrated.gone.is_empty() {
         println!("classes removed from the model, because there are no photos of them: {}", few(&calibrated.gone));
+    }
+    if let Some(recall) = &calibrated.recall {
+        print!("{recall}");
     }
     println!("model written to {}", args.out.display());
     Ok(())

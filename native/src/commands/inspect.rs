@@ -7,8 +7,8 @@ use anyhow::Result;
 use super::options::LookOption;
 use crate::costs::{parameters_left_out, parts};
 use crate::inference::speed::{Throughput, throughput};
-use crate::model_dir;
 use crate::system::table::align;
+use crate::{model_dir, publish};
 
 /// Arguments of `dinomaly inspect`.
 #[derive(Clone, Debug, clap::Args)]
@@ -88,7 +88,7 @@ pub fn run(args: &Args) -> Result<()> {
     print!("\n{}", align(&rows));
     println!(
         "expected false alarms at these thresholds: {} % of good parts",
-        100.0 * model.calibration.false_alarm_rate
+        publish::percent(model.calibration.false_alarm_rate)
     );
     if !model.calibration.held_out {
         println!("thresholds come from training photos: expect more false alarms");

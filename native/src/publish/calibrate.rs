@@ -1,14 +1,17 @@
-//! A model and photos of good parts → the same model with new thresholds.
+//! A model and photos of good parts, and of defective ones if there are some → the same model with new thresholds.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use dinomaly_core::bundle::{Calibration, Model};
+use dinomaly_core::ops::Read;
 
+use super::defective::{self, Recall};
 use super::{thresholds, with_thresholds};
 use crate::dataset::grey16::warn_if_clipped;
 use crate::dataset::split::FALSE_ALARM_RATE;
 use crate::dataset::{Class, Dataset, Layout};
+use crate::inference::photo_detector::PhotoDetector;
 use crate::inference::{AnyDetector, DetectorDevice};
 use crate::model_dir;
 use crate::system::atomic::check_other;
@@ -28,6 +31,10 @@ pub struct CalibrationPlan {
     pub layout: Option<Layout>,
     /// Share of good photos that the thresholds may call defective.
     pub false_alarm_rate: f64,
+    /// Folder of photos of defective parts to report the recall of, in a subfolder for each class if there are several.
+    pub defective: Option<PathBuf>,
+    /// Chooses the thresholds with the highest F1 on good and defective photos, instead of by `false_alarm_rate`.
+    pub best_f1: bool,
     /// Device and precision to score the photos with.
     pub place: DetectorDevice,
 }
@@ -42,6 +49,8 @@ impl CalibrationPlan {
             classes: Vec::new(),
             layout: None,
             false_alarm_rate: FALSE_ALARM_RATE,
+            defective: None,
+            best_f1: false,
             place: DetectorDevice::default(),
         }
     }
@@ -54,21 +63,31 @@ pub struct Calibrated {
     pub model: Model,
     /// Classes removed from the model, because there are no photos of them.
     pub gone: Vec<String>,
+    /// How many of the known defective photos the thresholds find.
+    pub recall: Option<Recall>,
 }
 
 /// Scores the photos and writes the model with the resulting thresholds. They replace all earlier ones, unless classes were
 /// chosen.
 ///
 /// # Errors
-/// If the model is unusable, a class has no good photos, a photo cannot be read, or the folder cannot be written.
+/// If the model is unusable, a class has no good photos, a defective photo belongs to no class, a photo cannot be read, or the
+/// folder cannot be written.
 pub fn calibrate(plan: &CalibrationPlan) -> Result<Calibrated> {
     check_other(&plan.model, &plan.out)?;
     model_dir::check_target(&plan.out)?;
     let mut model = model_dir::read(&plan.model)?;
     let dataset = Dataset::open_for_training(plan.layout, &plan.data, &plan.classes)?;
+    let classes: Vec<String> = dataset.classes.iter().map(|class| class.name.clone()).collect();
+    let defective = plan.defective.as_ref().map(|folder| defective::list(folder, &classes)).transpose()?;
     let of_class = |class: Class| class.train.into_iter().map(move |photo| (class.name.clone(), photo));
     let photos: Vec<(String, PathBuf)> = dataset.classes.into_iter().flat_map(of_class).collect();
     warn_if_clipped(&model.preprocessor, &photos.iter().map(|(_, photo)| photo.clone()).collect::<Vec<_>>());
+    if plan.best_f1 && (defective.is_none() || !plan.classes.is_empty()) {
+        bail!(
+            "thresholds of the highest F1 need photos of defective parts and apply to all classes: give --defective, and no --classes"
+        );
+    }
     let rate = plan.false_alarm_rate;
     let earlier = model.calibration.clone();
     if !plan.classes.is_empty() && earlier.false_alarm_rate != rate {
@@ -77,11 +96,12 @@ pub fn calibrate(plan: &CalibrationPlan) -> Result<Calibrated> {
             earlier.false_alarm_rate
         );
     }
-    model.calibration = match plan.place.open(&model)? {
-        AnyDetector::Processor(detector) => thresholds::of_photos(&detector, photos, rate, true)?,
-        AnyDetector::Gpu(detector) => thresholds::of_photos(&detector, photos, rate, true)?,
-        AnyDetector::Cuda(detector) => thresholds::of_photos(&detector, photos, rate, true)?,
+    let (calibration, recall) = match plan.place.open(&model)? {
+        AnyDetector::Processor(detector) => measured(&detector, plan, photos, defective)?,
+        AnyDetector::Gpu(detector) => measured(&detector, plan, photos, defective)?,
+        AnyDetector::Cuda(detector) => measured(&detector, plan, photos, defective)?,
     };
+    model.calibration = calibration;
     let mut gone = Vec::new();
     if plan.classes.is_empty() {
         gone = earlier.classes.into_keys().filter(|class| !model.calibration.classes.contains_key(class)).collect();
@@ -91,7 +111,30 @@ pub fn calibrate(plan: &CalibrationPlan) -> Result<Calibrated> {
     model.name = plan.out.file_name().context("--out names no folder")?.to_string_lossy().into_owned();
     model.card = with_thresholds(&model.card, &model.calibration);
     model_dir::write(&plan.out, &model)?;
-    Ok(Calibrated { model, gone })
+    Ok(Calibrated { model, gone, recall })
+}
+
+/// Thresholds from the scores of good and, if they are to be chosen by them, of defective photos; and what they find.
+fn measured<O: Read>(
+    detector: &PhotoDetector<O>,
+    plan: &CalibrationPlan,
+    good: Vec<(String, PathBuf)>,
+    defective: Option<Vec<(String, PathBuf)>>,
+) -> Result<(Calibration, Option<Recall>)> {
+    let Some(defective) = defective else {
+        return Ok((thresholds::of_photos(detector, good, plan.false_alarm_rate, true)?, None));
+    };
+    let [good_count, defective_count] = [&good, &defective].map(Vec::len);
+    println!("calibrating on {} with {good_count} good and {defective_count} defective photos", detector.place());
+    let (good, defective) = (thresholds::scores(detector, good)?, thresholds::scores(detector, defective)?);
+    let mut calibration = thresholds::of_scores(&good, plan.false_alarm_rate, true)?;
+    if plan.best_f1 {
+        defective::choose(&mut calibration, &good, &defective);
+    } else {
+        thresholds::say_doubts(&good, plan.false_alarm_rate);
+    }
+    let recall = Recall::of(&calibration, &good, &defective);
+    Ok((calibration, Some(recall)))
 }
 
 /// Keeps the earlier calibration of the other classes, and that of photos of unknown class.

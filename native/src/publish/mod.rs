@@ -1,6 +1,7 @@
 //! Trained weights → a published model: thresholds from held-out photos, self-test, model card.
 
 mod calibrate;
+mod defective;
 mod import;
 #[doc(hidden)]
 pub mod moments;
@@ -27,6 +28,7 @@ use crate::training::run::recent_mean;
 use crate::training::trainer::TrainingSettings;
 
 pub use calibrate::{Calibrated, CalibrationPlan, calibrate};
+pub use defective::{ClassRecall, Recall};
 pub use import::{ImportPlan, import};
 pub use quantize::{QuantizePlan, Quantized, quantize};
 
@@ -160,9 +162,14 @@ fn thresholds_line(calibration: &Calibration) -> String {
     let photos = calibration.classes.values().map(|class| class.good_scores.count).sum::<usize>();
     format!(
         "{THRESHOLDS} exceeded by {rate} % of good parts, estimated from {photos} {source} photos |",
-        rate = 100.0 * calibration.false_alarm_rate,
+        rate = percent(calibration.false_alarm_rate),
         source = if calibration.held_out { "held-out good" } else { "training" },
     )
+}
+
+/// A share in percent, to a thousandth.
+pub(crate) fn percent(share: f64) -> f64 {
+    (1e5 * share).round() / 1e3
 }
 
 /// A model card with the line on thresholds of this calibration.

@@ -1,6 +1,5 @@
 //! Scores of good photos → the threshold above which a photo is defective.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -8,6 +7,7 @@ use dinomaly_core::bundle::{Calibration, ClassCalibration, ScoreStatistics};
 use dinomaly_core::ops::Read;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
+use super::defective::Scores;
 use crate::dataset::counted;
 use crate::dataset::split::HELD_OUT;
 use crate::inference::photo_detector::PhotoDetector;
@@ -27,26 +27,39 @@ pub fn of_photos<O: Read>(
 ) -> Result<Calibration> {
     let source = if held_out { "held-out" } else { "training" };
     println!("calibrating on {} with {} {source} photos", detector.place(), photos.len());
+    let by_class = scores(detector, photos)?;
+    say_doubts(&by_class, rate);
+    of_scores(&by_class, rate, held_out)
+}
+
+/// Scores photos, given with their class.
+///
+/// # Errors
+/// If a photo cannot be read.
+pub(super) fn scores<O: Read>(detector: &PhotoDetector<O>, photos: Vec<(String, PathBuf)>) -> Result<Scores> {
     let (names, paths): (Vec<String>, Vec<PathBuf>) = photos.into_iter().unzip();
     let scores = detector.scores(&paths)?;
-    let mut by_class: BTreeMap<String, Vec<f32>> = BTreeMap::new();
+    let mut by_class = Scores::new();
     for (name, score) in names.into_iter().zip(scores) {
         by_class.entry(name).or_default().push(score);
     }
-    let calibration = of_scores(&by_class, rate, held_out)?;
-    for (name, scores) in &by_class {
+    Ok(by_class)
+}
+
+/// Says on standard error which classes have too few photos to tell their thresholds.
+pub(super) fn say_doubts(by_class: &Scores, rate: f64) {
+    for (name, scores) in by_class {
         if let Some(doubt) = doubt(scores, rate) {
             eprintln!("dinomaly: threshold of {name}: {doubt}");
         }
     }
-    Ok(calibration)
 }
 
 /// The thresholds of classes, from the scores of their good photos.
 ///
 /// # Errors
 /// If there are no scores, or a score is not finite.
-pub fn of_scores(by_class: &BTreeMap<String, Vec<f32>>, rate: f64, held_out: bool) -> Result<Calibration> {
+pub fn of_scores(by_class: &Scores, rate: f64, held_out: bool) -> Result<Calibration> {
     let spreads: Vec<Spread> = by_class.values().map(|scores| Spread::of(scores)).collect();
     let usual = Spread::usual(&spreads);
     let class = |scores: &[f32]| -> Result<ClassCalibration> {
@@ -152,6 +165,8 @@ impl Spread {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
