@@ -46,6 +46,9 @@ pub fn build(modules: &[Module], out: &Path) -> Result<()> {
     }
     // A folder of its own: a cargo that runs this program may hold the lock of the usual one.
     let folder = checkout.join("target/wasm-build");
+    // So that the folders whose paths are to be replaced are there. Without a network the build says what is missing.
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let _ = Command::new(cargo).current_dir(&checkout).args(["fetch", "--quiet", "--target", TARGET]).status();
     for module in modules {
         // One for each module: all builds write the same file.
         let target_dir = folder.join(module.name);
@@ -69,11 +72,14 @@ fn compile(module: Module, checkout: &Path, target_dir: &Path) -> Result<()> {
         .args(["build", "--package", "dinomaly-wasm", "--no-default-features", "--features", module.feature])
         .args(["--target", TARGET, "--profile", PROFILE, "--target-dir"])
         .arg(target_dir);
+    let mut flags: Vec<String> = remapped(cargo_home().as_deref(), checkout)
+        .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
+        .collect();
     if !module.target_features.is_empty() {
-        // Added to those of .cargo/config.toml.
-        let flags = format!("['-C', 'target-feature={}']", module.target_features);
-        command.args(["--config", &format!("target.{TARGET}.rustflags = {flags}")]);
+        flags.extend(["-C".to_owned(), format!("target-feature={}", module.target_features)]);
     }
+    // Added to those of .cargo/config.toml. TOML quotes strings as Rust does.
+    command.args(["--config", &format!("target.{TARGET}.rustflags = {flags:?}")]);
     // Flags that were meant for this program would replace those that .cargo/config.toml has for the module.
     for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_BUILD_RUSTFLAGS"] {
         command.env_remove(variable);
@@ -83,6 +89,20 @@ fn compile(module: Module, checkout: &Path, target_dir: &Path) -> Result<()> {
         bail!("the page's module {} was not built ({status}): cargo says why above", module.name);
     }
     Ok(())
+}
+
+/// Folders whose paths would else stand in the module, for messages of panics, with what stands there instead: equal sources give equal
+/// modules on every machine.
+fn remapped(cargo_home: Option<&Path>, checkout: &Path) -> impl Iterator<Item = (PathBuf, &'static str)> {
+    let registries = cargo_home.map(|home| home.join("registry/src"));
+    let registries = registries.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    registries.map(|registry| (registry.path(), "crates")).chain([(checkout.to_owned(), "dinomaly")])
+}
+
+/// Where cargo unpacks crates.
+fn cargo_home() -> Option<PathBuf> {
+    let home = || Some(env::home_dir()?.join(".cargo"));
+    env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
 }
 
 /// The checkout that this program was built from.
@@ -143,6 +163,16 @@ mod tests {
         // `false` stands for a rustup that cannot reach its server.
         #[cfg(unix)]
         assert!(add_target("false", Path::new(".")).unwrap_err().to_string().contains("failed"));
+    }
+
+    #[test]
+    fn paths_of_the_machine_are_replaced() {
+        let home = tempfile::tempdir().unwrap();
+        let unpacked = home.path().join("registry/src/index");
+        std::fs::create_dir_all(&unpacked).unwrap();
+        let found: Vec<_> = remapped(Some(home.path()), Path::new("/checkout")).collect();
+        assert_eq!(found, [(unpacked, "crates"), ("/checkout".into(), "dinomaly")]);
+        assert_eq!(remapped(None, Path::new("/checkout")).count(), 1);
     }
 
     #[test]
