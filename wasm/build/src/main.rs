@@ -68,7 +68,8 @@ fn package(checkout: &Path) -> Result<()> {
         fs::remove_dir_all(&page).with_context(|| format!("{} cannot be removed", page.display()))?;
     }
     files.iter().try_for_each(|(name, from)| copy(from, &page.join(name)))?;
-    println!("{} is filled: package with `cargo package -p dinomaly-core -p dinomaly`", page.display());
+    // Cargo calls every file uncommitted that it packages and git does not hold.
+    println!("{} is filled: package with `cargo package --allow-dirty -p dinomaly-core -p dinomaly`", page.display());
     Ok(())
 }
 
