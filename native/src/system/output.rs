@@ -4,10 +4,10 @@
 //! end, and commands that only print call it between photos. Names in the output are shown harmless ([`shown`]).
 
 use std::fmt::Arguments;
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, ErrorKind, Write};
 use std::sync::OnceLock;
 
-use super::shown::shown;
+use super::shown::{shortened, shown};
 
 /// The first error of standard output; nothing is written after it.
 static END: OnceLock<io::Error> = OnceLock::new();
@@ -32,16 +32,16 @@ pub fn print(text: Arguments<'_>) {
 /// Writes CSV or JSON to standard output, until its first error: to other programs as it is.
 #[cfg(feature = "trainer")]
 pub fn print_data(text: &str) {
-    if io::stdout().is_terminal() {
+    if io::IsTerminal::is_terminal(&io::stdout()) {
         print(format_args!("{text}"));
     } else {
         note(|output| output.write_all(text.as_bytes()));
     }
 }
 
-/// Writes to standard error; errors are ignored.
+/// Writes to standard error, without the middle of very long names; errors are ignored.
 pub fn print_error(text: Arguments<'_>) {
-    let _ = io::stderr().write_all(shown(&text.to_string()).as_bytes());
+    let _ = io::stderr().write_all(shown(&shortened(&text.to_string())).as_bytes());
 }
 
 /// Checks that all output was written.

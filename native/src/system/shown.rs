@@ -23,6 +23,27 @@ pub fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// Longest word of a message, in characters: a path is shorter, a damaged file's name may be megabytes.
+const LONGEST: usize = 500;
+
+/// The text with the middle of very long words left out.
+pub fn shortened(text: &str) -> Cow<'_, str> {
+    let is_long = |word: &str| word.len() > LONGEST && word.chars().count() > LONGEST;
+    if !text.split_whitespace().any(is_long) {
+        return Cow::Borrowed(text);
+    }
+    let words = text.split_inclusive(char::is_whitespace).map(|word| {
+        if !is_long(word) {
+            return word.to_owned();
+        }
+        let count = word.chars().count();
+        let (start, end): (String, String) =
+            (word.chars().take(200).collect(), word.chars().skip(count - 100).collect());
+        format!("{start}…{end}")
+    });
+    words.collect::<String>().into()
+}
+
 /// Control characters, separators of lines and paragraphs, and Unicode's marks of direction (its property `Bidi_Control`).
 fn is_harmful(character: char) -> bool {
     match character {
@@ -42,6 +63,10 @@ mod tests {
         assert_eq!(shown("photo\u{202e}gnp.exe"), "photo\\u202egnp.exe");
         let usual = "größe\t部品 🔩\nعربي עברית";
         assert!(matches!(shown(usual), Cow::Borrowed(text) if text == usual));
+        assert_eq!(shortened(usual), usual);
+        let name = format!("{}{}", "a".repeat(1000), "b".repeat(1000));
+        let expected = format!("name\n{}…{}", "a".repeat(200), "b".repeat(99));
+        assert_eq!(shortened(&format!("name\n{name} unknown")), format!("{expected} unknown"));
         // Still JSON, and of the same value.
         let json = serde_json::to_string("a\u{1b}\u{202e}b").unwrap();
         assert_eq!(serde_json::from_str::<String>(&shown(&json)).unwrap(), "a\u{1b}\u{202e}b");
