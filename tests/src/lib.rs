@@ -1,6 +1,7 @@
 //! What tests and benchmarks share: where their data is, how safetensors files are read, how closely numbers agree.
 
 pub mod executors; // one operation on any executor
+pub mod mutation; // valid files with changed numbers, names and bytes
 pub mod page; // a site with small models, and a browser that looks at it
 pub mod random; // models with random weights
 

@@ -10,6 +10,7 @@ use dinomaly::encoders::backbone;
 use dinomaly_core::Model;
 use dinomaly_core::bundle::MANIFEST;
 use dinomaly_tests::fixtures;
+use dinomaly_tests::mutation::{Choices, Outcome, READERS};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -152,6 +153,25 @@ fn numbers_of_a_safetensors_header() {
         assert!(!timed(&format!("block {number}"), read));
     }
     assert!(peak() - before < MEMORY, "{} MB more", (peak() - before) >> 20);
+}
+
+/// A few of the files of `--bin mutations`, which tries many.
+#[test]
+fn changed_files_reach_the_code_behind_the_first_parser() {
+    for reader in READERS {
+        let folder = tempfile::tempdir().unwrap();
+        let outcomes: Vec<Outcome> = (0..300)
+            .map(|number| {
+                let own = folder.path().join(number.to_string());
+                fs::create_dir(&own).unwrap();
+                (reader.attempt)(&mut Choices::random(number), &own)
+            })
+            .collect();
+        let count = |outcome: Outcome| outcomes.iter().filter(|&&found| found == outcome).count();
+        let (unparsed, read) = (count(Outcome::Unparsed), count(Outcome::Read));
+        assert!(unparsed < 210, "{}: {unparsed} of 300 are refused by {}", reader.name, reader.first);
+        assert!(read > 0 && read < 300, "{}: {read} of 300 are read", reader.name);
+    }
 }
 
 /// All files below a folder.
