@@ -42,6 +42,7 @@ pub fn clean_up_at_signals() -> Result<()> {
     if INSTALLED.set(()).is_err() {
         return Ok(());
     }
+    // ctrlc hears a hang-up that nohup ignores: findings/ctrlc-nohup.sh.
     let ignores_hangup = ignores_hangup();
     ctrlc::set_handler(|| {
         if let Some((promise, interrupt)) = &*LISTENING.lock().unwrap_or_else(PoisonError::into_inner)
