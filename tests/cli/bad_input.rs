@@ -27,6 +27,10 @@ fn training_names_what_is_wrong_with_its_input() {
     assert!(error.contains("backbone text.safetensors cannot be used"), "{error}");
     let error = shop.refuse(shop.train("model", "--classes bolt"));
     assert!(error.contains("class bolt is not in data"), "{error}");
+    // After 1,000 iterations the easier nine of ten patches count less, and here there are four.
+    let error = shop.refuse(shop.train("model", "--iterations 1001 --batch 1 --resize 32 --crop 32"));
+    assert!(error.contains("a batch of 1 photo has 4 patches, and hard mining at rate 0.9 leaves none"), "{error}");
+    assert!(!shop.path("model").exists());
     let error = shop.refuse(shop.train("model", "--crop 60"));
     assert!(error.contains("--resize 72 --crop 60") && error.contains("such as 48 or 64"), "{error}");
 

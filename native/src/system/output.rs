@@ -1,7 +1,7 @@
 //! `print!`, `println!` and `eprintln!` of this crate. Unlike std's they do not panic when the output is closed or full.
 //!
 //! A training must not fail because the reader of its output has gone. [`check`] reports lost output: the program calls it at its
-//! end, and commands that only print call it between photos. Names in the output are shown harmless ([`shown`]).
+//! end, and commands that only print call it between photos. Names in the output are shown harmless.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};

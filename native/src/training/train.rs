@@ -9,10 +9,12 @@ use dinomaly_core::tensor::named::Weights;
 use sha2::{Digest, Sha256};
 
 use super::devices::Devices;
+use super::loss::hard_points;
 use super::plan::TrainingPlan;
 use super::recipe::{Recipe, Selection};
 use super::replicas::Team;
 use super::run::{Room, Run};
+use super::trainer::{Batches, TrainingSettings};
 use super::work_folder::WorkFolder;
 use crate::dataset::grey16;
 use crate::dataset::split::Split;
@@ -89,9 +91,10 @@ pub fn train(plan: &TrainingPlan, interrupt: &Interrupt) -> Result<Option<Traine
     }
     let preprocessor = Preprocessor { geometry, mean, std, window };
     grey16::warn_if_clipped(&preprocessor, &good);
-    let work = WorkFolder::begin(&plan.out)?;
     let settings = plan.settings(precision)?;
     let split = Split::new(&dataset, plan.holdout, plan.seed);
+    check_mining(&settings, split.train.len(), geometry.crop / config.encoder.patch_size)?;
+    let work = WorkFolder::begin(&plan.out)?;
     println!(
         "{}, {} to train on, {} held out; backbone {}, pixels normalised by mean {mean:?}, std {std:?}",
         counted(dataset.classes.len(), "class", "classes"),
@@ -144,6 +147,21 @@ pub fn train(plan: &TrainingPlan, interrupt: &Interrupt) -> Result<Option<Traine
         device,
         work,
     }))
+}
+
+/// Checks that hard mining leaves points to the last iteration, in which it leaves fewest. `side`: patches along a side.
+fn check_mining(settings: &TrainingSettings, photos: usize, side: usize) -> Result<()> {
+    let batch = Batches::new(photos, settings.batch, settings.seed).size();
+    let (points, rate) =
+        (batch * side * side, settings.schedule.mining(settings.schedule.iterations.saturating_sub(1)).rate);
+    if hard_points(points, rate) == 0 {
+        bail!(
+            "a batch of {} has {points} patches, and hard mining at rate {rate} leaves none of them: choose a larger --batch or --crop, or a \
+             smaller --mining-rate",
+            counted(batch, "photo", "photos")
+        );
+    }
+    Ok(())
 }
 
 /// The encoder of a plan.

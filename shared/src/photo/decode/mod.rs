@@ -140,7 +140,7 @@ fn open(bytes: &[u8]) -> std::result::Result<(ImageFormat, impl ImageDecoder), S
     let mut reader = ImageReader::new(Cursor::new(bytes));
     reader.limits(limits);
     let mut reader = reader.with_guessed_format().map_err(|e| e.to_string())?;
-    // The decoder reads files beyond 4 GB, too, but does not know their first bytes.
+    // The decoder reads files beyond 4 GB, too, but does not know their first bytes: findings/image-bigtiff-guess.sh.
     if [b"II\x2b\0", b"MM\0\x2b"].iter().any(|first| bytes.starts_with(*first)) {
         reader.set_format(ImageFormat::Tiff);
     }
