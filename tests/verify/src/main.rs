@@ -35,33 +35,34 @@ fn verify(names: &[String]) -> Result<()> {
     step("browser and Vulkan driver", system_packages)?;
     step("formatting", || run("cargo", &["fmt", "--all", "--check"]))?;
     step("clippy", || {
-        let natively = ["clippy", "--release", "--workspace", "--exclude", "dinomaly-wasm", "--all-targets"];
+        let natively = ["clippy", "--profile", "verify", "--workspace", "--exclude", "dinomaly-wasm", "--all-targets"];
         run("cargo", &[&natively[..], &["--", "-D", "warnings"]].concat())?;
         // The program of `cargo demo`.
-        let demo = ["clippy", "--profile", "quick", "-p", "dinomaly", "--no-default-features", "--", "-D", "warnings"];
+        let demo = ["clippy", "--profile", "verify", "-p", "dinomaly", "--no-default-features", "--", "-D", "warnings"];
         run("cargo", &demo)?;
         // The page's modules, without relaxed SIMD and with it.
         let relaxed = format!("target.{WASM}.rustflags = ['-C', 'target-feature=+relaxed-simd']");
         [("gpu", None), ("cpu", None), ("cpu", Some(relaxed.as_str()))].iter().try_for_each(|(module, config)| {
-            let one = ["clippy", "--release", "-p", "dinomaly-wasm", "--no-default-features", "--features", module];
+            let one =
+                ["clippy", "--profile", "verify", "-p", "dinomaly-wasm", "--no-default-features", "--features", module];
             let config = config.map_or(vec![], |config| vec!["--config", config]);
             run("cargo", &[&one[..], &config, &["--target", WASM, "--", "-D", "warnings"]].concat())
         })
     })?;
     step("documentation", || {
-        let all = ["doc", "--release", "--no-deps", "--workspace", "--exclude", "dinomaly-wasm"];
+        let all = ["doc", "--profile", "verify", "--no-deps", "--workspace", "--exclude", "dinomaly-wasm"];
         run_with(&[("RUSTDOCFLAGS", "-D warnings")], "cargo", &all)
     })?;
     step("tests", || {
         // The builder of the page's modules has no work that is worth optimising.
         run("cargo", &["test", "--profile", "quick", "-p", "dinomaly-wasm-build"])?;
-        let packages = ["test", "--release", "-p", "dinomaly-core", "-p", "dinomaly", "-p", "dinomaly-tests"];
+        let packages = ["test", "--profile", "verify", "-p", "dinomaly-core", "-p", "dinomaly", "-p", "dinomaly-tests"];
         let features = ["--features", "dinomaly-core/candle,dinomaly-core/processor,dinomaly-core/webgpu"];
-        let all = [&packages[..], &features, &["--lib", "--bins", "--tests"]].concat();
+        let all = [&packages[..], &features, &["--lib", "--tests"]].concat();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         // What was compared and what was skipped is worth seeing when all is well, too.
         run("cargo", &[&all[..], &["--", "--show-output"], &names].concat())?;
-        let documented = ["test", "--release", "-p", "dinomaly-core", "-p", "dinomaly", "--doc"];
+        let documented = ["test", "--profile", "verify", "-p", "dinomaly-core", "-p", "dinomaly", "--doc"];
         run("cargo", &[&documented[..], &["--"], &names].concat())
     })?;
     println!("verify: all of it holds ({:.0} s)", begun.elapsed().as_secs_f64());
