@@ -6,82 +6,17 @@
 //! of 1536 products), layer norm 4.9e-7, attention 1.5e-6, linear attention 6.2e-7, mean and cosine distance 1.2e-7, which
 //! is one rounding; an embedding is one addition, and exact.
 
-use std::collections::BTreeMap;
-
 use dinomaly_core::maps::score::MapBorder;
 use dinomaly_core::maps::score::MapLayout;
 use dinomaly_core::ops::{Neighbours, RelativeBias};
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::tensor::{Data, HostTensor};
-use dinomaly_tests::executors::{After, Op, others, reference};
-use dinomaly_tests::max_difference;
+use dinomaly_tests::executors::{After, Op};
 use half::f16;
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-const SEEDS: [u64; 2] = [1, 2];
-
-/// Values in -1..1.
-fn random(generator: &mut ChaCha8Rng, shape: &[usize]) -> HostTensor {
-    let values = (0..shape.iter().product()).map(|_| generator.random_range(-1.0..1.0)).collect();
-    HostTensor::f32(shape, values).unwrap()
-}
-
-fn scaled(tensor: HostTensor, factor: f32, offset: f32) -> HostTensor {
-    HostTensor::f32(tensor.shape.clone(), tensor.to_f32().iter().map(|v| factor * v + offset).collect()).unwrap()
-}
-
-/// Runs all cases and checks each result against the reference's.
-fn check(what: &str, tolerance: f32, cases: impl Fn(&mut ChaCha8Rng) -> Vec<Op>) {
-    let (reference, others) = (reference(), others());
-    let mut worst: BTreeMap<&str, f32> = BTreeMap::new();
-    let mut compared = 0;
-    for seed in SEEDS {
-        for op in cases(&mut ChaCha8Rng::seed_from_u64(seed)) {
-            let expected = reference.run(&op);
-            let largest = expected.iter().fold(0f32, |largest, v| largest.max(v.abs()));
-            for other in &others {
-                let difference = max_difference(&other.run(&op), &expected) / largest.max(f32::MIN_POSITIVE);
-                assert!(
-                    difference <= tolerance,
-                    "{what} on {}: relative difference {difference:e}, tolerance {tolerance:e}, {}",
-                    other.name,
-                    shapes(&op)
-                );
-                let worst = worst.entry(other.name).or_default();
-                *worst = worst.max(difference);
-                compared += 1;
-            }
-        }
-    }
-    let worst: Vec<String> = worst.iter().map(|(name, difference)| format!("{name} {difference:.1e}")).collect();
-    println!("{what}: {compared} tensors compared, tolerance {tolerance:e}, largest differences: {}", worst.join(", "));
-}
-
-fn shapes(op: &Op) -> String {
-    match op {
-        Op::Photos { cut, patch, .. } => format!("{} of {} bytes, patches of {patch}", cut.len(), cut[0].len()),
-        Op::Linear { x, weight, .. } => format!("x {:?}, weight {:?}", x.shape, weight.shape),
-        Op::LayerNorm { x, eps, .. } => format!("x {:?}, eps {eps:e}", x.shape),
-        Op::Attention { qkv, heads, hidden } | Op::LinearAttention { qkv, heads, hidden } => {
-            format!("qkv {:?}, {heads} heads, hidden {hidden:?}", qkv.shape)
-        }
-        Op::BiasedAttention { qkv, heads, bias } => {
-            format!("qkv {:?}, {heads} heads, bias {:?}", qkv.shape, bias.shape)
-        }
-        Op::Rotate { qkv, heads, rotation } => {
-            format!("qkv {:?}, {heads} heads, rotation {:?}", qkv.shape, rotation.shape)
-        }
-        Op::Swiglu(x) => format!("{:?}", x.shape),
-        Op::DepthwiseConv { x, weight } => format!("x {:?}, kernels {:?}", x.shape, weight.shape),
-        Op::DropTokens { x, first } => format!("{:?} from {first} on", x.shape),
-        Op::Concatenate(xs) => format!("{} of {:?}", xs.len(), xs[0].shape),
-        Op::Embed { patches, prefix, .. } => format!("patches {:?}, prefix {:?}", patches.shape, prefix.shape),
-        Op::Mean(xs) => format!("{} of {:?}", xs.len(), xs[0].shape),
-        Op::CosineDistance { a, .. } => format!("{:?}", a.shape),
-        Op::Maps { groups, layout } => format!("{} of {:?}, {layout:?}", groups.len(), groups[0].shape),
-    }
-}
+use super::compare::{check, random, scaled};
 
 #[test]
 fn photos() {
