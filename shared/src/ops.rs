@@ -168,6 +168,52 @@ pub fn conv_extents(tokens: usize, channels: usize, weight: &[usize]) -> Result<
     }
 }
 
+/// Number of channels of each part, in [`Ops::squared_norms`].
+///
+/// # Errors
+/// If the channels cannot be split into `parts` equal parts.
+pub fn part_width(channels: usize, parts: usize) -> Result<usize> {
+    if channels > 0 && parts > 0 && channels.is_multiple_of(parts) {
+        return Ok(channels / parts);
+    }
+    Err(Error::config(format!("{channels} channels cannot be split into {parts} parts")))
+}
+
+/// `[batch, tokens, n]` of the cosines in [`Ops::nearest`].
+///
+/// # Errors
+/// If there is no row of a bank, or the distances so far do not fit.
+pub fn nearest_extents(cosines: &[usize], so_far: Option<&[usize]>) -> Result<[usize; 3]> {
+    let &[batch, tokens, n @ (1..)] = cosines else {
+        return Err(Error::config(format!(
+            "cosines of shape {cosines:?} are not those of tokens with the rows of a bank"
+        )));
+    };
+    match so_far {
+        Some(found) if found != [batch, tokens] => {
+            Err(Error::Shape { name: "distances so far".into(), expected: vec![batch, tokens], found: found.to_vec() })
+        }
+        _ => Ok([batch, tokens, n]),
+    }
+}
+
+/// `[batch, tokens, n, channels]` in [`Ops::choose`].
+///
+/// # Errors
+/// If the operands do not fit together, or one of tokens, n and channels is zero.
+pub fn choose_extents(values: &[usize], x: &[usize], prototypes: &[usize]) -> Result<[usize; 4]> {
+    match (values, x, prototypes) {
+        (&[batch, tokens @ (1..), n @ (1..)], &[photos, rows, channels @ (1..)], &[count, width])
+            if [photos, rows, count, width] == [batch, tokens, n, channels] =>
+        {
+            Ok([batch, tokens, n, channels])
+        }
+        _ => Err(Error::config(format!(
+            "values of shape {values:?} do not fit tokens of shape {x:?} and prototypes of shape {prototypes:?}"
+        ))),
+    }
+}
+
 /// An executor of the model: processor, GPU, or training library.
 ///
 /// Every method can fail: [`Error::Device`] if the device fails or is out of memory; [`Error::Config`], [`Error::Shape`] or
@@ -257,6 +303,23 @@ pub trait Ops {
     /// Cosine distance `1 - cosine(a, b)` over channels: two `[batch, tokens, channels]` → `[batch, tokens]`.
     /// Each norm is at least 1e-8, as in `torch.cosine_similarity`.
     fn cosine_distance(&self, a: &Self::Tensor, b: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// Divides each row of `x [batch, tokens, channels]` by its Euclidean norm, which is at least 1e-8, as
+    /// `torch.nn.functional.normalize` with that eps; sums in f32 or better. Same shape.
+    fn normalize(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// Cosine distance to the nearest row of a bank: `cosines [batch, tokens, n]` of unit rows with n unit rows of the bank →
+    /// `min(1 - max over n, so_far)`, `[batch, tokens]`. `so_far [batch, tokens]` holds the distances to rows seen before, so that
+    /// a bank is passed in pieces. NaN if one of the values is NaN.
+    fn nearest(&self, cosines: &Self::Tensor, so_far: Option<&Self::Tensor>) -> Result<Self::Tensor>;
+
+    /// Sum of squares of each part of the channels: `[batch, tokens, parts·channels]` → `[batch, tokens, parts]`.
+    fn squared_norms(&self, x: &Self::Tensor, parts: usize) -> Result<Self::Tensor>;
+
+    /// Choice by the class token: of each photo, the values of the prototype whose cosine with the first token is largest, the
+    /// first one of equal ones: `values [batch, tokens, n]`, `x [batch, tokens, channels]` and `prototypes [n, channels]` →
+    /// `[batch, tokens]`. Norms as in [`Ops::cosine_distance`]. NaN in all of a photo if one of its cosines is NaN.
+    fn choose(&self, values: &Self::Tensor, x: &Self::Tensor, prototypes: &Self::Tensor) -> Result<Self::Tensor>;
 
     /// Noise of the bottleneck. Executors for inference return `x`, as the official model does in evaluation.
     fn bottleneck_noise(&self, x: &Self::Tensor, _at: NoiseAt) -> Result<Self::Tensor> {

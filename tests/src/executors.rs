@@ -28,6 +28,10 @@ pub enum Op {
     Embed { patches: HostTensor, prefix: HostTensor, positions: HostTensor },
     Mean(Vec<HostTensor>),
     CosineDistance { a: HostTensor, b: HostTensor },
+    Normalize(HostTensor),
+    Nearest { cosines: HostTensor, so_far: Option<HostTensor> },
+    SquaredNorms { x: HostTensor, parts: usize },
+    Choose { values: HostTensor, x: HostTensor, prototypes: HostTensor },
     Maps { groups: Vec<HostTensor>, layout: MapLayout },
 }
 
@@ -134,6 +138,10 @@ fn record<O: Ops>(ops: &O, op: &Op) -> O::Tensor {
         Op::Embed { patches, prefix, positions } => ops.embed(&up(patches), &up(prefix), &up(positions)),
         Op::Mean(xs) => ops.mean(&xs.iter().map(up).collect::<Vec<_>>()),
         Op::CosineDistance { a, b } => ops.cosine_distance(&up(a), &up(b)),
+        Op::Normalize(x) => ops.normalize(&up(x)),
+        Op::Nearest { cosines, so_far } => ops.nearest(&up(cosines), so_far.as_ref().map(up).as_ref()),
+        Op::SquaredNorms { x, parts } => ops.squared_norms(&up(x), *parts),
+        Op::Choose { values, x, prototypes } => ops.choose(&up(values), &up(x), &up(prototypes)),
         Op::Maps { .. } => unreachable!("read, not recorded"),
     }
     .unwrap()

@@ -3,7 +3,10 @@
 
 use std::rc::Rc;
 
-use crate::ops::{Linear, Neighbours, Norm, Ops, Read, RelativeBias, Then, conv_extents, head_size, rotation_prefix};
+use crate::ops::{
+    Linear, Neighbours, Norm, Ops, Read, RelativeBias, Then, choose_extents, conv_extents, head_size, nearest_extents,
+    part_width, rotation_prefix,
+};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
@@ -241,13 +244,57 @@ impl Ops for Reference {
         let (batch, tokens, channels) = a.rows("cosine operand")?;
         b.expect("cosine operand", &a.shape)?;
         let rows = a.values.chunks_exact(channels).zip(b.values.chunks_exact(channels));
-        let values = rows
-            .map(|(a, b)| {
-                let norms = dot(a, a).sqrt().max(1e-8) * dot(b, b).sqrt().max(1e-8);
-                (1.0 - dot(a, b) / norms) as f32
-            })
-            .collect();
+        let values = rows.map(|(a, b)| (1.0 - cosine(a, b)) as f32).collect();
         Ok(ReferenceTensor::new(vec![batch, tokens], values))
+    }
+
+    fn normalize(&self, x: &ReferenceTensor) -> Result<ReferenceTensor> {
+        let (_, _, channels) = x.rows("rows to normalise")?;
+        let unit = |row: &[f32]| {
+            let norm = dot(row, row).sqrt();
+            // `f64::max` would hide a NaN.
+            let norm = if norm < 1e-8 { 1e-8 } else { norm };
+            row.iter().map(|&v| (f64::from(v) / norm) as f32).collect::<Vec<_>>()
+        };
+        let values = x.values.chunks_exact(channels).flat_map(unit).collect();
+        Ok(ReferenceTensor::new(x.shape.clone(), values))
+    }
+
+    fn nearest(&self, cosines: &ReferenceTensor, so_far: Option<&ReferenceTensor>) -> Result<ReferenceTensor> {
+        let [batch, tokens, n] = nearest_extents(&cosines.shape, so_far.map(|found| &found.shape[..]))?;
+        let distance = |(token, row): (usize, &[f32])| {
+            let mut values: Vec<f64> = row.iter().map(|&cosine| 1.0 - f64::from(cosine)).collect();
+            values.extend(so_far.map(|found| f64::from(found.values[token])));
+            smallest(&values) as f32
+        };
+        let values = cosines.values.chunks_exact(n).enumerate().map(distance).collect();
+        Ok(ReferenceTensor::new(vec![batch, tokens], values))
+    }
+
+    fn squared_norms(&self, x: &ReferenceTensor, parts: usize) -> Result<ReferenceTensor> {
+        let (batch, tokens, channels) = x.rows("parts")?;
+        let width = part_width(channels, parts)?;
+        let values = x.values.chunks_exact(width).map(|part| dot(part, part) as f32).collect();
+        Ok(ReferenceTensor::new(vec![batch, tokens, parts], values))
+    }
+
+    fn choose(
+        &self,
+        values: &ReferenceTensor,
+        x: &ReferenceTensor,
+        prototypes: &ReferenceTensor,
+    ) -> Result<ReferenceTensor> {
+        let [batch, tokens, n, channels] = choose_extents(&values.shape, &x.shape, &prototypes.shape)?;
+        let of_photo = |photo: usize| {
+            let class_token = &x.values[photo * tokens * channels..][..channels];
+            let negated = |prototype: &[f32]| -cosine(class_token, prototype);
+            let cosines: Vec<f64> = prototypes.values.chunks_exact(channels).map(negated).collect();
+            let nearest = smallest(&cosines);
+            let chosen = cosines.iter().position(|&cosine| cosine == nearest);
+            let rows = values.values[photo * tokens * n..][..tokens * n].chunks_exact(n);
+            rows.map(|row| chosen.map_or(f32::NAN, |chosen| row[chosen])).collect::<Vec<_>>()
+        };
+        Ok(ReferenceTensor::new(vec![batch, tokens], (0..batch).flat_map(of_photo).collect()))
     }
 }
 
@@ -298,6 +345,15 @@ fn attend(
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    dot(a, b) / (dot(a, a).sqrt().max(1e-8) * dot(b, b).sqrt().max(1e-8))
+}
+
+/// Smallest of some values, NaN if one of them is.
+fn smallest(values: &[f64]) -> f64 {
+    values.iter().fold(f64::INFINITY, |a, &b| if a.is_nan() || a < b { a } else { b })
 }
 
 /// `x Φ(x)` with the exact error function (PyTorch's default GELU).

@@ -121,4 +121,20 @@ impl<O: Ops, W: Fn(Seen<'_, O::Tensor>) -> Result<()>> Ops for Watched<O, W> {
     fn cosine_distance(&self, a: &O::Tensor, b: &O::Tensor) -> Result<O::Tensor> {
         self.ops.cosine_distance(a, b)
     }
+
+    fn normalize(&self, x: &O::Tensor) -> Result<O::Tensor> {
+        self.ops.normalize(x)
+    }
+
+    fn nearest(&self, cosines: &O::Tensor, so_far: Option<&O::Tensor>) -> Result<O::Tensor> {
+        self.ops.nearest(cosines, so_far)
+    }
+
+    fn squared_norms(&self, x: &O::Tensor, parts: usize) -> Result<O::Tensor> {
+        self.ops.squared_norms(x, parts)
+    }
+
+    fn choose(&self, values: &O::Tensor, x: &O::Tensor, prototypes: &O::Tensor) -> Result<O::Tensor> {
+        self.ops.choose(values, x, prototypes)
+    }
 }

@@ -69,6 +69,10 @@ fn shapes(op: &Op) -> String {
         Op::Embed { patches, prefix, .. } => format!("patches {:?}, prefix {:?}", patches.shape, prefix.shape),
         Op::Mean(xs) => format!("{} of {:?}", xs.len(), xs[0].shape),
         Op::CosineDistance { a, .. } => format!("{:?}", a.shape),
+        Op::Normalize(x) => format!("{:?}", x.shape),
+        Op::Nearest { cosines, so_far } => format!("{:?}, resumed: {}", cosines.shape, so_far.is_some()),
+        Op::SquaredNorms { x, parts } => format!("{:?} in {parts} parts", x.shape),
+        Op::Choose { x, prototypes, .. } => format!("{:?}, prototypes {:?}", x.shape, prototypes.shape),
         Op::Maps { groups, layout } => format!("{} of {:?}, {layout:?}", groups.len(), groups[0].shape),
     }
 }

@@ -1,5 +1,6 @@
 //! The executors against each other and against plain loops. The GPU is Vulkan's software driver where there is no other.
 
+mod bank; // operations of heads that compare tokens with stored rows: odd sizes, what is no number, shapes that do not fit
 mod compare; // one operation on every executor, against the reference
 mod gpu_memory; // a photo from pixels to maps as one submission, its activations, the largest buffers of ViT-S, B and L
 mod linear; // kernels of linear layers on the GPU: each way of storing operands in each tile

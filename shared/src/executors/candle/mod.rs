@@ -12,7 +12,10 @@ mod taped;
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::softmax;
 
-use crate::ops::{Linear, Neighbours, NoiseAt, Norm, Ops, Read, RelativeBias, Then, conv_extents, rotation_prefix};
+use crate::ops::{
+    Linear, Neighbours, NoiseAt, Norm, Ops, Read, RelativeBias, Then, choose_extents, conv_extents, nearest_extents,
+    part_width, rotation_prefix,
+};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 use kernels::Element;
@@ -227,10 +230,44 @@ impl Ops for Candle<'_> {
     }
 
     fn cosine_distance(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        let (a, b) = (&single(a)?, &single(b)?);
-        let norm = |x: &Tensor| x.sqr()?.sum(D::Minus1)?.sqrt()?.maximum(1e-8);
-        let cosine = ((a * b)?.sum(D::Minus1)? / (norm(a)? * norm(b)?)?)?;
-        Ok((1.0 - cosine)?)
+        Ok((1.0 - cosines(&single(a)?, &single(b)?)?)?)
+    }
+
+    fn normalize(&self, x: &Tensor) -> Result<Tensor> {
+        let (x, _) = (single(x)?, x.dims3()?);
+        let squares = x.sqr()?.sum_keepdim(D::Minus1)?;
+        // `maximum` would hide a NaN.
+        let smallest = Tensor::full(1e-16f32, squares.shape(), x.device())?;
+        Ok(x.broadcast_div(&squares.lt(1e-16)?.where_cond(&smallest, &squares)?.sqrt()?)?)
+    }
+
+    fn nearest(&self, cosines: &Tensor, so_far: Option<&Tensor>) -> Result<Tensor> {
+        nearest_extents(cosines.dims(), so_far.map(Tensor::dims))?;
+        let cosines = single(cosines)?;
+        let (distance, total) = ((1.0 - cosines.max(D::Minus1)?)?, cosines.sum(D::Minus1)?);
+        let Some(so_far) = so_far else { return Ok(keep_nan(&distance, &total)?) };
+        let so_far = single(so_far)?;
+        Ok(keep_nan(&distance.minimum(&so_far)?, &(total + so_far)?)?)
+    }
+
+    fn squared_norms(&self, x: &Tensor, parts: usize) -> Result<Tensor> {
+        let (batch, tokens, channels) = x.dims3()?;
+        let width = part_width(channels, parts)?;
+        Ok(single(x)?.sqr()?.reshape((batch, tokens, parts, width))?.sum(D::Minus1)?)
+    }
+
+    fn choose(&self, values: &Tensor, x: &Tensor, prototypes: &Tensor) -> Result<Tensor> {
+        let [batch, tokens, n, _] = choose_extents(values.dims(), x.dims(), prototypes.dims())?;
+        // A product of matrices may round equal prototypes differently.
+        let cosines = cosines(&single(&x.narrow(1, 0, 1)?)?, &single(prototypes)?.unsqueeze(0)?)?;
+        // On CUDA, `argmax` gives any one of equal ones.
+        let largest = cosines.broadcast_eq(&cosines.max_keepdim(1)?)?;
+        let places = Tensor::arange(0, n as u32, x.device())?.broadcast_as((batch, n))?;
+        let last = Tensor::full(n as u32 - 1, (batch, n), x.device())?;
+        let chosen = largest.where_cond(&places, &last)?.min(1)?;
+        let chosen = chosen.reshape((batch, 1, 1))?.broadcast_as((batch, tokens, 1))?.contiguous()?;
+        let found = single(values)?.contiguous()?.gather(&chosen, 2)?.squeeze(2)?;
+        Ok(keep_nan(&found, &cosines.sum_keepdim(1)?.broadcast_as((batch, tokens))?)?)
     }
 
     fn bottleneck_noise(&self, x: &Tensor, at: NoiseAt) -> Result<Tensor> {
@@ -284,6 +321,17 @@ impl Read for Candle<'_> {
 /// The tensor in f32, the type of all but products.
 fn single(x: &Tensor) -> Result<Tensor> {
     Ok(x.to_dtype(DType::F32)?)
+}
+
+/// Cosines of the rows of two tensors that broadcast; each norm is at least 1e-8.
+fn cosines(a: &Tensor, b: &Tensor) -> candle_core::Result<Tensor> {
+    let norm = |x: &Tensor| x.sqr()?.sum(D::Minus1)?.sqrt()?.maximum(1e-8);
+    a.broadcast_mul(b)?.sum(D::Minus1)? / norm(a)?.broadcast_mul(&norm(b)?)?
+}
+
+/// The result, or NaN where the sum of what it was made of is: candle's maxima and minima skip a NaN, sums do not.
+fn keep_nan(result: &Tensor, sum: &Tensor) -> candle_core::Result<Tensor> {
+    sum.eq(sum)?.where_cond(result, sum)
 }
 
 /// `[batch, tokens, 3·channels]` → q, k, v, each `[batch, heads, tokens, channels / heads]` and contiguous.

@@ -248,6 +248,23 @@ impl Ops for Taped<'_> {
         self.by_candle(&[a, b], |ops, leaves| ops.cosine_distance(&leaves[0], &leaves[1]))
     }
 
+    fn normalize(&self, x: &Tensor) -> Result<Tensor> {
+        self.by_candle(&[x], |ops, leaves| ops.normalize(&leaves[0]))
+    }
+
+    fn nearest(&self, cosines: &Tensor, so_far: Option<&Tensor>) -> Result<Tensor> {
+        let inputs: Vec<&Tensor> = [cosines].into_iter().chain(so_far).collect();
+        self.by_candle(&inputs, |ops, leaves| ops.nearest(&leaves[0], leaves.get(1)))
+    }
+
+    fn squared_norms(&self, x: &Tensor, parts: usize) -> Result<Tensor> {
+        self.by_candle(&[x], |ops, leaves| ops.squared_norms(&leaves[0], parts))
+    }
+
+    fn choose(&self, values: &Tensor, x: &Tensor, prototypes: &Tensor) -> Result<Tensor> {
+        self.by_candle(&[values, x, prototypes], |ops, leaves| ops.choose(&leaves[0], &leaves[1], &leaves[2]))
+    }
+
     fn bottleneck_noise(&self, x: &Tensor, at: NoiseAt) -> Result<Tensor> {
         let Mode::Train(noise) = self.ops.mode else { return Ok(x.clone()) };
         if at == NoiseAt::Input {
@@ -346,6 +363,31 @@ mod tests {
             compare(&config, Element::F32, 3e-6);
             // Both round gradients at different places.
             compare(&config, Element::Bf16, 1.0 / 64.0);
+        }
+    }
+
+    #[test]
+    fn gradients_of_comparisons_with_stored_rows_are_candles() {
+        type Operation = fn(&dyn Ops<Tensor = Tensor>, &Tensor) -> Result<Tensor>;
+        let operations: [Operation; 5] = [
+            |ops, x| ops.normalize(x),
+            |ops, x| ops.nearest(x, None),
+            |ops, x| ops.nearest(x, Some(&random(1, &[2, 5]).affine(0.5, 0.8)?)),
+            |ops, x| ops.squared_norms(x, 3),
+            |ops, x| ops.choose(x, x, &random(2, &[6, 6])),
+        ];
+        for (i, operation) in operations.into_iter().enumerate() {
+            let x = Var::from_tensor(&random(3, &[2, 5, 6])).unwrap();
+            let ops = || Candle::train(Device::Cpu, &super::super::no_noise);
+            let by_candle = operation(&ops(), &x).unwrap();
+            let weights = random(4, by_candle.dims());
+            let expected = (&by_candle * &weights).unwrap().sum_all().unwrap().backward().unwrap();
+            let taped = Taped::new(ops());
+            let result = operation(&taped, &x).unwrap();
+            let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(flat(&result), flat(&by_candle), "operation {i}");
+            let found = taped.backward([(result, weights)]).unwrap();
+            assert_eq!(flat(found.get(&x).unwrap()), flat(expected.get(&x).unwrap()), "operation {i}");
         }
     }
 }

@@ -6,6 +6,7 @@
 //! rounded to eight bits (more in the browser) with a scale per token; sums are exact in i32; all else is f32.
 
 mod attention;
+mod bank;
 mod gelu;
 mod gemm;
 mod pool;
@@ -15,7 +16,10 @@ mod tensor;
 
 use std::rc::Rc;
 
-use crate::ops::{Linear, Neighbours, Norm, Ops, Read, RelativeBias, Then, conv_extents, rotation_prefix};
+use crate::ops::{
+    Linear, Neighbours, Norm, Ops, Read, RelativeBias, Then, choose_extents, conv_extents, nearest_extents, part_width,
+    rotation_prefix,
+};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 use attention::Heads;
@@ -243,6 +247,41 @@ impl Ops for Processor {
         b.expect("cosine operand", a.shape())?;
         let mut result = self.result(vec![batch, tokens]);
         rows::cosine_distance(a.values()?, b.values()?, channels, result.values_mut()?);
+        Ok(result)
+    }
+
+    fn normalize(&self, x: &ProcessorTensor) -> Result<ProcessorTensor> {
+        let [.., channels] = x.activation("rows to normalise")?;
+        let mut result = self.result(x.shape().to_vec());
+        bank::normalize(x.values()?, channels, result.values_mut()?);
+        Ok(result)
+    }
+
+    fn nearest(&self, cosines: &ProcessorTensor, so_far: Option<&ProcessorTensor>) -> Result<ProcessorTensor> {
+        let [batch, tokens, n] = nearest_extents(cosines.shape(), so_far.map(ProcessorTensor::shape))?;
+        let so_far = so_far.map(ProcessorTensor::values).transpose()?;
+        let mut result = self.result(vec![batch, tokens]);
+        bank::nearest(cosines.values()?, n, so_far, result.values_mut()?);
+        Ok(result)
+    }
+
+    fn squared_norms(&self, x: &ProcessorTensor, parts: usize) -> Result<ProcessorTensor> {
+        let [batch, tokens, channels] = x.activation("parts")?;
+        let width = part_width(channels, parts)?;
+        let mut result = self.result(vec![batch, tokens, parts]);
+        bank::squared_norms(x.values()?, width, result.values_mut()?);
+        Ok(result)
+    }
+
+    fn choose(
+        &self,
+        values: &ProcessorTensor,
+        x: &ProcessorTensor,
+        prototypes: &ProcessorTensor,
+    ) -> Result<ProcessorTensor> {
+        let [batch, tokens, _, channels] = choose_extents(values.shape(), x.shape(), prototypes.shape())?;
+        let mut result = self.result(vec![batch, tokens]);
+        bank::choose(values.values()?, x.values()?, prototypes.values()?, channels, tokens, result.values_mut()?);
         Ok(result)
     }
 }

@@ -5,7 +5,7 @@ use rten_simd::{SimdOp, SimdUnaryOp};
 use rten_vecmath::{Normalize, NormalizeOptions, Silu, Sum, SumSquare, SumSquareSub};
 
 /// Number of rows of a task: enough to hide its overhead, few enough to share among cores.
-const ROWS: usize = 32;
+pub(super) const ROWS: usize = 32;
 
 /// Layer normalisation of each row: `(x - mean) / sqrt(variance + eps) * weight + bias`.
 pub(super) fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f64, out: &mut [f32]) {
@@ -44,10 +44,15 @@ pub(super) fn mean(xs: &[&[f32]], out: &mut [f32]) {
 pub(super) fn cosine_distance(a: &[f32], b: &[f32], width: usize, out: &mut [f32]) {
     out.par_iter_mut().zip(a.par_chunks(width).zip(b.par_chunks(width))).with_min_len(ROWS).for_each(
         |(out, (a, b))| {
-            let norm = |x: &[f32]| SumSquare::new(x).dispatch().sqrt().max(1e-8);
-            *out = 1.0 - dot(a, b) / (norm(a) * norm(b));
+            *out = 1.0 - cosine(a, b);
         },
     );
+}
+
+/// Cosine of two rows; norms are at least 1e-8.
+pub(super) fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let norm = |x: &[f32]| SumSquare::new(x).dispatch().sqrt().max(1e-8);
+    dot(a, b) / (norm(a) * norm(b))
 }
 
 /// SwiGLU of each row: `silu` of its first half times its second half.

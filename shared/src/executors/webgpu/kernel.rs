@@ -27,6 +27,10 @@ pub(super) enum Kernel {
     Embed,
     Mean,
     CosineDistance,
+    Normalize,
+    Nearest,
+    SquaredNorms,
+    Choose,
     MapAxis,
 }
 
@@ -52,7 +56,17 @@ impl Kernel {
     ];
 
     /// All other kernels, linear layers excluded.
-    const RARE: [Self; 5] = [Self::QuantizeRows, Self::Rotate, Self::Swiglu, Self::DepthwiseConv, Self::Copy];
+    const RARE: [Self; 9] = [
+        Self::QuantizeRows,
+        Self::Rotate,
+        Self::Swiglu,
+        Self::DepthwiseConv,
+        Self::Copy,
+        Self::Normalize,
+        Self::Nearest,
+        Self::SquaredNorms,
+        Self::Choose,
+    ];
 
     fn name(self) -> String {
         match self {
@@ -90,6 +104,10 @@ impl Kernel {
             Self::Embed => file!("embed"),
             Self::Mean => file!("mean"),
             Self::CosineDistance => file!("cosine_distance"),
+            Self::Normalize => file!("normalize"),
+            Self::Nearest => file!("nearest"),
+            Self::SquaredNorms => file!("squared_norms"),
+            Self::Choose => file!("choose"),
             Self::MapAxis => file!("map_axis"),
         }
     }

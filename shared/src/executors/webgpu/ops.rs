@@ -4,14 +4,17 @@ use super::kernel::{Kernel, params};
 use super::linear::{Operands, Tile};
 use super::tensor::{GpuTensor, Storage, padded_row};
 use super::{GpuPrecision, WebGpu};
-use crate::ops::{Linear, Neighbours, Norm, Ops, RelativeBias, Then, conv_extents, head_size, rotation_prefix};
+use crate::ops::{
+    Linear, Neighbours, Norm, Ops, RelativeBias, Then, choose_extents, conv_extents, head_size, nearest_extents,
+    part_width, rotation_prefix,
+};
 use crate::photo::preprocess::Preprocessor;
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
 /// Number of operands that one step of a mean adds.
 const MEAN_STEP: usize = 4;
-/// Number of rows of a workgroup of layer norm.
+/// Number of rows of a workgroup of layer norm, and of the division by the norm.
 const NORMED_ROWS: usize = 4;
 /// Number of workgroups along the first dimension of a dispatch that has one workgroup per row of a tensor.
 const GROUPS_ACROSS: usize = 32768;
@@ -228,6 +231,55 @@ impl Ops for WebGpu {
             vec![batch, tokens],
             &[a.buffer("cosine operand")?, b.buffer("cosine operand")?],
             one_a_row(batch * pitch),
+        )
+    }
+
+    fn normalize(&self, x: &GpuTensor) -> Result<GpuTensor> {
+        let [batch, tokens, channels] = x.activation("rows to normalise")?;
+        self.dispatch(
+            Kernel::Normalize,
+            words([batch * tokens, channels, padded_row(channels) / 4])?,
+            x.shape().to_vec(),
+            &[x.buffer("rows to normalise")?],
+            one_a_row((batch * tokens).div_ceil(NORMED_ROWS)),
+        )
+    }
+
+    fn nearest(&self, cosines: &GpuTensor, so_far: Option<&GpuTensor>) -> Result<GpuTensor> {
+        let [batch, tokens, n] = nearest_extents(cosines.shape(), so_far.map(GpuTensor::shape))?;
+        let (pitch, operand) = (padded_row(tokens), cosines.buffer("cosines")?);
+        // If there are no distances so far, their binding takes any buffer.
+        let found = so_far.map_or(Ok(operand), |found| found.buffer("distances so far"))?;
+        self.dispatch(
+            Kernel::Nearest,
+            words([batch * pitch, n, padded_row(n) / 4, tokens, pitch, usize::from(so_far.is_some())])?,
+            vec![batch, tokens],
+            &[operand, found],
+            one_a_row(batch * pitch),
+        )
+    }
+
+    fn squared_norms(&self, x: &GpuTensor, parts: usize) -> Result<GpuTensor> {
+        let [batch, tokens, channels] = x.activation("parts")?;
+        let (width, pitch) = (part_width(channels, parts)?, padded_row(parts));
+        let rows = batch * tokens * pitch;
+        self.dispatch(
+            Kernel::SquaredNorms,
+            words([rows, width, padded_row(channels), parts, pitch])?,
+            vec![batch, tokens, parts],
+            &[x.buffer("parts")?],
+            one_a_row(rows),
+        )
+    }
+
+    fn choose(&self, values: &GpuTensor, x: &GpuTensor, prototypes: &GpuTensor) -> Result<GpuTensor> {
+        let [batch, tokens, n, channels] = choose_extents(values.shape(), x.shape(), prototypes.shape())?;
+        self.dispatch(
+            Kernel::Choose,
+            words([tokens, padded_row(tokens), n, padded_row(n), padded_row(channels) / 4])?,
+            vec![batch, tokens],
+            &[values.buffer("values")?, x.buffer("tokens")?, prototypes.buffer("prototypes")?],
+            [batch, 1, 1],
         )
     }
 }
