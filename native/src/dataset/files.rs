@@ -55,9 +55,25 @@ pub fn photos_below(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// Photos, and the masks among them: `NAME_mask` or `NAME_GT` where a photo `NAME` lies in the same folder.
 pub fn without_masks(pictures: Vec<PathBuf>) -> (Vec<PathBuf>, Vec<PathBuf>) {
-    let names: BTreeSet<(PathBuf, String)> = pictures.iter().map(|path| (parent(path), key(path))).collect();
-    let is_mask = |path: &PathBuf| photo_of(path).is_some_and(|photo| names.contains(&(parent(path), photo)));
-    pictures.into_iter().partition(|path| !is_mask(path))
+    let names = places(&pictures);
+    pictures.into_iter().partition(|path| !is_mask_of(&names, path))
+}
+
+/// Masks that lie beside these photos, without those of other photos in the same folders.
+pub(super) fn masks_beside<'a>(pictures: impl IntoIterator<Item = &'a PathBuf>) -> BTreeSet<PathBuf> {
+    let names = places(pictures);
+    let folders: BTreeSet<&PathBuf> = names.iter().map(|(folder, _)| folder).collect();
+    let beside = folders.into_iter().filter_map(|folder| photos(folder).ok()).flatten();
+    beside.filter(|path| is_mask_of(&names, path)).collect()
+}
+
+/// Folders and names of pictures.
+fn places<'a>(pictures: impl IntoIterator<Item = &'a PathBuf>) -> BTreeSet<(PathBuf, String)> {
+    pictures.into_iter().map(|path| (parent(path), key(path))).collect()
+}
+
+fn is_mask_of(photos: &BTreeSet<(PathBuf, String)>, picture: &Path) -> bool {
+    photo_of(picture).is_some_and(|photo| photos.contains(&(parent(picture), photo)))
 }
 
 /// Name of the photo that a picture called `NAME_mask` or `NAME_GT` is the mask of.

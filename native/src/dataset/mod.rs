@@ -28,8 +28,8 @@ use dinomaly_core::photo::decode::Photo;
 use dinomaly_core::photo::window::Window;
 
 use check::Purpose;
-use files::MASKS;
 pub(crate) use files::photos_below;
+use files::{MASKS, masks_beside};
 pub use files::{PHOTO_ENDINGS, counted, few, left_out, photos, without_masks};
 pub use grey16::WindowChoice;
 pub use layout::Layout;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Colours, Examined, Files, Finding, Purpose, Severity, Sizes, photos_for, pictures};
 use crate::dataset::split::HELD_OUT;
-use crate::dataset::{Class, Layout, MASKS, left_out};
+use crate::dataset::{Class, Layout, MASKS, left_out, masks_beside};
 
 /// If at least this share of photos has one size, another size looks like a mistake.
 const NEARLY_ALL: f64 = 0.9;
@@ -26,9 +26,12 @@ fn not_listed(class: &Class, purpose: Purpose) -> Vec<Finding> {
     // Subfolders of a plain folder hold its other photos and masks.
     let test = class.test.iter().flat_map(|photo| std::iter::once(&photo.path).chain(&photo.masks));
     let listed: BTreeSet<&PathBuf> = class.train.iter().chain(test).collect();
+    // The folders may hold photos that a list leaves out, and their masks.
+    let masks = masks_beside(photos_for(purpose, class));
     let mut found: BTreeMap<_, Vec<PathBuf>> = BTreeMap::new();
     for (why, paths) in folders(class, purpose).into_iter().filter_map(|folder| left_out(folder).ok()).flatten() {
-        let paths = paths.into_iter().filter(|path| !listed.contains(path));
+        let is_missed = |path: &PathBuf| !listed.contains(path) && (why != MASKS || masks.contains(path));
+        let paths = paths.into_iter().filter(is_missed);
         found.entry(why).or_default().extend(paths);
     }
     found.retain(|_, paths| !paths.is_empty());
@@ -43,11 +46,10 @@ fn defects_to_train_on(class: &Class, purpose: Purpose) -> Vec<Finding> {
     if purpose == Purpose::Evaluation {
         return Vec::new();
     }
-    let masks = folders(class, Purpose::Training).into_iter().filter_map(|folder| left_out(folder).ok()?.remove(MASKS));
     let shows_defect = |mask: &PathBuf| {
         Examined::whole(mask).picture.is_ok_and(|picture| picture.mask.is_some_and(|mask| mask.defect > 0.0))
     };
-    let found: Vec<PathBuf> = masks.flatten().filter(shows_defect).collect();
+    let found: Vec<PathBuf> = masks_beside(&class.train).into_iter().filter(shows_defect).collect();
     match found.is_empty() {
         true => Vec::new(),
         false => {
@@ -135,6 +137,7 @@ mod tests {
 
     use image::{DynamicImage, GrayImage, RgbImage};
 
+    use super::super::Purpose;
     use super::super::testing::Root;
 
     #[test]
@@ -170,6 +173,33 @@ mod tests {
             expected.insert(0, "warning  nut: ignored: 1 broken links: nut/test/good/9.png");
         }
         assert_eq!(root.findings(), expected);
+    }
+
+    #[test]
+    fn only_masks_of_photos_to_train_on_speak_against_them() {
+        let root = Root::new();
+        // VisA's list trains on ten of the twelve photos, tests one and leaves one out.
+        let photo = |split: &str, i: usize| format!("nut,{split},normal,nut/train/good/{i}.png,\n");
+        let rows: String = (0..10).map(|i| photo("train", i)).chain([photo("test", 10)]).collect();
+        fs::create_dir(root.path("split_csv")).unwrap();
+        fs::write(root.path("split_csv/1cls.csv"), format!("object,split,label,image,mask\n{rows}")).unwrap();
+        for i in [10, 11] {
+            root.mask(&format!("nut/train/good/{i}_mask.png"), (16, 12), 255);
+        }
+        assert_eq!(root.check_for(Purpose::Training), [""; 0]);
+        let expected = [
+            "warning  nut: no defective photos among the labelled ones: every metric will be undefined",
+            "warning  nut: ignored: 1 that are masks of others: nut/train/good/10_mask.png",
+        ];
+        assert_eq!(root.findings(), expected);
+        root.mask("nut/train/good/9_mask.png", (16, 12), 255);
+        assert_eq!(
+            root.check_for(Purpose::Training),
+            [
+                "error    nut: photos to train on whose masks show a defect: 1: nut/train/good/9_mask.png",
+                "warning  nut: ignored: 1 that are masks of others: nut/train/good/9_mask.png"
+            ]
+        );
     }
 
     #[test]
