@@ -10,7 +10,7 @@ use super::files::holds;
 use super::{Class, ClassFolder, Misfit};
 use super::{btad, folder, mpdd, mvtec, mvtec_3d, mvtec_ad2, mvtec_loco, real_iad, uni_medical, visa};
 
-/// Layout of a data set's folder.
+/// Layout of a data set's folder. Specific layouts come before general ones, and [`Layout::Folder`] is the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// VisA as downloaded, with split_csv/1cls.csv (its authors' script converts it to MVTec-AD's layout)
@@ -42,7 +42,7 @@ impl fmt::Display for Layout {
 }
 
 impl Layout {
-    /// All layouts. Specific layouts come before general ones.
+    /// All layouts, in their order.
     pub const ALL: [Self; 10] = [
         Self::Visa,
         Self::RealIad,
@@ -104,53 +104,44 @@ impl Layout {
 
     /// Whether it is told by folders that MVTec-AD's classes do not have.
     fn signs_are_particular(self) -> bool {
-        matches!(self, Self::MvtecLoco | Self::Btad | Self::MvtecAd2 | Self::Mvtec3d)
+        match self {
+            Self::MvtecLoco | Self::Btad | Self::MvtecAd2 | Self::Mvtec3d => true,
+            Self::Visa | Self::RealIad | Self::Mpdd | Self::UniMedical | Self::Mvtec | Self::Folder => false,
+        }
     }
 
     fn places(self, root: &Path) -> Result<Vec<ClassFolder>, Misfit> {
-        match self {
-            Self::Visa => visa::places(root),
-            Self::RealIad => real_iad::places(root),
-            Self::MvtecAd2 => mvtec_ad2::places(root),
-            Self::Mvtec3d => mvtec_3d::places(root),
-            Self::Folder => folder::places(root),
-            _ => self.class_folders().expect("a layout of class folders").places(root),
+        match self.rules() {
+            Rules::ClassFolders(layout) => layout.places(root),
+            Rules::Own(rules) => (rules.places)(root),
         }
     }
 
     /// Lists the photos of a class.
     pub(super) fn open(self, root: &Path, place: &ClassFolder) -> Result<Class> {
-        match self {
-            Self::Visa => visa::open(root, place),
-            Self::RealIad => real_iad::open(root, place),
-            Self::MvtecAd2 => mvtec_ad2::open(place),
-            Self::Mvtec3d => mvtec_3d::open(place),
-            Self::Folder => folder::open(place),
-            _ => self.class_folders().expect("a layout of class folders").open(place),
+        match self.rules() {
+            Rules::ClassFolders(layout) => layout.open(place),
+            Rules::Own(rules) => (rules.open)(root, place),
         }
     }
 
     /// The place of a class's good photos, for messages.
     pub fn good_photos(self, class: &Class) -> String {
-        match self.class_folders() {
-            Some(layout) => class.folder.join("train").join(layout.good).display().to_string(),
-            None if matches!(self, Self::MvtecAd2 | Self::Mvtec3d) => {
-                class.folder.join("train/good").display().to_string()
-            }
-            None if self == Self::Folder => class.folder.display().to_string(),
+        let folder = match self.rules() {
+            Rules::ClassFolders(layout) => Some(class.folder.join("train").join(layout.good)),
+            Rules::Own(rules) => (rules.good)(&class.folder),
+        };
+        match folder {
+            Some(folder) => folder.display().to_string(),
             None => format!("the training split of {}", class.folder.display()),
         }
     }
 
     /// The folder that holds only masks of a class, if the layout has one.
     pub fn mask_folder(self, class: &Class) -> Option<PathBuf> {
-        match self {
-            Self::Visa => Some(class.folder.join("Data/Masks")),
-            Self::RealIad => None,
-            Self::MvtecAd2 => Some(class.folder.join("test_public/ground_truth")),
-            Self::Mvtec3d => None,
-            Self::Folder => folder::masks(&class.folder).ok(),
-            _ => Some(class.folder.join("ground_truth")),
+        match self.rules() {
+            Rules::ClassFolders(_) => Some(class.folder.join("ground_truth")),
+            Rules::Own(rules) => (rules.masks)(&class.folder),
         }
     }
 
@@ -160,15 +151,78 @@ impl Layout {
     }
 
     fn class_folders(self) -> Option<&'static ClassFolders> {
-        match self {
-            Self::Mvtec => Some(&mvtec::LAYOUT),
-            Self::Mpdd => Some(&mpdd::LAYOUT),
-            Self::UniMedical => Some(&uni_medical::LAYOUT),
-            Self::Btad => Some(&btad::LAYOUT),
-            Self::MvtecLoco => Some(&mvtec_loco::LAYOUT),
-            Self::Visa | Self::RealIad | Self::MvtecAd2 | Self::Mvtec3d | Self::Folder => None,
+        match self.rules() {
+            Rules::ClassFolders(layout) => Some(layout),
+            Rules::Own(_) => None,
         }
     }
+
+    /// The one table of what each layout is.
+    fn rules(self) -> Rules {
+        match self {
+            Self::Mvtec => Rules::ClassFolders(&mvtec::LAYOUT),
+            Self::Mpdd => Rules::ClassFolders(&mpdd::LAYOUT),
+            Self::UniMedical => Rules::ClassFolders(&uni_medical::LAYOUT),
+            Self::Btad => Rules::ClassFolders(&btad::LAYOUT),
+            Self::MvtecLoco => Rules::ClassFolders(&mvtec_loco::LAYOUT),
+            Self::Visa => Rules::Own(OwnRules {
+                places: visa::places,
+                open: visa::open,
+                good: |_| None,
+                masks: |class| Some(class.join("Data/Masks")),
+            }),
+            Self::RealIad => {
+                Rules::Own(OwnRules { places: real_iad::places, open: real_iad::open, good: |_| None, masks: |_| None })
+            }
+            Self::MvtecAd2 => Rules::Own(OwnRules {
+                places: mvtec_ad2::places,
+                open: |_, place| mvtec_ad2::open(place),
+                good: |class| Some(class.join("train/good")),
+                masks: |class| Some(class.join("test_public/ground_truth")),
+            }),
+            Self::Mvtec3d => Rules::Own(OwnRules {
+                places: mvtec_3d::places,
+                open: |_, place| mvtec_3d::open(place),
+                good: |class| Some(class.join("train/good")),
+                masks: |_| None,
+            }),
+            Self::Folder => Rules::Own(OwnRules {
+                places: folder::places,
+                open: |_, place| folder::open(place),
+                good: |class| Some(class.to_owned()),
+                masks: |class| folder::masks(class).ok(),
+            }),
+        }
+    }
+}
+
+// A layout that the list lacks would not be detected, nor be a value of `--layout`.
+const _: () = {
+    let mut at = 0;
+    while at < Layout::ALL.len() {
+        assert!(Layout::ALL[at] as usize == at, "`Layout::ALL` lacks a layout, or has another order");
+        at += 1;
+    }
+    assert!(at == Layout::Folder as usize + 1, "`Layout::ALL` lacks a layout, or `Folder` is not the last");
+};
+
+/// What a layout is.
+enum Rules {
+    /// Class folders as those of MVTec-AD.
+    ClassFolders(&'static ClassFolders),
+    /// Anything else.
+    Own(OwnRules),
+}
+
+struct OwnRules {
+    /// The classes in a folder.
+    places: fn(&Path) -> Result<Vec<ClassFolder>, Misfit>,
+    /// Lists the photos of a class in a folder.
+    open: fn(&Path, &ClassFolder) -> Result<Class>,
+    /// The folder of good photos of the class in a folder; `None` if a list names them.
+    good: fn(&Path) -> Option<PathBuf>,
+    /// The folder that holds only masks of the class in a folder, if the layout has one.
+    masks: fn(&Path) -> Option<PathBuf>,
 }
 
 #[cfg(test)]
