@@ -59,17 +59,23 @@ fn main_file() -> String {
     let mut text = "#include \"host.h\"\n#include \"common.cuh\"\n".to_owned();
     let mut table = String::new();
     for file in files() {
-        let (name, module) = (file.file_name().unwrap().to_str().unwrap(), file.file_stem().unwrap().to_str().unwrap());
-        writeln!(text, "namespace {module}_cu {{\n#include \"{name}\"\n}}").unwrap();
-        for kernel in names(&std::fs::read_to_string(&file).unwrap()) {
+        let module = module(&file);
+        writeln!(text, "namespace {module}_cu {{\n#include \"{module}.cu\"\n}}").unwrap();
+        for kernel in names(&file) {
             writeln!(table, "    {{\"{module}/{kernel}\", kernel({module}_cu::{kernel})}},").unwrap();
         }
     }
     text + "int main() { return serve({\n" + &table + "}); }\n"
 }
 
+/// What launches call a file.
+pub fn module(file: &Path) -> String {
+    file.file_stem().unwrap().to_str().unwrap().to_owned()
+}
+
 /// Kernels of a file: `KERNEL name(`, `KERNEL __launch_bounds__(...) name(`, or `KERNEL name_##NAME(` for every type.
-fn names(source: &str) -> Vec<String> {
+pub fn names(file: &Path) -> Vec<String> {
+    let source = std::fs::read_to_string(file).unwrap();
     let declared = source.lines().filter_map(|line| {
         let name = line.trim().strip_prefix("KERNEL ")?;
         let name = if name.starts_with("__launch_bounds__(") { name.split_once(") ")?.1 } else { name };

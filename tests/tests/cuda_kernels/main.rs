@@ -9,6 +9,7 @@ mod attention; // linear attention against candle's products
 mod compile; // NVIDIA's compiler takes every kernel, where it is at hand
 mod loss; // the hard-mining loss
 mod machine; // no test: a processor that runs the kernels, compiled as C++
+mod names; // kernels are looked up by the names that they have
 mod noise; // dropout drops the same values
 mod optimizer; // StableAdamW's step over many tensors
 mod rows; // layer norm, softmax, bias and GELU
