@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::Cursor;
 
+use dinomaly_core::photo::decode;
 use image::{ExtendedColorType, ImageDecoder, ImageFormat, ImageReader};
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
@@ -41,8 +42,7 @@ impl fmt::Display for Colours {
 impl Colours {
     /// File format and colour format of a file; `None` if it cannot be decoded.
     pub fn of(bytes: &[u8]) -> Option<(ImageFormat, Self)> {
-        let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok()?;
-        let format = reader.format()?;
+        let format = decode::format(bytes)?;
         if format == ImageFormat::Jpeg {
             let mut decoder = JpegDecoder::new(ZCursor::new(bytes));
             decoder.decode_headers().ok()?;
@@ -50,7 +50,8 @@ impl Colours {
                 return Some((format, Self::Cmyk));
             }
         }
-        let colours = match reader.into_decoder().ok()?.original_color_type() {
+        let decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder().ok()?;
+        let colours = match decoder.original_color_type() {
             ExtendedColorType::L1 | ExtendedColorType::L2 | ExtendedColorType::L4 | ExtendedColorType::L8 => Self::Grey,
             ExtendedColorType::L16 => Self::Grey16,
             ExtendedColorType::La8 | ExtendedColorType::Rgba8 | ExtendedColorType::Bgra8 => Self::Alpha,
@@ -88,6 +89,18 @@ mod tests {
             assert_eq!(of(image, format), Some(expected), "{format:?}");
         }
         assert_eq!(Colours::of(b"no picture"), None);
+    }
+
+    /// A BigTIFF of one pixel made by hand, because no encoder here writes one.
+    #[test]
+    fn a_big_tiff_has_colours() {
+        let tags: [(u16, u64); 6] = [(256, 1), (257, 1), (258, 16), (262, 1), (273, 0), (279, 2)];
+        let entry = |(tag, value): (u16, u64)| {
+            [&tag.to_le_bytes()[..], &[3, 0, 1, 0, 0, 0, 0, 0, 0, 0], &value.to_le_bytes()].concat()
+        };
+        let entries: Vec<u8> = tags.into_iter().flat_map(entry).collect();
+        let file = [&b"II\x2b\0\x08\0\0\0\x10\0\0\0\0\0\0\0\x06\0\0\0\0\0\0\0"[..], &entries, &[0; 8]].concat();
+        assert_eq!(Colours::of(&file), Some((ImageFormat::Tiff, Colours::Grey16)));
     }
 
     /// A CMYK file made by hand, because no encoder here writes one: four components in the frame header, and Adobe's marker.

@@ -4,15 +4,19 @@
 //! clipped at 255, so that such photos become nearly white, unless a [`Window`] is given; other 16-bit samples keep their high
 //! byte; CMYK JPEGs are read
 //! as Adobe's (inverted). Colour profiles are ignored. Results are equal to Pillow's, except for JPEG, where decoders round
-//! and smooth differently (measured: grey photos 1 level, colour 5, below a third of a level on average), and CMYK TIFF (1).
+//! and smooth differently (measured: grey photos 1 level, colour 5, below a third of a level on average), CMYK TIFF (1), and
+//! 16-bit TIFF with white as zero or in separate planes, which Pillow misreads.
 //!
 //! Deliberate difference: the EXIF orientation is applied, as in browsers and photo viewers. The official loader ignores it.
 //! Training, evaluation and the page all decode here, so that they agree.
 
+mod tiff_kinds;
+
+use std::fmt::Display;
 use std::io::{Cursor, ErrorKind};
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
 use crate::photo::window::Window;
 use crate::{Error, Result};
@@ -137,21 +141,29 @@ fn open(bytes: &[u8]) -> std::result::Result<(ImageFormat, impl ImageDecoder), S
     }
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_ALLOCATION);
-    let mut reader = ImageReader::new(Cursor::new(bytes));
-    reader.limits(limits);
-    let mut reader = reader.with_guessed_format().map_err(|e| e.to_string())?;
-    // The decoder reads files beyond 4 GB, too, but does not know their first bytes: findings/image-bigtiff-guess.sh.
-    if [b"II\x2b\0", b"MM\0\x2b"].iter().any(|first| bytes.starts_with(*first)) {
-        reader.set_format(ImageFormat::Tiff);
-    }
-    let format = match reader.format() {
+    let format = match format(bytes) {
         Some(
             format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Bmp | ImageFormat::Tiff | ImageFormat::WebP),
         ) => format,
         Some(other) => return Err(format!("{other:?} files are not supported: convert the photo to PNG or JPEG")),
         None => return Err("not a PNG, JPEG, BMP, TIFF or WebP picture".into()),
     };
-    Ok((format, reader.into_decoder().map_err(|error| explain(format, bytes, &error))?))
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits);
+    let decoder = reader.into_decoder().map_err(|error| explain(format, bytes, &error))?;
+    match decoder.color_type() {
+        colours @ (ColorType::Rgb32F | ColorType::Rgba32F) => {
+            Err(unsupported(format, bytes, format_args!("{colours:?}")))
+        }
+        _ => Ok((format, decoder)),
+    }
+}
+
+/// Format of a picture file, from its first bytes; `None` if it is no picture.
+pub fn format(bytes: &[u8]) -> Option<ImageFormat> {
+    // The decoder reads files beyond 4 GB, too, but does not know their first bytes: findings/image-bigtiff-guess.sh.
+    let is_big_tiff = [b"II\x2b\0", b"MM\0\x2b"].iter().any(|first| bytes.starts_with(*first));
+    if is_big_tiff { Some(ImageFormat::Tiff) } else { image::guess_format(bytes).ok() }
 }
 
 fn exchanges_sides(orientation: Orientation) -> bool {
@@ -254,14 +266,18 @@ fn explain(format: ImageFormat, bytes: &[u8], error: &ImageError) -> String {
     match error {
         ImageError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => cut_off(format),
         _ if !is_whole(format, bytes) => cut_off(format),
-        ImageError::Unsupported(e) => {
-            format!("this kind of {format:?} is not supported: convert the photo to PNG ({e})")
-        }
+        ImageError::Unsupported(e) => unsupported(format, bytes, e),
         ImageError::Limits(_) => {
             format!("the {format:?} file asks for more than {} MB of memory", MAX_ALLOCATION >> 20)
         }
         _ => format!("the {format:?} file is damaged ({error})"),
     }
+}
+
+/// Why a file of a supported format is not read.
+fn unsupported(format: ImageFormat, bytes: &[u8], details: impl Display) -> String {
+    let named = (format == ImageFormat::Tiff).then(|| tiff_kinds::refusal(bytes)).flatten();
+    named.unwrap_or_else(|| format!("this kind of {format:?} is not supported: convert the photo to PNG ({details})"))
 }
 
 #[cfg(test)]
