@@ -10,6 +10,7 @@ mod embedded_encoder; // training with no `--backbone`: the encoder that is part
 mod events; // event files of a training, read back as TensorBoard reads them
 mod foreign_folders; // `--out` where others' files lie: nothing in them changes
 mod gpu; // `--device gpu`, and a sentence where there is none
+mod guides; // every command and option in the guides exists
 mod hub; // `backbone` against a server that speaks the hub's protocol, well and badly
 mod output; // standard output that is closed or full, and names that it shows
 mod path; // photos → model → metrics, scores, heatmaps, int8, in the commands of the README
