@@ -213,8 +213,9 @@ fn variants_are_trained_published_and_run() {
         assert!((f32 - int8).abs() < 0.05 * f32, "{variant}: {f32} and {int8}");
     }
     let vitad = dinomaly::model_dir::read(&shop.path("model4")).unwrap().config;
-    assert_eq!((vitad.target_layers, vitad.decoder.num_hidden_layers), (vec![2, 5, 8, 11], 9));
-    assert_eq!(vitad.decoder_groups, Some(vec![vec![2], vec![5], vec![8]]));
+    let vitad = vitad.dinomaly("this test").unwrap();
+    assert_eq!((vitad.target_layers.clone(), vitad.decoder.num_hidden_layers), (vec![2, 5, 8, 11], 9));
+    assert_eq!(vitad.decoder_groups.clone(), Some(vec![vec![2], vec![5], vec![8]]));
     assert_eq!((vitad.bottleneck_input, vitad.bottleneck_dropout), (BottleneckInput::Last, 0.0));
     let error = shop.refuse(shop.train("model", "--iterations 2 --decoder conv4"));
     assert!(error.contains("odd side"), "{error}");

@@ -6,7 +6,7 @@ use dinomaly::encoders::backbone::Backbone;
 use dinomaly_core::bundle::{Calibration, ClassCalibration, Model, ScoreStatistics};
 use dinomaly_core::detector::{Detector, SELF_TEST_SEED};
 use dinomaly_core::executors::candle::Candle;
-use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
+use dinomaly_core::model::config::{Architecture, EncoderConfig, ModelConfig};
 use dinomaly_core::model::weights::{encoder_shapes, model_shapes};
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::tensor::HostTensor;
@@ -58,7 +58,7 @@ impl Shape {
 /// # Errors
 /// If the configuration contradicts itself.
 pub fn weights(config: &ModelConfig, encoder: u64, head: u64) -> Result<Weights> {
-    of_shapes(model_shapes(config)?, encoder, head)
+    of_shapes(model_shapes(&config.clone().into())?, encoder, head)
 }
 
 /// An encoder to train on, as a checkpoint would be read.
@@ -94,7 +94,13 @@ fn of_shapes(shapes: Shapes, encoder: u64, head: u64) -> Result<Weights> {
 ///
 /// # Errors
 /// If the parts contradict each other.
-pub fn model(name: &str, config: ModelConfig, preprocessor: Preprocessor, weights: Weights) -> Result<Model> {
+pub fn model(
+    name: &str,
+    config: impl Into<Architecture>,
+    preprocessor: Preprocessor,
+    weights: Weights,
+) -> Result<Model> {
+    let config = config.into();
     let detector = Detector::of_parts(Candle::infer(Device::Cpu), &config, &preprocessor, &weights)?;
     let self_test = block_on(detector.self_test(SELF_TEST_SEED, TOLERANCE))?;
     let around = |threshold| -> Result<ClassCalibration> {

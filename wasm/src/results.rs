@@ -106,7 +106,7 @@ impl<'a> Described<'a> {
         let classes = model.calibration.classes.iter();
         Self {
             name: &model.name,
-            encoder: &model.config.encoder.name,
+            encoder: &model.config.encoder().name,
             parameters: parameters as f64,
             input_side: model.preprocessor.geometry.crop,
             classes: classes.map(|(name, class)| Class { name, threshold: class.threshold }).collect(),

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use super::table::Table;
 use super::{Cell, check_folder};
 use crate::dataset::Dataset;
+use crate::encoders::opened::OpenedBackbone;
 use crate::inference::AnyDetector;
 use crate::inference::evaluation::{Evaluation, evaluate};
 use crate::model_dir;
@@ -14,7 +15,7 @@ use crate::publish;
 use crate::system::atomic::{check_file, write_file};
 use crate::system::device::DeviceChoice;
 use crate::system::interrupt::{Interrupt, Stopped};
-use crate::training::{self, OpenedBackbone, TrainingPlan};
+use crate::training::{self, TrainingPlan};
 
 /// Cells with their trainings, and the folder that models, metrics and tables go to.
 pub struct Ablation {
@@ -33,7 +34,10 @@ impl Ablation {
         for (cell, training) in &cells {
             let wanted = (&training.backbone, training.heads);
             if !encoders.iter().any(|(opened, _)| *opened == wanted) {
-                encoders.push((wanted, OpenedBackbone::open(training)?.backbone.config));
+                encoders.push((
+                    wanted,
+                    OpenedBackbone::open(training.backbone.as_deref(), training.heads)?.backbone.config,
+                ));
             }
             let encoder = encoders.iter().find(|(opened, _)| *opened == wanted).map(|(_, encoder)| encoder.clone());
             let encoder = encoder.context("every backbone was opened")?;

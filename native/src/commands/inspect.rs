@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use dinomaly_core::model::config::Architecture;
 
 use super::options::LookOption;
 use crate::costs::{parameters_left_out, parts};
@@ -29,18 +30,21 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let manifest = model_dir::read_manifest(&args.model)?;
     let model = model_dir::read(&args.model)?;
-    let (config, e, geometry) = (&model.config, &model.config.encoder, model.preprocessor.geometry);
-    println!("{}: Dinomaly on {}", model.name, e.name);
+    let (config, e, geometry) = (&model.config, model.config.encoder(), model.preprocessor.geometry);
+    match config {
+        Architecture::Dinomaly(_) => println!("{}: Dinomaly on {}", model.name, e.name),
+        Architecture::Memory(config) => println!("{}: {} on {}, without training", model.name, config.memory, e.name),
+    }
     println!(
         "encoder   {} of {} blocks, width {}, {} heads, patch {}, {} registers",
-        config.encoder_blocks_run(),
+        config.taps().blocks_run(),
         e.num_hidden_layers,
         e.hidden_size,
         e.num_attention_heads,
         e.patch_size,
         e.num_register_tokens
     );
-    println!("layers    {:?} in groups {:?}", config.target_layers, config.groups);
+    println!("layers    {:?} in groups {:?}", config.taps().layers, config.groups());
     println!("geometry  resized to {0} × {0}, centre {1} × {1}", geometry.resize, geometry.crop);
     let parts = parts(config, model.grid())?;
     let mut rows = vec![["part", "parameters", "MMACs per photo", "in attention"].map(str::to_owned).to_vec()];

@@ -13,7 +13,7 @@ use dinomaly_core::Error;
 use dinomaly_core::Result;
 use dinomaly_core::executors::candle::{Candle, no_noise};
 use dinomaly_core::model::config::EncoderConfig;
-use dinomaly_core::model::dinomaly::Encoder;
+use dinomaly_core::model::encoder::Encoder;
 use dinomaly_core::photo::decode::Photo;
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::tensor::HostTensor;
@@ -87,13 +87,13 @@ impl Distiller {
             Some(earlier) => {
                 let mut config = config.clone();
                 config.encoder.position_grid = earlier.config.position_grid;
-                earlier.weights.encoder_values(&config, grid)?
+                earlier.weights.encoder_values(config.taps(), grid)?
             }
             None => BTreeMap::new(),
         };
         let mut generator = ChaCha8Rng::seed_from_u64(settings.seed);
         let mut variables = Vec::new();
-        let student = Encoder::load(&config, grid, &mut |name, shape| {
+        let student = Encoder::load(config.taps(), grid, &mut |name, shape| {
             let count = shape.iter().product();
             let values = if let Some(earlier) = values.get(name) {
                 earlier.to_f32().into_owned()

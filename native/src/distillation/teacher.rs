@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::model::config::{DecoderConfig, EncoderConfig, ModelConfig};
-use dinomaly_core::model::dinomaly::{Encoder, Stage};
+use dinomaly_core::model::encoder::{Encoder, Stage};
 use dinomaly_core::photo::decode::Photo;
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::{Error, Result};
@@ -40,7 +40,7 @@ impl Teacher {
         let side = grid * e.patch_size;
         let geometry = Geometry { resize: side, crop: side };
         let preprocessor = Preprocessor { geometry, mean: backbone.mean, std: backbone.std, window: None };
-        let encoder = backbone.weights.encoder(&Candle::infer(device.clone()), &config, grid)?;
+        let encoder = backbone.weights.encoder(&Candle::infer(device.clone()), config.taps(), grid)?;
         let basis = Tensor::zeros((e.hidden_size, student.hidden_size), candle_core::DType::F32, device)?;
         Ok(Self { config, encoder, preprocessor, blocks, basis, variances: Vec::new() })
     }

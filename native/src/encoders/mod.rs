@@ -4,3 +4,4 @@ pub mod backbone;
 pub mod catalogue;
 pub mod embedded;
 pub mod import;
+pub(crate) mod opened;

@@ -19,7 +19,8 @@ use candle_core::{DType, Device, Tensor};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::candle::kernels::Element;
 use dinomaly_core::model::config::{BottleneckInput, Comparison, ModelConfig};
-use dinomaly_core::model::dinomaly::{Encoded, Encoder, encoded};
+use dinomaly_core::model::dinomaly::{Encoded, encoded};
+use dinomaly_core::model::encoder::Encoder;
 use dinomaly_core::ops::Ops;
 use half::bf16;
 

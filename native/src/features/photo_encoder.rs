@@ -6,7 +6,7 @@ use anyhow::Result;
 use candle_core::{Device, Tensor};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::model::config::ModelConfig;
-use dinomaly_core::model::dinomaly::Encoder;
+use dinomaly_core::model::encoder::Encoder;
 use dinomaly_core::photo::preprocess::Preprocessor;
 use dinomaly_core::tensor::named::Weights;
 
@@ -42,9 +42,9 @@ impl PhotoEncoder {
     ) -> Result<Self> {
         let patch = config.encoder.patch_size;
         preprocessor.geometry.validate(patch)?;
-        let batch = batch_size::of_candle(&device, config, preprocessor.geometry)?;
+        let batch = batch_size::of_candle(&device, &config.clone().into(), preprocessor.geometry)?;
         let ops = Candle::infer(device).storing(precision.element());
-        let encoder = weights.encoder(&ops, config, preprocessor.geometry.grid(patch))?;
+        let encoder = weights.encoder(&ops, config.taps(), preprocessor.geometry.grid(patch))?;
         Ok(Self { config: config.clone(), preprocessor: preprocessor.clone(), encoder, ops, batch })
     }
 

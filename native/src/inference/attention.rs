@@ -41,7 +41,7 @@ pub struct AttentionSpread {
 /// # Errors
 /// If the decoder has no attention, or the device fails.
 pub fn of_decoder(model: &Model, photo: &Photo, device: Device) -> Result<Vec<Attention>> {
-    let (config, grid) = (&model.config, model.grid());
+    let (config, grid) = (model.config.dinomaly("the decoder's attention")?, model.grid());
     let patch = config.encoder.patch_size;
     let seen = RefCell::default();
     let candle = watched(device, &seen);

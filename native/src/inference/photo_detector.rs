@@ -11,7 +11,7 @@ use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::processor::{Processor, ProcessorPrecision};
 use dinomaly_core::executors::webgpu::WebGpu;
 use dinomaly_core::maps::score::AnomalyMap;
-use dinomaly_core::model::config::ModelConfig;
+use dinomaly_core::model::config::Architecture;
 use dinomaly_core::ops::Read;
 use dinomaly_core::photo::decode::Photo;
 use dinomaly_core::photo::preprocess::Preprocessor;
@@ -68,7 +68,7 @@ impl PhotoDetector {
     ///
     /// # Errors
     /// If the parts do not fit together.
-    pub fn of_parts(config: &ModelConfig, preprocessor: &Preprocessor, weights: &Weights) -> Result<Self> {
+    pub fn of_parts(config: &Architecture, preprocessor: &Preprocessor, weights: &Weights) -> Result<Self> {
         let processor = Processor::new(ProcessorPrecision::F32);
         let detector = Detector::of_parts(processor, config, preprocessor, weights)?;
         Ok(Self { detector, place: device::name(&Device::Cpu), batch: BATCH })
@@ -109,7 +109,7 @@ impl PhotoDetector<Candle<'static>> {
     /// # Errors
     /// As [`PhotoDetector::on_cuda`], and if the parts do not fit together.
     pub fn of_parts_on_cuda(
-        config: &ModelConfig,
+        config: &Architecture,
         preprocessor: &Preprocessor,
         weights: &Weights,
         self_test: Option<&SelfTest>,

@@ -60,7 +60,8 @@ pub fn import(plan: &ImportPlan) -> Result<Model> {
     let photos = dataset.classes.iter().flat_map(|class| spread(class, plan.photos)).collect();
     let (false_alarm_rate, device) = (plan.false_alarm_rate, Device::Cpu);
     let good = Good { photos, held_out: plan.held_out, false_alarm_rate, device };
-    let parts = Parts { config: &imported.config, preprocessor: &preprocessor, weights: imported.weights };
+    let config = imported.config.into();
+    let parts = Parts { config: &config, preprocessor: &preprocessor, weights: imported.weights };
     let model = assemble(&plan.out, parts, good, |model| {
         let classes = model.calibration.classes.keys().cloned().collect::<Vec<_>>().join(", ");
         format!(
@@ -71,7 +72,7 @@ pub fn import(plan: &ImportPlan) -> Result<Model> {
              | geometry | resized to {resize} × {resize}, centre {crop} × {crop} |\n\
              {thresholds}\n",
             name = model.name,
-            encoder = model.config.encoder.name,
+            encoder = model.config.encoder().name,
             resize = geometry.resize,
             crop = geometry.crop,
             thresholds = thresholds_line(&model.calibration),

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use dinomaly_core::bundle::{Calibration, Model};
 use dinomaly_core::detector::SELF_TEST_SEED;
-use dinomaly_core::model::config::ModelConfig;
+use dinomaly_core::model::config::Architecture;
 use dinomaly_core::photo::preprocess::Preprocessor;
 use dinomaly_core::tensor::named::Weights;
 use pollster::block_on;
@@ -44,7 +44,8 @@ pub fn publish(trained: Trained) -> Result<Model> {
     let Trained { out, recipe, preprocessor, encoder: mut weights, head, losses, dataset, split, device, work, .. } =
         trained;
     weights.0.extend(head.0);
-    let parts = Parts { config: &recipe.config, preprocessor: &preprocessor, weights };
+    let config = Architecture::Dinomaly(recipe.config.clone());
+    let parts = Parts { config: &config, preprocessor: &preprocessor, weights };
     let photos = good_photos(&dataset, &split);
     let (held_out, false_alarm_rate) = (!split.held_out.is_empty(), trained.false_alarm_rate);
     let good = Good { photos, held_out, false_alarm_rate, device };
@@ -65,7 +66,7 @@ pub fn publish(trained: Trained) -> Result<Model> {
 /// A model before it is calibrated.
 pub(crate) struct Parts<'a> {
     /// Config of the model.
-    pub(crate) config: &'a ModelConfig,
+    pub(crate) config: &'a Architecture,
     /// Geometry and normalisation.
     pub(crate) preprocessor: &'a Preprocessor,
     /// The model's weights, without blocks that never run.
@@ -91,7 +92,7 @@ pub(crate) struct Good {
 pub(crate) fn assemble(out: &Path, parts: Parts<'_>, good: Good, card: impl FnOnce(&Model) -> String) -> Result<Model> {
     let Parts { config, preprocessor, mut weights } = parts;
     let name = out.file_name().context("a model folder has a name")?.to_string_lossy().into_owned();
-    weights.prune(config);
+    weights.prune(config.taps());
     let detector = PhotoDetector::of_parts(config, preprocessor, &weights)?;
     let self_test = block_on(detector.detector().self_test(SELF_TEST_SEED, SELF_TEST_TOLERANCE))?;
     let Good { photos, held_out, false_alarm_rate: rate, device } = good;
@@ -140,7 +141,7 @@ fn card(model: &Model, split: &Split, settings: &TrainingSettings, losses: &[f64
          | loss at the end | {loss:.5} (mean of the last 100 iterations) |\n\
          {thresholds}\n",
         name = model.name,
-        encoder = model.config.encoder.name,
+        encoder = model.config.encoder().name,
         resize = geometry.resize,
         crop = geometry.crop,
         train = split.train.len(),

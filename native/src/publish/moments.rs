@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor, TensorId};
 use dinomaly_core::bundle::Model;
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::watched::{Seen, Watched};
-use dinomaly_core::model::dinomaly::Dinomaly;
+use dinomaly_core::model::network::Network;
 use dinomaly_core::ops::Ops;
 use dinomaly_core::photo::decode::Photo;
 use dinomaly_core::quant::InputMoments;
@@ -65,7 +65,7 @@ type Sums = HashMap<String, (usize, Tensor)>;
 /// # Errors
 /// Those of `picture`.
 fn moments(model: &Model, count: usize, picture: impl Fn(usize) -> Result<Photo> + Sync) -> Result<InputMoments> {
-    let (patch, grid) = (model.config.encoder.patch_size, model.grid());
+    let (patch, grid) = (model.config.encoder().patch_size, model.grid());
     let (names, sums) = (RefCell::<HashMap<TensorId, String>>::default(), RefCell::<Sums>::default());
     let candle = Watched::new(Candle::infer(Device::Cpu), |seen| match seen {
         Seen::Linear { x, weight } => {
@@ -73,8 +73,8 @@ fn moments(model: &Model, count: usize, picture: impl Fn(usize) -> Result<Photo>
         }
         _ => Ok(()),
     });
-    let encoder = model.weights.encoder_values(&model.config, grid)?;
-    let network = Dinomaly::load(&model.config, grid, &mut |name, shape| {
+    let encoder = model.weights.encoder_values(model.config.taps(), grid)?;
+    let network = Network::load(&model.config, grid, &mut |name, shape| {
         let tensor = match encoder.get(name) {
             Some(tensor) => tensor,
             None => model.weights.get(name, shape)?,

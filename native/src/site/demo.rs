@@ -32,7 +32,7 @@ pub fn demo_model() -> Result<Vec<(String, Vec<u8>)>> {
 fn encoder_shard(file: &impl Fn(&str) -> Result<Vec<u8>>) -> Result<Vec<u8>> {
     let config: ModelConfig = serde_json::from_slice(&file(Kind::Config.file_name())?)?;
     let mut weights = safetensors_io::read("small-encoder.safetensors", ENCODER)?;
-    weights.prune(&config);
+    weights.prune(config.taps());
     Ok(safetensors_io::write(&weights, None)?)
 }
 

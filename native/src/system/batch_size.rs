@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use candle_core::Device;
-use dinomaly_core::model::config::ModelConfig;
+use dinomaly_core::model::config::Architecture;
 use dinomaly_core::photo::preprocess::Geometry;
 
 /// Usual batch size.
@@ -15,13 +15,17 @@ const TOO_MANY: u64 = 1 << 31;
 ///
 /// # Errors
 /// If one photo is too large for a GPU.
-pub fn of_candle(device: &Device, config: &ModelConfig, geometry: Geometry) -> Result<usize> {
+pub fn of_candle(device: &Device, config: &Architecture, geometry: Geometry) -> Result<usize> {
     if device.is_cuda() { countable(config, geometry) } else { Ok(BATCH) }
 }
 
-fn countable(config: &ModelConfig, geometry: Geometry) -> Result<usize> {
-    let tokens = geometry.grid(config.encoder.patch_size).pow(2) + config.encoder.prefix_tokens();
-    let heads = config.encoder.num_attention_heads.max(config.decoder.num_attention_heads);
+fn countable(config: &Architecture, geometry: Geometry) -> Result<usize> {
+    let encoder = config.encoder();
+    let tokens = geometry.grid(encoder.patch_size).pow(2) + encoder.prefix_tokens();
+    let heads = match config {
+        Architecture::Dinomaly(config) => encoder.num_attention_heads.max(config.decoder.num_attention_heads),
+        Architecture::Memory(_) => encoder.num_attention_heads,
+    };
     let of_photo = heads as u64 * (tokens as u64).pow(2);
     let mut batch = BATCH;
     while batch as u64 * of_photo >= TOO_MANY {
@@ -31,7 +35,7 @@ fn countable(config: &ModelConfig, geometry: Geometry) -> Result<usize> {
         bail!(
             "a photo of --crop {} has {of_photo} attention weights per block of {}, and CUDA's kernels are limited to {TOO_MANY}: use a smaller --crop, or --device cpu",
             geometry.crop,
-            config.encoder.name
+            encoder.name
         );
     }
     Ok(batch)
@@ -39,7 +43,7 @@ fn countable(config: &ModelConfig, geometry: Geometry) -> Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use dinomaly_core::model::config::EncoderConfig;
+    use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
 
     use super::*;
 
@@ -48,7 +52,7 @@ mod tests {
         let batch = |heads: usize, crop: usize| {
             let encoder = EncoderConfig { num_register_tokens: 4, ..EncoderConfig::vit(64 * heads, heads, 14, 2) };
             let config = ModelConfig::published(encoder).unwrap();
-            countable(&config, Geometry { resize: crop, crop })
+            countable(&config.into(), Geometry { resize: crop, crop })
         };
         // 64² + 5 tokens and 16 heads: 8 photos have 2,152,729,728 weights, 2³¹ are 2,147,483,648.
         let found = [(12, 392), (16, 882), (16, 896), (12, 952), (12, 966), (12, 1148), (16, 1400)]

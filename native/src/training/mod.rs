@@ -30,6 +30,5 @@ pub(crate) mod work_folder;
 pub use checkpoint::Interval;
 pub use plan::TrainingPlan;
 pub use preset::{Preset, PresetChoice};
-pub(crate) use train::OpenedBackbone;
 pub use train::{Trained, train};
 pub use variant::{Decoder, Groups, Variant};

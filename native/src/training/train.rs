@@ -6,7 +6,6 @@ use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use dinomaly_core::photo::preprocess::Preprocessor;
 use dinomaly_core::tensor::named::Weights;
-use sha2::{Digest, Sha256};
 
 use super::devices::Devices;
 use super::loss::hard_points;
@@ -19,8 +18,8 @@ use super::work_folder::WorkFolder;
 use crate::dataset::grey16;
 use crate::dataset::split::Split;
 use crate::dataset::{Dataset, counted};
-use crate::encoders::backbone::{self, Backbone};
-use crate::encoders::{catalogue, embedded};
+use crate::encoders::embedded;
+use crate::encoders::opened::OpenedBackbone;
 use crate::features::Limits;
 use crate::features::photo_encoder::PhotoEncoder;
 use crate::model_dir;
@@ -71,7 +70,7 @@ pub fn train(plan: &TrainingPlan, interrupt: &Interrupt) -> Result<Option<Traine
     precision.begin(&device)?;
     // Checks the option before the first photo is read.
     on_device(plan.cache_device, &device)?;
-    let OpenedBackbone { backbone, hash } = OpenedBackbone::open(plan)?;
+    let OpenedBackbone { backbone, hash } = OpenedBackbone::open(plan.backbone.as_deref(), plan.heads)?;
     let geometry = plan.geometry();
     if plan.backbone.is_none() {
         println!("{}", embedded::about(&backbone));
@@ -162,35 +161,6 @@ fn check_mining(settings: &TrainingSettings, photos: usize, side: usize) -> Resu
         );
     }
     Ok(())
-}
-
-/// The encoder of a plan.
-pub(crate) struct OpenedBackbone {
-    pub(crate) backbone: Backbone,
-    /// SHA-256 of its files.
-    hash: Vec<u8>,
-}
-
-impl OpenedBackbone {
-    /// Opens the plan's backbone, or else the embedded one.
-    pub(crate) fn open(plan: &TrainingPlan) -> Result<Self> {
-        let (backbone, hash) = match &plan.backbone {
-            Some(given) => {
-                let (backbone, file) = catalogue::read(given, plan.heads)?;
-                let mut hash = Sha256::new();
-                for file in backbone::files(&file)? {
-                    let bytes = std::fs::read(&file);
-                    hash.update(bytes.with_context(|| format!("backbone {} cannot be read", file.display()))?);
-                }
-                (backbone, hash.finalize())
-            }
-            None => {
-                let (backbone, bytes) = embedded::read()?;
-                (backbone, Sha256::digest(bytes))
-            }
-        };
-        Ok(Self { backbone, hash: hash.to_vec() })
-    }
 }
 
 /// Default share of the free GPU memory for cached features. The rest is enough for the largest batch of the largest published

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::{FileEntry, MANIFEST, Manifest, Model, SHARDS, shards};
-use crate::model::dinomaly::Dinomaly;
+use crate::model::network::Network;
 use crate::model::weights::Uploaded;
 use crate::model::weights::model_shapes;
 use crate::ops::Ops;
@@ -108,9 +108,9 @@ impl<T: Clone> Arriving<T> {
     ///
     /// # Errors
     /// As [`Arriving::check`]; as [`Ops`].
-    pub(crate) fn dinomaly<O: Ops<Tensor = T>>(&self, ops: &O) -> Result<(&Model, Dinomaly<T>)> {
+    pub(crate) fn network<O: Ops<Tensor = T>>(&self, ops: &O) -> Result<(&Model, Network<T>)> {
         let model = self.check()?;
-        Ok((model, self.uploaded.dinomaly(ops, &model.config, model.grid())?))
+        Ok((model, self.uploaded.network(ops, &model.config, model.grid())?))
     }
 
     /// The model without its weights.

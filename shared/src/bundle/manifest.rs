@@ -6,14 +6,23 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{BTreeSet, SelfTest, from_json};
+use crate::model::config::Architecture;
 use crate::tensor::StorageType;
 use crate::{Error, Result};
 
 /// File name of the manifest.
 pub const MANIFEST: &str = "manifest.json";
 
-/// Version of the published-model format.
-pub const FORMAT_VERSION: u32 = 1;
+/// Newest version of the published-model format. Version 2 added models without training.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// Version that a model is written in: the oldest one that can hold it, so that older programs read it, too.
+pub(super) fn version_of(architecture: &Architecture) -> u32 {
+    match architecture {
+        Architecture::Dinomaly(_) => 1,
+        Architecture::Memory(_) => 2,
+    }
+}
 
 /// Number of hexadecimal digits of the SHA-256 in a shard's name.
 const NAME_DIGITS: usize = 16;
@@ -22,7 +31,7 @@ const NAME_DIGITS: usize = 16;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// [`FORMAT_VERSION`].
+    /// Version of the format, up to [`FORMAT_VERSION`].
     pub format_version: u32,
     /// Name of the model, for people.
     pub name: String,
@@ -116,9 +125,9 @@ impl Manifest {
             format_version: u32,
         }
         let Version { format_version } = from_json(MANIFEST, bytes)?;
-        if format_version != FORMAT_VERSION {
+        if !(1..=FORMAT_VERSION).contains(&format_version) {
             return Err(refuse(format!(
-                "format version {format_version} is not known, this program reads version {FORMAT_VERSION}: \
+                "format version {format_version} is not known, this program reads versions 1 to {FORMAT_VERSION}: \
                  update the program or publish the model again"
             )));
         }

@@ -31,7 +31,7 @@ pub use manifest::{FORMAT_VERSION, FileEntry, Kind, MANIFEST, Manifest};
 pub use self_test::SelfTest;
 pub use shards::SHARD_LIMIT;
 
-use crate::model::config::ModelConfig;
+use crate::model::config::Architecture;
 use crate::model::weights::model_shapes;
 use crate::photo::preprocess::Preprocessor;
 use crate::tensor::named::Weights;
@@ -46,7 +46,7 @@ pub struct Model {
     /// Name of the model, for people.
     pub name: String,
     /// Architecture.
-    pub config: ModelConfig,
+    pub config: Architecture,
     /// Preprocessing of photos.
     pub preprocessor: Preprocessor,
     /// Thresholds. Its classes are the model's.
@@ -104,7 +104,8 @@ impl Model {
 
     /// Reads a model without its weights, which stay empty; `fetch` returns the verified content of a file.
     fn describe(manifest: &Manifest, fetch: &mut dyn FnMut(&FileEntry) -> Result<Vec<u8>>) -> Result<Self> {
-        let config: ModelConfig = from_json(Kind::Config.file_name(), &fetch(manifest.only(Kind::Config)?)?)?;
+        let config = Architecture::from_json(&fetch(manifest.only(Kind::Config)?)?);
+        let config = config.map_err(|e| damaged(Kind::Config.file_name(), &e))?;
         let preprocessor = from_json(Kind::Preprocessor.file_name(), &fetch(manifest.only(Kind::Preprocessor)?)?)?;
         let calibration = from_json(Kind::Calibration.file_name(), &fetch(manifest.only(Kind::Calibration)?)?)?;
         let card = String::from_utf8(fetch(manifest.only(Kind::Card)?)?).map_err(|e| Error::Model {
@@ -153,7 +154,7 @@ impl Model {
             }
         }
         let manifest = Manifest {
-            format_version: FORMAT_VERSION,
+            format_version: manifest::version_of(&self.config),
             name: self.name.clone(),
             classes: self.calibration.classes.keys().cloned().collect(),
             files: entries,
@@ -178,7 +179,7 @@ impl Model {
     fn validate_description(&self) -> Result<()> {
         self.config.validate().map_err(|e| e.in_file(Kind::Config.file_name()))?;
         let geometry = self.preprocessor.geometry;
-        geometry.validate(self.config.encoder.patch_size).map_err(|e| e.in_file(Kind::Preprocessor.file_name()))?;
+        geometry.validate(self.config.encoder().patch_size).map_err(|e| e.in_file(Kind::Preprocessor.file_name()))?;
         self.calibration.validate().map_err(|e| e.in_file(Kind::Calibration.file_name()))?;
         if let Some(self_test) = &self.self_test {
             self_test.validate().map_err(|e| e.in_file(MANIFEST))?;
@@ -188,14 +189,17 @@ impl Model {
 
     /// Side of the encoder's input in patches.
     pub fn grid(&self) -> usize {
-        self.preprocessor.geometry.grid(self.config.encoder.patch_size)
+        self.preprocessor.geometry.grid(self.config.encoder().patch_size)
     }
 }
 
 /// Parses a JSON file of the model folder.
 fn from_json<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T> {
-    let damaged = |e| format!("is not valid ({e}): publish or copy the model again");
-    serde_json::from_slice(bytes).map_err(|e| Error::Model { file: file.into(), reason: damaged(e) })
+    serde_json::from_slice(bytes).map_err(|e| damaged(file, &e))
+}
+
+fn damaged(file: &str, e: &serde_json::Error) -> Error {
+    Error::Model { file: file.into(), reason: format!("is not valid ({e}): publish or copy the model again") }
 }
 
 /// Writes a JSON file of the model folder, indented for people.

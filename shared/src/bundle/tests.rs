@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::shards::write_below;
 use super::*;
-use crate::model::config::EncoderConfig;
+use crate::model::config::{EncoderConfig, ModelConfig};
 use crate::photo::preprocess::Geometry;
 use crate::quant::{Format, InputMoments, quantize, quantize_to, round_tensor};
 use crate::tensor::{Data, HostTensor, StorageType};
@@ -13,7 +13,7 @@ type Files = HashMap<String, Vec<u8>>;
 
 pub(crate) fn model() -> Model {
     let encoder = EncoderConfig { num_register_tokens: 1, ..EncoderConfig::tiny() };
-    let config = ModelConfig::published(encoder).unwrap();
+    let config = ModelConfig::published(encoder).unwrap().into();
     let tensor = |(i, (name, shape)): (usize, (String, Vec<usize>))| {
         let values = (0..shape.iter().product()).map(|j| ((i * 31 + j * 17) % 97) as f32 / 97.0 - 0.4).collect();
         (name, HostTensor::f32(shape, values).unwrap())
@@ -186,7 +186,7 @@ fn altered_truncated_and_missing_files_are_named() {
 fn unknown_versions_types_and_fields_are_named() {
     let whole = files(&model());
     let edits = [
-        ("\"format_version\": 1", "\"format_version\": 2, \"surprise\": []", "format version 2 is not known"),
+        ("\"format_version\": 1", "\"format_version\": 3, \"surprise\": []", "format version 3 is not known"),
         ("\"format_version\": 1", "\"format_version\": \"new\"", "invalid type: string \"new\""),
         ("\"format_version\": 1,", "", "missing field `format_version`"),
         ("\"dtype\": \"float32\"", "\"dtype\": \"int3\"", "unknown variant `int3`"),

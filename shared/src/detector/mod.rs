@@ -11,9 +11,9 @@ pub use on_gpu::Opened;
 
 use crate::bundle::{Arriving, Model, SelfTest};
 use crate::maps::heatmap::{overlay, range_around};
-use crate::maps::score::{AnomalyMap, MapLayout, image_score};
-use crate::model::config::ModelConfig;
-use crate::model::dinomaly::Dinomaly;
+use crate::maps::score::{AnomalyMap, MapLayout, mean_of_highest};
+use crate::model::config::Architecture;
+use crate::model::network::Network;
 use crate::ops::Read;
 use crate::photo::decode::Photo;
 use crate::photo::preprocess::{Preprocessor, Region};
@@ -29,6 +29,8 @@ pub const SELF_TEST_SEED: u64 = 1;
 pub struct Preparation {
     preprocessor: Preprocessor,
     patch: usize,
+    /// Share of a map's values that its score averages.
+    score_share: f64,
 }
 
 impl Preparation {
@@ -44,7 +46,11 @@ impl Preparation {
 
     /// Scores the map of a photo.
     pub fn detection(&self, photo: &Photo, map: AnomalyMap) -> Detection {
-        Detection { score: image_score(&map), map, region: self.region(photo) }
+        Detection { score: self.score(&map), map, region: self.region(photo) }
+    }
+
+    fn score(&self, map: &AnomalyMap) -> f32 {
+        mean_of_highest(map, self.score_share)
     }
 
     /// The part of a photo that is looked at.
@@ -56,7 +62,7 @@ impl Preparation {
 /// A published model on one executor, ready for photos.
 pub struct Detector<O: Read> {
     ops: O,
-    model: Dinomaly<O::Tensor>,
+    network: Network<O::Tensor>,
     preparation: Preparation,
     layout: MapLayout,
 }
@@ -102,11 +108,16 @@ impl<O: Read> Detector<O> {
     ///
     /// # Errors
     /// As [`Detector::new`].
-    pub fn of_parts(ops: O, config: &ModelConfig, preprocessor: &Preprocessor, weights: &Weights) -> Result<Self> {
-        let patch = config.encoder.patch_size;
+    pub fn of_parts(
+        ops: O,
+        architecture: &Architecture,
+        preprocessor: &Preprocessor,
+        weights: &Weights,
+    ) -> Result<Self> {
+        let patch = architecture.encoder().patch_size;
         preprocessor.geometry.validate(patch)?;
-        let model = weights.dinomaly(&ops, config, preprocessor.geometry.grid(patch))?;
-        Ok(Self::of_dinomaly(ops, config, preprocessor, model))
+        let network = weights.network(&ops, architecture, preprocessor.geometry.grid(patch))?;
+        Ok(Self::of_network(ops, architecture, preprocessor, network))
     }
 
     /// A detector of a model that was loaded file by file; `ops` is the executor that its weights were uploaded to.
@@ -114,21 +125,30 @@ impl<O: Read> Detector<O> {
     /// # Errors
     /// [`Error::Model`] naming the missing file or tensor; as [`Ops`](crate::ops::Ops).
     pub fn of_arrived(ops: O, arrived: &Arriving<O::Tensor>) -> Result<Self> {
-        let (model, dinomaly) = arrived.dinomaly(&ops)?;
-        Ok(Self::of_dinomaly(ops, &model.config, &model.preprocessor, dinomaly))
+        let (model, network) = arrived.network(&ops)?;
+        Ok(Self::of_network(ops, &model.config, &model.preprocessor, network))
     }
 
-    /// A detector of a model that is on the executor, and was validated.
-    fn of_dinomaly(ops: O, config: &ModelConfig, preprocessor: &Preprocessor, model: Dinomaly<O::Tensor>) -> Self {
-        let patch = config.encoder.patch_size;
+    /// A detector of a network that is on the executor, and was validated.
+    fn of_network(
+        ops: O,
+        architecture: &Architecture,
+        preprocessor: &Preprocessor,
+        network: Network<O::Tensor>,
+    ) -> Self {
+        let patch = architecture.encoder().patch_size;
         Self {
-            model,
-            preparation: Preparation { preprocessor: preprocessor.clone(), patch },
+            network,
+            preparation: Preparation {
+                preprocessor: preprocessor.clone(),
+                patch,
+                score_share: architecture.score_share(),
+            },
             layout: MapLayout {
-                prefix: config.kept_prefix_tokens(),
+                prefix: architecture.kept_prefix_tokens(),
                 grid: preprocessor.geometry.grid(patch),
                 input_side: preprocessor.geometry.crop,
-                border: config.map_border,
+                border: architecture.map_border(),
             },
             ops,
         }
@@ -209,9 +229,9 @@ impl<O: Read> Detector<O> {
             let (expected, found) = (vec![side, side, 3], vec![photo.len()]);
             return Err(Error::Shape { name: "prepared photo".into(), expected, found });
         }
-        let Preparation { preprocessor, patch } = &self.preparation;
+        let Preparation { preprocessor, patch, .. } = &self.preparation;
         let patches = self.ops.upload_photos(prepared, preprocessor, *patch)?;
-        let groups = self.model.distances(&self.ops, &patches)?;
+        let groups = self.network.distances(&self.ops, &patches)?;
         self.ops.read_maps(&groups, prepared.len(), &self.layout).await
     }
 
@@ -236,7 +256,7 @@ impl<O: Read> Detector<O> {
 
     async fn look_at(&self, picture: &Photo) -> Result<(f32, AnomalyMap)> {
         let map = self.maps(&[self.prepare(picture)]).await?.remove(0);
-        Ok((image_score(&map), map))
+        Ok((self.preparation.score(&map), map))
     }
 }
 
@@ -308,11 +328,11 @@ mod tests {
         let detector = Detector::new(Reference, &model).unwrap();
         let photo = &photos()[0];
         let (grid, side) = (model.grid(), model.preprocessor.geometry.crop);
-        let patch = model.config.encoder.patch_size;
+        let patch = model.config.encoder().patch_size;
         let patches = model.preprocessor.patches(photo, patch);
         let input = HostTensor::f32([1, grid * grid, 3 * patch * patch], patches).unwrap();
-        let dinomaly = model.weights.dinomaly(&Reference, &model.config, grid).unwrap();
-        let groups = dinomaly.distances(&Reference, &Reference.upload(&input).unwrap()).unwrap();
+        let network = model.weights.network(&Reference, &model.config, grid).unwrap();
+        let groups = network.distances(&Reference, &Reference.upload(&input).unwrap()).unwrap();
         let patches: Vec<&[f32]> = groups.iter().map(|g| &g.values[g.values.len() - grid * grid..]).collect();
         assert_eq!(groups[0].values.len() - grid * grid, 2, "class token and one register");
         assert_eq!(

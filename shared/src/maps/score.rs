@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub const MAP_SIDE: usize = 256;
 
 /// Share of most anomalous pixels whose mean is the image score.
-const TOP_SHARE: f64 = 0.01;
+pub const TOP_SHARE: f64 = 0.01;
 
 /// Standard deviation of the blur in pixels; its kernel is cut to [`KERNEL`] pixels.
 const SIGMA: f64 = 4.0;
@@ -267,15 +267,20 @@ fn add_scaled(out: &mut [f32], values: &[f32], weight: f32) {
     }
 }
 
-/// Number of pixels that the image score averages: 1 %, rounded down (655 of 256²), at least one.
-pub fn top_count(pixels: usize) -> usize {
-    ((pixels as f64 * TOP_SHARE) as usize).max(1)
+/// Dinomaly's image score: the mean of the highest 1 %, 655 of 256² pixels.
+pub fn image_score(map: &AnomalyMap) -> f32 {
+    mean_of_highest(map, TOP_SHARE)
 }
 
-/// Image score: mean of the map's [`top_count`] highest values. NaN for an empty map.
-pub fn image_score(map: &AnomalyMap) -> f32 {
+/// Number of values in a share of a map: rounded down, but at least one.
+pub fn top_count(values: usize, share: f64) -> usize {
+    ((values as f64 * share) as usize).max(1)
+}
+
+/// Mean of this share of the map's values, the highest ones. NaN for an empty map.
+pub fn mean_of_highest(map: &AnomalyMap, share: f64) -> f32 {
     let mut values = map.values.clone();
-    let count = top_count(values.len());
+    let count = top_count(values.len(), share);
     let Some(start) = values.len().checked_sub(count) else { return f32::NAN };
     values.select_nth_unstable_by(start, f32::total_cmp);
     (values[start..].iter().map(|&v| f64::from(v)).sum::<f64>() / count as f64) as f32

@@ -2,6 +2,9 @@
 
 pub mod config;
 pub mod dinomaly;
+pub mod encoder;
+pub mod memory;
+pub mod network;
 pub mod positions;
 pub mod vit;
 pub mod weights;

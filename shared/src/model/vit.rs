@@ -159,6 +159,6 @@ pub(crate) fn load_linear<T>(name: &str, inputs: usize, outputs: usize, load: &m
 }
 
 /// Loads `{name}.weight [width]` and `{name}.bias [width]`.
-fn load_norm<T>(name: &str, width: usize, eps: f64, load: &mut Load<'_, T>) -> Result<Norm<T>> {
+pub(crate) fn load_norm<T>(name: &str, width: usize, eps: f64, load: &mut Load<'_, T>) -> Result<Norm<T>> {
     Ok(Norm { weight: load(&format!("{name}.weight"), &[width])?, bias: load(&format!("{name}.bias"), &[width])?, eps })
 }

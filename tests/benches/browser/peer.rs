@@ -73,7 +73,7 @@ fn compare(folder: &Path, photo: &Path, case: &Case) -> Result<()> {
     fs::copy(photo, place("photo.jpg"))?;
 
     let model = model_dir::read(&f32_model)?;
-    let patch = model.config.encoder.patch_size;
+    let patch = model.config.encoder().patch_size;
     let patches = model.preprocessor.patches(&Photo::decode("photo.jpg", &fs::read(photo)?)?, patch);
     fs::write(place("patches.f32"), patches.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())?;
 
@@ -88,7 +88,7 @@ fn compare(folder: &Path, photo: &Path, case: &Case) -> Result<()> {
 
     let distances: Vec<&[f32]> = found.distances.iter().map(Vec::as_slice).collect();
     let crop = model.preprocessor.geometry.crop;
-    let peers = anomaly_map(&distances, model.grid(), crop, model.config.map_border)?;
+    let peers = anomaly_map(&distances, model.grid(), crop, model.config.map_border())?;
     println!(
         "{}: {:.0} ms, onnxruntime-web {:.0} ms; ratio {:.2} (goal {goal}); maps differ by {:.1e}; our module has {:.0} MB",
         case.label(),

@@ -85,7 +85,9 @@ pub fn run() -> Result<()> {
     precision.begin(&device)?;
     let before = free_memory(&device)?;
     let config = o.shape.config(o.grid)?;
-    let trained = parts(&config, o.grid)?.into_iter().filter(|part| ["bottleneck", "decoder"].contains(&part.name));
+    let trained = parts(&config.clone().into(), o.grid)?
+        .into_iter()
+        .filter(|part| ["bottleneck", "decoder"].contains(&part.name));
     let flop = 6.0 * trained.map(|part| part.linear + part.attention).sum::<u64>() as f64;
 
     let (cache, encoding) = cached(&o, &config, precision, &device)?;
@@ -141,7 +143,7 @@ fn cached(
 ) -> Result<(FeatureCache, f64)> {
     const AT_ONCE: usize = 8;
     let ops = Candle::infer(device.clone()).storing(precision.element());
-    let encoder = random::weights(config, 7, 7)?.encoder(&ops, config, o.grid)?;
+    let encoder = random::weights(config, 7, 7)?.encoder(&ops, config.taps(), o.grid)?;
     let limits = Limits { device: free_memory(device)?.unwrap_or(0) / 2, memory: u64::MAX };
     let tokens = o.grid * o.grid + config.kept_prefix_tokens();
     let mut cache = FeatureCache::new(config, tokens, precision.element(), limits, &std::env::temp_dir())?;

@@ -28,8 +28,10 @@ fn steps(criterion: &mut Criterion<Flops>) {
         let features = || Tensor::randn(0f32, 1.0, (BATCH, tokens, width), &Device::Cpu).unwrap();
         let features = Features { groups: config.groups.iter().map(|_| features()).collect(), fused: features() };
         let head = TrainableHead::fresh(&config, 1, &Device::Cpu).unwrap();
-        let trained =
-            parts(&config, GRID).unwrap().into_iter().filter(|part| ["bottleneck", "decoder"].contains(&part.name));
+        let trained = parts(&config.clone().into(), GRID)
+            .unwrap()
+            .into_iter()
+            .filter(|part| ["bottleneck", "decoder"].contains(&part.name));
         let operations = 3 * 2 * BATCH as u64 * trained.map(|part| part.linear + part.attention).sum::<u64>();
         let settings = TrainingSettings::official(BATCH, Schedule::official(10_000));
         let mut trainer = Trainer::new(config, settings, head, Device::Cpu).unwrap();

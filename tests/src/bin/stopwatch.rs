@@ -32,11 +32,11 @@ fn time<O: Read>(ops: &O, model: &str, patches: &str) -> Result<()> {
     let model = model_dir::read(Path::new(model))?;
     let bytes = std::fs::read(patches).with_context(|| format!("{patches} cannot be read"))?;
     let values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("four bytes"))).collect();
-    let (grid, patch) = (model.grid(), model.config.encoder.patch_size);
+    let (grid, patch) = (model.grid(), model.config.encoder().patch_size);
     let photo = HostTensor::f32([1, grid * grid, 3 * patch * patch], values)?;
-    let dinomaly = model.weights.dinomaly(ops, &model.config, grid)?;
+    let network = model.weights.network(ops, &model.config, grid)?;
     let run = || -> Result<Vec<Vec<f32>>> {
-        let groups = dinomaly.distances(ops, &ops.upload(&photo)?)?;
+        let groups = network.distances(ops, &ops.upload(&photo)?)?;
         Ok(block_on(ops.read_back(&groups.iter().collect::<Vec<_>>()))?)
     };
     let mut groups = run()?;

@@ -6,7 +6,7 @@ use dinomaly::costs::parts;
 use dinomaly_core::bundle::SelfTest;
 use dinomaly_core::detector::{Detector, SELF_TEST_SEED};
 use dinomaly_core::executors::reference::Reference;
-use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
+use dinomaly_core::model::config::{Architecture, EncoderConfig, ModelConfig};
 use dinomaly_core::model::weights::model_shapes;
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::tensor::HostTensor;
@@ -21,17 +21,17 @@ const MIB: u64 = 1 << 20;
 const DETECTED: f32 = 2.5e-6;
 
 /// DINOv2 with registers, of the given width.
-fn config(width: usize, blocks: usize) -> ModelConfig {
+fn config(width: usize, blocks: usize) -> Architecture {
     let encoder = EncoderConfig {
         num_hidden_layers: blocks,
         num_register_tokens: 4,
         ..EncoderConfig::vit(width, width / 64, 14, 37)
     };
-    ModelConfig::published(encoder).unwrap()
+    ModelConfig::published(encoder).unwrap().into()
 }
 
 /// Arbitrary ones.
-fn weights(config: &ModelConfig) -> Weights {
+fn weights(config: &Architecture) -> Weights {
     let tensor = |(i, (name, shape)): (usize, (String, Vec<usize>))| {
         let values = (0..shape.iter().product()).map(|j: usize| 0.03 * ((i + j) as f32 * 0.37).sin()).collect();
         (name, HostTensor::f32(shape, values).unwrap())
@@ -68,7 +68,7 @@ fn no_buffer_of_small_base_and_large_exceeds_128_mib() {
         let values = |shape: &Vec<usize>| shape.iter().product::<usize>() as u64;
         let shapes = model_shapes(&config).unwrap();
         let weight = 4 * shapes.values().map(values).max().unwrap();
-        let tokens = 28 * 28 + config.encoder.prefix_tokens() as u64;
+        let tokens = 28 * 28 + config.encoder().prefix_tokens() as u64;
         let activation = 4 * tokens * (4 * width).max(3 * 14 * 14) as u64;
         println!(
             "{name} at 392²: largest weight {:.1} MiB, largest activation {:.1} MiB",

@@ -494,7 +494,7 @@ fn our_own_file_describes_itself() {
     own.config.name = "distilled".into();
     own.config.layer_norm_eps = 1e-5;
     (own.mean, own.std) = ([0.5; 3], [0.25; 3]);
-    own.weights.prune(&ModelConfig::published(own.config.clone()).unwrap());
+    own.weights.prune(ModelConfig::published(own.config.clone()).unwrap().taps());
     let quantized = Backbone { weights: quantize(&own.weights).unwrap().0, ..own.clone() };
     // Read as f16: a model made from it can be quantized again.
     let widened = |backbone: &Backbone| {

@@ -19,8 +19,13 @@ use dinomaly_core::tensor::named::Weights;
 
 /// A model of this width with arbitrary weights.
 fn model(width: usize, name: &str) -> Model {
-    let encoder = EncoderConfig { num_register_tokens: 4, ..EncoderConfig::vit(width, 4, 14, 5) };
-    let config = ModelConfig::published(encoder).unwrap();
+    model_with_table(width, 5, name)
+}
+
+/// [`model`] with a position table of this side.
+fn model_with_table(width: usize, side: usize, name: &str) -> Model {
+    let encoder = EncoderConfig { num_register_tokens: 4, ..EncoderConfig::vit(width, 4, 14, side) };
+    let config = ModelConfig::published(encoder).unwrap().into();
     let weights = arbitrary(model_shapes(&config).unwrap());
     let scores = ClassCalibration { threshold: 0.3, good_scores: ScoreStatistics::of(&[0.1, 0.2, 0.15]).unwrap() };
     Model {
@@ -91,9 +96,7 @@ fn shards_of_a_full_size_model_stay_below_their_limit() {
 /// DINOv2-small with registers, with arbitrary weights: they are as large as any.
 #[test]
 fn every_format_is_written_and_read_and_as_small_as_it_should_be() {
-    let mut whole = model(384, "small");
-    whole.config.encoder.position_grid = 37;
-    whole.weights = arbitrary(model_shapes(&whole.config).unwrap());
+    let whole = model_with_table(384, 37, "small");
     let parameters = whole.weights.parameters();
     let folder = tempfile::tempdir().unwrap();
     // Bits for each parameter: those of the values, then scales, the patch projection at int8, vectors in single precision.
@@ -185,8 +188,8 @@ fn where_there_is_no_room_nothing_changes() {
         let folder = Path::new(&folder);
         model_dir::write(&folder.join("old"), &old).unwrap();
         let encoder = Backbone {
-            weights: arbitrary(encoder_shapes(&large.config.encoder, 12).unwrap()),
-            config: large.config.encoder.clone(),
+            weights: arbitrary(encoder_shapes(large.config.encoder(), 12).unwrap()),
+            config: large.config.encoder().clone(),
             mean: [0.5; 3],
             std: [0.5; 3],
         };
@@ -220,7 +223,7 @@ fn quantized_real_weights_lose_little_and_are_published_the_same_every_time() {
     let Some(weights) = dinomaly_tests::weights() else { return };
     let mut encoder = backbone::read(&weights.join("deit_tiny_patch16_224.safetensors"), None).unwrap();
     let config = ModelConfig::published(encoder.config.clone()).unwrap();
-    encoder.weights.prune(&config);
+    encoder.weights.prune(config.taps());
     encoder.weights.0.extend(arbitrary(head_shapes(&config).unwrap()).0);
     let [int8, int4] = [(Format::Int8, 0.02), (Format::Int4, 0.15)].map(|(format, most)| {
         let (quantized, report) = quantize_to(&encoder.weights, format, &InputMoments::new()).unwrap();
@@ -234,7 +237,7 @@ fn quantized_real_weights_lose_little_and_are_published_the_same_every_time() {
     });
 
     let published = |weights: Weights| Model {
-        config: config.clone(),
+        config: config.clone().into(),
         preprocessor: Preprocessor::imagenet(Geometry { resize: 256, crop: 224 }),
         weights,
         ..model(8, "real")

@@ -170,7 +170,7 @@ fn a_lightning_checkpoint_is_read_without_running_anything_in_it() {
     })
     .unwrap();
     assert_eq!(imported.config.map_border, MapBorder::Reflect);
-    imported.weights.check(&model_shapes(&imported.config).unwrap()).unwrap();
+    imported.weights.check(&model_shapes(&imported.config.clone().into()).unwrap()).unwrap();
     let expected = |name: &str, len: usize| -> Vec<f32> {
         let seed = name.bytes().map(usize::from).sum::<usize>() * 31;
         (0..len).map(|i| ((seed + i * 17) % 97) as f32 / 64.0 - 0.75).collect()

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use dinomaly_core::executors::webgpu::WebGpu;
 use dinomaly_core::maps::score::MapBorder;
 use dinomaly_core::maps::score::{
-    AnomalyMap, MAP_SIDE, MapLayout, anomaly_map, gaussian_blur, gaussian_kernel, image_score, mean, resize_bilinear,
-    top_count, upsample_align_corners,
+    AnomalyMap, MAP_SIDE, MapLayout, TOP_SHARE, anomaly_map, gaussian_blur, gaussian_kernel, image_score, mean,
+    resize_bilinear, top_count, upsample_align_corners,
 };
 use dinomaly_core::ops::{Ops, Read};
 use dinomaly_core::tensor::HostTensor;
@@ -129,7 +129,7 @@ fn as_many_pixels_are_averaged() {
         return println!("{} is not there: nothing to compare", path.display());
     }
     if let Some(count) = read_json(&path)["top_count"].as_u64() {
-        assert_eq!(top_count(MAP_SIDE * MAP_SIDE) as u64, count);
+        assert_eq!(top_count(MAP_SIDE * MAP_SIDE, TOP_SHARE) as u64, count);
         println!("compared 1 number");
     }
 }

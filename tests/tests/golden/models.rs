@@ -11,7 +11,7 @@ use dinomaly_core::maps::score::{
     MAP_SIDE, anomaly_map, gaussian_blur, image_score, mean, resize_bilinear, upsample_align_corners,
 };
 use dinomaly_core::model::config::Comparison;
-use dinomaly_core::model::dinomaly::Stage;
+use dinomaly_core::model::encoder::Stage;
 use dinomaly_core::ops::Read;
 use dinomaly_tests::{Golden, executors, read_golden};
 use serde_json::Value;

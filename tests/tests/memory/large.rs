@@ -21,7 +21,7 @@ use crate::peak;
 fn one_photo_through_dinov2_large_at_392() {
     let encoder =
         EncoderConfig { num_hidden_layers: 24, num_register_tokens: 4, ..EncoderConfig::vit(1024, 16, 14, 37) };
-    let config = ModelConfig::published(encoder).unwrap();
+    let config = ModelConfig::published(encoder).unwrap().into();
     let mut state = 1u32;
     let mut random = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -47,7 +47,7 @@ fn gradients_reach_all_that_is_trained_and_nothing_that_is_frozen() {
             }
             Ok(())
         });
-        let encoder = weights.encoder(&candle, &config, GRID).unwrap();
+        let encoder = weights.encoder(&candle, config.taps(), GRID).unwrap();
         let frozen = uploaded.take();
         let patches = [PHOTOS, GRID * GRID, 3 * config.encoder.patch_size.pow(2)];
         let patches = Tensor::from_vec(random(&patches), &patches, &Device::Cpu).unwrap();

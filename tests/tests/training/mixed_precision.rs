@@ -39,7 +39,7 @@ fn features(config: &ModelConfig, precision: TrainingPrecision) -> Features {
     });
     let weights = Weights(weights.collect());
     let ops = Candle::infer(Device::Cpu).storing(precision.element());
-    let encoder = weights.encoder(&ops, config, GRID).unwrap();
+    let encoder = weights.encoder(&ops, config.taps(), GRID).unwrap();
     let patches = [PHOTOS, GRID * GRID, 3 * config.encoder.patch_size.pow(2)];
     let patches = Tensor::from_vec(random(&mut generator, &patches, 1.0), &patches, &Device::Cpu).unwrap();
     let features = encode(&ops, &encoder, config, &patches).unwrap();

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use dinomaly_core::bundle::Model;
 use dinomaly_core::maps::metrics::Metrics;
+use dinomaly_core::model::config::Architecture;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
@@ -194,10 +195,22 @@ fn shot(picture: &Picture) -> Markup {
     }
 }
 
+/// What stands behind the encoder.
+fn head(config: &Architecture) -> String {
+    match config {
+        Architecture::Dinomaly(config) => {
+            let decoder = &config.decoder;
+            let blocks = format!("{} decoder blocks, {:?}", decoder.num_hidden_layers, decoder.mixer).to_lowercase();
+            format!("{blocks}; bottleneck dropout {}", config.bottleneck_dropout)
+        }
+        Architecture::Memory(config) => config.memory.to_string(),
+    }
+}
+
 fn model_section(facts: &Facts<'_>, photos: usize, speed: f64) -> Result<Markup> {
     let Facts { model, seconds, .. } = facts;
     let (config, geometry) = (&model.config, model.preprocessor.geometry);
-    let (encoder, decoder) = (&config.encoder, &config.decoder);
+    let (encoder, taps) = (config.encoder(), config.taps());
     let held_out = if model.calibration.held_out { "held-out good photos" } else { "the training photos" };
     let rows = [
         (
@@ -205,15 +218,14 @@ fn model_section(facts: &Facts<'_>, photos: usize, speed: f64) -> Result<Markup>
             format!(
                 "{}, {} of {} blocks, width {}, patch {}",
                 encoder.name,
-                config.encoder_blocks_run(),
+                taps.blocks_run(),
                 encoder.num_hidden_layers,
                 encoder.hidden_size,
                 encoder.patch_size
             ),
         ),
-        ("target layers", format!("{:?} in groups {:?}", config.target_layers, config.groups)),
-        ("decoder", format!("{} blocks, {:?}", decoder.num_hidden_layers, decoder.mixer).to_lowercase()),
-        ("bottleneck dropout", config.bottleneck_dropout.to_string()),
+        ("target layers", format!("{:?} in groups {:?}", taps.layers, config.groups())),
+        ("head", head(config)),
         ("geometry", format!("resized to {0} × {0}, centre {1} × {1}", geometry.resize, geometry.crop)),
         ("thresholds", format!("from the scores of {held_out}")),
         ("time", format!("{photos} photos in {seconds:.1} s: {speed:.2} photos per second, with reading and metrics")),

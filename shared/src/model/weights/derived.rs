@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::Result;
-use crate::model::config::{EncoderConfig, ModelConfig, Positions};
+use crate::model::config::{EncoderConfig, Positions, Taps};
 use crate::model::positions;
 use crate::ops::RelativeBias;
 use crate::tensor::HostTensor;
@@ -41,7 +41,7 @@ pub(crate) fn record_encoder(shapes: &mut Shapes, encoder: &EncoderConfig, name:
     }
 }
 
-/// Derived tensors, by the names of [`crate::model::dinomaly::Encoder::load`].
+/// Derived tensors, by the names of [`crate::model::encoder::Encoder::load`].
 pub(crate) type Derived = BTreeMap<String, HostTensor>;
 
 /// Whether the encoder needs a stored tensor only in another form.
@@ -58,8 +58,8 @@ pub(crate) fn is_derived(name: &str) -> bool {
 
 impl Weights {
     /// Derives tensors for an encoder of `grid × grid` patches, from those for which [`is_derived`] is true.
-    pub(crate) fn derive(&self, config: &ModelConfig, grid: usize) -> Result<Derived> {
-        let e = &config.encoder;
+    pub(crate) fn derive(&self, taps: Taps<'_>, grid: usize) -> Result<Derived> {
+        let e = taps.encoder;
         let (width, side) = (e.hidden_size, e.position_grid);
         let mut derived = Derived::new();
         let mut prefix = self.get("encoder.cls_token", &[1, 1, width])?.to_f32().into_owned();
@@ -78,7 +78,7 @@ impl Weights {
             }
             Positions::RelativeBias => {
                 let heads = e.num_attention_heads;
-                for block in 0..config.encoder_blocks_run() {
+                for block in 0..taps.blocks_run() {
                     let name = format!("encoder.blocks.{block}{POSITION_BIAS}");
                     let table = self.get(&name, &[RelativeBias::entries(side), heads])?.to_f32();
                     let table = positions::relative::interpolate(&table, side, grid, heads)?;

@@ -4,23 +4,32 @@ use std::collections::BTreeMap;
 
 use super::derived::{Derived, record_encoder};
 use crate::Result;
-use crate::model::config::{DecoderConfig, EncoderConfig, ModelConfig};
-use crate::model::dinomaly::{Dinomaly, Encoder, Head};
+use crate::model::config::{Architecture, EncoderConfig, ModelConfig, Taps};
+use crate::model::dinomaly::{Dinomaly, Head};
+use crate::model::encoder::Encoder;
+use crate::model::memory::Memory;
+use crate::model::network::Network;
 use crate::ops::Ops;
 use crate::tensor::HostTensor;
 use crate::tensor::named::{Shapes, Weights, is_linear_weight};
+
+/// Beginning of the names of the encoder's final norm.
+const FINAL_NORM: &str = "encoder.norm.";
 
 /// Shapes of the stored tensors of an encoder's first `blocks` blocks, by name.
 ///
 /// # Errors
 /// None at present. The shapes come from [`Encoder::load`] itself, so that names cannot drift.
 pub fn encoder_shapes(encoder: &EncoderConfig, blocks: usize) -> Result<Shapes> {
-    let decoder = DecoderConfig::published(encoder, 0);
-    let config =
-        ModelConfig { target_layers: (0..blocks).collect(), ..ModelConfig::with_decoder(encoder.clone(), decoder) };
+    let layers: Vec<usize> = (0..blocks).collect();
+    tapped_shapes(Taps { encoder, layers: &layers, final_norm: false })
+}
+
+/// Shapes of the stored tensors of an encoder up to the last layer that a head takes, by name.
+fn tapped_shapes(taps: Taps<'_>) -> Result<Shapes> {
     let mut shapes = Shapes::new();
-    Encoder::<()>::load(&config, 1, &mut |name, shape| {
-        record_encoder(&mut shapes, encoder, name, shape);
+    Encoder::<()>::load(taps, 1, &mut |name, shape| {
+        record_encoder(&mut shapes, taps.encoder, name, shape);
         Ok(())
     })?;
     Ok(shapes)
@@ -39,40 +48,52 @@ pub fn head_shapes(config: &ModelConfig) -> Result<Shapes> {
     Ok(shapes)
 }
 
-/// Shapes of a published model's tensors, by name: the encoder up to the last target layer, and the head.
+/// Shapes of a published model's tensors, by name: the encoder as far as its head needs it, and the head.
 ///
 /// # Errors
 /// As [`encoder_shapes`].
-pub fn model_shapes(config: &ModelConfig) -> Result<Shapes> {
-    let mut shapes = encoder_shapes(&config.encoder, config.encoder_blocks_run())?;
-    shapes.extend(head_shapes(config)?);
+pub fn model_shapes(architecture: &Architecture) -> Result<Shapes> {
+    let mut shapes = tapped_shapes(architecture.taps())?;
+    match architecture {
+        Architecture::Dinomaly(config) => shapes.extend(head_shapes(config)?),
+        Architecture::Memory(config) => {
+            Memory::<()>::load(config, &mut |name, shape| {
+                shapes.insert(name.into(), shape.into());
+                Ok(())
+            })?;
+        }
+    }
     Ok(shapes)
 }
 
 impl Weights {
-    /// Removes the encoder blocks after the last target layer, which are never run and never published.
-    pub fn prune(&mut self, config: &ModelConfig) {
-        let run = config.encoder_blocks_run();
-        self.0.retain(|name, _| encoder_block(name).is_none_or(|block| block < run));
+    /// Removes what a head does not need of the encoder, which is never run and never published: blocks after the last target
+    /// layer, and the final norm.
+    pub fn prune(&mut self, taps: Taps<'_>) {
+        let run = taps.blocks_run();
+        self.0.retain(|name, _| match encoder_block(name) {
+            Some(block) => block < run,
+            None => taps.final_norm || !name.starts_with(FINAL_NORM),
+        });
     }
 
     /// Builds the encoder for an input of `grid × grid` patches.
     ///
     /// # Errors
     /// [`crate::Error::MissingTensor`] or [`crate::Error::Shape`]; as [`Ops`].
-    pub fn encoder<O: Ops>(&self, ops: &O, config: &ModelConfig, grid: usize) -> Result<Encoder<O::Tensor>> {
-        let derived = self.derive(config, grid)?;
-        Encoder::load(config, grid, &mut |name, shape| self.upload(ops, &derived, name, shape))
+    pub fn encoder<O: Ops>(&self, ops: &O, taps: Taps<'_>, grid: usize) -> Result<Encoder<O::Tensor>> {
+        let derived = self.derive(taps, grid)?;
+        Encoder::load(taps, grid, &mut |name, shape| self.upload(ops, &derived, name, shape))
     }
 
     /// Tensors of [`Encoder::load`] for an input of `grid × grid` patches, by its names: initial values for training an encoder.
     ///
     /// # Errors
     /// [`crate::Error::MissingTensor`] or [`crate::Error::Shape`].
-    pub fn encoder_values(&self, config: &ModelConfig, grid: usize) -> Result<BTreeMap<String, HostTensor>> {
-        let derived = self.derive(config, grid)?;
+    pub fn encoder_values(&self, taps: Taps<'_>, grid: usize) -> Result<BTreeMap<String, HostTensor>> {
+        let derived = self.derive(taps, grid)?;
         let mut values = BTreeMap::new();
-        Encoder::<()>::load(config, grid, &mut |name, shape| {
+        Encoder::<()>::load(taps, grid, &mut |name, shape| {
             values.insert(name.to_owned(), self.or_derived(&derived, name, shape)?.clone());
             Ok(())
         })?;
@@ -87,12 +108,21 @@ impl Weights {
         Head::load(config, &mut |name, shape| self.upload(ops, &Derived::new(), name, shape))
     }
 
-    /// Builds the whole detector for an input of `grid × grid` patches.
+    /// Builds a detector of any kind for an input of `grid × grid` patches.
+    ///
+    /// # Errors
+    /// As [`Weights::encoder`].
+    pub fn network<O: Ops>(&self, ops: &O, architecture: &Architecture, grid: usize) -> Result<Network<O::Tensor>> {
+        let derived = self.derive(architecture.taps(), grid)?;
+        Network::load(architecture, grid, &mut |name, shape| self.upload(ops, &derived, name, shape))
+    }
+
+    /// Builds a Dinomaly detector for an input of `grid × grid` patches.
     ///
     /// # Errors
     /// As [`Weights::encoder`].
     pub fn dinomaly<O: Ops>(&self, ops: &O, config: &ModelConfig, grid: usize) -> Result<Dinomaly<O::Tensor>> {
-        let derived = self.derive(config, grid)?;
+        let derived = self.derive(config.taps(), grid)?;
         Dinomaly::load(config, grid, &mut |name, shape| self.upload(ops, &derived, name, shape))
     }
 
@@ -131,7 +161,7 @@ mod tests {
     fn tiny(registers: usize) -> (ModelConfig, Weights) {
         let encoder = EncoderConfig { num_register_tokens: registers, ..EncoderConfig::tiny() };
         let config = ModelConfig::published(encoder).unwrap();
-        let weights = model_shapes(&config)
+        let weights = model_shapes(&config.clone().into())
             .unwrap()
             .into_iter()
             .map(|(name, shape)| {
@@ -159,7 +189,7 @@ mod tests {
     #[test]
     fn each_way_of_not_fitting_names_the_tensor() {
         let (config, weights) = tiny(2);
-        let expected = model_shapes(&config).unwrap();
+        let expected = model_shapes(&config.clone().into()).unwrap();
         weights.check(&expected).unwrap();
         let name = "decoder.3.mlp.fc1.bias";
 
@@ -186,7 +216,7 @@ mod tests {
             });
         }
         assert_eq!(weights.0.len(), published.0.len() + 2 * 12);
-        weights.prune(&config);
+        weights.prune(config.taps());
         assert_eq!(weights, published);
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::derived::is_derived;
 use super::load::place;
 use crate::Result;
-use crate::model::config::ModelConfig;
-use crate::model::dinomaly::Dinomaly;
+use crate::model::config::Architecture;
+use crate::model::network::Network;
 use crate::ops::Ops;
 use crate::tensor::HostTensor;
 use crate::tensor::named::Weights;
@@ -59,9 +59,9 @@ impl<T: Clone> Uploaded<T> {
     ///
     /// # Errors
     /// [`crate::Error::MissingTensor`]; as [`Ops`].
-    pub fn dinomaly<O: Ops<Tensor = T>>(&self, ops: &O, config: &ModelConfig, grid: usize) -> Result<Dinomaly<T>> {
-        let derived = self.kept.derive(config, grid)?;
-        Dinomaly::load(config, grid, &mut |name, shape| match self.tensors.get(name) {
+    pub fn network<O: Ops<Tensor = T>>(&self, ops: &O, architecture: &Architecture, grid: usize) -> Result<Network<T>> {
+        let derived = self.kept.derive(architecture.taps(), grid)?;
+        Network::load(architecture, grid, &mut |name, shape| match self.tensors.get(name) {
             Some(tensor) => Ok(tensor.clone()),
             None => self.kept.upload(ops, &derived, name, shape),
         })

@@ -12,7 +12,7 @@ use dinomaly_core::executors::candle::{Candle, no_noise};
 use dinomaly_core::executors::processor::{Processor, ProcessorPrecision};
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::model::config::{DecoderConfig, Mlp, ModelConfig, Positions};
-use dinomaly_core::model::dinomaly::Stage;
+use dinomaly_core::model::encoder::Stage;
 use dinomaly_core::model::weights::encoder_shapes;
 use dinomaly_core::ops::Read;
 use dinomaly_core::tensor::HostTensor;
@@ -62,7 +62,7 @@ fn compare<O: Read>(what: &str, ops: &O, backbone: &Backbone, expected: &[(Strin
         target_layers: (0..blocks).collect(),
         ..ModelConfig::with_decoder(backbone.config.clone(), decoder)
     };
-    let encoder = backbone.weights.encoder(ops, &config, grid).unwrap();
+    let encoder = backbone.weights.encoder(ops, config.taps(), grid).unwrap();
     let layers = encoder.forward(ops, &ops.upload(&picture).unwrap(), &mut |_: Stage, _| {}).unwrap();
     let layers = pollster::block_on(ops.read_back(&layers.iter().collect::<Vec<_>>())).unwrap();
     for (i, found) in layers.iter().enumerate() {

@@ -17,7 +17,7 @@ use dinomaly::training::schedule::Schedule;
 use dinomaly::training::trainer::{Trainer, TrainingSettings};
 use dinomaly_core::executors::candle::kernels::Element;
 use dinomaly_core::executors::candle::{Candle, no_noise};
-use dinomaly_core::model::dinomaly::Stage;
+use dinomaly_core::model::encoder::Stage;
 use dinomaly_core::ops::{NoiseAt, Ops};
 use dinomaly_tests::{Golden, device, read_golden};
 use serde_json::Value;
@@ -373,7 +373,7 @@ fn input(case: &Case) -> Option<Golden> {
 /// A photo batch's features as training has them: from the encoder through the cache.
 fn features(case: &Case, input: &Golden) -> Features {
     let ops = Candle::infer(device());
-    let encoder = case.weights.encoder(&ops, &case.config, case.grid(input)).unwrap();
+    let encoder = case.weights.encoder(&ops, case.config.taps(), case.grid(input)).unwrap();
     let patches = case.patches(input);
     let patches = Tensor::from_slice(&patches.to_f32(), patches.shape.as_slice(), &device()).unwrap();
     let features = encode(&ops, &encoder, &case.config, &patches).unwrap();

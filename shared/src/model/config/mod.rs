@@ -1,12 +1,21 @@
-//! Configuration of a Dinomaly model: everything needed to build it before any weight is read.
+//! Configuration of a detector: everything needed to build it before any weight is read.
+
+mod architecture;
+mod encoder;
+mod memory;
 
 use serde::{Deserialize, Serialize};
+
+pub use architecture::Architecture;
+pub use encoder::{EncoderConfig, Mlp, Positions, Taps};
+use encoder::{check_eps, check_limits};
+pub use memory::{MemoryConfig, MemoryKind};
 
 use crate::maps::score::MapBorder;
 use crate::ops::Neighbours;
 use crate::{Error, Result};
 
-/// Configuration of encoder, target layers, groups and decoder. Serialised as `config.json` of a published model.
+/// Configuration of a Dinomaly detector: encoder, target layers, groups and decoder. Serialised as `config.json` of a published model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
@@ -73,60 +82,6 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Configuration of a plain vision transformer, with the options in which published encoders differ.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EncoderConfig {
-    /// Name for people ("dinov2-reg-small", "deit-tiny", …).
-    pub name: String,
-    /// Channels of a token.
-    pub hidden_size: usize,
-    /// Attention heads.
-    pub num_attention_heads: usize,
-    /// Number of blocks of the whole encoder. A published model holds only those up to the last target layer.
-    pub num_hidden_layers: usize,
-    /// Channels inside the MLP.
-    pub intermediate_size: usize,
-    /// Side of a patch in pixels.
-    pub patch_size: usize,
-    /// Number of register tokens after the class token.
-    pub num_register_tokens: usize,
-    /// Side of the stored position table's grid in patches; 0 with rotary positions, which have no table.
-    pub position_grid: usize,
-    /// Epsilon of the encoder's layer norms: 1e-6 in DINO, DINOv2 and timm, 1e-5 in DINOv3.
-    pub layer_norm_eps: f64,
-    /// Kind of MLP.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub mlp: Mlp,
-    /// Kind of position encoding.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub positions: Positions,
-}
-
-/// MLP of an encoder block.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mlp {
-    /// `fc2(gelu(fc1(x)))`.
-    #[default]
-    Gelu,
-    /// `w3(silu(a) · b)`, where a and b are the halves of `w12(x)` (Shazeer 2020): DINOv2 giant, some of DINOv3.
-    SwiGlu,
-}
-
-/// Position encoding of an encoder.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Positions {
-    /// Table added to the class token and the patches.
-    #[default]
-    Table,
-    /// Rotation of the patches' queries and keys by angles of their row and column (DINOv3).
-    Rotary,
-    /// Table in each block added to attention's logits, by head and offset from query to key (BEiT).
-    RelativeBias,
-}
-
 /// Configuration of the decoder. Its width is the encoder's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -172,43 +127,6 @@ impl DecoderConfig {
             neighbour_mask: 0,
             layer_norm_eps: 1e-8,
         }
-    }
-}
-
-impl EncoderConfig {
-    /// A plain vision transformer: twelve blocks, MLPs four times as wide as a token, no registers, a position table of
-    /// `grid` × `grid` patches. Fields in which an encoder differs are set around it:
-    /// `EncoderConfig { num_register_tokens: 4, ..EncoderConfig::vit(384, 6, 14, 37) }`.
-    pub fn vit(width: usize, heads: usize, patch: usize, grid: usize) -> Self {
-        Self {
-            name: "vit".into(),
-            hidden_size: width,
-            num_attention_heads: heads,
-            num_hidden_layers: 12,
-            intermediate_size: 4 * width,
-            patch_size: patch,
-            num_register_tokens: 0,
-            position_grid: grid,
-            layer_norm_eps: 1e-6,
-            mlp: Mlp::Gelu,
-            positions: Positions::Table,
-        }
-    }
-
-    /// The smallest shape that has all parts, for tests.
-    #[doc(hidden)]
-    pub fn tiny() -> Self {
-        Self { name: "tiny".into(), intermediate_size: 8, ..Self::vit(4, 2, 2, 3) }
-    }
-
-    /// Number of tokens before the first patch: the class token and the registers.
-    pub fn prefix_tokens(&self) -> usize {
-        1 + self.num_register_tokens
-    }
-
-    /// Number of channels of one attention head.
-    pub fn head_size(&self) -> usize {
-        self.hidden_size / self.num_attention_heads.max(1)
     }
 }
 
@@ -262,59 +180,17 @@ impl ModelConfig {
     /// [`Error::Config`] naming the field that does not.
     pub fn validate(&self) -> Result<()> {
         let refuse = |reason: String| Err(Error::Config(reason));
-        let e = &self.encoder;
-        // Limits far beyond every published model: a damaged file must not ask for memory that no machine has.
+        self.encoder.validate()?;
         for (name, value, least, most) in [
-            ("encoder.hidden_size", e.hidden_size, 1, 1 << 16),
-            ("encoder.intermediate_size", e.intermediate_size, 1, 1 << 18),
-            ("encoder.patch_size", e.patch_size, 1, 1 << 10),
-            ("encoder.num_hidden_layers", e.num_hidden_layers, 1, 1 << 10),
-            ("encoder.num_register_tokens", e.num_register_tokens, 0, 1 << 10),
-            ("encoder.position_grid", e.position_grid, 0, 1 << 12),
             ("decoder.num_hidden_layers", self.decoder.num_hidden_layers, 1, 1 << 10),
             ("decoder.intermediate_size", self.decoder.intermediate_size, 1, 1 << 18),
             ("decoder.neighbour_mask", self.decoder.neighbour_mask, 0, 1 << 12),
         ] {
-            if !(least..=most).contains(&value) {
-                return refuse(format!("{name} = {value} must be from {least} to {most}"));
-            }
+            check_limits(name, value, least, most)?;
         }
-        for (name, eps) in
-            [("encoder.layer_norm_eps", e.layer_norm_eps), ("decoder.layer_norm_eps", self.decoder.layer_norm_eps)]
-        {
-            if !(0.0..1.0).contains(&eps) {
-                return refuse(format!("{name} = {eps} is outside 0..1"));
-            }
-        }
-        for (name, heads) in [
-            ("encoder.num_attention_heads", e.num_attention_heads),
-            ("decoder.num_attention_heads", self.decoder.num_attention_heads),
-        ] {
-            if heads == 0 || !e.hidden_size.is_multiple_of(heads) {
-                return refuse(format!("{name} = {heads} does not divide hidden_size = {}", e.hidden_size));
-            }
-        }
-        if self.target_layers.is_empty() || !self.target_layers.is_sorted_by(|a, b| a < b) {
-            return refuse(format!("target_layers {:?} must be ascending and not empty", self.target_layers));
-        }
-        if let Some(&layer) = self.target_layers.iter().find(|&&layer| layer >= e.num_hidden_layers) {
-            return refuse(format!(
-                "target layer {layer} does not exist: the encoder has {} blocks",
-                e.num_hidden_layers
-            ));
-        }
-        if e.positions != Positions::Rotary && e.position_grid == 0 {
-            return refuse("encoder.position_grid must be at least 1".into());
-        }
-        if e.positions == Positions::Rotary && !e.head_size().is_multiple_of(4) {
-            return refuse(format!(
-                "rotary positions need a head size that is a multiple of 4, found {}",
-                e.head_size()
-            ));
-        }
-        if e.positions == Positions::RelativeBias && e.num_register_tokens > 0 {
-            return refuse("a relative position bias does not support register tokens".into());
-        }
+        check_eps("decoder.layer_norm_eps", self.decoder.layer_norm_eps)?;
+        self.encoder.check_heads("decoder.num_attention_heads", self.decoder.num_attention_heads)?;
+        self.encoder.check_layers(&self.target_layers)?;
         self.validate_groups()?;
         if let Mixer::Convolution { kernel } = self.decoder.mixer
             && (kernel % 2 == 0 || kernel > 1 << 8 || !self.remove_class_token || self.decoder.neighbour_mask > 0)
@@ -366,9 +242,14 @@ impl ModelConfig {
         Ok(())
     }
 
+    /// What is taken from the encoder.
+    pub fn taps(&self) -> Taps<'_> {
+        Taps { encoder: &self.encoder, layers: &self.target_layers, final_norm: false }
+    }
+
     /// Number of encoder blocks that are run: up to the last target layer.
     pub fn encoder_blocks_run(&self) -> usize {
-        self.target_layers.last().map_or(0, |last| last + 1)
+        self.taps().blocks_run()
     }
 
     /// Number of tokens before the first patch in bottleneck, decoder and distances: none, or all of the encoder's.
