@@ -20,6 +20,11 @@ enum Command {
     /// Example: dinomaly train photos --backbone dinov2-reg-base --out model
     #[cfg(feature = "trainer")]
     Train(Box<commands::train::Args>),
+    /// Make a model of a few photos of good parts, without training
+    ///
+    /// Example: dinomaly fewshot photos --out model
+    #[cfg(feature = "trainer")]
+    Fewshot(commands::fewshot::Args),
     /// Compute a model's seven metrics on labelled photos
     ///
     /// Example: dinomaly evaluate model photos --report report.html
@@ -104,6 +109,8 @@ impl Cli {
         match self.command {
             #[cfg(feature = "trainer")]
             Command::Train(args) => commands::train::run(&args),
+            #[cfg(feature = "trainer")]
+            Command::Fewshot(args) => commands::fewshot::run(&args),
             #[cfg(feature = "trainer")]
             Command::Evaluate(args) => commands::evaluate::run(&args),
             #[cfg(feature = "trainer")]

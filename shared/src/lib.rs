@@ -63,11 +63,15 @@
 //! | `webgpu` | `executors::webgpu` | GPUs: natively through Vulkan, Metal or DirectX 12, in a browser through WebGPU |
 //! | `candle` | `executors::candle` | training |
 //! | `cuda` | `executors::candle` | training and detection on NVIDIA GPUs; needs NVIDIA's compiler |
+//!
+//! `fewshot` turns on the making of detectors from good photos without training, on any executor.
 
 pub mod bundle;
 pub mod detector;
 pub mod error;
 pub mod executors;
+#[cfg(feature = "fewshot")]
+pub mod fewshot;
 pub mod maps;
 pub mod model;
 pub mod ops;

@@ -8,6 +8,7 @@ mod cuda; // `--device cuda` and `auto` where there is no NVIDIA GPU
 mod data; // data sets in other layouts than the generator's, and `data check`
 mod embedded_encoder; // training with no `--backbone`: the encoder that is part of the program
 mod events; // event files of a training, read back as TensorBoard reads them
+mod few_shot; // `fewshot`: a model without training, in every command that takes models
 mod foreign_folders; // `--out` where others' files lie: nothing in them changes
 mod gpu; // `--device gpu`, and a sentence where there is none
 mod guides; // every command and option in the guides exists

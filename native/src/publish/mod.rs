@@ -2,6 +2,7 @@
 
 mod calibrate;
 mod defective;
+mod few_shot;
 mod import;
 #[doc(hidden)]
 pub mod moments;
@@ -29,6 +30,7 @@ use crate::training::trainer::TrainingSettings;
 
 pub use calibrate::{Calibrated, CalibrationPlan, calibrate};
 pub use defective::{ClassRecall, Recall};
+pub use few_shot::{FewShotPlan, MemoryChoice, few_shot};
 pub use import::{ImportPlan, import};
 pub use quantize::{QuantizePlan, Quantized, quantize};
 

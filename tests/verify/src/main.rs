@@ -57,7 +57,8 @@ fn verify(names: &[String]) -> Result<()> {
         // The builder of the page's modules has no work that is worth optimising.
         run("cargo", &["test", "--profile", "quick", "-p", "dinomaly-wasm-build"])?;
         let packages = ["test", "--profile", "verify", "-p", "dinomaly-core", "-p", "dinomaly", "-p", "dinomaly-tests"];
-        let features = ["--features", "dinomaly-core/candle,dinomaly-core/processor,dinomaly-core/webgpu"];
+        let features =
+            ["--features", "dinomaly-core/candle,dinomaly-core/fewshot,dinomaly-core/processor,dinomaly-core/webgpu"];
         let all = [&packages[..], &features, &["--lib", "--tests"]].concat();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         // What was compared and what was skipped is worth seeing when all is well, too.

@@ -1,0 +1,93 @@
+//! `fewshot`: a model of good photos without training, in every command that takes models.
+
+use std::fs;
+use std::process::Output;
+
+use dinomaly::model_dir;
+use dinomaly_core::bundle::Manifest;
+use dinomaly_core::model::config::{Architecture, MemoryKind};
+
+use crate::workshop::{Workshop, names};
+
+const SMALL: &str = "--backbone @encoder.safetensors --size 64 --layers 2,5,8";
+
+fn score(text: &str) -> f64 {
+    text.lines().nth(1).unwrap().split(',').nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_model_without_training_goes_where_a_trained_one_goes() {
+    let shop = Workshop::new();
+    let class = names(&shop.path("data")).remove(0);
+    for (memory, kind) in
+        [("subspace", MemoryKind::Subspace { subspaces: 2 }), ("bank", MemoryKind::Bank { rows: 2 * 10 * 16 })]
+    {
+        shop.succeed(shop.command(&format!("fewshot @data --out @{memory} --memory {memory} {SMALL}")));
+        let model = model_dir::read(&shop.path(memory)).unwrap();
+        let Architecture::Memory(config) = &model.config else { panic!("{:?}", model.config) };
+        assert_eq!((config.memory, config.target_layers.as_slice()), (kind, &[2, 5, 8][..]));
+        assert_eq!(model.calibration.classes.len(), 2);
+        assert!(model.calibration.held_out);
+        assert_eq!(model.calibration.classes[&class].good_scores.count, 10);
+        let manifest = fs::read(shop.path(memory).join("manifest.json")).unwrap();
+        assert_eq!(Manifest::parse(&manifest).unwrap().format_version, 2, "an older program refuses it by name");
+
+        // A photo of the memory is nearer to it than a photo that was left out can be.
+        let photo = |model: &str, photo: &str| {
+            score(&shop.succeed(shop.command(&format!("detect @{model} @data/{class}/{photo} --class {class}"))))
+        };
+        let own = photo(memory, "train/good/000.png");
+        assert!(own < model.calibration.classes[&class].good_scores.quantiles[0].score, "{memory}: {own}");
+        let before = photo(memory, "test/good/000.png");
+        for format in ["f16", "int8", "int4"] {
+            shop.succeed(shop.command(&format!("quantize @{memory} --to {format} --out @{memory}-{format}")));
+            let after = photo(&format!("{memory}-{format}"), "test/good/000.png");
+            // Random weights of 64 channels round worse than trained ones.
+            let tolerance = [("f16", 0.01), ("int8", 0.1), ("int4", 0.5)].iter().find(|(name, _)| *name == format);
+            assert!((before - after).abs() < tolerance.unwrap().1 * before, "{memory} {format}: {before} and {after}");
+        }
+        let text = shop.succeed(shop.command(&format!("inspect @{memory}")));
+        assert!(text.contains("without training") && text.contains("memory"), "{text}");
+        let text = shop.succeed(shop.command(&format!("evaluate @{memory} @data --report @{memory}.html")));
+        assert!(text.contains("I-AUROC"), "{text}");
+        shop.succeed(shop.command(&format!("calibrate @{memory} @data --out @{memory}-calibrated")));
+        let error = shop.refuse(shop.command(&format!("attention @{memory} @data/{class}/test/good/000.png --out @a")));
+        assert!(error.contains("needs a trained decoder"), "{error}");
+    }
+}
+
+#[test]
+fn one_photo_makes_a_model_and_no_promise() {
+    let shop = Workshop::new();
+    let class = names(&shop.path("data")).remove(0);
+    fs::create_dir(shop.path("one")).unwrap();
+    fs::copy(shop.path(&format!("data/{class}/train/good/000.png")), shop.path("one/photo.png")).unwrap();
+    for memory in ["bank", "subspace"] {
+        let mut command = shop.command(&format!("fewshot @one --out @{memory} --memory {memory} {SMALL}"));
+        let Output { status, stderr, .. } = command.output().unwrap();
+        let text = String::from_utf8(stderr).unwrap();
+        assert!(status.success() && text.contains("one photo does not tell how good parts differ"), "{text}");
+        let model = model_dir::read(&shop.path(memory)).unwrap();
+        assert!(!model.calibration.held_out);
+        assert!(model.calibration.overall.threshold > 0.0);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_leaves_nothing() {
+    let shop = Workshop::new();
+    for (options, reason) in [
+        ("--size 65", "--size 65 is no multiple of the encoder's patches of 16 pixels"),
+        ("--layers 3,12", "target layer 12 does not exist"),
+        ("--layers 3,1", "must be ascending"),
+    ] {
+        let error = shop.refuse(shop.command(&format!(
+            "fewshot @data --out @model --backbone @encoder.safetensors {}",
+            if options.contains("--size") { options.to_owned() } else { format!("--size 64 {options}") }
+        )));
+        assert!(error.contains(reason), "{options}: {error}");
+        assert!(!shop.path("model").exists());
+    }
+    let error = shop.refuse(shop.command(&format!("fewshot @nothing --out @model {SMALL}")));
+    assert!(error.contains("nothing does not exist"), "{error}");
+}
