@@ -7,6 +7,7 @@ mod import;
 #[doc(hidden)]
 pub mod moments;
 mod quantize;
+mod student;
 pub(crate) mod thresholds;
 
 use std::path::{Path, PathBuf};

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use dinomaly_core::bundle::{Calibration, ClassCalibration, ScoreStatistics};
 use dinomaly_core::ops::Read;
-use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use super::defective::Scores;
+use super::student;
 use crate::dataset::counted;
 use crate::dataset::split::HELD_OUT;
 use crate::inference::photo_detector::PhotoDetector;
@@ -76,21 +76,26 @@ pub fn of_scores(by_class: &Scores, rate: f64, held_out: bool) -> Result<Calibra
 
 /// What these scores cannot tell about a threshold; `None` with enough of them.
 fn doubt(scores: &[f32], rate: f64) -> Option<String> {
+    if exceeding(scores.len(), rate) > 0 {
+        return None;
+    }
     let (found, enough) = (counted(scores.len(), "good photo", "good photos"), (1.0 / rate).ceil() - 1.0);
     let percent = 100.0 * rate;
     if scores.len() < HELD_OUT {
+        let some = if enough > HELD_OUT as f64 { format!("{HELD_OUT} or more, ") } else { String::new() };
         return Some(format!(
             "{found} cannot tell how scores spread, let alone what {percent} % of good parts exceed: check its verdicts, and calibrate \
-             with {HELD_OUT} or more, {enough} for a promise"
+             with {some}{enough} for a promise"
         ));
     }
-    ((scores.len() as f64) < enough && f64::from(largest(scores)) * FARTHEST < unbounded(scores, rate, None)).then(
-        || {
-            format!(
-                "the scores of {found} spread so widely that {percent} % is a guess: calibrate with {enough} or more"
-            )
-        },
-    )
+    (f64::from(largest(scores)) * FARTHEST < unbounded(scores, rate, None)).then(|| {
+        format!("the scores of {found} spread so widely that {percent} % is a guess: calibrate with {enough} or more")
+    })
+}
+
+/// Of so many good photos and one more, how many are called defective at this rate.
+fn exceeding(photos: usize, rate: f64) -> usize {
+    (rate * (photos + 1) as f64).floor() as usize
 }
 
 fn largest(scores: &[f32]) -> f32 {
@@ -115,10 +120,11 @@ fn threshold(scores: &[f32], rate: f64, usual: Option<Spread>) -> f64 {
 /// With enough scores it is one of them, for any distribution: the split-conformal quantile (of n + 1 exchangeable scores, the
 /// next one is among the k highest with probability k / (n + 1)). Fewer scores tell nothing about so rare an event: then it is
 /// the bound of a prediction interval (Student's t) on their logarithms, which are closer to normal than scores with their long
-/// upper tail. A class of very few photos gets at least the usual spread of all classes.
+/// upper tail. A class of very few photos gets at least the usual spread of all classes. But it is no lower than the largest
+/// score, which the next one exceeds with probability 1 / (n + 1) already: else a rarer alarm could have a lower threshold.
 fn unbounded(scores: &[f32], rate: f64, usual: Option<Spread>) -> f64 {
     let n = scores.len();
-    let above = (rate * (n + 1) as f64).floor() as usize;
+    let above = exceeding(n, rate);
     if above >= 1 {
         let mut sorted = scores.to_vec();
         sorted.sort_by(f32::total_cmp);
@@ -129,12 +135,12 @@ fn unbounded(scores: &[f32], rate: f64, usual: Option<Spread>) -> f64 {
         Some(usual) if n < HELD_OUT && usual.std >= own.std => usual,
         _ => own,
     };
+    let largest = f64::from(largest(scores)).max(SMALLEST_SCORE);
     if spread.freedom == 0 {
-        return own.mean.exp();
+        return largest;
     }
-    // Exact enough here: findings/statrs-student-quantile.sh shows where it is not.
-    let t = StudentsT::new(0.0, 1.0, spread.freedom as f64).expect("freedom is positive").inverse_cdf(1.0 - rate);
-    (own.mean + t * spread.std * (1.0 + 1.0 / n as f64).sqrt()).exp()
+    let t = student::exceeded_with(rate, spread.freedom);
+    (own.mean + t * spread.std * (1.0 + 1.0 / n as f64).sqrt()).exp().max(largest)
 }
 
 /// Spread of the logarithms of scores.
@@ -149,7 +155,8 @@ struct Spread {
 impl Spread {
     fn of(scores: &[f32]) -> Self {
         let logarithms: Vec<f64> = scores.iter().map(|&s| f64::from(s).max(SMALLEST_SCORE).ln()).collect();
-        let mean = logarithms.iter().sum::<f64>() / logarithms.len() as f64;
+        // From the first one on: rounding is no spread of equal scores.
+        let mean = logarithms[0] + logarithms.iter().map(|l| l - logarithms[0]).sum::<f64>() / logarithms.len() as f64;
         let squares = logarithms.iter().map(|l| (l - mean).powi(2)).sum::<f64>();
         let freedom = logarithms.len() - 1;
         Self { mean, std: (squares / freedom.max(1) as f64).sqrt(), freedom }
@@ -193,6 +200,22 @@ mod tests {
             let noise = (rate / f64::from(runs)).sqrt();
             assert!((found - expected).abs() < 4.0 * noise, "{photos} photos: {found} instead of {expected}");
         }
+    }
+
+    #[test]
+    fn fewer_photos_give_no_more_than_one_alarm_in_one_more_than_them() {
+        let mut random = ChaCha8Rng::seed_from_u64(13);
+        // A tenth of the good parts is unlike the others.
+        let mut score = || if random.random::<f32>() < 0.1 { 0.05 } else { 0.02 } + 0.005 * random.random::<f32>();
+        let (photos, runs) = (50, 2000);
+        let alarms = (0..runs)
+            .filter(|_| {
+                let scores: Vec<f32> = (0..photos).map(|_| score()).collect();
+                f64::from(score()) > threshold(&scores, 0.01, None)
+            })
+            .count();
+        let (most, found) = (1.0 / f64::from(photos + 1), alarms as f64 / f64::from(runs));
+        assert!(found < most + 4.0 * (most / f64::from(runs)).sqrt(), "{found} instead of {most}");
     }
 
     /// Prints a table of docs/reliability.md: how many of the next good photos are called defective, in percent.
@@ -266,6 +289,49 @@ mod tests {
         assert!(doubt(&[0.1, 0.2], 0.01).unwrap().contains("99 for a promise"));
         assert!(doubt(&[0.01, 0.5, 0.02, 0.9, 0.04], 0.01).unwrap().contains("spread so widely"));
         assert_eq!(doubt(&[0.1; 5], 0.01), None);
+    }
+
+    #[test]
+    fn the_fewer_false_alarms_are_wanted_the_higher_the_threshold() {
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        for photos in [1, 2, 3, 4, 5, 8, 20, 50, 98, 99, 130] {
+            for spread in [0.0, 0.1, 1.0, 5.0] {
+                let score = |_| (0.02 * (spread * (random.random::<f32>() - 0.5)).exp()).min(1.9);
+                let mut scores: Vec<f32> = (0..photos).map(score).collect();
+                // A good part that is unlike the others, or a defective one that nobody saw.
+                scores[0] *= [1.0, 4.0][photos % 2];
+                let usual = [None, Some(Spread { mean: 0.0, std: 0.3, freedom: 500 })][photos % 3 % 2];
+                let rates = (1..150).map(|step| 0.99 * 0.8_f64.powi(step - 1));
+                let found: Vec<f64> = rates.map(|rate| threshold(&scores, rate, usual)).collect();
+                assert!(found.is_sorted(), "{photos} photos, spread {spread}: {found:?}");
+                assert!(found.iter().all(|&one| one < HIGHEST), "{photos} photos, spread {spread}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn identical_photos_are_not_called_defective() {
+        for photos in [1, 2, 4, 5, 50, 99, 1000] {
+            for score in [0.0, 1e-7, 0.0123, 0.1, 1.9] {
+                for rate in [1e-300, 1e-20, 0.01, 0.3] {
+                    let found = threshold(&vec![score; photos], rate, None) as f32;
+                    let lowest = score.max(SMALLEST_SCORE as f32);
+                    assert!(found >= score && found <= lowest, "{photos} photos of {score}, rate {rate}: {found}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_more_is_said_to_be_known_than_so_many_photos_tell() {
+        for photos in 1..200 {
+            let scores: Vec<f32> = (0..photos).map(|i| 0.1 + 0.001 * (i % 7) as f32).collect();
+            for (rate, enough) in [(0.01, 99), (0.05, 19), (0.1, 9), (0.25, 3), (0.5, 1)] {
+                let doubt = doubt(&scores, rate);
+                assert_eq!(doubt.is_some(), photos < HELD_OUT && photos < enough, "{photos}, {rate}: {doubt:?}");
+            }
+        }
+        assert!(doubt(&[0.1], 0.25).unwrap().ends_with(": check its verdicts, and calibrate with 3 for a promise"));
     }
 
     /// The path of an NVIDIA GPU, on the processor: candle in batches of eight, behind the model's self-test.
