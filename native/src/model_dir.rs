@@ -15,7 +15,7 @@ use crate::system::ownership::{Content, Entries, Owner};
 pub const RECIPE: &str = "training.json";
 
 /// A folder is a model if its manifest names every file in it, with its hash.
-pub const OWNER: Owner = Owner { what: "a model", manifest: MANIFEST, list };
+pub const OWNER: Owner = Owner { what: "a model", manifests: &[MANIFEST], list };
 
 fn list(folder: &Path) -> Result<Entries> {
     let own = |name: &str, accepts| (name.into(), Content::Accepted(accepts));

@@ -69,6 +69,33 @@ fn a_killed_and_an_interrupted_ablation_ends_in_the_same_table() {
     assert!(!text.contains("cell ") && text.contains("±"), "all is done: {text}");
 }
 
+/// Kills at moments that are too short to meet: before the first cell stands, before its working folder is removed, before the tables.
+#[test]
+fn what_a_kill_left_of_an_ablation_is_taken_up() {
+    let shop = Workshop::new();
+    let plan = PLAN.replace("iterations = 60", "iterations = 4").replace("[1, 2]", "[1]");
+    fs::create_dir_all(shop.path("out/cells")).unwrap();
+    fs::write(shop.path("out/cells/.dinomaly-partial-000000-x"), "{").unwrap();
+    shop.succeed(ablate(&shop, &plan, "out"));
+    let tables = || ["table.md", "table.csv"].map(|name| read(&shop.path(&format!("out/{name}"))));
+    let (expected, models) = (tables(), names(&shop.path("out/models")));
+
+    let cell = shop.path("out/cells/default-seed-1.json");
+    let mut unfinished: Cell = serde_json::from_str(&read(&cell)).unwrap();
+    unfinished.evaluation = None;
+    fs::write(&cell, serde_json::to_vec(&unfinished).unwrap()).unwrap();
+    fs::create_dir(shop.path("out/models/default-seed-1.training")).unwrap();
+    fs::write(shop.path("out/models/default-seed-1.training/lock"), "").unwrap();
+    shop.succeed(ablate(&shop, &plan, "out"));
+    assert_eq!((tables(), names(&shop.path("out/models"))), (expected.clone(), models));
+
+    for name in ["table.md", "table.csv"] {
+        fs::remove_file(shop.path(&format!("out/{name}"))).unwrap();
+    }
+    shop.succeed(ablate(&shop, &plan, "out"));
+    assert_eq!(tables(), expected);
+}
+
 #[test]
 fn the_table_holds_mean_and_deviation_of_the_cells() {
     let shop = Workshop::new();

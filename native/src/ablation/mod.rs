@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::inference::evaluation::Evaluation;
 use crate::system::atomic::write_file;
+use crate::system::ownership::walk;
 
 pub use run::Ablation;
 
@@ -23,7 +24,13 @@ pub const CELLS: &str = "cells";
 /// # Errors
 /// If the folder has other contents; the error names it.
 pub fn check_folder(folder: &Path) -> Result<()> {
-    if !folder.is_dir() || std::fs::read_dir(folder)?.next().is_none() {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    // A run that was killed at its beginning leaves a folder for cells without any.
+    let mut entries = std::fs::read_dir(folder)?;
+    let only_cells = entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == CELLS));
+    if only_cells && walk(&folder.join(CELLS))?.is_empty() {
         return Ok(());
     }
     let is_cell = |path: PathBuf| std::fs::read(path).is_ok_and(|bytes| serde_json::from_slice::<Cell>(&bytes).is_ok());

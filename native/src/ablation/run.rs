@@ -62,6 +62,10 @@ impl Ablation {
         for cell in &mut cells {
             cell.take_over(&out)?;
         }
+        if cells.iter().any(|cell| cell.evaluation.is_some()) {
+            // A run may have been killed between a cell and its tables.
+            write_tables(&Table::new(&cells), &out)?;
+        }
         let count = cells.len();
         for (i, training) in trainings.iter().enumerate() {
             if cells[i].evaluation.is_some() {
@@ -79,15 +83,13 @@ impl Ablation {
     }
 }
 
-/// Trains a cell's missing models and evaluates them.
+/// Trains a cell's unfinished models and evaluates them all.
 fn finish(cell: &mut Cell, training: &TrainingPlan, out: &Path, interrupt: &Interrupt) -> Result<()> {
     cell.save(out)?;
     let trainings = if cell.separate { by_class(training)? } else { vec![training.clone()] };
     let mut classes = Vec::new();
     for training in &trainings {
-        if !training.out.is_dir()
-            && let Some(trained) = training::train(training, interrupt)?
-        {
+        if let Some(trained) = training::train(training, interrupt)? {
             publish::publish(trained)?;
             println!("model written to {}", training.out.display());
         }

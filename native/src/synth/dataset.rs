@@ -74,7 +74,7 @@ impl GenerationPlan {
 }
 
 /// Only an empty folder is replaced.
-const EMPTY: Owner = Owner { what: "an empty folder", manifest: "", list: |_| Ok(Entries::new()) };
+const EMPTY: Owner = Owner { what: "an empty folder", manifests: &[], list: |_| Ok(Entries::new()) };
 
 impl Item {
     fn write(&self, root: &Path, seed: u64, size: usize) -> Result<()> {

@@ -17,8 +17,8 @@ const NAMED: usize = 3;
 pub struct Owner {
     /// Name of the kind in sentences: "a model".
     pub what: &'static str,
-    /// Name of the file that lists the others.
-    pub manifest: &'static str,
+    /// Names of the files that list the others: written last and removed last, in this order.
+    pub manifests: &'static [&'static str],
     /// Everything that such a folder holds, according to its own manifest.
     pub list: fn(&Path) -> Result<Entries>,
 }
@@ -84,21 +84,33 @@ impl Owner {
     /// # Errors
     /// If the folder cannot be read or a file in it cannot be removed.
     pub fn remove(&self, folder: &Path) -> Result<()> {
-        let own = (self.list)(folder).unwrap_or_default();
-        let found = walk(folder)?;
-        let mut files: Vec<&PathBuf> =
-            found.iter().filter(|path| !matches!(own.get(*path), None | Some(Content::Folder))).collect();
-        // What names the others goes last, so that a later run knows the rest of this one.
-        files.sort_by_key(|path| path.as_path() == Path::new(self.manifest));
-        for path in files {
-            fs::remove_file(folder.join(path))?;
-        }
-        // The deepest first. One that is not empty stays.
-        for path in found.iter().rev().filter(|path| matches!(own.get(*path), Some(Content::Folder))) {
-            let _ = fs::remove_dir(folder.join(path));
+        for path in self.in_order(folder)? {
+            let full = folder.join(path);
+            if full.is_dir() {
+                // One that is not empty stays.
+                let _ = fs::remove_dir(full);
+            } else {
+                fs::remove_file(full)?;
+            }
         }
         let _ = fs::remove_dir(folder);
         Ok(())
+    }
+
+    /// What is ours in a folder, in an order in which a later run can go on with its removal: what names the others goes last.
+    fn in_order(&self, folder: &Path) -> Result<Vec<PathBuf>> {
+        let own = (self.list)(folder).unwrap_or_default();
+        let mut found = walk(folder)?;
+        found.retain(|path| own.contains_key(path));
+        // Of folders, the deepest first.
+        found.reverse();
+        found.sort_by_key(|path| (self.rank(path), matches!(own.get(path), Some(Content::Folder))));
+        Ok(found)
+    }
+
+    /// Place of a file among the manifests, and 0 for any other.
+    pub fn rank(&self, path: &Path) -> usize {
+        self.manifests.iter().position(|manifest| path == Path::new(manifest)).map_or(0, |place| place + 1)
     }
 }
 
@@ -128,7 +140,7 @@ fn is_own(path: &Path, expected: Option<&Content>) -> io::Result<bool> {
 
 /// Everything below a folder, relative to it, in alphabetical order. Links are not followed. Empty if there is no such folder. A file
 /// system's own `lost+found` and what a killed run left do not count.
-pub(super) fn walk(folder: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn walk(folder: &Path) -> io::Result<Vec<PathBuf>> {
     fn descend(root: &Path, below: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
         for entry in fs::read_dir(root.join(below))? {
             let entry = entry?;
@@ -157,7 +169,7 @@ pub(crate) mod tests {
     use super::*;
 
     /// Holds `list.txt`, which is accepted as it is, and the files whose names and hashes it lists.
-    pub(crate) const LISTED: Owner = Owner { what: "a list", manifest: "list.txt", list };
+    pub(crate) const LISTED: Owner = Owner { what: "a list", manifests: &["list.txt"], list };
 
     fn list(folder: &Path) -> Result<Entries> {
         let text = fs::read_to_string(folder.join("list.txt")).context("it has no list.txt")?;
@@ -219,6 +231,29 @@ pub(crate) mod tests {
                 "{error}"
             );
         }
+    }
+
+    /// Every part of a removal is taken for the whole by a later run.
+    pub(crate) fn check_broken_off_removals(owner: &Owner, fresh: impl Fn(&Path)) {
+        let place = tempfile::tempdir().unwrap();
+        let (first, folder) = (place.path().join("first"), place.path().join("folder"));
+        fresh(&first);
+        let order = owner.in_order(&first).unwrap();
+        assert!(!order.is_empty());
+        for count in 0..=order.len() {
+            fresh(&folder);
+            for path in order[..count].iter().map(|path| folder.join(path)) {
+                if path.is_dir() { fs::remove_dir(path).unwrap() } else { fs::remove_file(path).unwrap() }
+            }
+            owner.check(&folder).unwrap_or_else(|error| panic!("after {count} of {order:?}: {error:#}"));
+            owner.remove(&folder).unwrap();
+            assert!(!folder.exists(), "after {count} of {order:?}");
+        }
+    }
+
+    #[test]
+    fn a_removal_that_was_broken_off_is_finished() {
+        check_broken_off_removals(&LISTED, write_listed);
     }
 
     #[test]

@@ -63,7 +63,7 @@ fn fill_inside(folder: &Path, owner: &Owner, fill: impl FnOnce(&Path) -> Result<
     fill(fresh.path())?;
     let mut new = walk(fresh.path())?;
     let size = |path: &PathBuf| fs::metadata(fresh.path().join(path)).map_or(0, |file| file.len());
-    new.sort_by_cached_key(|path| (path == Path::new(owner.manifest), u64::MAX - size(path)));
+    new.sort_by_cached_key(|path| (owner.rank(path), u64::MAX - size(path)));
     let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) =
         new.into_iter().partition(|path| fresh.path().join(path).is_dir());
     let before = PartialFolder::new(folder)?;
@@ -227,7 +227,7 @@ mod tests {
     /// Folders of these files, whatever they hold.
     const OWNER: Owner = Owner {
         what: "a model",
-        manifest: "first",
+        manifests: &["first"],
         list: |_| Ok(["first", "second", "good"].map(|name| (name.into(), Content::Accepted(|_| true))).into()),
     };
 
