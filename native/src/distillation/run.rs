@@ -15,8 +15,8 @@ use crate::system::atomic::{check_file, check_other};
 use crate::system::device::DeviceChoice;
 use crate::system::interrupt::{Interrupt, Stopped};
 use crate::system::progress::Progress;
+use crate::training::RecentLosses;
 use crate::training::checkpoint;
-use crate::training::run::recent_mean;
 use crate::training::schedule::Schedule;
 
 /// Iterations between checkpoints.
@@ -91,7 +91,7 @@ struct State {
     /// Hash of the student that the run started from.
     #[serde(default)]
     from: Option<String>,
-    losses: Vec<f64>,
+    losses: RecentLosses,
 }
 
 /// Distills an encoder. An unfinished run of the same plan is resumed. Returns the share of the teacher's variance that the
@@ -149,22 +149,22 @@ pub fn distill(plan: &DistillationPlan, interrupt: &Interrupt) -> Result<f64> {
     println!("student of {} parameters imitates {}", parameters(&settings.student), teacher.config.name);
     let mut distiller = Distiller::new(&teacher, from.as_ref(), settings, device)?;
     let alone = distiller.settings().alone;
-    let mut losses = Vec::new();
+    let mut losses = RecentLosses::default();
     if let Some(earlier) = earlier {
-        checkpoint::restore(&checkpoint, &mut distiller.optimizer.state, earlier.losses.len())?;
+        checkpoint::restore(&checkpoint, &mut distiller.optimizer.state, earlier.losses.iterations())?;
         losses = earlier.losses;
-        println!("resuming after iteration {}", losses.len());
+        println!("resuming after iteration {}", losses.iterations());
     }
-    let progress = Progress::resumed("distilling", losses.len(), plan.iterations, "iterations");
-    let (begun, first) = (Instant::now(), losses.len());
+    let progress = Progress::resumed("distilling", losses.iterations(), plan.iterations, "iterations");
+    let (begun, first) = (Instant::now(), losses.iterations());
     for iteration in first..plan.iterations {
         losses.push(distiller.step(iteration)?);
         progress.advance(1, || {
-            let pictures = ((losses.len() - first) * plan.batch) as f64 / begun.elapsed().as_secs_f64();
-            let part = if losses.len() <= alone { "single blocks" } else { "whole encoder" };
-            format!("{part}, loss {:.4} · {pictures:.0} pictures/s", recent_mean(&losses))
+            let pictures = ((losses.iterations() - first) * plan.batch) as f64 / begun.elapsed().as_secs_f64();
+            let part = if losses.iterations() <= alone { "single blocks" } else { "whole encoder" };
+            format!("{part}, loss {:.4} · {pictures:.0} pictures/s", losses.mean())
         });
-        if losses.len().is_multiple_of(CHECKPOINT_EVERY) || interrupt.asked() {
+        if losses.iterations().is_multiple_of(CHECKPOINT_EVERY) || interrupt.asked() {
             let state = State {
                 settings: distiller.settings().clone(),
                 teacher: teacher_hash.clone(),
@@ -174,7 +174,7 @@ pub fn distill(plan: &DistillationPlan, interrupt: &Interrupt) -> Result<f64> {
             checkpoint::save(&checkpoint, &distiller.optimizer.state, &state)?;
         }
         if interrupt.asked() {
-            return Err(Stopped::after(losses.len()).into());
+            return Err(Stopped::after(losses.iterations()).into());
         }
     }
     progress.finish();

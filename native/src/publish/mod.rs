@@ -25,9 +25,8 @@ use crate::dataset::Dataset;
 use crate::dataset::split::Split;
 use crate::inference::photo_detector::PhotoDetector;
 use crate::model_dir;
-use crate::training::Trained;
-use crate::training::run::recent_mean;
 use crate::training::trainer::TrainingSettings;
+use crate::training::{RecentLosses, Trained};
 
 pub use calibrate::{Calibrated, CalibrationPlan, calibrate};
 pub use defective::{ClassRecall, Recall};
@@ -129,7 +128,7 @@ fn good_photos(dataset: &Dataset, split: &Split) -> Vec<(String, PathBuf)> {
 }
 
 /// The model card.
-fn card(model: &Model, split: &Split, settings: &TrainingSettings, losses: &[f64]) -> String {
+fn card(model: &Model, split: &Split, settings: &TrainingSettings, losses: &RecentLosses) -> String {
     let classes = model.calibration.classes.keys().cloned().collect::<Vec<_>>().join(", ");
     let geometry = model.preprocessor.geometry;
     let schedule = &settings.schedule;
@@ -154,7 +153,7 @@ fn card(model: &Model, split: &Split, settings: &TrainingSettings, losses: &[f64
         peak = schedule.peak,
         last = schedule.last,
         seed = settings.seed,
-        loss = recent_mean(losses),
+        loss = losses.mean(),
         thresholds = thresholds_line(&model.calibration),
     )
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use candle_core::Device;
 use dinomaly_core::tensor::named::Weights;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::dataset::split::Split;
 use crate::features::photo_encoder::PhotoEncoder;
@@ -15,6 +15,7 @@ use crate::features::{FeatureCache, Limits};
 use crate::system::background_job::BackgroundJob;
 use crate::system::interrupt::Interrupt;
 use crate::system::progress::Progress;
+use crate::training::RecentLosses;
 use crate::training::checkpoint::{self, Interval};
 use crate::training::head::TrainableHead;
 use crate::training::recipe::Recipe;
@@ -27,14 +28,7 @@ use crate::training::trainer::{Batches, Step, Trainer};
 struct State {
     #[serde(flatten)]
     recipe: Recipe,
-    /// Loss of every iteration so far; null in JSON if it is not finite.
-    #[serde(deserialize_with = "numbers")]
-    losses: Vec<f64>,
-}
-
-fn numbers<'de, D: Deserializer<'de>>(values: D) -> Result<Vec<f64>, D::Error> {
-    let values = Vec::<Option<f64>>::deserialize(values)?;
-    Ok(values.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect())
+    losses: RecentLosses,
 }
 
 /// Resources of a run.
@@ -52,7 +46,7 @@ pub struct Room<'a> {
 pub struct Run {
     trainer: Trainer,
     recipe: Recipe,
-    losses: Vec<f64>,
+    losses: RecentLosses,
     checkpoint: PathBuf,
     /// Writes the last checkpoint.
     writing: BackgroundJob,
@@ -80,11 +74,11 @@ impl Run {
         let (config, settings) = (recipe.config.clone(), recipe.settings.clone());
         let head = TrainableHead::fresh(&config, settings.seed, &device)?;
         let mut trainer = Trainer::new(config, settings, head, device.clone())?;
-        let mut losses = Vec::new();
+        let mut losses = RecentLosses::default();
         if let Some(earlier) = earlier {
-            checkpoint::restore(&checkpoint, &mut trainer.optimizer, earlier.losses.len())?;
+            checkpoint::restore(&checkpoint, &mut trainer.optimizer, earlier.losses.iterations())?;
             losses = earlier.losses;
-            trainer.iteration = losses.len();
+            trainer.iteration = losses.iterations();
         }
         let (writing, saved) = (BackgroundJob::default(), Instant::now());
         Ok(Self { trainer, recipe, losses, checkpoint, writing, saved, device, events: None })
@@ -165,7 +159,7 @@ impl Run {
                 progress.advance(read, || {
                     let photos = ((done - first) * indices.len()) as f64 / begun.elapsed().as_secs_f64();
                     let rate = steps.last().map_or(0.0, |step| step.learning_rate);
-                    format!("loss {:.4} · lr {rate:.2e} · {photos:.1} photos/s", recent_mean(&self.losses))
+                    format!("loss {:.4} · lr {rate:.2e} · {photos:.1} photos/s", self.losses.mean())
                 });
             }
             if saves {
@@ -227,7 +221,7 @@ impl Run {
             if !step.counts() && self.speaks() {
                 eprintln!(
                     "dinomaly: iteration {} was skipped: its loss is {} and its gradient norm {}",
-                    self.losses.len(),
+                    self.losses.iterations(),
                     step.loss,
                     step.gradient_norm
                 );
@@ -237,10 +231,10 @@ impl Run {
                     ("loss", step.loss),
                     ("learning rate", step.learning_rate),
                     ("gradient norm", step.gradient_norm),
-                    ("easy share", self.trainer.settings.schedule.mining(self.losses.len() - 1).rate),
+                    ("easy share", self.trainer.settings.schedule.mining(self.losses.iterations() - 1).rate),
                     ("photos per second", photos_per_second),
                 ];
-                events.add(self.losses.len(), &values)?;
+                events.add(self.losses.iterations(), &values)?;
             }
         }
         Ok(())
@@ -267,8 +261,8 @@ impl Run {
         self.trainer.iteration
     }
 
-    /// Loss of every iteration.
-    pub fn losses(&self) -> &[f64] {
+    /// Losses of the last iterations.
+    pub fn losses(&self) -> &RecentLosses {
         &self.losses
     }
 
@@ -279,10 +273,4 @@ impl Run {
     pub fn head_weights(&self) -> Result<Weights> {
         Ok(self.trainer.head.weights()?)
     }
-}
-
-/// Mean of the finite losses among the last hundred, because single losses are noisy.
-pub fn recent_mean(losses: &[f64]) -> f64 {
-    let recent = || losses[losses.len().saturating_sub(100)..].iter().filter(|loss| loss.is_finite());
-    recent().sum::<f64>() / recent().count().max(1) as f64
 }

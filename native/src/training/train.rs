@@ -10,6 +10,7 @@ use dinomaly_core::tensor::named::Weights;
 use super::devices::Devices;
 use super::loss::hard_points;
 use super::plan::TrainingPlan;
+use super::recent_losses::RecentLosses;
 use super::recipe::{Recipe, Selection};
 use super::replicas::Team;
 use super::run::{Room, Run};
@@ -39,8 +40,8 @@ pub struct Trained {
     pub(crate) encoder: Weights,
     /// The trained tensors.
     pub(crate) head: Weights,
-    /// Loss of every iteration.
-    pub losses: Vec<f64>,
+    /// Losses of the last iterations.
+    pub losses: RecentLosses,
     /// Share of good photos that the thresholds may call defective.
     pub(crate) false_alarm_rate: f64,
     /// The photos.
@@ -132,7 +133,7 @@ pub fn train(plan: &TrainingPlan, interrupt: &Interrupt) -> Result<Option<Traine
     if !finished {
         return Err(Stopped::after(run.iteration()).into());
     }
-    let (head, losses) = (run.head_weights()?, run.losses().to_vec());
+    let (head, losses) = (run.head_weights()?, run.losses().clone());
     Ok(Some(Trained {
         out: plan.out.clone(),
         recipe,
