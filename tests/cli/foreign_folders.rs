@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::workshop::{Workshop, names};
 
 /// Files of folders that other programs and people make, each with the name that our models or sites use for their list.
-const FOREIGN: [&[(&str, &str)]; 14] = [
+const FOREIGN: [&[(&str, &str)]; 15] = [
     &[("src/thesis.tex", "x")],
     &[("manifest.json", r#"{"name":"my web app"}"#), ("src/app.js", "x")],
     &[("manifest.json", r#"{"manifest_version":3,"name":"extension"}"#), ("background.js", "x")],
@@ -19,6 +19,11 @@ const FOREIGN: [&[(&str, &str)]; 14] = [
     &[("models.json", r#"{"version":2}"#), ("index.html", "mine")],
     &[("models.json", r#"{"version":2,"modules":{},"models":[],"samples":[]}"#), ("notes", "x")],
     &[("models.json", "[]"), ("offline.js", "const SITE = { \"files\": {} };"), ("notes", "x")],
+    &[
+        ("models.json", r#"{"modules":{"cpu":{"wasm":"notes"}},"models":[]}"#),
+        ("offline.js", r#"const SITE = {"files":{"models.json":"sha256-"}};"#),
+        ("notes", "x"),
+    ],
     &[("training.json", r#"{"config":{},"settings":{},"data":""}"#)],
     &[(".git/config", "x")],
     &[("cells/a.json", "{}"), ("table.md", "my table"), ("table.csv", "my table")],

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
@@ -18,6 +18,9 @@ pub const OWNER: Owner = Owner { what: "a site", manifests: &[INDEX, OFFLINE], l
 
 /// Before the service worker's list of small files.
 const LIST: &str = "const SITE = ";
+
+/// Least number of a hash's digits: fewer would fit files of others by chance, none would fit all.
+const DIGITS: usize = 16;
 
 /// The service worker's list: hashes of small files by the path that the page asks for.
 #[derive(Deserialize)]
@@ -61,21 +64,29 @@ fn list(folder: &Path) -> Result<Entries> {
     for (path, hash) in small.files {
         let base64 = hash.strip_prefix("sha256-").unwrap_or_default();
         let hash = BASE64_STANDARD.decode(base64).with_context(|| damaged(OFFLINE))?;
-        entries.insert(without_query(&path).into(), Content::Sha256(hex(&hash)));
+        entries.insert(without_query(&path).into(), content(&hex(&hash)).with_context(|| damaged(OFFLINE))?);
     }
     for module in index.modules.into_values() {
         let hash = module.wasm.split_once('?').map_or("", |(_, hash)| hash);
-        entries.insert(without_query(&module.wasm).into(), Content::Sha256(hash.into()));
+        entries.insert(without_query(&module.wasm).into(), content(hash).with_context(|| damaged(INDEX))?);
     }
     for path in index.models.into_iter().flat_map(|model| model.files.into_values().chain([model.manifest])) {
-        let hash = Path::new(&path).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        entries.insert(path.into(), Content::Sha256(hash));
+        let hash = content(&Path::new(&path).file_stem().unwrap_or_default().to_string_lossy());
+        entries.insert(path.into(), hash.with_context(|| damaged(INDEX))?);
     }
     Ok(entries)
 }
 
+/// The content with this SHA-256, or this beginning of it.
+fn content(hash: &str) -> Result<Content> {
+    ensure!(hash.len() >= DIGITS, "{hash:?} is no hash");
+    Ok(Content::Sha256(hash.into()))
+}
+
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::super::modules::Modules;
     use super::super::page::{MODULE_NAMES, halves};
     use super::super::write::write;
@@ -98,5 +109,31 @@ mod tests {
                 if from.is_dir() { fs::create_dir(to).unwrap() } else { fs::hard_link(from, to).unwrap() }
             }
         });
+    }
+
+    #[test]
+    fn a_hash_that_is_cut_makes_nothing_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("notes", "x");
+        let check = |index: &str, hash: Option<&str>| {
+            let listed = hash.map_or_else(|| BASE64_STANDARD.encode(Sha256::digest(index)), str::to_owned);
+            write("models.json", index);
+            write("offline.js", &format!(r#"const SITE = {{"files":{{"models.json":"sha256-{listed}"}}}};"#));
+            OWNER.check(folder.path()).map_err(|error| error.to_string())
+        };
+        // The whole hash of the notes.
+        let whole = hex(&Sha256::digest("x"));
+        let index = |path: &str| format!(r#"{{"modules":{{"cpu":{{"wasm":"{path}"}}}},"models":[]}}"#);
+        assert_eq!(check(&index(&format!("notes?{}", &whole[..16])), None), Ok(()));
+        for path in ["notes".to_owned(), "notes?".to_owned(), format!("notes?{}", &whole[..2])] {
+            let refusal = check(&index(&path), None).unwrap_err();
+            assert!(refusal.contains("notes") && refusal.contains("models.json is not a site's"), "{path}: {refusal}");
+        }
+        let refusal = check(&index(&format!("notes?{whole}")), Some("")).unwrap_err();
+        assert!(refusal.contains("offline.js is not a site's"), "{refusal}");
+        let other = r#"{"modules":{},"models":[{"manifest":"notes","files":{}}]}"#;
+        let refusal = check(other, None).unwrap_err();
+        assert!(refusal.contains("models.json is not a site's"), "{refusal}");
     }
 }
