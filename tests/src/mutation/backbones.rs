@@ -5,7 +5,8 @@ use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use dinomaly::encoders::backbone;
+use dinomaly::encoders::{backbone, import};
+use dinomaly_core::model::config::{DecoderConfig, ModelConfig};
 use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 use zip::{ZipArchive, ZipWriter};
@@ -17,7 +18,7 @@ use crate::fixtures;
 const HEADS: [Option<usize>; 5] = [Some(2), Some(2), Some(2), Some(3), None];
 
 /// Header and tensors of a safetensors file.
-type Safetensors = (Value, Vec<u8>);
+pub type Safetensors = (Value, Vec<u8>);
 
 fn seeds(ending: &str) -> Vec<Vec<u8>> {
     let folders = ["foundations", "backbones"].map(|name| fs::read_dir(fixtures(name)).expect("fixtures are there"));
@@ -27,12 +28,12 @@ fn seeds(ending: &str) -> Vec<Vec<u8>> {
     files.iter().map(|path| fs::read(path).expect("fixtures can be read")).collect()
 }
 
-fn taken_apart(bytes: &[u8]) -> Safetensors {
+pub fn taken_apart(bytes: &[u8]) -> Safetensors {
     let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
     (serde_json::from_slice(&bytes[8..8 + length]).expect("a header"), bytes[8 + length..].to_vec())
 }
 
-fn put_together((header, tensors): &Safetensors) -> Vec<u8> {
+pub fn put_together((header, tensors): &Safetensors) -> Vec<u8> {
     let header = serde_json::to_vec(header).expect("JSON");
     [&(header.len() as u64).to_le_bytes()[..], &header, tensors].concat()
 }
@@ -64,7 +65,26 @@ pub fn pth(choices: &mut Choices, folder: &Path) -> Outcome {
         files.extend(seeds(".ckpt"));
         files.iter().filter_map(|bytes| unpacked(bytes)).collect()
     });
-    let mut archive = choices.pick(&SEEDS).clone();
+    let (path, parsed) = changed_archive(choices, &SEEDS, folder);
+    outcome(parsed, read(&path, *choices.pick(&HEADS)))
+}
+
+/// Dinomaly checkpoints of other projects.
+pub fn import(choices: &mut Choices, folder: &Path) -> Outcome {
+    static SEEDS: LazyLock<Vec<Archive>> =
+        LazyLock::new(|| seeds(".ckpt").iter().filter_map(|bytes| unpacked(bytes)).collect());
+    let (path, parsed) = changed_archive(choices, &SEEDS, folder);
+    let imported = import::read(&path, *choices.pick(&HEADS), |encoder| {
+        let mut config = ModelConfig::with_decoder(encoder.clone(), DecoderConfig::published(&encoder, 2));
+        (config.target_layers, config.groups) = (vec![1, 2], vec![vec![0], vec![1]]);
+        Ok(config)
+    });
+    outcome(parsed, imported.map(drop).map_err(|error| format!("{error:#}")))
+}
+
+/// A changed archive, and whether its pickle consists of opcodes still.
+fn changed_archive(choices: &mut Choices, seeds: &[Archive], folder: &Path) -> (PathBuf, bool) {
+    let mut archive = choices.pick(seeds).clone();
     let mut parsed = true;
     let pickle = archive.iter_mut().find(|(name, _)| name.ends_with("data.pkl")).expect("a pickle");
     for _ in 0..choices.changes() {
@@ -87,7 +107,7 @@ pub fn pth(choices: &mut Choices, folder: &Path) -> Outcome {
     }
     let path = folder.join("encoder.pth");
     fs::write(&path, packed(&archive)).expect("a temporary file");
-    outcome(parsed, read(&path, *choices.pick(&HEADS)))
+    (path, parsed)
 }
 
 /// Replaces an integer of a pickle: its opcodes `K`, `M`, `J` are followed by one, two and four bytes. Texts hold such letters, too,

@@ -8,6 +8,7 @@ mod datasets;
 mod json;
 mod models;
 mod photos;
+mod sites;
 
 use std::path::Path;
 
@@ -15,17 +16,26 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// The source of all decisions about a changed file.
-pub struct Choices(ChaCha8Rng);
+pub struct Choices(Box<dyn FnMut() -> u32>);
 
 impl Choices {
     /// Decisions by chance, equal for equal seeds.
     pub fn random(seed: u64) -> Self {
-        Self(ChaCha8Rng::seed_from_u64(seed))
+        let mut generator = ChaCha8Rng::seed_from_u64(seed);
+        Self(Box::new(move || generator.next_u32()))
+    }
+
+    /// Decisions by the bytes of a fuzzer, two for each, from the start again where they end.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        let mut bytes = if bytes.is_empty() { vec![0] } else { bytes.to_vec() }.into_iter().cycle();
+        Self(Box::new(move || {
+            u32::from_le_bytes([bytes.next(), bytes.next(), None, None].map(Option::unwrap_or_default))
+        }))
     }
 
     /// A number below `count`, which is not 0.
     fn below(&mut self, count: usize) -> usize {
-        self.0.next_u32() as usize % count
+        (self.0)() as usize % count
     }
 
     /// True once in so many times.
@@ -67,14 +77,17 @@ pub struct Reader {
 }
 
 /// All readers.
-pub const READERS: [Reader; 7] = [
+pub const READERS: [Reader; 10] = [
     Reader { name: "photo", first: "the picture's header", attempt: photos::attempt },
     Reader { name: "safetensors", first: "the header's JSON", attempt: backbones::safetensors },
     Reader { name: "pth", first: "the archive and the pickle's opcodes", attempt: backbones::pth },
+    Reader { name: "import", first: "the archive and the pickle's opcodes", attempt: backbones::import },
     Reader { name: "hf-folder", first: "JSON", attempt: backbones::folder },
     Reader { name: "model", first: "JSON", attempt: models::model },
+    Reader { name: "shard", first: "the header's JSON", attempt: models::shard },
     Reader { name: "real-iad", first: "JSON", attempt: datasets::real_iad },
     Reader { name: "visa", first: "CSV of five columns", attempt: datasets::visa },
+    Reader { name: "site", first: "JSON", attempt: sites::site },
 ];
 
 /// The outcome of a reader, whose message must be one readable sentence.
