@@ -10,7 +10,7 @@ use dinomaly::encoders::backbone;
 use dinomaly_core::Model;
 use dinomaly_core::bundle::MANIFEST;
 use dinomaly_tests::fixtures;
-use dinomaly_tests::mutation::{Choices, Outcome, READERS};
+use dinomaly_tests::mutation::{Choices, Outcome, READERS, Reader};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -171,6 +171,17 @@ fn changed_files_reach_the_code_behind_the_first_parser() {
         let (unparsed, read) = (count(Outcome::Unparsed), count(Outcome::Read));
         assert!(unparsed < 210, "{}: {unparsed} of 300 are refused by {}", reader.name, reader.first);
         assert!(read > 0 && read < 300, "{}: {read} of 300 are read", reader.name);
+    }
+}
+
+#[test]
+fn every_reader_of_changed_files_is_fuzzed() {
+    let fuzz = fixtures("../fuzz");
+    let listed = fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
+    for Reader { name, .. } in READERS {
+        assert!(listed.contains(&format!("name = \"{name}\"\npath = \"targets/{name}.rs\"")), "{name}");
+        let target = fs::read_to_string(fuzz.join(format!("targets/{name}.rs"))).unwrap();
+        assert!(target.contains(&format!("run(\"{name}\", bytes)")), "{target}");
     }
 }
 
