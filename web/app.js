@@ -6,11 +6,10 @@ import { Gallery } from './gallery.js';
 import { listen } from './intake.js';
 import { Pool } from './pool.js';
 import { profile } from './profile.js';
+import { readIndex } from './site.js';
 import { fromCache, prepareNextVisit } from './visits.js';
 
 /** @import {Description, DeviceChoice, Index, ModelEntry, Progress, Sample} from './types.js' */
-
-const INDEX_VERSION = 2;
 
 const page = document.documentElement;
 const models = byId('model', HTMLSelectElement);
@@ -31,7 +30,7 @@ const asked = query.get('device');
 if (asked && [...devices.options].some(({ value }) => value === asked)) devices.value = asked;
 
 try {
-  const index = await readIndex();
+  const index = readIndex(await fetchIndex(), document.baseURI);
   models.replaceChildren(...index.models.map(({ id, name }) => make('option', { value: id, textContent: name })));
   models.disabled = index.models.length < 2;
   offer(index.samples);
@@ -47,16 +46,12 @@ try {
 }
 products.addEventListener('change', () => void gallery.choose(products.value || null));
 
-/** @returns {Promise<Index>} */
-async function readIndex() {
+/** The text of `models.json`. */
+async function fetchIndex() {
   const response = await fetch(new URL('models.json', document.baseURI), { cache: 'no-cache' }).catch(() => undefined);
-  if (!response?.ok) throw new Error('models.json could not be loaded: check the connection, or whether the site is complete');
-  /** @type {Index} */
-  const index = await response.json();
-  if (index.version !== INDEX_VERSION) {
-    throw new Error(`models.json has version ${index.version}, but this page reads ${INDEX_VERSION}: reload the page`);
-  }
-  return index;
+  const text = response?.ok ? await response.text().catch(() => undefined) : undefined;
+  if (text === undefined) throw new Error('models.json could not be loaded: check the connection, or whether the site is complete');
+  return text;
 }
 
 /**

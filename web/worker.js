@@ -4,6 +4,7 @@
 
 import { Store, obtain } from './download.js';
 import { moduleFor } from './modules.js';
+import { parse } from './site.js';
 
 /** @import {Description, DeviceChoice, FileListed, Index, Message, ModelEntry, Request} from './types.js' */
 /** @import {Detector} from './wasm/cpu.js' */
@@ -86,14 +87,14 @@ async function load({ base, index, model, device, tuning }) {
     });
     await obtain(store, url(half.wasm), 'the detector', grew, async (bytes) => {
       const fetched = performance.now();
-      await glue.default({ module_or_path: bytes });
+      await glue.default({ module_or_path: bytes }).catch(notAModule);
       compile = performance.now() - fetched;
     });
     return /** @type {typeof import('./wasm/cpu.js')} */ (glue);
   };
   const [{ Detector, openDevice }, manifest] = await Promise.all([
     module(),
-    obtain(store, url(model.manifest), 'manifest.json', () => {}, (bytes) => (JSON.parse(new TextDecoder().decode(bytes)), bytes)),
+    obtain(store, url(model.manifest), 'manifest.json', () => {}, (bytes) => (parse('manifest.json', new TextDecoder().decode(bytes)), bytes)),
   ]);
   const opened = new Detector(manifest);
   /** @type {FileListed[]} */
@@ -138,6 +139,16 @@ async function load({ base, index, model, device, tuning }) {
   detector = opened;
   Object.assign(description.timings, { download, compile });
   return description;
+}
+
+/**
+ * The module was cut off, or its two files do not belong together. Else it is for the browser to say.
+ * @param {Error} error
+ */
+function notAModule(error) {
+  const { CompileError, LinkError } = WebAssembly;
+  if (![CompileError, LinkError, TypeError].some((type) => error instanceof type)) throw error;
+  throw new Error('the detector was altered, or belongs to another version: load the page again, or write the site again');
 }
 
 /**

@@ -9,6 +9,7 @@ use dinomaly_core::photo::decode::Photo;
 use dinomaly_tests::page::chrome::{Chrome, Found};
 use dinomaly_tests::page::site::{MODELS, Site, before_worker, detect, detector, shards};
 use dinomaly_tests::{fixtures, max_difference};
+use serde_json::json;
 
 use crate::{TOLERANCE, assert_silent, path_of, photos, read, turn};
 
@@ -53,6 +54,42 @@ fn bad_photos_get_their_sentence() {
     assert_eq!(page.results(bad.len() + 1)[0].file, "good.jpg");
     page.screenshot("page-bad-photos");
     assert_silent(&page);
+}
+
+#[test]
+fn an_altered_list_of_models_is_refused() {
+    let _turn = turn();
+    type Alter = fn(&mut serde_json::Value);
+    let cases: [(&str, Alter); 6] = [
+        ("it is no object", |index| *index = json!([])),
+        ("models is empty", |index| index["models"] = json!([])),
+        ("models[0].classes is no list", |index| drop(index["models"][0].as_object_mut().unwrap().remove("classes"))),
+        ("modules.cpu.bytes is no size", |index| index["modules"]["cpu"]["bytes"] = json!("24")),
+        ("models[0].manifest is no path in this site", |index| index["models"][0]["manifest"] = json!("../a.json")),
+        ("samples is no list", |index| index["samples"] = json!(null)),
+    ];
+    let chrome = Chrome::launch();
+    let refusal = |alter: &dyn Fn(&mut Vec<u8>)| {
+        let site = Site::altered(|folder| {
+            let path = folder.join("models.json");
+            let mut bytes = fs::read(&path).unwrap();
+            alter(&mut bytes);
+            fs::write(path, bytes).unwrap();
+        });
+        let page = chrome.open(&site.url);
+        page.wait_for("document.documentElement.dataset.state === 'failed'");
+        page.text("#status-more")
+    };
+    for (expected, alter) in cases {
+        let reason = refusal(&|bytes| {
+            let mut index = serde_json::from_slice(bytes).unwrap();
+            alter(&mut index);
+            *bytes = serde_json::to_vec(&index).unwrap();
+        });
+        assert_eq!(reason, format!("models.json is damaged: {expected}: write the site again"));
+    }
+    let reason = refusal(&|bytes| bytes.truncate(bytes.len() / 2));
+    assert!(reason.contains("models.json is not JSON: it is cut off"), "{reason}");
 }
 
 #[test]
