@@ -75,7 +75,9 @@ fn of_shapes(shapes: Shapes, encoder: u64, head: u64) -> Result<Weights> {
     let mut tensors = Weights::default();
     for (tensor, shape) in shapes {
         let seed = if tensor.starts_with("encoder.") { encoder } else { head };
-        let mut random = ChaCha8Rng::seed_from_u64(seed ^ tensor.bytes().fold(0, |h, b| h * 31 + u64::from(b)));
+        let mut random = ChaCha8Rng::seed_from_u64(
+            seed ^ tensor.bytes().fold(0_u64, |h, b| h.wrapping_mul(31).wrapping_add(b.into())),
+        );
         let inputs: usize = shape[1..].iter().product();
         let (centre, spread) = match () {
             _ if tensor.contains("norm") && tensor.ends_with("weight") => (1.0, 0.3),
