@@ -9,8 +9,8 @@ seconds=${1:?tests/fuzz/run.sh SECONDS [READER...]}
 shift
 # The program's own versions of all crates.
 [ -e Cargo.lock ] || cp ../../Cargo.lock .
-# Without a sanitizer, which needs nightly Rust: what it finds, safe Rust excludes, and building for it and every run take several times
-# as long. Checksums are checked as in the program, which is what the other switch keeps.
+# Without a sanitizer: it looks for faults of unsafe code, which our readers do not have, needs nightly Rust, and slows down a build that takes
+# long already. Checksums are checked as in the program, which is what the other switch keeps.
 switches=(--fuzz-dir . --sanitizer none --no-cfg-fuzzing)
 [ $# -gt 0 ] || mapfile -t readers < <(cargo fuzz list --fuzz-dir .)
 [ $# -eq 0 ] || readers=("$@")
