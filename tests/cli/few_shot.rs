@@ -67,6 +67,7 @@ fn one_photo_makes_a_model_and_no_promise() {
         let Output { status, stderr, .. } = command.output().unwrap();
         let text = String::from_utf8(stderr).unwrap();
         assert!(status.success() && text.contains("one photo does not tell how good parts differ"), "{text}");
+        assert!(!text.contains("4 good photos"), "copies are no photos: {text}");
         let model = model_dir::read(&shop.path(memory)).unwrap();
         assert!(!model.calibration.held_out);
         assert!(model.calibration.overall.threshold > 0.0);
@@ -79,7 +80,9 @@ fn what_does_not_fit_is_refused_and_leaves_nothing() {
     for (options, reason) in [
         ("--size 65", "--size 65 is no multiple of the encoder's patches of 16 pixels"),
         ("--layers 3,12", "target layer 12 does not exist"),
-        ("--layers 3,1", "must be ascending"),
+        ("--memory bank --bank-size 1KiB", "has room for 1 patch of each layer, and one photo has 16"),
+        ("--memory bank --variance 0.5", "--variance is for --memory subspace"),
+        ("--bank-size 1MiB", "--bank-size is for --memory bank"),
     ] {
         let error = shop.refuse(shop.command(&format!(
             "fewshot @data --out @model --backbone @encoder.safetensors {}",

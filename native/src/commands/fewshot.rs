@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use dinomaly_core::photo::preprocess::Geometry;
 
 use super::options::{DeviceOption, FalseAlarms, LayoutOption, named, parse_bytes, within};
@@ -34,12 +34,12 @@ pub struct Args {
     /// Encoder blocks to compare, counted from 0 [default: all, every other one for a bank]
     #[arg(long, value_delimiter = ',', value_name = "N,…")]
     layers: Vec<usize>,
-    /// Largest size of a bank; more patches are thinned to those that cover the others best
-    #[arg(long, default_value = "64MiB", value_parser = parse_bytes, value_name = "SIZE")]
-    bank_size: u64,
-    /// Share of the patches' variance that a subspace explains
-    #[arg(long, default_value_t = 0.99, value_parser = within(0.01, 0.9999), value_name = "SHARE")]
-    variance: f64,
+    /// Largest size of a bank; more patches are thinned to those that cover the others best [default: 64MiB]
+    #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
+    bank_size: Option<u64>,
+    /// Share of the patches' variance that a subspace explains [default: 0.99]
+    #[arg(long, value_parser = within(0.01, 0.9999), value_name = "SHARE")]
+    variance: Option<f64>,
     /// Number of the encoder's attention heads [default: width / 64]
     #[arg(long, value_name = "N")]
     heads: Option<usize>,
@@ -65,9 +65,13 @@ fn about_memory(memory: MemoryChoice) -> &'static str {
 /// # Errors
 /// As [`publish::few_shot`].
 pub fn run(args: &Args) -> Result<()> {
+    match args.memory {
+        MemoryChoice::Bank if args.variance.is_some() => bail!("--variance is for --memory subspace"),
+        MemoryChoice::Subspace if args.bank_size.is_some() => bail!("--bank-size is for --memory bank"),
+        _ => {}
+    }
+    let usual = FewShotPlan::new(&args.data, &args.out);
     publish::few_shot(&FewShotPlan {
-        data: args.data.clone(),
-        out: args.out.clone(),
         layout: args.layout.layout,
         classes: args.classes.clone(),
         backbone: args.backbone.clone(),
@@ -76,10 +80,11 @@ pub fn run(args: &Args) -> Result<()> {
         layers: args.layers.clone(),
         side: args.size,
         window: args.window,
-        bank_size: args.bank_size,
-        variance: args.variance,
+        bank_size: args.bank_size.unwrap_or(usual.bank_size),
+        variance: args.variance.unwrap_or(usual.variance),
         false_alarm_rate: args.false_alarms.rate,
         device: args.device.choice(),
+        ..usual
     })?;
     println!("model written to {}", args.out.display());
     Ok(())

@@ -19,7 +19,7 @@ use dinomaly_core::tensor::named::Weights;
 use pollster::block_on;
 
 use super::defective::Scores;
-use super::{SELF_TEST_TOLERANCE, thresholds, thresholds_line};
+use super::{SELF_TEST_TOLERANCE, THRESHOLDS, thresholds, thresholds_line};
 use crate::dataset::grey16;
 use crate::dataset::split::FALSE_ALARM_RATE;
 use crate::dataset::{Class, Dataset, Layout, WindowChoice, counted, read_photo};
@@ -115,8 +115,10 @@ impl FewShotPlan {
 
     /// The detector's configuration but for the memory's size, which the photos decide.
     fn config(&self, encoder: EncoderConfig) -> MemoryConfig {
-        let layers =
+        let mut layers =
             if self.layers.is_empty() { self.memory.layers(encoder.num_hidden_layers) } else { self.layers.clone() };
+        layers.sort_unstable();
+        layers.dedup();
         MemoryConfig {
             encoder,
             final_norm: false,
@@ -219,6 +221,7 @@ impl Parts<'_> {
         weights.0.extend(memory.0);
         let config = config.into();
         let detector = PhotoDetector::of_parts(&config, &preprocessor, &weights)?;
+        thresholds::say_doubts(&scores, plan.false_alarm_rate);
         for class in dataset.classes.iter().filter(|class| class.train.len() == 1) {
             eprintln!(
                 "dinomaly: threshold of {}: one photo does not tell how good parts differ; it is set by copies of it, moved by half a patch",
@@ -229,7 +232,6 @@ impl Parts<'_> {
             let found = block_on(detector.detector().detect(&copies))?;
             scores.insert(class.name.clone(), found.iter().map(|found| found.score).collect());
         }
-        thresholds::say_doubts(&scores, plan.false_alarm_rate);
         let held_out = dataset.classes.iter().all(|class| class.train.len() > 1);
         let calibration = thresholds::of_scores(&scores, plan.false_alarm_rate, held_out)?;
         let self_test = block_on(detector.detector().self_test(SELF_TEST_SEED, SELF_TEST_TOLERANCE))?;
@@ -276,6 +278,11 @@ fn of_bank<O: Read>(
     let width = config.encoder.hidden_size;
     let most = (size / (2 * width * config.groups.len()) as u64).max(1) as usize;
     let photos: Vec<&Features> = features.iter().flatten().collect();
+    let patches = photos.first().map_or(0, |photo| photo.groups[0].len() / width);
+    if most < patches {
+        let room = counted(most, "patch", "patches");
+        bail!("--bank-size {size} has room for {room} of each layer, and one photo has {patches}: give more");
+    }
     let bank = Bank::of(&photos, width, most);
     let (config, weights) = bank::memory(config, &photos, &bank)?;
     if let MemoryKind::Bank { rows } = config.memory {
@@ -336,7 +343,11 @@ fn card(model: &Model, dataset: &Dataset) -> String {
         encoder = model.config.encoder().name,
         head = head(model),
         photos = dataset.train_photos(),
-        thresholds = thresholds_line(&model.calibration),
+        thresholds = if model.calibration.held_out {
+            thresholds_line(&model.calibration)
+        } else {
+            format!("{THRESHOLDS} of a class of one photo set by copies of it: no promise |")
+        },
     )
 }
 

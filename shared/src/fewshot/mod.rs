@@ -237,6 +237,14 @@ mod tests {
     }
 
     #[test]
+    fn equal_patches_have_no_directions() {
+        let photo = Features { groups: vec![vec![0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]], class_token: vec![1.0; 4] };
+        let residual = subspace::Sums::of(&photo.groups[0], 4).residual(0.99).unwrap();
+        assert_eq!(residual.bias, [-0.5; 4]);
+        assert!(residual.weight.iter().all(|v| v.is_finite()));
+    }
+
+    #[test]
     fn moved_copies_are_moved_by_half_a_patch() {
         let photo = Photo { width: 4, height: 2, rgb: (0..24).collect() };
         let copies = leave_one_out::moved(&photo, 2);

@@ -72,11 +72,17 @@ impl Sums {
     /// [`Error::Config`] if a sum is not finite or there are no patches.
     pub fn residual(&self, variance: f64) -> Result<Residual> {
         let width = self.sum.len();
+        let f32 = |values: &[f64]| values.iter().map(|&v| v as f32).collect();
         if !(self.count > 0.0 && self.products.iter().all(|v| v.is_finite())) {
             return Err(Error::config("features of the good photos are missing or not finite"));
         }
         let mean = &self.sum / self.count;
         let covariance = &self.products / self.count - &mean * mean.transpose();
+        if covariance.trace() < SMALLEST_LEFT {
+            // Equal patches have no directions.
+            let (weight, bias) = (DMatrix::<f64>::identity(width, width), -mean);
+            return Ok(Residual { weight: f32(weight.as_slice()), bias: f32(bias.as_slice()), left: 0.0 });
+        }
         let SymmetricEigen { eigenvectors, eigenvalues } = SymmetricEigen::new(covariance);
         let mut order: Vec<usize> = (0..width).collect();
         order.sort_by(|&a, &b| eigenvalues[b].total_cmp(&eigenvalues[a]));
@@ -92,7 +98,6 @@ impl Sums {
             residual.ger(-1.0, &direction, &direction, 1.0);
         }
         let bias = -(&residual * mean);
-        let f32 = |values: &[f64]| values.iter().map(|&v| v as f32).collect();
         // The matrix is symmetric: columns are rows.
         let (weight, bias) = (f32(residual.as_slice()), f32(bias.as_slice()));
         Ok(Residual { weight, bias, left: (total - explained).max(0.0) })
