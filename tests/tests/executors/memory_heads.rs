@@ -1,6 +1,6 @@
 //! Detectors without training from pixels to maps on every executor, against plain loops.
 //!
-//! Rows of a bank are unit vectors in half precision, as they are published. Measured: differences of 2e-6 of the largest value.
+//! Rows of a bank are unit vectors in half precision, as they are published. Measured: differences of up to 1.1e-6 of the largest value.
 
 use candle_core::Device;
 use dinomaly_core::bundle::SelfTest;
@@ -22,7 +22,7 @@ use dinomaly_tests::{max_difference, random};
 use pollster::block_on;
 
 /// Ten times what was measured.
-const TOLERANCE: f32 = 2e-5;
+const TOLERANCE: f32 = 1.1e-5;
 
 fn preprocessor() -> Preprocessor {
     Preprocessor::imagenet(Geometry { resize: 168, crop: 168 })
