@@ -55,7 +55,7 @@ pub struct Args {
 /// Help text of a memory.
 fn about_memory(memory: MemoryChoice) -> &'static str {
     match memory {
-        MemoryChoice::Subspace => "Principal directions of good patches (SubspaceAD): below 1 MB, however many photos",
+        MemoryChoice::Subspace => "Principal directions of good patches (SubspaceAD): of one size, however many photos",
         MemoryChoice::Bank => "Good patches themselves (AnomalyDINO): grows with the photos, up to --bank-size",
     }
 }

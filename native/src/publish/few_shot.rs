@@ -10,7 +10,7 @@ use dinomaly_core::executors::processor::{Processor, ProcessorPrecision};
 use dinomaly_core::executors::webgpu::WebGpu;
 use dinomaly_core::fewshot::bank::{self, Bank};
 use dinomaly_core::fewshot::subspace::{self, Subspaces};
-use dinomaly_core::fewshot::{Encoder, Features, leave_one_out};
+use dinomaly_core::fewshot::{FeatureEncoder, Features, leave_one_out};
 use dinomaly_core::maps::score::MapBorder;
 use dinomaly_core::model::config::{EncoderConfig, MemoryConfig, MemoryKind};
 use dinomaly_core::ops::Read;
@@ -27,7 +27,7 @@ use crate::encoders::embedded;
 use crate::encoders::opened::OpenedBackbone;
 use crate::inference::photo_detector::PhotoDetector;
 use crate::model_dir;
-use crate::system::batch_size::BATCH;
+use crate::system::batch_size::{self, BATCH};
 use crate::system::device::DeviceChoice;
 use crate::system::prefetch::prefetch;
 use crate::system::progress::Progress;
@@ -54,6 +54,23 @@ impl MemoryChoice {
         match self {
             Self::Subspace => "subspace",
             Self::Bank => "bank",
+        }
+    }
+
+    /// Encoder blocks that are compared by default, 0-based: all by subspaces, every other one by a bank. Chosen with
+    /// [`MemoryChoice::side`] on photos of two products (`tests/BENCHMARKS.md`).
+    pub fn layers(self, depth: usize) -> Vec<usize> {
+        match self {
+            Self::Subspace => (0..depth).collect(),
+            Self::Bank => (1..depth).step_by(2).collect(),
+        }
+    }
+
+    /// Side of the square that whole photos are resized to by default.
+    pub fn side(self) -> usize {
+        match self {
+            Self::Subspace => 448,
+            Self::Bank => 320,
         }
     }
 }
@@ -134,25 +151,6 @@ impl FewShotPlan {
     }
 }
 
-impl MemoryChoice {
-    /// Encoder blocks that are compared by default, 0-based: all by subspaces, every other one by a bank. Chosen with
-    /// [`MemoryChoice::side`] on photos of two products (`tests/BENCHMARKS.md`).
-    pub fn layers(self, depth: usize) -> Vec<usize> {
-        match self {
-            Self::Subspace => (0..depth).collect(),
-            Self::Bank => (1..depth).step_by(2).collect(),
-        }
-    }
-
-    /// Side of the square that whole photos are resized to by default.
-    pub fn side(self) -> usize {
-        match self {
-            Self::Subspace => 448,
-            Self::Bank => 320,
-        }
-    }
-}
-
 /// Makes a detector of good photos and writes it.
 ///
 /// # Errors
@@ -180,10 +178,13 @@ pub fn few_shot(plan: &FewShotPlan) -> Result<Model> {
     let config = plan.config(backbone.config);
     let parts = Parts { plan, dataset: &dataset, config, preprocessor, weights: backbone.weights };
     match plan.device {
-        DeviceChoice::Gpu => parts.model(block_on(WebGpu::new())?),
+        DeviceChoice::Gpu => parts.model(block_on(WebGpu::new())?, BATCH),
         device => match device.open()? {
-            device if device.is_cpu() => parts.model(Processor::new(ProcessorPrecision::F32)),
-            device => parts.model(Candle::infer(device)),
+            device if device.is_cpu() => parts.model(Processor::new(ProcessorPrecision::F32), BATCH),
+            device => {
+                let batch = batch_size::of_candle(&device, &parts.config.clone().into(), geometry)?;
+                parts.model(Candle::infer(device), batch)
+            }
         },
     }
 }
@@ -205,21 +206,21 @@ struct Made {
 }
 
 impl Parts<'_> {
-    /// Encodes the photos on an executor, makes the memory, sets thresholds and writes the model.
-    fn model<O: Read>(self, ops: O) -> Result<Model> {
+    /// Encodes the photos on an executor, `batch` at a time, makes the memory, sets thresholds and writes the model.
+    fn model<O: Read>(self, ops: O, batch: usize) -> Result<Model> {
         let Self { plan, dataset, config, preprocessor, mut weights } = self;
-        let encoder = Encoder::new(ops, &config, &preprocessor, &weights)?;
-        let features = dataset.classes.iter().map(|class| features(&encoder, class, &preprocessor));
+        let encoder = FeatureEncoder::new(ops, &config, &preprocessor, &weights)?;
+        let features = dataset.classes.iter().map(|class| features(&encoder, class, &preprocessor, batch));
         let features = features.collect::<Result<Vec<_>>>()?;
         let made = match plan.memory {
             MemoryChoice::Bank => of_bank(&encoder, &config, dataset, &features, plan.bank_size)?,
             MemoryChoice::Subspace => of_subspaces(&encoder, &config, dataset, &features, plan.variance)?,
         };
         drop(encoder);
-        let Made { config, weights: memory, mut scores } = made;
-        weights.prune(config.taps());
-        weights.0.extend(memory.0);
-        let config = config.into();
+        let Made { config: memory, weights: made, mut scores } = made;
+        weights.prune(memory.taps());
+        weights.0.extend(made.0);
+        let config = memory.clone().into();
         let detector = PhotoDetector::of_parts(&config, &preprocessor, &weights)?;
         thresholds::say_doubts(&scores, plan.false_alarm_rate);
         for class in dataset.classes.iter().filter(|class| class.train.len() == 1) {
@@ -227,7 +228,7 @@ impl Parts<'_> {
                 "dinomaly: threshold of {}: one photo does not tell how good parts differ; it is set by copies of it, moved by half a patch",
                 class.name
             );
-            let grid = preprocessor.geometry.grid(config.encoder().patch_size);
+            let grid = preprocessor.geometry.grid(memory.encoder.patch_size);
             let copies = leave_one_out::moved(&read_photo(&class.train[0], preprocessor.window)?, grid);
             let found = block_on(detector.detector().detect(&copies))?;
             scores.insert(class.name.clone(), found.iter().map(|found| found.score).collect());
@@ -244,20 +245,25 @@ impl Parts<'_> {
             self_test: Some(self_test),
             card: String::new(),
         };
-        model.card = card(&model, dataset);
+        model.card = card(&model, &memory, dataset);
         model_dir::write(&plan.out, &model)?;
         Ok(model)
     }
 }
 
 /// Features of a class's photos. All cores decode and resize the next batch while one is encoded.
-fn features<O: Read>(encoder: &Encoder<O>, class: &Class, preprocessor: &Preprocessor) -> Result<Vec<Features>> {
+fn features<O: Read>(
+    encoder: &FeatureEncoder<O>,
+    class: &Class,
+    preprocessor: &Preprocessor,
+    batch: usize,
+) -> Result<Vec<Features>> {
     let progress = Progress::new("encoding photos", class.train.len(), "photos");
     let mut features = Vec::with_capacity(class.train.len());
     let read = |_, photo: &PathBuf| -> Result<Vec<u8>> {
         Ok(preprocessor.geometry.cut(&read_photo(photo, preprocessor.window)?))
     };
-    prefetch(&class.train, BATCH, read, |_, prepared| {
+    prefetch(&class.train, batch, read, |_, prepared| {
         let prepared = prepared.into_iter().collect::<Result<Vec<_>>>()?;
         features.extend(block_on(encoder.features(&prepared))?);
         progress.advance(prepared.len(), String::new);
@@ -269,14 +275,14 @@ fn features<O: Read>(encoder: &Encoder<O>, class: &Class, preprocessor: &Preproc
 
 /// A bank of all classes' photos, with the scores of each photo by the patches of all others.
 fn of_bank<O: Read>(
-    encoder: &Encoder<O>,
+    encoder: &FeatureEncoder<O>,
     config: &MemoryConfig,
     dataset: &Dataset,
     features: &[Vec<Features>],
     size: u64,
 ) -> Result<Made> {
     let width = config.encoder.hidden_size;
-    let most = (size / (2 * width * config.groups.len()) as u64).max(1) as usize;
+    let most = (size / (2 * width * config.groups.len()) as u64) as usize;
     let photos: Vec<&Features> = features.iter().flatten().collect();
     let patches = photos.first().map_or(0, |photo| photo.groups[0].len() / width);
     if most < patches {
@@ -306,7 +312,7 @@ fn of_bank<O: Read>(
 
 /// A subspace for each class, with the scores of each photo by a subspace of the others.
 fn of_subspaces<O: Read>(
-    encoder: &Encoder<O>,
+    encoder: &FeatureEncoder<O>,
     config: &MemoryConfig,
     dataset: &Dataset,
     features: &[Vec<Features>],
@@ -327,7 +333,7 @@ fn of_subspaces<O: Read>(
 }
 
 /// The model card.
-fn card(model: &Model, dataset: &Dataset) -> String {
+fn card(model: &Model, memory: &MemoryConfig, dataset: &Dataset) -> String {
     let classes = model.calibration.classes.keys().cloned().collect::<Vec<_>>().join(", ");
     let side = model.preprocessor.geometry.crop;
     format!(
@@ -335,13 +341,14 @@ fn card(model: &Model, dataset: &Dataset) -> String {
          An anomaly detector for {classes}, made of good photos without training.\n\n\
          | | |\n|---|---|\n\
          | encoder | {encoder}, frozen |\n\
-         | memory | {head} |\n\
+         | memory | {kind} of blocks {layers:?} |\n\
          | geometry | whole photos, resized to {side} × {side} |\n\
          | photos | {photos} good ones |\n\
          {thresholds}\n",
         name = model.name,
-        encoder = model.config.encoder().name,
-        head = head(model),
+        encoder = memory.encoder.name,
+        kind = memory.memory,
+        layers = memory.target_layers,
         photos = dataset.train_photos(),
         thresholds = if model.calibration.held_out {
             thresholds_line(&model.calibration)
@@ -349,12 +356,4 @@ fn card(model: &Model, dataset: &Dataset) -> String {
             format!("{THRESHOLDS} of a class of one photo set by copies of it: no promise |")
         },
     )
-}
-
-fn head(model: &Model) -> String {
-    use dinomaly_core::model::config::Architecture;
-    match &model.config {
-        Architecture::Memory(config) => format!("{} of blocks {:?}", config.memory, config.target_layers),
-        Architecture::Dinomaly(_) => String::new(),
-    }
 }

@@ -2,7 +2,7 @@
 
 use super::bank::Bank;
 use super::subspace::{Residual, Subspaces};
-use super::{Encoder, Features};
+use super::{FeatureEncoder, Features};
 use crate::Result;
 use crate::maps::score::mean_of_highest;
 use crate::ops::{Linear, Ops, Read, Then};
@@ -17,7 +17,7 @@ const FOLDS: usize = 16;
 /// # Errors
 /// If the executor fails.
 pub async fn of_bank<O: Read>(
-    encoder: &Encoder<O>,
+    encoder: &FeatureEncoder<O>,
     photos: &[&Features],
     bank: &Bank,
     mut done: impl FnMut(),
@@ -58,7 +58,7 @@ pub async fn of_bank<O: Read>(
 /// # Errors
 /// If the executor fails, or a feature is not finite.
 pub async fn of_subspace<O: Read>(
-    encoder: &Encoder<O>,
+    encoder: &FeatureEncoder<O>,
     photos: &[Features],
     subspaces: &Subspaces,
     mut done: impl FnMut(),
@@ -98,7 +98,7 @@ fn upload<O: Ops>(ops: &O, patches: &[f32], width: usize) -> Result<O::Tensor> {
 }
 
 /// Score of a photo with these distances of its patches.
-async fn score<O: Read>(encoder: &Encoder<O>, distances: &[O::Tensor]) -> Result<f32> {
+async fn score<O: Read>(encoder: &FeatureEncoder<O>, distances: &[O::Tensor]) -> Result<f32> {
     let maps = encoder.ops().read_maps(distances, 1, &encoder.layout()).await?;
     Ok(maps.first().map_or(0.0, |map| mean_of_highest(map, encoder.config.score_share)))
 }

@@ -1,6 +1,6 @@
 //! Detectors without training: a handful of good photos → a memory of their patches.
 //!
-//! [`Encoder`] gives the [`Features`] of photos on any executor. A [`Memory`](crate::model::memory::Memory) is made of them on the
+//! [`FeatureEncoder`] gives the [`Features`] of photos on any executor. A [`Memory`](crate::model::memory::Memory) is made of them on the
 //! host, by [`bank`] or [`subspace`], and [`leave_one_out`] scores each photo with a memory of all others.
 
 pub mod bank;
@@ -27,7 +27,7 @@ pub struct Features {
 }
 
 /// The frozen encoder on an executor, for features of good photos.
-pub struct Encoder<O: Read> {
+pub struct FeatureEncoder<O: Read> {
     ops: O,
     encoder: encoder::Encoder<O::Tensor>,
     config: MemoryConfig,
@@ -36,7 +36,7 @@ pub struct Encoder<O: Read> {
     unit: bool,
 }
 
-impl<O: Read> Encoder<O> {
+impl<O: Read> FeatureEncoder<O> {
     /// An encoder with these weights. Of `config.memory` only the kind matters, not its size.
     ///
     /// # Errors
@@ -151,10 +151,10 @@ mod tests {
         (0..count).map(photo).collect()
     }
 
-    fn encoded(memory: MemoryKind, count: usize) -> (Encoder<Reference>, MemoryConfig, Weights, Vec<Features>) {
+    fn encoded(memory: MemoryKind, count: usize) -> (FeatureEncoder<Reference>, MemoryConfig, Weights, Vec<Features>) {
         let config = config(memory);
         let weights = weights(&config);
-        let encoder = Encoder::new(Reference, &config, &preprocessor(), &weights).unwrap();
+        let encoder = FeatureEncoder::new(Reference, &config, &preprocessor(), &weights).unwrap();
         let prepared: Vec<Vec<u8>> = photos(count).iter().map(|photo| encoder.prepare(photo)).collect();
         let features = block_on(encoder.features(&prepared)).unwrap();
         (encoder, config, weights, features)

@@ -10,7 +10,7 @@ use dinomaly_core::executors::processor::{Processor, ProcessorPrecision};
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::fewshot::bank::{self, Bank};
 use dinomaly_core::fewshot::subspace::{self, Subspaces};
-use dinomaly_core::fewshot::{Encoder, Features};
+use dinomaly_core::fewshot::{FeatureEncoder, Features};
 use dinomaly_core::maps::score::MapBorder;
 use dinomaly_core::model::config::{Architecture, EncoderConfig, MemoryConfig, MemoryKind};
 use dinomaly_core::model::weights::encoder_shapes;
@@ -47,7 +47,7 @@ fn made(memory: MemoryKind) -> (Architecture, Weights) {
     let mut weights = backbone.weights;
     assert_eq!(weights.0.len(), encoder_shapes(&config.encoder, 12).unwrap().len());
     weights.prune(config.taps());
-    let encoder = Encoder::new(Reference, &config, &preprocessor(), &weights).unwrap();
+    let encoder = FeatureEncoder::new(Reference, &config, &preprocessor(), &weights).unwrap();
     let features = |seeds: [u64; 3]| -> Vec<Features> {
         let prepared = seeds.map(|seed| encoder.prepare(&SelfTest::picture_of(seed)));
         block_on(encoder.features(&prepared)).unwrap()
