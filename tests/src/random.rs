@@ -4,7 +4,7 @@ use anyhow::Result;
 use candle_core::Device;
 use dinomaly::encoders::backbone::Backbone;
 use dinomaly_core::bundle::{Calibration, ClassCalibration, Model, ScoreStatistics};
-use dinomaly_core::detector::{Detector, SELF_TEST_SEED};
+use dinomaly_core::detector::{Detector, SELF_TEST_SEED, SELF_TEST_TOLERANCE};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::model::config::{Architecture, EncoderConfig, ModelConfig};
 use dinomaly_core::model::weights::{encoder_shapes, model_shapes};
@@ -14,9 +14,6 @@ use dinomaly_core::tensor::named::{Shapes, Weights};
 use pollster::block_on;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-
-/// How far another device may be from the one that published the model.
-const TOLERANCE: f32 = dinomaly::publish::SELF_TEST_TOLERANCE;
 
 /// A published size that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -104,7 +101,7 @@ pub fn model(
 ) -> Result<Model> {
     let config = config.into();
     let detector = Detector::of_parts(Candle::infer(Device::Cpu), &config, &preprocessor, &weights)?;
-    let self_test = block_on(detector.self_test(SELF_TEST_SEED, TOLERANCE))?;
+    let self_test = block_on(detector.self_test(SELF_TEST_SEED, SELF_TEST_TOLERANCE))?;
     let around = |threshold| -> Result<ClassCalibration> {
         Ok(ClassCalibration { threshold, good_scores: ScoreStatistics::of(&[threshold])? })
     };

@@ -6,6 +6,7 @@
 //! same one opened again, may succeed.
 
 mod device;
+mod few_shot;
 mod results;
 
 use dinomaly_core::Error;

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use dinomaly_core::fewshot::{MemoryChoice, Recipe};
 use dinomaly_core::photo::preprocess::Geometry;
 
 use super::options::{DeviceOption, FalseAlarms, LayoutOption, named, parse_bytes, within};
 use crate::dataset::WindowChoice;
-use crate::publish::{self, FewShotPlan, MemoryChoice};
+use crate::publish::{self, FewShotPlan};
 
 /// Arguments of `dinomaly fewshot`.
 #[derive(Clone, Debug, clap::Args)]
@@ -70,21 +71,23 @@ pub fn run(args: &Args) -> Result<()> {
         MemoryChoice::Subspace if args.bank_size.is_some() => bail!("--bank-size is for --memory bank"),
         _ => {}
     }
-    let usual = FewShotPlan::new(&args.data, &args.out);
+    let usual = Recipe::default();
     publish::few_shot(&FewShotPlan {
         layout: args.layout.layout,
         classes: args.classes.clone(),
         backbone: args.backbone.clone(),
         heads: args.heads,
-        memory: args.memory,
-        layers: args.layers.clone(),
+        recipe: Recipe {
+            memory: args.memory,
+            layers: args.layers.clone(),
+            bank_size: args.bank_size.unwrap_or(usual.bank_size),
+            variance: args.variance.unwrap_or(usual.variance),
+            false_alarm_rate: args.false_alarms.rate,
+        },
         side: args.size,
         window: args.window,
-        bank_size: args.bank_size.unwrap_or(usual.bank_size),
-        variance: args.variance.unwrap_or(usual.variance),
-        false_alarm_rate: args.false_alarms.rate,
         device: args.device.choice(),
-        ..usual
+        ..FewShotPlan::new(&args.data, &args.out)
     })?;
     println!("model written to {}", args.out.display());
     Ok(())

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use dinomaly_core::bundle::percent;
 use dinomaly_core::model::config::Architecture;
 
 use super::options::LookOption;
 use crate::costs::{parameters_left_out, parts};
 use crate::inference::speed::{Throughput, throughput};
+use crate::model_dir;
 use crate::system::table::align;
-use crate::{model_dir, publish};
 
 /// Arguments of `dinomaly inspect`.
 #[derive(Clone, Debug, clap::Args)]
@@ -92,7 +93,7 @@ pub fn run(args: &Args) -> Result<()> {
     print!("\n{}", align(&rows));
     println!(
         "expected false alarms at these thresholds: {} % of good parts",
-        publish::percent(model.calibration.false_alarm_rate)
+        percent(model.calibration.false_alarm_rate)
     );
     if !model.calibration.held_out {
         println!("thresholds come from training photos: expect more false alarms");

@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use dinomaly_core::fewshot::thresholds::FALSE_ALARM_RATE;
 use dinomaly_core::photo::preprocess::Geometry;
 
 use crate::dataset::Layout;
-use crate::dataset::split::FALSE_ALARM_RATE;
 use crate::inference::DetectorDevice;
 use crate::system::device::DeviceChoice;
 use crate::system::precision::TrainingPrecision;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use dinomaly_core::fewshot::thresholds;
 use dinomaly_core::photo::preprocess::Preprocessor;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -14,10 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::dataset::Dataset;
 
 /// Smallest number of held-out photos per class: fewer do not tell the spread of its scores.
-pub const HELD_OUT: usize = 5;
-
-/// Default share of good photos that thresholds may call defective.
-pub const FALSE_ALARM_RATE: f64 = 0.01;
+pub const HELD_OUT: usize = thresholds::ENOUGH;
 
 /// Good photos to train on, and held-out ones to set thresholds with.
 #[derive(Clone, Debug)]

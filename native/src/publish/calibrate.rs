@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use dinomaly_core::bundle::{Calibration, Model};
+use dinomaly_core::fewshot::thresholds::{self, FALSE_ALARM_RATE};
 use dinomaly_core::ops::Read;
 
 use super::defective::{self, Recall};
-use super::{thresholds, with_thresholds};
+use super::{scores, with_thresholds};
 use crate::dataset::grey16::warn_if_clipped;
-use crate::dataset::split::FALSE_ALARM_RATE;
 use crate::dataset::{Class, Dataset, Layout};
 use crate::inference::photo_detector::PhotoDetector;
 use crate::inference::{AnyDetector, DetectorDevice};
@@ -122,16 +122,16 @@ fn measured<O: Read>(
     defective: Option<Vec<(String, PathBuf)>>,
 ) -> Result<(Calibration, Option<Recall>)> {
     let Some(defective) = defective else {
-        return Ok((thresholds::of_photos(detector, good, plan.false_alarm_rate, true)?, None));
+        return Ok((scores::calibration(detector, good, plan.false_alarm_rate, true)?, None));
     };
     let [good_count, defective_count] = [&good, &defective].map(Vec::len);
     println!("calibrating on {} with {good_count} good and {defective_count} defective photos", detector.place());
-    let (good, defective) = (thresholds::scores(detector, good)?, thresholds::scores(detector, defective)?);
+    let (good, defective) = (scores::by_class(detector, good)?, scores::by_class(detector, defective)?);
     let mut calibration = thresholds::of_scores(&good, plan.false_alarm_rate, true)?;
     if plan.best_f1 {
         defective::choose(&mut calibration, &good, &defective);
     } else {
-        thresholds::say_doubts(&good, plan.false_alarm_rate);
+        scores::say_doubts(&good, plan.false_alarm_rate);
     }
     let recall = Recall::of(&calibration, &good, &defective);
     Ok((calibration, Some(recall)))

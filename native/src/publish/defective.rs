@@ -1,17 +1,14 @@
 //! Scores of known defective photos → how many of them thresholds find, and thresholds that tell them from good ones best.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use dinomaly_core::bundle::Calibration;
+use dinomaly_core::fewshot::thresholds::Scores;
 use statrs::distribution::{Beta, ContinuousCDF};
 
 use crate::dataset::{counted, few, photos_below};
-
-/// Scores by class.
-pub(super) type Scores = BTreeMap<String, Vec<f32>>;
 
 /// Lists the photos below a folder with their classes: those of the subfolders they lie in, or the only class that there is.
 ///
@@ -149,11 +146,13 @@ fn best(good: &[f32], defective: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use dinomaly_core::fewshot::thresholds;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::publish::thresholds;
 
     fn scores(class: &str, scores: &[f32]) -> Scores {
         BTreeMap::from([(class.to_owned(), scores.to_vec())])

@@ -8,7 +8,7 @@ use dinomaly_core::bundle::Model;
 use dinomaly_core::maps::score::MapBorder;
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 
-use super::{Good, Parts, assemble, thresholds_line};
+use super::{Good, Parts, assemble};
 use crate::dataset::{Class, Dataset, Layout};
 use crate::encoders::import as checkpoint;
 use crate::model_dir;
@@ -75,7 +75,7 @@ pub fn import(plan: &ImportPlan) -> Result<Model> {
             encoder = model.config.encoder().name,
             resize = geometry.resize,
             crop = geometry.crop,
-            thresholds = thresholds_line(&model.calibration),
+            thresholds = model.calibration.card_row(),
         )
     })?;
     model_dir::write(&plan.out, &model)?;

@@ -7,15 +7,14 @@ mod import;
 #[doc(hidden)]
 pub mod moments;
 mod quantize;
-mod student;
-pub(crate) mod thresholds;
+mod scores;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
 use dinomaly_core::bundle::{Calibration, Model};
-use dinomaly_core::detector::SELF_TEST_SEED;
+use dinomaly_core::detector::{SELF_TEST_SEED, SELF_TEST_TOLERANCE};
 use dinomaly_core::model::config::Architecture;
 use dinomaly_core::photo::preprocess::Preprocessor;
 use dinomaly_core::tensor::named::Weights;
@@ -30,13 +29,9 @@ use crate::training::{RecentLosses, Trained};
 
 pub use calibrate::{Calibrated, CalibrationPlan, calibrate};
 pub use defective::{ClassRecall, Recall};
-pub use few_shot::{FewShotPlan, MemoryChoice, few_shot};
+pub use few_shot::{FewShotPlan, few_shot};
 pub use import::{ImportPlan, import};
 pub use quantize::{QuantizePlan, Quantized, quantize};
-
-/// Largest deviation of another device in score and map of the self-test picture. f32 executors differ by less than 1e-5; maps lie
-/// in 0..=2, and defects stand out by a few hundredths.
-pub const SELF_TEST_TOLERANCE: f32 = 1e-3;
 
 /// Calibrates and writes a trained model.
 ///
@@ -99,11 +94,11 @@ pub(crate) fn assemble(out: &Path, parts: Parts<'_>, good: Good, card: impl FnOn
     let self_test = block_on(detector.detector().self_test(SELF_TEST_SEED, SELF_TEST_TOLERANCE))?;
     let Good { photos, held_out, false_alarm_rate: rate, device } = good;
     let calibration = if device.is_cpu() {
-        thresholds::of_photos(&detector, photos, rate, held_out)?
+        scores::calibration(&detector, photos, rate, held_out)?
     } else {
         drop(detector);
         let detector = PhotoDetector::of_parts_on_cuda(config, preprocessor, &weights, Some(&self_test), device)?;
-        thresholds::of_photos(&detector, photos, rate, held_out)?
+        scores::calibration(&detector, photos, rate, held_out)?
     };
     let mut model = Model {
         name,
@@ -154,33 +149,16 @@ fn card(model: &Model, split: &Split, settings: &TrainingSettings, losses: &Rece
         last = schedule.last,
         seed = settings.seed,
         loss = losses.mean(),
-        thresholds = thresholds_line(&model.calibration),
+        thresholds = model.calibration.card_row(),
     )
-}
-
-const THRESHOLDS: &str = "| thresholds |";
-
-/// The model card's line on thresholds.
-fn thresholds_line(calibration: &Calibration) -> String {
-    let photos = calibration.classes.values().map(|class| class.good_scores.count).sum::<usize>();
-    format!(
-        "{THRESHOLDS} exceeded by {rate} % of good parts, estimated from {photos} {source} photos |",
-        rate = percent(calibration.false_alarm_rate),
-        source = if calibration.held_out { "held-out good" } else { "training" },
-    )
-}
-
-/// A share in percent, to a thousandth.
-pub(crate) fn percent(share: f64) -> f64 {
-    (1e5 * share).round() / 1e3
 }
 
 /// A model card with the line on thresholds of this calibration.
 fn with_thresholds(card: &str, calibration: &Calibration) -> String {
-    let line = thresholds_line(calibration);
-    if !card.lines().any(|l| l.starts_with(THRESHOLDS)) {
+    let line = calibration.card_row();
+    if !card.lines().any(|l| l.starts_with(Calibration::CARD_ROW)) {
         return format!("{card}\n| | |\n|---|---|\n{line}\n");
     }
-    let replaced = |l: &str| if l.starts_with(THRESHOLDS) { line.clone() } else { l.to_owned() };
+    let replaced = |l: &str| if l.starts_with(Calibration::CARD_ROW) { line.clone() } else { l.to_owned() };
     card.lines().map(|l| replaced(l) + "\n").collect()
 }

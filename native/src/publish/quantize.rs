@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use dinomaly_core::bundle::{Model, SelfTest};
-use dinomaly_core::detector::SELF_TEST_SEED;
+use dinomaly_core::detector::{SELF_TEST_SEED, SELF_TEST_TOLERANCE};
 use dinomaly_core::quant::{self, Format, InputMoments, Rounding};
 use dinomaly_core::tensor::Data;
 use pollster::block_on;
 
-use super::{SELF_TEST_TOLERANCE, moments};
+use super::moments;
 use crate::dataset::{Dataset, Layout};
 use crate::inference::comparison::BeforeAfter;
 use crate::inference::evaluation::{Evaluation, check_labelled, evaluate};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::Result;
+use dinomaly_core::fewshot::thresholds::FALSE_ALARM_RATE;
 use dinomaly_core::model::config::BottleneckInput;
 use dinomaly_core::photo::preprocess::Geometry;
 
@@ -13,7 +14,6 @@ use super::preset::{Preset, PresetChoice};
 use super::schedule::Schedule;
 use super::trainer::TrainingSettings;
 use super::variant::Variant;
-use crate::dataset::split::FALSE_ALARM_RATE;
 use crate::dataset::{Layout, WindowChoice};
 use crate::encoders::embedded;
 use crate::system::device::DeviceChoice;

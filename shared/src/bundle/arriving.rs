@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 
-use super::{FileEntry, MANIFEST, Manifest, Model, SHARDS, shards};
+use super::{FileEntry, Kind, MANIFEST, Manifest, Model, SHARDS, shards};
+use crate::model::config::Taps;
+use crate::model::encoder::Encoder;
 use crate::model::network::Network;
 use crate::model::weights::Uploaded;
 use crate::model::weights::model_shapes;
@@ -94,14 +96,29 @@ impl<T: Clone> Arriving<T> {
     /// # Errors
     /// [`Error::Model`] naming the missing file or tensor.
     pub fn check(&self) -> Result<&Model> {
+        self.check_tensors(|_| true)
+    }
+
+    /// Checks that the tensors with these names are there.
+    fn check_tensors(&self, wanted: impl Fn(&str) -> bool) -> Result<&Model> {
         let (model, expected) = self.described.as_ref().ok_or_else(|| missing("config.json"))?;
-        match expected.keys().find(|name| !self.uploaded.contains(name)) {
+        match expected.keys().find(|name| wanted(name) && !self.uploaded.contains(name)) {
             None => Ok(model),
             Some(name) => {
                 let error = Error::MissingTensor { name: name.clone(), found: self.uploaded.len() };
                 Err(error.in_file(SHARDS))
             }
         }
+    }
+
+    /// The encoder alone on `ops`, the executor that its weights were uploaded to, for an input of `grid × grid` patches. Shards
+    /// of the head need not be there.
+    ///
+    /// # Errors
+    /// [`Error::Model`] naming the missing file or tensor; as [`Ops`].
+    pub(crate) fn encoder<O: Ops<Tensor = T>>(&self, ops: &O, taps: Taps<'_>, grid: usize) -> Result<Encoder<T>> {
+        self.check_tensors(|name| Kind::of_tensor(name) == Kind::Encoder)?;
+        self.uploaded.encoder(ops, taps, grid)
     }
 
     /// The complete model, and the same on `ops`, the executor that its weights were uploaded to.

@@ -111,6 +111,20 @@ impl Calibration {
         class.and_then(|class| self.classes.get(class)).unwrap_or(&self.overall)
     }
 
+    /// Beginning of the row on thresholds in a model card's table.
+    pub const CARD_ROW: &str = "| thresholds |";
+
+    /// The row on thresholds in a model card's table.
+    pub fn card_row(&self) -> String {
+        let photos = self.classes.values().map(|class| class.good_scores.count).sum::<usize>();
+        format!(
+            "{} exceeded by {} % of good parts, estimated from {photos} {} photos |",
+            Self::CARD_ROW,
+            percent(self.false_alarm_rate),
+            if self.held_out { "held-out good" } else { "training" },
+        )
+    }
+
     /// Checks that there is a class and that all numbers are finite and consistent.
     ///
     /// # Errors
@@ -147,6 +161,11 @@ impl Calibration {
         }
         Ok(())
     }
+}
+
+/// A share in percent, to a thousandth.
+pub fn percent(share: f64) -> f64 {
+    (1e5 * share).round() / 1e3
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use arriving::Arriving;
-pub use calibration::{Calibration, ClassCalibration, Quantile, ScoreStatistics};
+pub use calibration::{Calibration, ClassCalibration, Quantile, ScoreStatistics, percent};
 pub use manifest::{FORMAT_VERSION, FileEntry, Kind, MANIFEST, Manifest};
 pub use self_test::SelfTest;
 pub use shards::SHARD_LIMIT;
@@ -136,6 +136,25 @@ impl Model {
     /// As [`Model::validate`], or if a tensor is too large for a shard.
     pub fn to_files(&self) -> Result<Vec<(String, Vec<u8>)>> {
         self.validate()?;
+        self.files(shards::write(Kind::Encoder, &self.weights)?.into_iter().map(|(entry, bytes)| (entry, Some(bytes))))
+    }
+
+    /// [`Model::to_files`] of a model whose encoder another one brought already: without the shards `encoder`, the entries of that
+    /// one's manifest. Tensors of the encoder are not needed.
+    ///
+    /// # Errors
+    /// As [`Model::to_files`].
+    pub fn to_files_beside(&self, encoder: &[FileEntry]) -> Result<Vec<(String, Vec<u8>)>> {
+        self.validate_description()?;
+        let mut expected = model_shapes(&self.config)?;
+        expected.retain(|name, _| Kind::of_tensor(name) == Kind::Head);
+        self.weights.check(&expected)?;
+        self.weights.check_finite()?;
+        self.files(encoder.iter().map(|entry| (entry.clone(), None)))
+    }
+
+    /// All files, the encoder's shards with their content if it is to be among them.
+    fn files(&self, encoder: impl Iterator<Item = (FileEntry, Option<Vec<u8>>)>) -> Result<Vec<(String, Vec<u8>)>> {
         let mut entries = Vec::new();
         let mut files = Vec::new();
         for (kind, bytes) in [
@@ -147,11 +166,10 @@ impl Model {
             entries.push(FileEntry::of(kind.file_name().into(), kind, None, &bytes));
             files.push((kind.file_name().to_owned(), bytes));
         }
-        for kind in [Kind::Encoder, Kind::Head] {
-            for (entry, bytes) in shards::write(kind, &self.weights)? {
-                files.push((entry.name.clone(), bytes));
-                entries.push(entry);
-            }
+        let head = shards::write(Kind::Head, &self.weights)?.into_iter().map(|(entry, bytes)| (entry, Some(bytes)));
+        for (entry, bytes) in encoder.chain(head) {
+            files.extend(bytes.map(|bytes| (entry.name.clone(), bytes)));
+            entries.push(entry);
         }
         let manifest = Manifest {
             format_version: manifest::version_of(&self.config),

@@ -6,7 +6,6 @@ use super::{FeatureEncoder, Features};
 use crate::Result;
 use crate::maps::score::mean_of_highest;
 use crate::ops::{Linear, Ops, Read, Then};
-use crate::photo::decode::Photo;
 use crate::tensor::{Data, HostTensor};
 
 /// Number of subspaces that are made of a class's photos to score them. With more photos, each leaves out several of them.
@@ -59,7 +58,7 @@ pub async fn of_bank<O: Read>(
 /// If the executor fails, or a feature is not finite.
 pub async fn of_subspace<O: Read>(
     encoder: &FeatureEncoder<O>,
-    photos: &[Features],
+    photos: &[&Features],
     subspaces: &Subspaces,
     mut done: impl FnMut(),
 ) -> Result<Vec<f32>> {
@@ -67,12 +66,12 @@ pub async fn of_subspace<O: Read>(
         return Ok(Vec::new());
     }
     let (ops, width) = (encoder.ops(), encoder.config.encoder.hidden_size);
-    let all = subspaces.sums(photos);
+    let all = subspaces.sums(photos.iter().copied());
     let folds = photos.len().min(FOLDS);
     let mut scores = vec![0.0; photos.len()];
     for fold in 0..folds {
         let own: Vec<usize> = (fold..photos.len()).step_by(folds).collect();
-        let without = subspaces.sums(own.iter().map(|&i| &photos[i]));
+        let without = subspaces.sums(own.iter().map(|&i| photos[i]));
         let rest: Vec<_> = all.iter().zip(&without).map(|(all, own)| all.clone().without(own)).collect();
         let mut residuals = Vec::new();
         for Residual { weight, bias, .. } in subspaces.residuals(&rest)? {
@@ -99,24 +98,18 @@ fn upload<O: Ops>(ops: &O, patches: &[f32], width: usize) -> Result<O::Tensor> {
 
 /// Score of a photo with these distances of its patches.
 async fn score<O: Read>(encoder: &FeatureEncoder<O>, distances: &[O::Tensor]) -> Result<f32> {
-    let maps = encoder.ops().read_maps(distances, 1, &encoder.layout()).await?;
+    let maps = encoder.ops().read_maps(distances, 1, &encoder.layout(0)).await?;
     Ok(maps.first().map_or(0.0, |map| mean_of_highest(map, encoder.config.score_share)))
 }
 
-/// Copies of a photo moved by half a patch of `grid × grid` in each direction, its border repeated: all that one photo has to say
-/// about the next one.
-pub fn moved(photo: &Photo, grid: usize) -> Vec<Photo> {
-    let (width, height) = (i64::from(photo.width), i64::from(photo.height));
-    let step = |side: i64| (side / (2 * grid as i64)).max(1);
-    let (right, down) = (step(width), step(height));
-    let at = |x: i64, y: i64| 3 * (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)) as usize;
-    let copy = |(dx, dy): (i64, i64)| Photo {
-        rgb: (0..height)
-            .flat_map(|y| (0..width).map(move |x| (x + dx, y + dy)))
-            .flat_map(|(x, y)| photo.rgb[at(x, y)..][..3].iter().copied())
-            .collect(),
-        width: photo.width,
-        height: photo.height,
+/// Copies of a prepared photo `[side, side, 3]`, moved by `step` pixels in both directions, its border repeated: all that one photo
+/// has to say about the next one.
+pub(super) fn moved(cut: &[u8], side: usize, step: usize) -> Vec<Vec<u8>> {
+    let (side, step) = (side as i64, (step as i64).max(1));
+    let at = |x: i64, y: i64| 3 * (y.clamp(0, side - 1) * side + x.clamp(0, side - 1)) as usize;
+    let copy = |(dx, dy): (i64, i64)| {
+        let pixels = (0..side).flat_map(|y| (0..side).map(move |x| (x + dx, y + dy)));
+        pixels.flat_map(|(x, y)| cut[at(x, y)..][..3].iter().copied()).collect()
     };
-    [(right, down), (-right, down), (right, -down), (-right, -down)].map(copy).to_vec()
+    [(step, step), (-step, step), (step, -step), (-step, -step)].map(copy).to_vec()
 }

@@ -1,21 +1,30 @@
 //! Detectors without training: a handful of good photos → a memory of their patches.
 //!
-//! [`FeatureEncoder`] gives the [`Features`] of photos on any executor. A [`Memory`](crate::model::memory::Memory) is made of them on the
-//! host, by [`bank`] or [`subspace`], and [`leave_one_out`] scores each photo with a memory of all others.
+//! [`FeatureEncoder`] gives the [`Features`] of photos on any executor, and [`make`] turns them into the parts of a published model
+//! after a [`Recipe`]: a [`Memory`] by [`bank`] or [`subspace`], and [`thresholds`] from the scores that [`leave_one_out`] gives each
+//! photo with a memory of all others.
 
 pub mod bank;
 pub mod leave_one_out;
+mod made;
+mod recipe;
+mod student;
 pub mod subspace;
+pub mod thresholds;
 
-use crate::Result;
-use crate::maps::score::MapLayout;
+pub use made::{GoodPhotos, Made, make};
+pub use recipe::{MemoryChoice, Recipe};
+
+use crate::bundle::Arriving;
+use crate::maps::score::{AnomalyMap, MapLayout};
 use crate::model::config::{MemoryConfig, MemoryKind};
 use crate::model::encoder;
-use crate::model::memory::{mean_of_units, unit_mean};
+use crate::model::memory::{Memory, mean_of_units, unit_mean};
 use crate::ops::Read;
 use crate::photo::decode::Photo;
-use crate::photo::preprocess::Preprocessor;
+use crate::photo::preprocess::{Geometry, Preprocessor};
 use crate::tensor::named::Weights;
+use crate::{Error, Result};
 
 /// Features of a good photo.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +33,8 @@ pub struct Features {
     pub groups: Vec<Vec<f32>>,
     /// Unit vector of the class token in the last layer.
     pub class_token: Vec<f32>,
+    /// What the encoder saw, `[crop, crop, 3]`.
+    pub cut: Vec<u8>,
 }
 
 /// The frozen encoder on an executor, for features of good photos.
@@ -46,13 +57,72 @@ impl<O: Read> FeatureEncoder<O> {
         let patch = config.encoder.patch_size;
         preprocessor.geometry.validate(patch)?;
         let encoder = weights.encoder(&ops, config.taps(), preprocessor.geometry.grid(patch))?;
+        Ok(Self::of_encoder(ops, encoder, config, preprocessor))
+    }
+
+    /// The encoder of a published model of any kind, as far as its head needs it, whose files arrived on this executor. `side`: side of the
+    /// square that whole photos are resized to, in pixels; if omitted, that of the model's input.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the recipe does not take the model's last layer, without which its files hold too much; as
+    /// [`FeatureEncoder::new`].
+    pub fn of_arrived(ops: O, arrived: &Arriving<O::Tensor>, recipe: &Recipe, side: Option<usize>) -> Result<Self> {
+        let model = arrived.model().ok_or_else(|| Error::config("the model's description was not loaded"))?;
+        let taps = model.config.taps();
+        let blocks = taps.blocks_run();
+        let mut config = recipe.config(taps.encoder.clone(), blocks)?;
+        config.final_norm = taps.final_norm;
+        if config.target_layers.last() != Some(&(blocks - 1)) {
+            return Err(Error::config(format!(
+                "layers {:?} must end with the model's last, {}",
+                recipe.layers,
+                blocks - 1
+            )));
+        }
+        let side = side.unwrap_or(model.preprocessor.geometry.crop);
+        let preprocessor =
+            Preprocessor { geometry: Geometry { resize: side, crop: side }, ..model.preprocessor.clone() };
+        config.validate()?;
+        preprocessor.geometry.validate(taps.encoder.patch_size)?;
+        let grid = preprocessor.geometry.grid(taps.encoder.patch_size);
+        let encoder = arrived.encoder(&ops, config.taps(), grid)?;
+        Ok(Self::of_encoder(ops, encoder, &config, &preprocessor))
+    }
+
+    /// An encoder that is on the executor, in blocks up to the last layer of `config`.
+    fn of_encoder(
+        ops: O,
+        encoder: encoder::Encoder<O::Tensor>,
+        config: &MemoryConfig,
+        preprocessor: &Preprocessor,
+    ) -> Self {
         let unit = matches!(config.memory, MemoryKind::Bank { .. });
-        Ok(Self { ops, encoder, config: config.clone(), preprocessor: preprocessor.clone(), unit })
+        Self { ops, encoder, config: config.clone(), preprocessor: preprocessor.clone(), unit }
     }
 
     /// The executor.
     pub fn ops(&self) -> &O {
         &self.ops
+    }
+
+    /// Configuration of the detector, but for the memory's size.
+    pub fn config(&self) -> &MemoryConfig {
+        &self.config
+    }
+
+    /// Geometry and normalisation.
+    pub fn preprocessor(&self) -> &Preprocessor {
+        &self.preprocessor
+    }
+
+    /// Side of the encoder's input in pixels.
+    fn side(&self) -> usize {
+        self.preprocessor.geometry.crop
+    }
+
+    /// Side of a patch in pixels.
+    fn patch(&self) -> usize {
+        self.config.encoder.patch_size
     }
 
     /// What the encoder sees of a photo, `[crop, crop, 3]`.
@@ -64,13 +134,12 @@ impl<O: Read> FeatureEncoder<O> {
     ///
     /// # Errors
     /// If the executor fails.
-    pub async fn features(&self, prepared: &[Vec<u8>]) -> Result<Vec<Features>> {
+    pub async fn features(&self, prepared: Vec<Vec<u8>>) -> Result<Vec<Features>> {
         if prepared.is_empty() {
             return Ok(Vec::new());
         }
-        let (ops, e) = (&self.ops, &self.config.encoder);
-        let patches = ops.upload_photos(prepared, &self.preprocessor, e.patch_size)?;
-        let layers = self.encoder.forward(ops, &patches, &mut |_, _| {})?;
+        let (ops, e, count) = (&self.ops, &self.config.encoder, prepared.len());
+        let layers = self.layers(&prepared)?;
         let units = layers.iter().map(|layer| ops.normalize(layer)).collect::<Result<Vec<_>>>()?;
         let feature = if self.unit { unit_mean } else { mean_of_units };
         let mut tensors =
@@ -80,23 +149,39 @@ impl<O: Read> FeatureEncoder<O> {
         let last = values.pop().unwrap_or_default();
         let (prefix, width) = (e.prefix_tokens() * e.hidden_size, e.hidden_size);
         let photo = |i: usize, values: &[f32]| {
-            let tokens = values.len() / prepared.len();
+            let tokens = values.len() / count;
             values[i * tokens..][..tokens].to_vec()
         };
-        let of = |i: usize| Features {
+        let of = |(i, cut): (usize, Vec<u8>)| Features {
             groups: values.iter().map(|group| photo(i, group).split_off(prefix)).collect(),
             class_token: photo(i, &last)[..width].to_vec(),
+            cut,
         };
-        Ok((0..prepared.len()).map(of).collect())
+        Ok(prepared.into_iter().enumerate().map(of).collect())
     }
 
-    /// How the distances of a photo become its anomaly map; without tokens before the first patch.
-    fn layout(&self) -> MapLayout {
-        let geometry = self.preprocessor.geometry;
+    /// Anomaly maps of prepared photos by a memory, all of them as one batch.
+    ///
+    /// # Errors
+    /// If the executor fails.
+    async fn maps(&self, memory: &Memory<O::Tensor>, prepared: &[Vec<u8>]) -> Result<Vec<AnomalyMap>> {
+        let distances = memory.distances(&self.ops, &self.layers(prepared)?)?;
+        let layout = self.layout(self.config.encoder.prefix_tokens());
+        self.ops.read_maps(&distances, prepared.len(), &layout).await
+    }
+
+    /// The target layers' outputs, each `[batch, tokens, width]`.
+    fn layers(&self, prepared: &[Vec<u8>]) -> Result<Vec<O::Tensor>> {
+        let patches = self.ops.upload_photos(prepared, &self.preprocessor, self.patch())?;
+        self.encoder.forward(&self.ops, &patches, &mut |_, _| {})
+    }
+
+    /// How the distances of a photo become its anomaly map, if `prefix` tokens come before the first patch.
+    fn layout(&self, prefix: usize) -> MapLayout {
         MapLayout {
-            prefix: 0,
-            grid: geometry.grid(self.config.encoder.patch_size),
-            input_side: geometry.crop,
+            prefix,
+            grid: self.preprocessor.geometry.grid(self.patch()),
+            input_side: self.side(),
             border: self.config.map_border,
         }
     }
@@ -113,7 +198,6 @@ mod tests {
     use crate::executors::reference::Reference;
     use crate::model::config::{Architecture, EncoderConfig};
     use crate::model::weights::model_shapes;
-    use crate::photo::preprocess::Geometry;
     use crate::tensor::HostTensor;
 
     fn config(memory: MemoryKind) -> MemoryConfig {
@@ -142,6 +226,10 @@ mod tests {
         Weights(shapes.filter(|(name, _)| name.starts_with("encoder.")).enumerate().map(tensor).collect())
     }
 
+    fn refs(features: &[Features]) -> Vec<&Features> {
+        features.iter().collect()
+    }
+
     fn photos(count: usize) -> Vec<Photo> {
         let photo = |p: usize| Photo {
             width: 9,
@@ -156,7 +244,7 @@ mod tests {
         let weights = weights(&config);
         let encoder = FeatureEncoder::new(Reference, &config, &preprocessor(), &weights).unwrap();
         let prepared: Vec<Vec<u8>> = photos(count).iter().map(|photo| encoder.prepare(photo)).collect();
-        let features = block_on(encoder.features(&prepared)).unwrap();
+        let features = block_on(encoder.features(prepared)).unwrap();
         (encoder, config, weights, features)
     }
 
@@ -170,7 +258,7 @@ mod tests {
     #[test]
     fn a_photo_left_out_scores_as_with_a_memory_of_the_others() {
         let (encoder, config, weights, features) = encoded(MemoryKind::Bank { rows: 1 }, 4);
-        let all: Vec<&Features> = features.iter().collect();
+        let all = refs(&features);
         let found = block_on(leave_one_out::of_bank(&encoder, &all, &Bank::of(&all, 8, 1000), || ())).unwrap();
         for (i, found) in found.iter().enumerate() {
             let others: Vec<&Features> = (0..4).filter(|&j| j != i).map(|j| &features[j]).collect();
@@ -183,33 +271,33 @@ mod tests {
 
         let (encoder, config, weights, features) = encoded(MemoryKind::Subspace { subspaces: 1 }, 4);
         let subspaces = Subspaces::new(8, 0.9);
-        let found = block_on(leave_one_out::of_subspace(&encoder, &features, &subspaces, || ())).unwrap();
+        let found = block_on(leave_one_out::of_subspace(&encoder, &refs(&features), &subspaces, || ())).unwrap();
         for (i, found) in found.iter().enumerate() {
-            let others: Vec<Features> = (0..4).filter(|&j| j != i).map(|j| features[j].clone()).collect();
-            let (config, memory) = subspace::memory(&config, &[others], &subspaces).unwrap();
+            let others: Vec<&Features> = (0..4).filter(|&j| j != i).map(|j| &features[j]).collect();
+            let (config, memory) = subspace::memory(&config, &[&others], &subspaces).unwrap();
             let expected = score(config, weights.clone(), memory, i);
             assert!((found - expected).abs() < 1e-5 * expected, "subspace, photo {i}: {found}, not {expected}");
         }
-        let one = block_on(leave_one_out::of_subspace(&encoder, &features[..1], &subspaces, || ())).unwrap();
+        let one = block_on(leave_one_out::of_subspace(&encoder, &refs(&features[..1]), &subspaces, || ())).unwrap();
         assert!(one.is_empty(), "one photo has no others");
     }
 
     #[test]
     fn a_photo_of_the_memory_is_at_no_distance() {
         let (_, config, weights, features) = encoded(MemoryKind::Bank { rows: 1 }, 2);
-        let all: Vec<&Features> = features.iter().collect();
+        let all = refs(&features);
         let (config, memory) = bank::memory(&config, &all, &Bank::of(&all, 8, 1000)).unwrap();
         // Rows in half precision.
         assert!(score(config, weights, memory, 1) < 1e-3);
         let (_, config, weights, features) = encoded(MemoryKind::Subspace { subspaces: 1 }, 2);
-        let (config, memory) = subspace::memory(&config, &[features], &Subspaces::new(8, 1.0)).unwrap();
+        let (config, memory) = subspace::memory(&config, &[&refs(&features)], &Subspaces::new(8, 1.0)).unwrap();
         assert!(score(config, weights, memory, 1) < 1e-6);
     }
 
     #[test]
     fn a_thinned_bank_is_as_large_as_allowed() {
         let (_, config, weights, features) = encoded(MemoryKind::Bank { rows: 1 }, 3);
-        let all: Vec<&Features> = features.iter().collect();
+        let all = refs(&features);
         let bank = Bank::of(&all, 8, 20);
         assert!(bank.loss > 0.0);
         let (config, memory) = bank::memory(&config, &all, &bank).unwrap();
@@ -221,7 +309,8 @@ mod tests {
     fn a_class_has_its_own_subspace() {
         let (_, config, weights, features) = encoded(MemoryKind::Subspace { subspaces: 1 }, 2);
         let subspaces = Subspaces::new(8, 0.9);
-        let classes = features.iter().map(|photo| vec![photo.clone()]).collect::<Vec<_>>();
+        let classes = refs(&features);
+        let classes: Vec<&[&Features]> = classes.chunks(1).collect();
         let (both, memory) = subspace::memory(&config, &classes, &subspaces).unwrap();
         assert_eq!(both.memory, MemoryKind::Subspace { subspaces: 2 });
         for photo in 0..2 {
@@ -233,7 +322,7 @@ mod tests {
             let (own, other) = (of_class(photo), of_class(1 - photo));
             assert!((found - own).abs() < 1e-6 * own && other > 1.1 * own, "photo {photo}: {found}, {own}, {other}");
         }
-        assert!(subspace::memory(&config, &[vec![]], &subspaces).is_err());
+        assert!(subspace::memory(&config, &[&[]], &subspaces).is_err());
     }
 
     /// What is left of one patch after another is taken out of their sums is rounding error, whose directions may be no numbers.
@@ -258,11 +347,12 @@ mod tests {
 
     #[test]
     fn moved_copies_are_moved_by_half_a_patch() {
-        let photo = Photo { width: 4, height: 2, rgb: (0..24).collect() };
-        let copies = leave_one_out::moved(&photo, 2);
+        let cut: Vec<u8> = (0..27).collect();
+        let copies = leave_one_out::moved(&cut, 3, 1);
         assert_eq!(copies.len(), 4);
         // One pixel to the right and one down, the border repeated.
-        assert_eq!(copies[0].rgb[..3], photo.rgb[15..18]);
-        assert_eq!(copies[3].rgb[..3], photo.rgb[..3]);
+        assert_eq!(copies[0][..3], cut[3 * 4..][..3]);
+        assert_eq!(copies[3][..3], cut[..3]);
+        assert_eq!(copies[0][24..], cut[24..]);
     }
 }

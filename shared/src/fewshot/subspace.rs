@@ -151,11 +151,11 @@ impl Subspaces {
 /// [`Error::Config`] if a class has no photos, or a feature is not finite.
 pub fn memory(
     config: &MemoryConfig,
-    classes: &[Vec<Features>],
+    classes: &[&[&Features]],
     subspaces: &Subspaces,
 ) -> Result<(MemoryConfig, Weights)> {
     let width = config.encoder.hidden_size;
-    let of_class = |photos: &Vec<Features>| subspaces.residuals(&subspaces.sums(photos));
+    let of_class = |photos: &&[&Features]| subspaces.residuals(&subspaces.sums(photos.iter().copied()));
     let residuals = classes.iter().map(of_class).collect::<Result<Vec<_>>>()?;
     let memory = MemoryKind::Subspace { subspaces: classes.len() };
     let config = MemoryConfig { memory, ..config.clone() };
@@ -181,7 +181,7 @@ pub fn memory(
 }
 
 /// Mean of the class tokens of a class's photos.
-fn prototype(photos: &[Features], width: usize) -> Vec<f32> {
+fn prototype(photos: &[&Features], width: usize) -> Vec<f32> {
     let mut mean = vec![0.0; width];
     for photo in photos {
         mean.iter_mut().zip(&photo.class_token).for_each(|(sum, value)| *sum += value / photos.len() as f32);

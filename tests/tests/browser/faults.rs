@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use dinomaly::publish::SELF_TEST_TOLERANCE;
+use dinomaly_core::detector::SELF_TEST_TOLERANCE;
 use dinomaly_core::executors::webgpu::kernel_sources;
 use dinomaly_core::photo::decode::Photo;
 use dinomaly_tests::page::chrome::{Chrome, Found};

@@ -5,6 +5,7 @@
 //! brought about by lines put before the worker's own, in a copy of the site.
 
 mod faults; // bad photos, altered models, GPUs that are missing, emulated, wrong or lost
+mod few_shot; // a detector made of good photos in the page
 mod offline; // visits after the first: without a request, without a server, never with an outdated page
 mod photos; // dropped photos of every kind: maps, scores and verdicts
 mod pool; // several photos at a time

@@ -50,15 +50,18 @@ fn made(memory: MemoryKind) -> (Architecture, Weights) {
     let encoder = FeatureEncoder::new(Reference, &config, &preprocessor(), &weights).unwrap();
     let features = |seeds: [u64; 3]| -> Vec<Features> {
         let prepared = seeds.map(|seed| encoder.prepare(&SelfTest::picture_of(seed)));
-        block_on(encoder.features(&prepared)).unwrap()
+        block_on(encoder.features(prepared.into())).unwrap()
     };
     let classes = [features([11, 12, 13]), features([14, 15, 16])];
+    let classes = classes.each_ref().map(|class| class.iter().collect::<Vec<&Features>>());
     let (config, made) = match memory {
         MemoryKind::Bank { .. } => {
-            let photos: Vec<&Features> = classes.iter().flatten().collect();
+            let photos = classes.concat();
             bank::memory(&config, &photos, &Bank::of(&photos, 64, 1 << 20)).unwrap()
         }
-        MemoryKind::Subspace { .. } => subspace::memory(&config, &classes, &Subspaces::new(64, 0.9)).unwrap(),
+        MemoryKind::Subspace { .. } => {
+            subspace::memory(&config, &classes.each_ref().map(Vec::as_slice), &Subspaces::new(64, 0.9)).unwrap()
+        }
     };
     weights.0.extend(made.0);
     (config.into(), weights)

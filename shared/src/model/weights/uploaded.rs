@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::derived::is_derived;
+use super::derived::{Derived, is_derived};
 use super::load::place;
 use crate::Result;
-use crate::model::config::Architecture;
+use crate::model::config::{Architecture, Taps};
+use crate::model::encoder::Encoder;
 use crate::model::network::Network;
 use crate::ops::Ops;
 use crate::tensor::HostTensor;
@@ -55,15 +56,28 @@ impl<T: Clone> Uploaded<T> {
         self.len() == 0
     }
 
+    /// Builds the encoder alone for an input of `grid × grid` patches.
+    ///
+    /// # Errors
+    /// As [`Uploaded::network`].
+    pub fn encoder<O: Ops<Tensor = T>>(&self, ops: &O, taps: Taps<'_>, grid: usize) -> Result<Encoder<T>> {
+        let derived = self.kept.derive(taps, grid)?;
+        Encoder::load(taps, grid, &mut |name, shape| self.tensor(ops, &derived, name, shape))
+    }
+
     /// Builds encoder and head for an input of `grid × grid` patches; `ops` is the executor that holds the tensors.
     ///
     /// # Errors
     /// [`crate::Error::MissingTensor`]; as [`Ops`].
     pub fn network<O: Ops<Tensor = T>>(&self, ops: &O, architecture: &Architecture, grid: usize) -> Result<Network<T>> {
         let derived = self.kept.derive(architecture.taps(), grid)?;
-        Network::load(architecture, grid, &mut |name, shape| match self.tensors.get(name) {
+        Network::load(architecture, grid, &mut |name, shape| self.tensor(ops, &derived, name, shape))
+    }
+
+    fn tensor<O: Ops<Tensor = T>>(&self, ops: &O, derived: &Derived, name: &str, shape: &[usize]) -> Result<T> {
+        match self.tensors.get(name) {
             Some(tensor) => Ok(tensor.clone()),
-            None => self.kept.upload(ops, &derived, name, shape),
-        })
+            None => self.kept.upload(ops, derived, name, shape),
+        }
     }
 }

@@ -1,64 +1,36 @@
 //! Scores of good photos → the threshold above which a photo is defective.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
-use dinomaly_core::bundle::{Calibration, ClassCalibration, ScoreStatistics};
-use dinomaly_core::ops::Read;
-
-use super::defective::Scores;
 use super::student;
-use crate::dataset::counted;
-use crate::dataset::split::HELD_OUT;
-use crate::inference::photo_detector::PhotoDetector;
+use crate::bundle::{Calibration, ClassCalibration, ScoreStatistics};
+use crate::{Error, Result};
+
+/// Scores of photos by class.
+pub type Scores = BTreeMap<String, Vec<f32>>;
+
+/// Share of good photos that may be called defective, if none is given.
+pub const FALSE_ALARM_RATE: f64 = 0.01;
+
+/// Number of good photos that tell how scores spread.
+pub const ENOUGH: usize = 5;
 
 /// Rounding error of cosine distances: smaller scores are raised to this value before the logarithm.
 const SMALLEST_SCORE: f64 = 1e-6;
 
-/// Scores good photos, given with their class, and sets the thresholds. `held_out`: whether the model was not trained on them.
-///
-/// # Errors
-/// If a photo cannot be read, or there are no photos.
-pub fn of_photos<O: Read>(
-    detector: &PhotoDetector<O>,
-    photos: Vec<(String, PathBuf)>,
-    rate: f64,
-    held_out: bool,
-) -> Result<Calibration> {
-    let source = if held_out { "held-out" } else { "training" };
-    println!("calibrating on {} with {} {source} photos", detector.place(), photos.len());
-    let by_class = scores(detector, photos)?;
-    say_doubts(&by_class, rate);
-    of_scores(&by_class, rate, held_out)
+/// Relative difference of scores that is rounding.
+const ROUNDING: f64 = 1e-5;
+
+/// Classes that have too few photos to tell their thresholds, each with the reason as a sentence.
+pub fn doubts(by_class: &Scores, rate: f64) -> BTreeMap<&str, String> {
+    by_class.iter().filter_map(|(name, scores)| Some((name.as_str(), doubt(scores, rate)?))).collect()
 }
 
-/// Scores photos, given with their class.
+/// The thresholds of classes, from the scores of their good photos. `rate`: the share of good photos that they may call defective;
+/// `held_out`: whether the model was not made of these photos.
 ///
 /// # Errors
-/// If a photo cannot be read.
-pub(super) fn scores<O: Read>(detector: &PhotoDetector<O>, photos: Vec<(String, PathBuf)>) -> Result<Scores> {
-    let (names, paths): (Vec<String>, Vec<PathBuf>) = photos.into_iter().unzip();
-    let scores = detector.scores(&paths)?;
-    let mut by_class = Scores::new();
-    for (name, score) in names.into_iter().zip(scores) {
-        by_class.entry(name).or_default().push(score);
-    }
-    Ok(by_class)
-}
-
-/// Says on standard error which classes have too few photos to tell their thresholds.
-pub(super) fn say_doubts(by_class: &Scores, rate: f64) {
-    for (name, scores) in by_class {
-        if let Some(doubt) = doubt(scores, rate) {
-            eprintln!("dinomaly: threshold of {name}: {doubt}");
-        }
-    }
-}
-
-/// The thresholds of classes, from the scores of their good photos.
-///
-/// # Errors
-/// If there are no scores, or a score is not finite.
+/// [`Error::Config`] if there are no scores, or a score is not finite.
 pub fn of_scores(by_class: &Scores, rate: f64, held_out: bool) -> Result<Calibration> {
     let spreads: Vec<Spread> = by_class.values().map(|scores| Spread::of(scores)).collect();
     let usual = Spread::usual(&spreads);
@@ -67,7 +39,7 @@ pub fn of_scores(by_class: &Scores, rate: f64, held_out: bool) -> Result<Calibra
         Ok(ClassCalibration { threshold: threshold(scores, rate, usual) as f32, good_scores })
     };
     if by_class.is_empty() {
-        bail!("no good photos to set thresholds with");
+        return Err(Error::config("no good photos to set thresholds with"));
     }
     let classes = by_class.iter().map(|(name, scores)| Ok((name.clone(), class(scores)?))).collect::<Result<_>>()?;
     let all: Vec<f32> = by_class.values().flatten().copied().collect();
@@ -79,10 +51,15 @@ fn doubt(scores: &[f32], rate: f64) -> Option<String> {
     if exceeding(scores.len(), rate) > 0 {
         return None;
     }
-    let (found, enough) = (counted(scores.len(), "good photo", "good photos"), (1.0 / rate).ceil() - 1.0);
-    let percent = 100.0 * rate;
-    if scores.len() < HELD_OUT {
-        let some = if enough > HELD_OUT as f64 { format!("{HELD_OUT} or more, ") } else { String::new() };
+    let found = format!("{} good photo{}", scores.len(), if scores.len() == 1 { "" } else { "s" });
+    let (enough, percent) = ((1.0 / rate).ceil() - 1.0, 100.0 * rate);
+    if scores.len() > 1 && Spread::of(scores).std < ROUNDING {
+        return Some(format!(
+            "the scores of {found} are equal: are they one photo, several times? Its threshold is their score"
+        ));
+    }
+    if scores.len() < ENOUGH {
+        let some = if enough > ENOUGH as f64 { format!("{ENOUGH} or more, ") } else { String::new() };
         return Some(format!(
             "{found} cannot tell how scores spread, let alone what {percent} % of good parts exceed: check its verdicts, and calibrate \
              with {some}{enough} for a promise"
@@ -132,7 +109,7 @@ fn unbounded(scores: &[f32], rate: f64, usual: Option<Spread>) -> f64 {
     }
     let own = Spread::of(scores);
     let spread = match usual {
-        Some(usual) if n < HELD_OUT && usual.std >= own.std => usual,
+        Some(usual) if n < ENOUGH && usual.std >= own.std => usual,
         _ => own,
     };
     let largest = f64::from(largest(scores)).max(SMALLEST_SCORE);
@@ -172,8 +149,6 @@ impl Spread {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -288,7 +263,8 @@ mod tests {
         }
         assert!(doubt(&[0.1, 0.2], 0.01).unwrap().contains("99 for a promise"));
         assert!(doubt(&[0.01, 0.5, 0.02, 0.9, 0.04], 0.01).unwrap().contains("spread so widely"));
-        assert_eq!(doubt(&[0.1; 5], 0.01), None);
+        assert!(doubt(&[0.1; 5], 0.01).unwrap().contains("the scores of 5 good photos are equal"));
+        assert_eq!(doubt(&[0.1, 0.11, 0.1, 0.12, 0.1], 0.01), None);
     }
 
     #[test]
@@ -328,35 +304,10 @@ mod tests {
             let scores: Vec<f32> = (0..photos).map(|i| 0.1 + 0.001 * (i % 7) as f32).collect();
             for (rate, enough) in [(0.01, 99), (0.05, 19), (0.1, 9), (0.25, 3), (0.5, 1)] {
                 let doubt = doubt(&scores, rate);
-                assert_eq!(doubt.is_some(), photos < HELD_OUT && photos < enough, "{photos}, {rate}: {doubt:?}");
+                assert_eq!(doubt.is_some(), photos < ENOUGH && photos < enough, "{photos}, {rate}: {doubt:?}");
             }
         }
         assert!(doubt(&[0.1], 0.25).unwrap().ends_with(": check its verdicts, and calibrate with 3 for a promise"));
-    }
-
-    /// The path of an NVIDIA GPU, on the processor: candle in batches of eight, behind the model's self-test.
-    #[test]
-    fn thresholds_are_the_same_where_candle_looks_at_the_photos() {
-        let folder = tempfile::tempdir().unwrap();
-        let photo = |i: usize| {
-            let path = folder.path().join(format!("{i}.png"));
-            let colour = |x: u32, y: u32| [x * x / 40, y * (i as u32 + 3), (x * y) >> 5].map(|v| v as u8);
-            image::RgbImage::from_fn(90 + i as u32, 80, |x, y| image::Rgb(colour(x, y))).save(&path).unwrap();
-            (["large", "small"][i / 6].to_owned(), path)
-        };
-        let photos: Vec<(String, PathBuf)> = (0..11).map(photo).collect();
-        let model =
-            crate::model_dir::read(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/demo-model")).unwrap();
-        let on_processor = of_photos(&PhotoDetector::new(&model).unwrap(), photos.clone(), 0.2, true).unwrap();
-        let candle = PhotoDetector::on_cuda(&model, candle_core::Device::Cpu).unwrap();
-        let found = of_photos(&candle, photos, 0.2, true).unwrap();
-        assert_eq!(found.classes.len(), 2);
-        for (class, expected) in &on_processor.classes {
-            let found = found.classes[class].threshold;
-            // Scores are about 0.1; of the two executors they differ by 1e-6.
-            assert!((found - expected.threshold).abs() < 2e-5, "{class}: {found}, {}", expected.threshold);
-        }
-        assert!((on_processor.classes["large"].threshold - on_processor.classes["small"].threshold).abs() > 1e-3);
     }
 
     #[test]

@@ -1,0 +1,178 @@
+//! Features of good photos → the parts of a published model: memory, thresholds, self-test.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::bank::{self, Bank};
+use super::subspace::{self, Subspaces};
+use super::thresholds::{self, Scores};
+use super::{FeatureEncoder, Features, MemoryChoice, Recipe, leave_one_out};
+use crate::bundle::{Calibration, SelfTest};
+use crate::detector::{SELF_TEST_SEED, SELF_TEST_TOLERANCE};
+use crate::maps::score::{AnomalyMap, mean_of_highest};
+use crate::model::config::MemoryConfig;
+use crate::model::memory::Memory;
+use crate::ops::Read;
+use crate::photo::preprocess::Preprocessor;
+use crate::tensor::named::Weights;
+use crate::{Error, Result};
+
+/// Good photos of each class.
+pub type GoodPhotos<'a> = BTreeMap<String, Vec<&'a Features>>;
+
+/// What good photos make of an encoder: all of a published model but the encoder's own tensors.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// Architecture, with the memory's size.
+    pub config: MemoryConfig,
+    /// Tensors of the memory.
+    pub weights: Weights,
+    /// Thresholds.
+    pub calibration: Calibration,
+    /// What the memory says about a generated picture.
+    pub self_test: SelfTest,
+    /// Mean distance of patches that are left out of a bank to the nearest kept one; 0 if none is.
+    pub loss: f32,
+    /// What the photos do not tell about a class's threshold, as a sentence.
+    pub doubts: BTreeMap<String, String>,
+    photos: usize,
+}
+
+/// Makes a memory of good photos, and sets thresholds from the scores of each photo by a memory of all others. `done` is called
+/// after each of these scores.
+///
+/// # Errors
+/// [`Error::Config`] if a class has no photos, a feature is not finite, or a bank has no room for one photo; if the executor fails.
+pub async fn make<O: Read>(
+    encoder: &FeatureEncoder<O>,
+    classes: &GoodPhotos<'_>,
+    recipe: &Recipe,
+    done: impl FnMut(),
+) -> Result<Made> {
+    if let Some((class, _)) = classes.iter().find(|(_, photos)| photos.is_empty()) {
+        return Err(Error::config(format!("class {class} has no good photos")));
+    }
+    let Remembered { config, weights, mut scores, loss } = match recipe.memory {
+        MemoryChoice::Bank => in_bank(encoder, classes, recipe, done).await?,
+        MemoryChoice::Subspace => in_subspaces(encoder, classes, recipe, done).await?,
+    };
+    let memory = encoder.memory(&config, &weights)?;
+    let doubts = thresholds::doubts(&scores, recipe.false_alarm_rate);
+    let mut doubts: BTreeMap<String, String> = doubts.into_iter().map(|(class, why)| (class.to_owned(), why)).collect();
+    for (class, photos) in classes.iter().filter(|(_, photos)| photos.len() == 1) {
+        let why = "one photo does not tell how good parts differ; it is set by copies of it, moved by half a patch";
+        doubts.insert(class.clone(), why.into());
+        let copies = leave_one_out::moved(&photos[0].cut, encoder.side(), encoder.patch() / 2);
+        let maps = encoder.maps(&memory, &copies).await?;
+        scores.insert(class.clone(), maps.iter().map(|map| score(&config, map)).collect());
+    }
+    let held_out = classes.values().all(|photos| photos.len() > 1);
+    let calibration = thresholds::of_scores(&scores, recipe.false_alarm_rate, held_out)?;
+    let picture = encoder.prepare(&SelfTest::picture_of(SELF_TEST_SEED));
+    let map = encoder.maps(&memory, &[picture]).await?.remove(0);
+    let self_test = SelfTest::new(SELF_TEST_SEED, score(&config, &map), &map.values, SELF_TEST_TOLERANCE)?;
+    let photos = classes.values().map(Vec::len).sum();
+    Ok(Made { config, weights, calibration, self_test, loss, doubts, photos })
+}
+
+impl Made {
+    /// The model card in Markdown.
+    pub fn card(&self, name: &str, preprocessor: &Preprocessor) -> String {
+        let classes = self.calibration.classes.keys().cloned().collect::<Vec<_>>().join(", ");
+        let (config, side) = (&self.config, preprocessor.geometry.crop);
+        format!(
+            "# {name}\n\n\
+             An anomaly detector for {classes}, made of good photos without training.\n\n\
+             | | |\n|---|---|\n\
+             | encoder | {encoder}, frozen |\n\
+             | memory | {memory} of blocks {layers:?} |\n\
+             | geometry | whole photos, resized to {side} × {side} |\n\
+             | photos | {photos} good ones |\n\
+             {thresholds}\n",
+            encoder = config.encoder.name,
+            memory = config.memory,
+            layers = config.target_layers,
+            photos = self.photos,
+            thresholds = if self.calibration.held_out {
+                self.calibration.card_row()
+            } else {
+                format!("{} of a class of one photo set by copies of it: no promise |", Calibration::CARD_ROW)
+            },
+        )
+    }
+}
+
+/// A memory, and how its photos score without themselves.
+struct Remembered {
+    config: MemoryConfig,
+    weights: Weights,
+    scores: Scores,
+    loss: f32,
+}
+
+/// A bank of all classes' photos, with the scores of each photo by the patches of all others.
+async fn in_bank<O: Read>(
+    encoder: &FeatureEncoder<O>,
+    classes: &GoodPhotos<'_>,
+    recipe: &Recipe,
+    done: impl FnMut(),
+) -> Result<Remembered> {
+    let config = encoder.config();
+    let width = config.encoder.hidden_size;
+    let most = (recipe.bank_size / (2 * width * config.groups.len()) as u64) as usize;
+    let photos: Vec<&Features> = classes.values().flatten().copied().collect();
+    let patches = photos.first().map_or(0, |photo| photo.groups[0].len() / width);
+    if most < patches {
+        let size = recipe.bank_size;
+        return Err(Error::config(format!(
+            "a bank of {size} bytes has room for {most} patches of each layer, and one photo has {patches}: allow a larger one"
+        )));
+    }
+    let bank = Bank::of(&photos, width, most);
+    let (config, weights) = bank::memory(config, &photos, &bank)?;
+    let mut found = leave_one_out::of_bank(encoder, &photos, &bank, done).await?;
+    let mut scores = Scores::new();
+    for (class, photos) in classes.iter().rev() {
+        scores.insert(class.clone(), found.split_off(found.len().saturating_sub(photos.len())));
+    }
+    Ok(Remembered { config, weights, scores, loss: bank.loss })
+}
+
+/// A subspace for each class, with the scores of each photo by a subspace of the others.
+async fn in_subspaces<O: Read>(
+    encoder: &FeatureEncoder<O>,
+    classes: &GoodPhotos<'_>,
+    recipe: &Recipe,
+    mut done: impl FnMut(),
+) -> Result<Remembered> {
+    let subspaces = Subspaces::new(encoder.config().encoder.hidden_size, recipe.variance);
+    let photos: Vec<&[&Features]> = classes.values().map(Vec::as_slice).collect();
+    let (config, weights) = subspace::memory(encoder.config(), &photos, &subspaces)?;
+    let mut scores = Scores::new();
+    for (class, photos) in classes {
+        scores.insert(class.clone(), leave_one_out::of_subspace(encoder, photos, &subspaces, &mut done).await?);
+    }
+    Ok(Remembered { config, weights, scores, loss: 0.0 })
+}
+
+fn score(config: &MemoryConfig, map: &AnomalyMap) -> f32 {
+    mean_of_highest(map, config.score_share)
+}
+
+impl<O: Read> FeatureEncoder<O> {
+    /// A memory with these tensors on the encoder's executor.
+    fn memory(&self, config: &MemoryConfig, weights: &Weights) -> Result<Memory<O::Tensor>> {
+        Memory::load(config, &mut |name, shape| weights.upload(self.ops(), &BTreeMap::new(), name, shape))
+    }
+}
+
+/// For people: its size, and what it lost.
+impl fmt::Display for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.config.memory)?;
+        if self.loss > 0.0 {
+            write!(f, ", thinned: those left out are at a mean distance of {:.4}", self.loss)?;
+        }
+        Ok(())
+    }
+}

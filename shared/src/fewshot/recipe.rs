@@ -1,0 +1,136 @@
+//! What is made of good photos, and how.
+
+use super::thresholds::FALSE_ALARM_RATE;
+use crate::maps::score::MapBorder;
+use crate::model::config::{EncoderConfig, MemoryConfig, MemoryKind};
+use crate::{Error, Result};
+
+/// Share of a map that a photo's score averages: small defects count more than with Dinomaly's hundredth.
+const SCORE_SHARE: f64 = 0.003;
+
+/// Memory of good photos to make.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MemoryChoice {
+    /// Principal directions of patches: small and fast, however many photos there are.
+    #[default]
+    Subspace,
+    /// The patches themselves.
+    Bank,
+}
+
+impl MemoryChoice {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::Subspace, Self::Bank];
+
+    /// Name for options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Subspace => "subspace",
+            Self::Bank => "bank",
+        }
+    }
+
+    /// Encoder blocks that are compared by default, 0-based: all by subspaces, every other one by a bank, the last one included. Chosen
+    /// with [`MemoryChoice::side`] on photos of two products (`tests/BENCHMARKS.md`).
+    pub fn layers(self, depth: usize) -> Vec<usize> {
+        match self {
+            Self::Subspace => (0..depth).collect(),
+            Self::Bank => (0..depth).filter(|layer| (depth - layer) % 2 == 1).collect(),
+        }
+    }
+
+    /// Side of the square that whole photos are resized to by default.
+    pub fn side(self) -> usize {
+        match self {
+            Self::Subspace => 448,
+            Self::Bank => 320,
+        }
+    }
+}
+
+/// How a detector is made of good photos.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    /// Kind of memory.
+    pub memory: MemoryChoice,
+    /// Encoder blocks to compare, 0-based; if empty, those of [`MemoryChoice::layers`].
+    pub layers: Vec<usize>,
+    /// Largest size of a bank in bytes.
+    pub bank_size: u64,
+    /// Share of the patches' variance that a subspace explains.
+    pub variance: f64,
+    /// Share of good photos that the thresholds may call defective.
+    pub false_alarm_rate: f64,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            memory: MemoryChoice::default(),
+            layers: Vec::new(),
+            bank_size: 64 << 20,
+            variance: 0.99,
+            false_alarm_rate: FALSE_ALARM_RATE,
+        }
+    }
+}
+
+impl Recipe {
+    /// The detector's configuration on the first `blocks` blocks of an encoder, but for the memory's size, which the photos decide.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a share is outside its range, or a layer is not there.
+    pub fn config(&self, encoder: EncoderConfig, blocks: usize) -> Result<MemoryConfig> {
+        for (name, share) in [("variance", self.variance), ("false-alarm rate", self.false_alarm_rate)] {
+            if !(share > 0.0 && share < 1.0) {
+                return Err(Error::config(format!("a {name} of {share} is outside 0..1")));
+            }
+        }
+        let mut layers = if self.layers.is_empty() { self.memory.layers(blocks) } else { self.layers.clone() };
+        layers.sort_unstable();
+        layers.dedup();
+        if let Some(layer) = layers.iter().find(|&&layer| layer >= blocks) {
+            return Err(Error::config(format!(
+                "layer {layer} is not there: the encoder has blocks 0 to {}",
+                blocks - 1
+            )));
+        }
+        Ok(MemoryConfig {
+            encoder,
+            final_norm: false,
+            groups: (0..layers.len()).map(|layer| vec![layer]).collect(),
+            target_layers: layers,
+            memory: match self.memory {
+                MemoryChoice::Subspace => MemoryKind::Subspace { subspaces: 1 },
+                MemoryChoice::Bank => MemoryKind::Bank { rows: 1 },
+            },
+            score_share: SCORE_SHARE,
+            map_border: MapBorder::Zero,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_block_is_compared_by_default() {
+        assert_eq!(MemoryChoice::Bank.layers(12), [1, 3, 5, 7, 9, 11]);
+        assert_eq!(MemoryChoice::Bank.layers(5), [0, 2, 4]);
+        assert_eq!(MemoryChoice::Subspace.layers(3), [0, 1, 2]);
+    }
+
+    #[test]
+    fn what_cannot_be_made_is_refused() {
+        let refusal = |recipe: Recipe| recipe.config(EncoderConfig::tiny(), 4).unwrap_err().to_string();
+        let recipe = Recipe::default();
+        assert!(
+            refusal(Recipe { layers: vec![2, 4], ..recipe.clone() }).contains("layer 4 is not there: the encoder has")
+        );
+        assert!(refusal(Recipe { variance: 1.5, ..recipe.clone() }).contains("a variance of 1.5 is outside 0..1"));
+        assert!(refusal(Recipe { false_alarm_rate: f64::NAN, ..recipe.clone() }).contains("a false-alarm rate of NaN"));
+        let config = Recipe { layers: vec![3, 1, 3], ..recipe }.config(EncoderConfig::tiny(), 4).unwrap();
+        assert_eq!((config.target_layers, config.groups), (vec![1, 3], vec![vec![0], vec![1]]));
+    }
+}
