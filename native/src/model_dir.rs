@@ -14,6 +14,9 @@ use crate::system::ownership::{Content, Entries, Owner};
 /// File with a model's training recipe. It is not published, and not in the manifest.
 pub const RECIPE: &str = "training.json";
 
+/// File with what a model without training was made of. It is not published, and not in the manifest.
+pub const FEW_SHOT: &str = "few-shot.json";
+
 /// A folder is a model if its manifest names every file in it, with its hash.
 pub const OWNER: Owner = Owner { what: "a model", manifests: &[MANIFEST], list };
 
@@ -21,14 +24,17 @@ fn list(folder: &Path) -> Result<Entries> {
     let own = |name: &str, accepts| (name.into(), Content::Accepted(accepts));
     let mut entries = Entries::from([
         own(MANIFEST, |bytes| Manifest::parse(bytes).is_ok()),
-        own(RECIPE, |bytes| {
-            let recipe = serde_json::from_slice::<serde_json::Value>(bytes).unwrap_or_default();
-            ["config", "settings", "data"].iter().all(|key| recipe.get(key).is_some())
-        }),
+        own(RECIPE, |bytes| has_keys(bytes, &["config", "settings", "data"])),
+        own(FEW_SHOT, |bytes| has_keys(bytes, &["backbone_sha256", "recipe", "photos"])),
     ]);
     let manifest = read_file(folder, MANIFEST).and_then(|bytes| Manifest::parse(&bytes))?;
     entries.extend(manifest.files.into_iter().map(|file| (file.name.into(), Content::Sha256(file.sha256))));
     Ok(entries)
+}
+
+fn has_keys(json: &[u8], keys: &[&str]) -> bool {
+    let value = serde_json::from_slice::<serde_json::Value>(json).unwrap_or_default();
+    keys.iter().all(|key| value.get(key).is_some())
 }
 
 /// Reads and checks a model folder.

@@ -1,6 +1,8 @@
 //! `fewshot`: a model of good photos without training, in every command that takes models.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::Output;
 
 use dinomaly::model_dir;
@@ -79,7 +81,7 @@ fn what_does_not_fit_is_refused_and_leaves_nothing() {
     let shop = Workshop::new();
     for (options, reason) in [
         ("--size 65", "--size 65 is no multiple of the encoder's patches of 16 pixels"),
-        ("--layers 3,12", "target layer 12 does not exist"),
+        ("--layers 3,12", "layer 12 is not there: the encoder has blocks 0 to 11"),
         ("--memory bank --bank-size 1KiB", "has room for 1 patch of each layer, and one photo has 16"),
         ("--memory bank --variance 0.5", "--variance is for --memory subspace"),
         ("--bank-size 1MiB", "--bank-size is for --memory bank"),
@@ -93,4 +95,69 @@ fn what_does_not_fit_is_refused_and_leaves_nothing() {
     }
     let error = shop.refuse(shop.command(&format!("fewshot @nothing --out @model {SMALL}")));
     assert!(error.contains("nothing does not exist"), "{error}");
+}
+
+/// Files of a folder by name.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect()
+}
+
+#[test]
+fn photos_added_later_give_the_model_of_all_at_once() {
+    let shop = Workshop::new();
+    let classes = names(&shop.path("data"));
+    let photos = |class: &str, range: std::ops::Range<usize>, to: &str| {
+        let folder = shop.path(to);
+        fs::create_dir_all(&folder).unwrap();
+        for i in range {
+            // Another name, and so another place in the list.
+            let to = folder.join(format!("{}.png", 90 - i));
+            fs::copy(shop.path(&format!("data/{class}/train/good/{i:03}.png")), to).unwrap();
+        }
+    };
+    photos(&classes[0], 0..3, "first");
+    photos(&classes[0], 3..5, "more");
+    photos(&classes[0], 0..5, "all/first");
+    // One of them twice.
+    fs::copy(shop.path("all/first/90.png"), shop.path("all/first/again.png")).unwrap();
+    photos(&classes[1], 0..2, "other");
+
+    for memory in ["subspace", "bank"] {
+        shop.succeed(shop.command(&format!("fewshot @all/first --out @at-once/{memory} --memory {memory} {SMALL}")));
+        shop.succeed(shop.command(&format!("fewshot @first --out @begun/{memory} --memory {memory} {SMALL}")));
+        let text = shop.succeed(shop.command(&format!("fewshot @more --add @begun/{memory} --out @added/{memory}")));
+        assert!(text.contains("2 photos to class first") && text.contains("of 5 photos"), "{text}");
+        let [mut added, mut expected] = ["added", "at-once"].map(|name| files(&shop.path(&format!("{name}/{memory}"))));
+        for files in [&mut added, &mut expected] {
+            files.remove("few-shot.json").unwrap();
+        }
+        assert!(added == expected, "{memory}: {:?} and {:?}", added.keys(), expected.keys());
+    }
+
+    // In place, and a second class.
+    let text = shop.succeed(shop.command("fewshot @other --add @begun/bank --class other"));
+    assert!(text.contains("2 photos to new class other") && text.contains("of 5 photos"), "{text}");
+    assert_eq!(model_dir::read(&shop.path("begun/bank")).unwrap().calibration.classes.len(), 2);
+
+    let before = files(&shop.path("begun/bank"));
+    let Output { stderr, .. } = shop.command("fewshot @more --add @begun/bank --memory subspace").output().unwrap();
+    assert!(String::from_utf8(stderr).unwrap().contains("'--add <MODEL>' cannot be used with '--memory"));
+    for (command, reason) in [
+        ("fewshot @data --add @begun/subspace", "the model is of first alone, and these photos are of"),
+        ("fewshot @data --add @begun/subspace --class first", "--class names the class of one folder of photos"),
+    ] {
+        let error = shop.refuse(shop.command(command));
+        assert!(error.contains(reason), "{error}");
+    }
+    fs::write(shop.path("first/90.png"), "another").unwrap();
+    let error = shop.refuse(shop.command("fewshot @more --add @begun/bank"));
+    assert!(error.contains("90.png, which the model was made of, was changed: make the model again"), "{error}");
+    fs::remove_file(shop.path("first/90.png")).unwrap();
+    let error = shop.refuse(shop.command("fewshot @more --add @begun/bank"));
+    assert!(error.contains("is gone"), "{error}");
+    fs::remove_file(shop.path("at-once/bank/few-shot.json")).unwrap();
+    let error = shop.refuse(shop.command("fewshot @more --add @at-once/bank"));
+    assert!(error.contains("holds no few-shot.json"), "{error}");
+    assert!(files(&shop.path("begun/bank")) == before, "a refusal changes nothing");
 }

@@ -1,7 +1,7 @@
 //! A detector made in the tab: a published model's encoder and good photos → the files of another published model.
 
 use dinomaly_core::bundle::{Arriving, FileEntry, Kind, Manifest, Model};
-use dinomaly_core::fewshot::{FeatureEncoder, Features, GoodPhotos, MemoryChoice, Recipe, make};
+use dinomaly_core::fewshot::{FeatureEncoder, Features, GoodPhotos, MemoryChoice, PreparedPhoto, Recipe, make};
 use dinomaly_core::ops::Ops;
 use dinomaly_core::{Error, Photo};
 use js_sys::{Array, Object, Reflect, Uint8Array};
@@ -170,8 +170,8 @@ impl FewShot {
         }
         let window = ready.encoder.preprocessor().window;
         let photo = Photo::decode_in(&name, &bytes, window).map_err(refusal)?;
+        let prepared = PreparedPhoto::new(ready.encoder.preprocessor(), &photo, &bytes);
         drop(bytes);
-        let prepared = ready.encoder.prepare(&photo);
         let features = ready.encoder.features(vec![prepared]).await.map_err(refusal)?.remove(0);
         let id = ready.next;
         ready.next += 1;

@@ -1,23 +1,33 @@
 //! `dinomaly fewshot`: a few photos of good parts → a model, without training.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use dinomaly_core::fewshot::{MemoryChoice, Recipe};
+use dinomaly_core::fewshot::{Made, MemoryChoice, Recipe};
 use dinomaly_core::photo::preprocess::Geometry;
 
 use super::options::{DeviceOption, FalseAlarms, LayoutOption, named, parse_bytes, within};
-use crate::dataset::WindowChoice;
-use crate::publish::{self, FewShotPlan};
+use crate::dataset::{WindowChoice, counted};
+use crate::publish::{self, AddPlan, FewShotPlan};
 
 /// Arguments of `dinomaly fewshot`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Data set, one of its class folders, or a folder of photos of good parts
     data: PathBuf,
-    /// Folder to write the model to
-    #[arg(long, value_name = "MODEL")]
-    out: PathBuf,
+    /// Folder to write the model to [default with --add: that of the model]
+    #[arg(long, value_name = "MODEL", required_unless_present = "add")]
+    out: Option<PathBuf>,
+    /// Model without training to add the photos to, with its options; its own photos must still be where they were
+    #[arg(
+        long,
+        value_name = "MODEL",
+        conflicts_with_all = ["backbone", "memory", "classes", "size", "layers", "bank_size", "variance", "heads", "window", "rate"]
+    )]
+    add: Option<PathBuf>,
+    /// Class of added photos, if they are a folder of photos [default: the model's, if it has one]
+    #[arg(long, value_name = "CLASS", requires = "add")]
+    class: Option<String>,
     /// Pretrained encoder: a file (.pth, .safetensors), or a name from `dinomaly backbone list` [default: the embedded one]
     #[arg(long, value_name = "FILE|NAME")]
     backbone: Option<PathBuf>,
@@ -61,16 +71,33 @@ fn about_memory(memory: MemoryChoice) -> &'static str {
     }
 }
 
-/// Makes a model and prints its folder.
+/// Makes a model, or adds to one, and prints its folder.
 ///
 /// # Errors
-/// As [`publish::few_shot`].
+/// As [`publish::few_shot`] and [`publish::add`].
 pub fn run(args: &Args) -> Result<()> {
     match args.memory {
         MemoryChoice::Bank if args.variance.is_some() => bail!("--variance is for --memory subspace"),
         MemoryChoice::Subspace if args.bank_size.is_some() => bail!("--bank-size is for --memory bank"),
         _ => {}
     }
+    let (made, out) = match (&args.add, &args.out) {
+        (Some(model), out) => (added(args, model)?, out.as_ref().unwrap_or(model)),
+        (None, Some(out)) => (new(args, out)?, out),
+        (None, None) => bail!("--out names no folder for the model"),
+    };
+    if made.repeated > 0 {
+        eprintln!("dinomaly: left out {}, equal to others of the class", counted(made.repeated, "photo", "photos"));
+    }
+    for (class, doubt) in &made.doubts {
+        eprintln!("dinomaly: threshold of {class}: {doubt}");
+    }
+    println!("{made}, of {}", counted(made.photos, "photo", "photos"));
+    println!("model written to {}", out.display());
+    Ok(())
+}
+
+fn new(args: &Args, out: &Path) -> Result<Made> {
     let usual = Recipe::default();
     publish::few_shot(&FewShotPlan {
         layout: args.layout.layout,
@@ -87,8 +114,17 @@ pub fn run(args: &Args) -> Result<()> {
         side: args.size,
         window: args.window,
         device: args.device.choice(),
-        ..FewShotPlan::new(&args.data, &args.out)
-    })?;
-    println!("model written to {}", args.out.display());
-    Ok(())
+        ..FewShotPlan::new(&args.data, out)
+    })
+}
+
+fn added(args: &Args, model: &Path) -> Result<Made> {
+    publish::add(&AddPlan {
+        model: model.to_owned(),
+        data: args.data.clone(),
+        out: args.out.clone(),
+        layout: args.layout.layout,
+        class: args.class.clone(),
+        device: args.device.choice(),
+    })
 }

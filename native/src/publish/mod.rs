@@ -29,7 +29,7 @@ use crate::training::{RecentLosses, Trained};
 
 pub use calibrate::{Calibrated, CalibrationPlan, calibrate};
 pub use defective::{ClassRecall, Recall};
-pub use few_shot::{FewShotPlan, few_shot};
+pub use few_shot::{AddPlan, FewShotPlan, add, few_shot};
 pub use import::{ImportPlan, import};
 pub use quantize::{QuantizePlan, Quantized, quantize};
 

@@ -35,7 +35,10 @@ pub struct Made {
     pub loss: f32,
     /// What the photos do not tell about a class's threshold, as a sentence.
     pub doubts: BTreeMap<String, String>,
-    photos: usize,
+    /// Number of good photos.
+    pub photos: usize,
+    /// Number of files that were left out because another one of the class is equal to it.
+    pub repeated: usize,
 }
 
 /// Makes a memory of good photos, and sets thresholds from the scores of each photo by a memory of all others. `done` is called
@@ -52,6 +55,9 @@ pub async fn make<O: Read>(
     if let Some((class, _)) = classes.iter().find(|(_, photos)| photos.is_empty()) {
         return Err(Error::config(format!("class {class} has no good photos")));
     }
+    let given: usize = classes.values().map(Vec::len).sum();
+    let classes = &ordered(classes);
+    let photos: usize = classes.values().map(Vec::len).sum();
     let Remembered { config, weights, mut scores, loss } = match recipe.memory {
         MemoryChoice::Bank => in_bank(encoder, classes, recipe, done).await?,
         MemoryChoice::Subspace => in_subspaces(encoder, classes, recipe, done).await?,
@@ -62,17 +68,26 @@ pub async fn make<O: Read>(
     for (class, photos) in classes.iter().filter(|(_, photos)| photos.len() == 1) {
         let why = "one photo does not tell how good parts differ; it is set by copies of it, moved by half a patch";
         doubts.insert(class.clone(), why.into());
-        let copies = leave_one_out::moved(&photos[0].cut, encoder.side(), encoder.patch() / 2);
+        let copies = leave_one_out::moved(&photos[0].photo.cut, encoder.side(), encoder.patch() / 2);
         let maps = encoder.maps(&memory, &copies).await?;
         scores.insert(class.clone(), maps.iter().map(|map| score(&config, map)).collect());
     }
     let held_out = classes.values().all(|photos| photos.len() > 1);
     let calibration = thresholds::of_scores(&scores, recipe.false_alarm_rate, held_out)?;
-    let picture = encoder.prepare(&SelfTest::picture_of(SELF_TEST_SEED));
+    let picture = encoder.preprocessor().geometry.cut(&SelfTest::picture_of(SELF_TEST_SEED));
     let map = encoder.maps(&memory, &[picture]).await?.remove(0);
     let self_test = SelfTest::new(SELF_TEST_SEED, score(&config, &map), &map.values, SELF_TEST_TOLERANCE)?;
-    let photos = classes.values().map(Vec::len).sum();
-    Ok(Made { config, weights, calibration, self_test, loss, doubts, photos })
+    Ok(Made { config, weights, calibration, self_test, loss, doubts, photos, repeated: given - photos })
+}
+
+/// The photos of each class in the order of their hashes, each once.
+fn ordered<'a>(classes: &GoodPhotos<'a>) -> GoodPhotos<'a> {
+    let mut classes = classes.clone();
+    for photos in classes.values_mut() {
+        photos.sort_by_key(|features| features.photo.sha256);
+        photos.dedup_by_key(|features| features.photo.sha256);
+    }
+    classes
 }
 
 impl Made {
@@ -124,8 +139,9 @@ async fn in_bank<O: Read>(
     let patches = photos.first().map_or(0, |photo| photo.groups[0].len() / width);
     if most < patches {
         let size = recipe.bank_size;
+        let room = if most == 1 { "1 patch".to_owned() } else { format!("{most} patches") };
         return Err(Error::config(format!(
-            "a bank of {size} bytes has room for {most} patches of each layer, and one photo has {patches}: allow a larger one"
+            "a bank of {size} bytes has room for {room} of each layer, and one photo has {patches}: allow a larger one"
         )));
     }
     let bank = Bank::of(&photos, width, most);

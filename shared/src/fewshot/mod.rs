@@ -15,6 +15,8 @@ pub mod thresholds;
 pub use made::{GoodPhotos, Made, make};
 pub use recipe::{MemoryChoice, Recipe};
 
+use sha2::{Digest, Sha256};
+
 use crate::bundle::Arriving;
 use crate::maps::score::{AnomalyMap, MapLayout};
 use crate::model::config::{MemoryConfig, MemoryKind};
@@ -33,8 +35,24 @@ pub struct Features {
     pub groups: Vec<Vec<f32>>,
     /// Unit vector of the class token in the last layer.
     pub class_token: Vec<f32>,
-    /// What the encoder saw, `[crop, crop, 3]`.
+    /// What the encoder saw.
+    pub photo: PreparedPhoto,
+}
+
+/// A good photo as the encoder sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreparedPhoto {
+    /// Pixels, `[crop, crop, 3]`.
     pub cut: Vec<u8>,
+    /// SHA-256 of its file, by which photos are ordered: the same photos give the same memory, in any order and whatever their names.
+    pub sha256: [u8; 32],
+}
+
+impl PreparedPhoto {
+    /// A photo that was decoded from a file of this content.
+    pub fn new(preprocessor: &Preprocessor, photo: &Photo, file: &[u8]) -> Self {
+        Self { cut: preprocessor.geometry.cut(photo), sha256: Sha256::digest(file).into() }
+    }
 }
 
 /// The frozen encoder on an executor, for features of good photos.
@@ -125,21 +143,17 @@ impl<O: Read> FeatureEncoder<O> {
         self.config.encoder.patch_size
     }
 
-    /// What the encoder sees of a photo, `[crop, crop, 3]`.
-    pub fn prepare(&self, photo: &Photo) -> Vec<u8> {
-        self.preprocessor.geometry.cut(photo)
-    }
-
     /// Features of prepared photos, all of them as one batch.
     ///
     /// # Errors
     /// If the executor fails.
-    pub async fn features(&self, prepared: Vec<Vec<u8>>) -> Result<Vec<Features>> {
+    pub async fn features(&self, prepared: Vec<PreparedPhoto>) -> Result<Vec<Features>> {
         if prepared.is_empty() {
             return Ok(Vec::new());
         }
         let (ops, e, count) = (&self.ops, &self.config.encoder, prepared.len());
-        let layers = self.layers(&prepared)?;
+        let (cut, hashes): (Vec<_>, Vec<_>) = prepared.into_iter().map(|photo| (photo.cut, photo.sha256)).unzip();
+        let layers = self.layers(&cut)?;
         let units = layers.iter().map(|layer| ops.normalize(layer)).collect::<Result<Vec<_>>>()?;
         let feature = if self.unit { unit_mean } else { mean_of_units };
         let mut tensors =
@@ -152,12 +166,12 @@ impl<O: Read> FeatureEncoder<O> {
             let tokens = values.len() / count;
             values[i * tokens..][..tokens].to_vec()
         };
-        let of = |(i, cut): (usize, Vec<u8>)| Features {
+        let of = |(i, (cut, sha256))| Features {
             groups: values.iter().map(|group| photo(i, group).split_off(prefix)).collect(),
             class_token: photo(i, &last)[..width].to_vec(),
-            cut,
+            photo: PreparedPhoto { cut, sha256 },
         };
-        Ok(prepared.into_iter().enumerate().map(of).collect())
+        Ok(std::iter::zip(cut, hashes).enumerate().map(of).collect())
     }
 
     /// Anomaly maps of prepared photos by a memory, all of them as one batch.
@@ -243,7 +257,8 @@ mod tests {
         let config = config(memory);
         let weights = weights(&config);
         let encoder = FeatureEncoder::new(Reference, &config, &preprocessor(), &weights).unwrap();
-        let prepared: Vec<Vec<u8>> = photos(count).iter().map(|photo| encoder.prepare(photo)).collect();
+        let photos = photos(count);
+        let prepared = photos.iter().map(|photo| PreparedPhoto::new(&preprocessor(), photo, &photo.rgb)).collect();
         let features = block_on(encoder.features(prepared)).unwrap();
         (encoder, config, weights, features)
     }

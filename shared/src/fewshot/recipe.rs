@@ -1,5 +1,7 @@
 //! What is made of good photos, and how.
 
+use serde::{Deserialize, Serialize};
+
 use super::thresholds::FALSE_ALARM_RATE;
 use crate::maps::score::MapBorder;
 use crate::model::config::{EncoderConfig, MemoryConfig, MemoryKind};
@@ -9,7 +11,8 @@ use crate::{Error, Result};
 const SCORE_SHARE: f64 = 0.003;
 
 /// Memory of good photos to make.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MemoryChoice {
     /// Principal directions of patches: small and fast, however many photos there are.
     #[default]
@@ -49,7 +52,7 @@ impl MemoryChoice {
 }
 
 /// How a detector is made of good photos.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
     /// Kind of memory.
     pub memory: MemoryChoice,

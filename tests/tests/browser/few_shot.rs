@@ -10,7 +10,7 @@ use dinomaly::synth::Class;
 use dinomaly_core::bundle::{Arriving, Manifest, Model};
 use dinomaly_core::detector::Detector;
 use dinomaly_core::executors::processor::{Processor, ProcessorPrecision};
-use dinomaly_core::fewshot::{FeatureEncoder, GoodPhotos, MemoryChoice, Recipe, make};
+use dinomaly_core::fewshot::{FeatureEncoder, GoodPhotos, MemoryChoice, PreparedPhoto, Recipe, make};
 use dinomaly_core::photo::decode::Photo;
 use dinomaly_tests::page::chrome::{Chrome, Page};
 use dinomaly_tests::page::site::Site;
@@ -75,7 +75,8 @@ fn made_natively(source: &Path, samples: &Path, memory: MemoryChoice) -> Model {
     let recipe = Recipe { memory, ..Recipe::default() };
     let encoder = FeatureEncoder::of_arrived(processor, &arriving, &recipe, None).unwrap();
     let features: Vec<_> = (0..PHOTOS.len())
-        .map(|i| encoder.prepare(&photo(&sample(samples, i))))
+        .map(|i| sample(samples, i))
+        .map(|path| PreparedPhoto::new(encoder.preprocessor(), &photo(&path), &fs::read(&path).unwrap()))
         .map(|prepared| block_on(encoder.features(vec![prepared])).unwrap().remove(0))
         .collect();
     let mut classes = GoodPhotos::new();

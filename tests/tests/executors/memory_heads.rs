@@ -10,7 +10,7 @@ use dinomaly_core::executors::processor::{Processor, ProcessorPrecision};
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::fewshot::bank::{self, Bank};
 use dinomaly_core::fewshot::subspace::{self, Subspaces};
-use dinomaly_core::fewshot::{FeatureEncoder, Features};
+use dinomaly_core::fewshot::{FeatureEncoder, Features, PreparedPhoto};
 use dinomaly_core::maps::score::MapBorder;
 use dinomaly_core::model::config::{Architecture, EncoderConfig, MemoryConfig, MemoryKind};
 use dinomaly_core::model::weights::encoder_shapes;
@@ -49,7 +49,8 @@ fn made(memory: MemoryKind) -> (Architecture, Weights) {
     weights.prune(config.taps());
     let encoder = FeatureEncoder::new(Reference, &config, &preprocessor(), &weights).unwrap();
     let features = |seeds: [u64; 3]| -> Vec<Features> {
-        let prepared = seeds.map(|seed| encoder.prepare(&SelfTest::picture_of(seed)));
+        let pictures = seeds.map(SelfTest::picture_of);
+        let prepared = pictures.map(|picture| PreparedPhoto::new(&preprocessor(), &picture, &picture.rgb));
         block_on(encoder.features(prepared.into())).unwrap()
     };
     let classes = [features([11, 12, 13]), features([14, 15, 16])];

@@ -1,0 +1,268 @@
+//! A few good photos → a published model without training: their patches' features in a memory.
+
+mod record;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use dinomaly_core::bundle::Model;
+use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::executors::processor::{Processor, ProcessorPrecision};
+use dinomaly_core::executors::webgpu::WebGpu;
+use dinomaly_core::fewshot::{FeatureEncoder, Features, GoodPhotos, Made, PreparedPhoto, Recipe, make};
+use dinomaly_core::model::config::MemoryConfig;
+use dinomaly_core::ops::Read;
+use dinomaly_core::photo::decode::Photo;
+use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
+use pollster::block_on;
+use sha2::{Digest, Sha256};
+
+use self::record::{Record, RecordedPhoto};
+use crate::dataset::{Dataset, Layout, WindowChoice, counted, few, grey16};
+use crate::encoders::backbone::Backbone;
+use crate::encoders::embedded;
+use crate::encoders::opened::OpenedBackbone;
+use crate::model_dir;
+use crate::system::batch_size::{self, BATCH};
+use crate::system::device::DeviceChoice;
+use crate::system::prefetch::prefetch;
+use crate::system::progress::Progress;
+
+/// Photos to make a detector of, and how. [`FewShotPlan::new`] has the defaults.
+#[derive(Clone, Debug)]
+pub struct FewShotPlan {
+    /// Data set, one of its class folders, or a folder of photos of good parts.
+    pub data: PathBuf,
+    /// Folder to write the model to.
+    pub out: PathBuf,
+    /// Layout of the data; if omitted, it is detected.
+    pub layout: Option<Layout>,
+    /// Classes; if empty, all.
+    pub classes: Vec<String>,
+    /// Checkpoint of a pretrained encoder, or the name of one that was fetched; if omitted, the embedded encoder.
+    pub backbone: Option<PathBuf>,
+    /// Number of the encoder's attention heads, where they are not width / 64.
+    pub heads: Option<usize>,
+    /// Memory and thresholds to make.
+    pub recipe: Recipe,
+    /// Side of the square that whole photos are resized to, in pixels; if omitted, that of
+    /// [`MemoryChoice::side`](dinomaly_core::fewshot::MemoryChoice::side), or 224 for the embedded encoder.
+    pub side: Option<usize>,
+    /// Values of 16-bit grey that become black and white.
+    pub window: WindowChoice,
+    /// Device for the encoder.
+    pub device: DeviceChoice,
+}
+
+impl FewShotPlan {
+    /// A subspace of the photos in `data`, on the embedded encoder and the processor.
+    pub fn new(data: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {
+        Self {
+            data: data.into(),
+            out: out.into(),
+            layout: None,
+            classes: Vec::new(),
+            backbone: None,
+            heads: None,
+            recipe: Recipe::default(),
+            side: None,
+            window: WindowChoice::default(),
+            device: DeviceChoice::Cpu,
+        }
+    }
+}
+
+/// Makes a detector of good photos and writes it.
+///
+/// # Errors
+/// If the data has no photos, one cannot be read, parts do not fit together, or the folder cannot be written.
+pub fn few_shot(plan: &FewShotPlan) -> Result<Made> {
+    model_dir::check_target(&plan.out)?;
+    let dataset = Dataset::open_for_training(plan.layout, &plan.data, &plan.classes)?;
+    let OpenedBackbone { backbone, hash } = OpenedBackbone::open(plan.backbone.as_deref(), plan.heads)?;
+    if plan.backbone.is_none() {
+        println!("{}", embedded::about(&backbone));
+    }
+    let patch = backbone.config.patch_size;
+    let side = plan.side.unwrap_or_else(|| {
+        let usual = if plan.backbone.is_some() { plan.recipe.memory.side() } else { embedded::GEOMETRY.crop };
+        usual / patch * patch
+    });
+    if !side.is_multiple_of(patch) {
+        bail!("--size {side} is no multiple of the encoder's patches of {patch} pixels");
+    }
+    let photos = by_class(dataset);
+    let window = grey16::window(plan.window, &photos.values().flatten().cloned().collect::<Vec<_>>())?;
+    let geometry = Geometry { resize: side, crop: side };
+    let record = Record {
+        backbone: plan.backbone.clone(),
+        backbone_sha256: hex(&hash),
+        heads: plan.heads,
+        recipe: plan.recipe.clone(),
+        preprocessor: Preprocessor { geometry, mean: backbone.mean, std: backbone.std, window },
+        photos: BTreeMap::new(),
+    };
+    Making { record, backbone, photos, out: &plan.out }.run_on(plan.device)
+}
+
+/// Photos to add to a model.
+#[derive(Clone, Debug)]
+pub struct AddPlan {
+    /// Model folder that [`few_shot`] wrote.
+    pub model: PathBuf,
+    /// More good photos, as for [`FewShotPlan::data`].
+    pub data: PathBuf,
+    /// Folder to write the model to; if omitted, that of the model.
+    pub out: Option<PathBuf>,
+    /// Layout of the data; if omitted, it is detected.
+    pub layout: Option<Layout>,
+    /// Class of the photos, if they are of one class.
+    pub class: Option<String>,
+    /// Device for the encoder.
+    pub device: DeviceChoice,
+}
+
+/// Makes the detector that [`few_shot`] makes of a model's photos and these ones, and writes it.
+///
+/// # Errors
+/// As [`few_shot`]; if the model does not say what it was made of, or one of its photos is gone or was changed.
+pub fn add(plan: &AddPlan) -> Result<Made> {
+    let out = plan.out.as_ref().unwrap_or(&plan.model);
+    model_dir::check_target(out)?;
+    let mut record = Record::read(&plan.model)?;
+    let more = by_class(Dataset::open_for_training(plan.layout, &plan.data, &[])?);
+    let known: Vec<String> = record.photos.keys().cloned().collect();
+    let mut photos = BTreeMap::<String, Vec<PathBuf>>::new();
+    for (class, recorded) in std::mem::take(&mut record.photos) {
+        for RecordedPhoto { path, sha256 } in recorded {
+            let found = fs::read(&path).ok().map(|bytes| hex(&Sha256::digest(bytes)));
+            if found.as_ref() != Some(&sha256) {
+                let what = if found.is_some() { "was changed" } else { "is gone" };
+                bail!("{}, which the model was made of, {what}: make the model again, of all photos", path.display());
+            }
+            photos.entry(class.clone()).or_default().push(path);
+        }
+    }
+    for (found, more) in class_of_photos(more, plan.class.as_deref(), &known)? {
+        let kept = if known.contains(&found) { "class" } else { "new class" };
+        println!("{} to {kept} {found}", counted(more.len(), "photo", "photos"));
+        photos.entry(found).or_default().extend(more);
+    }
+    let OpenedBackbone { backbone, hash } = OpenedBackbone::open(record.backbone.as_deref(), record.heads)?;
+    if hex(&hash) != record.backbone_sha256 {
+        bail!("the encoder is another one than the model was made with: make the model again, of all photos");
+    }
+    Making { record, backbone, photos, out }.run_on(plan.device)
+}
+
+/// Classes of added photos: a folder of photos has the name of the class that is given, or of the model's only one.
+fn class_of_photos(
+    photos: BTreeMap<String, Vec<PathBuf>>,
+    given: Option<&str>,
+    known: &[String],
+) -> Result<BTreeMap<String, Vec<PathBuf>>> {
+    let name = match (given, known) {
+        (Some(given), _) => given,
+        (None, [only]) => only,
+        (None, _) => return Ok(photos),
+    };
+    let found = few(&photos.keys().cloned().collect::<Vec<_>>());
+    match <[_; 1]>::try_from(photos.into_values().collect::<Vec<_>>()) {
+        Ok([of_one]) => Ok(BTreeMap::from([(name.to_owned(), of_one)])),
+        Err(_) if given.is_some() => bail!("--class names the class of one folder of photos, and these are of {found}"),
+        Err(_) => {
+            bail!("the model is of {name} alone, and these photos are of {found}: add a folder of photos of one class")
+        }
+    }
+}
+
+fn by_class(dataset: Dataset) -> BTreeMap<String, Vec<PathBuf>> {
+    dataset.classes.into_iter().map(|class| (class.name, class.train)).collect()
+}
+
+/// All that a model is made of. The record has no photos yet.
+struct Making<'a> {
+    record: Record,
+    backbone: Backbone,
+    photos: BTreeMap<String, Vec<PathBuf>>,
+    out: &'a Path,
+}
+
+impl Making<'_> {
+    fn run_on(self, device: DeviceChoice) -> Result<Made> {
+        let preprocessor = &self.record.preprocessor;
+        grey16::warn_if_clipped(preprocessor, &self.photos.values().flatten().cloned().collect::<Vec<_>>());
+        let config = &self.backbone.config;
+        let config = self.record.recipe.config(config.clone(), config.num_hidden_layers)?;
+        match device {
+            DeviceChoice::Gpu => self.run(block_on(WebGpu::new())?, BATCH, &config),
+            device => match device.open()? {
+                device if device.is_cpu() => self.run(Processor::new(ProcessorPrecision::F32), BATCH, &config),
+                device => {
+                    let batch = batch_size::of_candle(&device, &config.clone().into(), preprocessor.geometry)?;
+                    self.run(Candle::infer(device), batch, &config)
+                }
+            },
+        }
+    }
+
+    /// Encodes the photos on an executor, `batch` at a time, makes the memory, sets thresholds and writes the model.
+    fn run<O: Read>(self, ops: O, batch: usize, config: &MemoryConfig) -> Result<Made> {
+        let Self { mut record, backbone: Backbone { mut weights, .. }, photos, out } = self;
+        let preprocessor = record.preprocessor.clone();
+        let encoder = FeatureEncoder::new(ops, config, &preprocessor, &weights)?;
+        let mut features = Vec::new();
+        for (class, photos) in &photos {
+            let of_class = encoded(&encoder, photos, batch)?;
+            let recorded = std::iter::zip(photos, &of_class).map(|(path, features)| {
+                let path = path.canonicalize().with_context(|| format!("{} cannot be read", path.display()))?;
+                Ok(RecordedPhoto { path, sha256: hex(&features.photo.sha256) })
+            });
+            record.photos.insert(class.clone(), recorded.collect::<Result<_>>()?);
+            features.push(of_class);
+        }
+        let of_class = photos.keys().zip(&features);
+        let good: GoodPhotos = of_class.map(|(class, photos)| (class.clone(), photos.iter().collect())).collect();
+        let progress = Progress::new("scoring each photo by the others", good.values().map(Vec::len).sum(), "photos");
+        let mut made = block_on(make(&encoder, &good, &record.recipe, || progress.advance(1, String::new)))?;
+        progress.finish();
+        drop(encoder);
+        let name = out.file_name().context("a model folder has a name")?.to_string_lossy().into_owned();
+        let card = made.card(&name, &preprocessor);
+        weights.prune(made.config.taps());
+        weights.0.append(&mut made.weights.0);
+        let (config, calibration) = (made.config.clone().into(), made.calibration.clone());
+        let self_test = Some(made.self_test.clone());
+        let model = Model { name, config, preprocessor, calibration, weights, self_test, card };
+        model_dir::write_with(out, &model, Some(record.file()?))?;
+        Ok(made)
+    }
+}
+
+/// Features of photos. All cores decode and resize the next batch while one is encoded.
+fn encoded<O: Read>(encoder: &FeatureEncoder<O>, photos: &[PathBuf], batch: usize) -> Result<Vec<Features>> {
+    let progress = Progress::new("encoding photos", photos.len(), "photos");
+    let mut features = Vec::with_capacity(photos.len());
+    let preprocessor = encoder.preprocessor().clone();
+    let read = |_, path: &PathBuf| -> Result<PreparedPhoto> {
+        let bytes = fs::read(path).with_context(|| format!("photo {} cannot be read", path.display()))?;
+        let photo = Photo::decode_in(&path.display().to_string(), &bytes, preprocessor.window)?;
+        Ok(PreparedPhoto::new(&preprocessor, &photo, &bytes))
+    };
+    prefetch(photos, batch, read, |_, prepared| {
+        let prepared = prepared.into_iter().collect::<Result<Vec<_>>>()?;
+        let count = prepared.len();
+        features.extend(block_on(encoder.features(prepared))?);
+        progress.advance(count, String::new);
+        Ok(true)
+    })?;
+    progress.finish();
+    Ok(features)
+}
+
+/// Lower-case hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
