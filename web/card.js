@@ -96,7 +96,7 @@ export class Card {
     if (detection.colours.class !== product) {
       detection.colours = { class: product, rgba: await detector.colours(detection.map, product) };
     }
-    this.#picture?.paint(detection.colours.rgba, detection.side);
+    this.#picture?.paint(detection.colours.rgba, detection.mapWidth);
 
     const verdict = make('span', { className: 'verdict', textContent: defective ? 'Defective' : 'Good' });
     const gauge = make('div', { className: 'gauge' });

@@ -32,10 +32,10 @@ export class Picture {
 
   /**
    * @param {Uint8Array<ArrayBuffer>} rgba
-   * @param {number} side
+   * @param {number} width
    */
-  paint(rgba, side) {
-    this.#heat = picture(new Uint8ClampedArray(rgba), side);
+  paint(rgba, width) {
+    this.#heat = picture(new Uint8ClampedArray(rgba), width);
   }
 
   /** @param {number} opacity of the heatmap, 0 to 1 */

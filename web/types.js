@@ -86,8 +86,9 @@
  * @property {[number, number, number, number]} region inspected part: x0, y0, x1, y1 in pixels of the photo
  * @property {number} width of the photo, upright
  * @property {number} height
- * @property {number} side of the map
- * @property {Float32Array} map `side · side` anomaly values, row by row
+ * @property {number} mapWidth of the map in pixels
+ * @property {number} mapHeight
+ * @property {Float32Array} map anomaly values, row by row
  * @property {number} previewWidth
  * @property {{class: string | null, rgba: Uint8Array<ArrayBuffer>}} colours heatmap for the class
  * @property {Uint8ClampedArray<ArrayBuffer>} preview the photo, small, RGBA

@@ -29,7 +29,7 @@ fn main() -> Result<()> {
     let samples: Vec<Sample<'_>> = photos.iter().map(Photo::sample).collect();
 
     let (begun, on_processor) = (Instant::now(), processor_seconds());
-    let metrics = Metrics::of(&samples, SIDE)?;
+    let metrics = Metrics::of(&samples)?;
     let seconds = begun.elapsed().as_secs_f64();
     // What other work on the machine cannot change much.
     let processor = processor_seconds().zip(on_processor).map_or(seconds, |(end, begin)| end - begin);
@@ -97,7 +97,7 @@ impl Photo {
 
     fn sample(&self) -> Sample<'_> {
         let score = self.map.iter().copied().fold(0.0, f32::max);
-        Sample { map: &self.map, mask: self.mask.as_deref(), anomalous: self.mask.is_some(), score }
+        Sample { map: &self.map, width: SIDE, mask: self.mask.as_deref(), anomalous: self.mask.is_some(), score }
     }
 }
 

@@ -188,7 +188,7 @@ impl Detector {
     }
 
     /// Inspects a photo, given as the bytes of its file; `name` is used in error messages only. Returns `{score, region: [x0, y0,
-    /// x1, y1], width, height, map: Float32Array, side, preview: Uint8ClampedArray, previewWidth, timings: {decode,
+    /// x1, y1], width, height, map: Float32Array, mapWidth, mapHeight, preview: Uint8ClampedArray, previewWidth, timings: {decode,
     /// detect}}`: region in pixels of the photo, preview in RGBA, timings in milliseconds.
     ///
     /// # Errors
@@ -210,7 +210,7 @@ impl Detector {
     /// Before [`Detector::start`].
     pub fn colours(&self, map: Vec<f32>, product: Option<String>) -> Result<Vec<u8>, JsValue> {
         let threshold = self.ready()?.model.calibration.of_class(product.as_deref()).threshold;
-        let map = AnomalyMap { side: map.len().isqrt(), values: map };
+        let map = AnomalyMap { width: map.len(), height: 1, values: map };
         Ok(heatmap::heat_rgba(&map, heatmap::range_around(threshold)))
     }
 

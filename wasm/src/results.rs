@@ -129,12 +129,14 @@ pub struct Timings {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Detected {
     score: f32,
     region: [f64; 4],
     width: u32,
     height: u32,
-    side: usize,
+    map_width: usize,
+    map_height: usize,
     timings: Timings,
 }
 
@@ -146,7 +148,8 @@ pub fn detection(photo: &Photo, detection: &Detection, timings: Timings) -> Resu
         region: [region.x0, region.y0, region.x1, region.y1],
         width: photo.width,
         height: photo.height,
-        side: map.side,
+        map_width: map.width,
+        map_height: map.height,
         timings,
     })?;
     let (width, rgba) = preview(photo);

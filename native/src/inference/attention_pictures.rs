@@ -97,7 +97,7 @@ fn patch_at((x, y): (f64, f64), region: &Region, grid: usize) -> Result<usize> {
 fn drawn(photo: &Photo, region: &Region, attention: &Attention, head: Option<usize>, patch: usize) -> Result<RgbImage> {
     let (weights, side) = (attention.to_patches(head, patch), attention.patches().isqrt());
     let range = (0.0, weights.iter().copied().fold(0.0, f32::max));
-    let map = AnomalyMap { side, values: weights };
+    let map = AnomalyMap::square(side, weights);
     let place = (region.x0, region.y0, region.x1, region.y1);
     let rgb = overlay(&photo.rgb, photo.width as usize, photo.height as usize, &map, place, range, OPACITY)?;
     let mut picture = RgbImage::from_raw(photo.width, photo.height, rgb).context("a picture of the photo's size")?;

@@ -141,12 +141,13 @@ fn evaluate_class<O: Read>(
             .zip(&labels)
             .map(|(found, &anomalous)| Sample {
                 map: &found.detection.map.values,
+                width: found.detection.map.width,
                 mask: found.mask.as_deref(),
                 anomalous,
                 score: found.detection.score,
             })
             .collect();
-        Metrics::of(&samples, found[0].detection.map.side)
+        Metrics::of(&samples)
     } else {
         Metrics::of_scores(&scores, &labels, "photos").map(|mut metrics| {
             metrics.undefined.push("pixel metrics are left out: there are no masks".into());

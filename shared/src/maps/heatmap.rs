@@ -16,7 +16,7 @@ pub fn colour(value: f32) -> [u8; 3] {
     rgb
 }
 
-/// Heatmap in the map's own size, to be drawn over the photo: `[side, side, 4]`, RGBA, transparent where the map is normal.
+/// Heatmap in the map's own size, to be drawn over the photo: `[height, width, 4]`, RGBA, transparent where the map is normal.
 /// `range` are the values of the first and the last colour.
 pub fn heat_rgba(map: &AnomalyMap, range: (f32, f32)) -> Vec<u8> {
     let pixel = |&value: &f32| {
@@ -38,7 +38,7 @@ pub fn range_around(threshold: f32) -> (f32, f32) {
 /// normal. Outside, which the detector has not seen, the photo is grey and hatched at any opacity.
 ///
 /// # Errors
-/// [`Error::Shape`] if the photo is not `height · width · 3` bytes or the map not `side²` values.
+/// [`Error::Shape`] if the photo is not `height · width · 3` bytes or the map not as many values as it has pixels.
 pub fn overlay(
     photo_rgb: &[u8],
     width: usize,
@@ -53,8 +53,8 @@ pub fn overlay(
     if photo_rgb.len() != height * width * 3 {
         return refuse("photo under a heatmap", vec![height, width, 3], photo_rgb.len());
     }
-    if map.values.len() != map.side * map.side || map.side == 0 {
-        return refuse("anomaly map of a heatmap", vec![map.side, map.side], map.values.len());
+    if map.values.len() != map.height * map.width || map.values.is_empty() {
+        return refuse("anomaly map of a heatmap", vec![map.height, map.width], map.values.len());
     }
     let opacity = if opacity.is_nan() { 0.0 } else { opacity.clamp(0.0, 1.0) };
     let stripe = (width.min(height) / 50).max(2);
@@ -65,11 +65,11 @@ pub fn overlay(
 
     let columns = covered(region.0, region.2, width);
     let rows = covered(region.1, region.3, height);
-    let across: Vec<Between> = columns.clone().map(|x| Between::new(x, region.0, region.2, map.side)).collect();
+    let across: Vec<Between> = columns.clone().map(|x| Between::new(x, region.0, region.2, map.width)).collect();
     for (y, line) in pixels.chunks_exact_mut(width * 3).enumerate() {
         let inside = if rows.contains(&y) { columns.clone() } else { 0..0 };
         if !inside.is_empty() {
-            let values = Between::new(y, region.1, region.3, map.side).row(map);
+            let values = Between::new(y, region.1, region.3, map.height).row(map);
             for (at, pixel) in across.iter().zip(line[inside.start * 3..].chunks_exact_mut(3)) {
                 let value = normalised(at.blend(values[at.first], values[at.second]), range);
                 let opacity = opacity * presence(value);
@@ -130,7 +130,7 @@ impl Between {
 
     /// Row of the map interpolated between two of its rows.
     fn row(&self, map: &AnomalyMap) -> Vec<f32> {
-        let row = |y: usize| &map.values[y * map.side..][..map.side];
+        let row = |y: usize| &map.values[y * map.width..][..map.width];
         row(self.first).iter().zip(row(self.second)).map(|(&a, &b)| self.blend(a, b)).collect()
     }
 }
@@ -172,7 +172,7 @@ mod tests {
     const WHOLE: PhotoRegion = (0.0, 0.0, 8.0, 4.0);
 
     fn map(values: &[f32]) -> AnomalyMap {
-        AnomalyMap { side: values.len().isqrt(), values: values.to_vec() }
+        AnomalyMap::square(values.len().isqrt(), values.to_vec())
     }
 
     fn pixel(picture: &[u8], width: usize, x: usize, y: usize) -> [u8; 3] {
@@ -208,6 +208,15 @@ mod tests {
         assert_eq!(pixel(&heat, 8, 7, 3), colour(1.0));
         // Centres of the map's columns lie at 2 and 6 of 8 pixels.
         assert_eq!(pixel(&heat, 8, 3, 1), colour(0.6875));
+    }
+
+    #[test]
+    fn a_map_may_be_wider_than_high() {
+        let map = AnomalyMap { width: 4, height: 1, values: vec![0.5, 0.5, 1.0, 0.5] };
+        let heat = overlay(&[0; 96], 8, 4, &map, WHOLE, (0.0, 1.0), 1.0).unwrap();
+        // Centres of the map's columns lie at 1, 3, 5 and 7 of 8 pixels.
+        let found = [0, 4, 5, 7].map(|x| pixel(&heat, 8, x, 3));
+        assert_eq!(found, [0.5, 0.875, 0.875, 0.5].map(colour));
     }
 
     #[test]
@@ -280,7 +289,7 @@ mod tests {
         assert!(
             message(&[0; 11], &map(&[0.5])).contains("photo under a heatmap: expected shape [2, 2, 3], found [11]")
         );
-        let torn = AnomalyMap { side: 2, values: vec![0.0; 3] };
+        let torn = AnomalyMap::square(2, vec![0.0; 3]);
         assert!(message(&[0; 12], &torn).contains("expected shape [2, 2], found [3]"));
     }
 }

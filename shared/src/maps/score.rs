@@ -35,10 +35,19 @@ pub enum MapBorder {
 /// Anomaly of each pixel: cosine distances from 0 (normal) to 2.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AnomalyMap {
-    /// Side in pixels.
-    pub side: usize,
-    /// `[side, side]`, row by row.
+    /// Width in pixels.
+    pub width: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// `[height, width]`, row by row.
     pub values: Vec<f32>,
+}
+
+impl AnomalyMap {
+    /// A map as wide as high, of `side²` values.
+    pub fn square(side: usize, values: Vec<f32>) -> Self {
+        Self { width: side, height: side, values }
+    }
 }
 
 /// Parameters that turn distances of tokens into a map.
@@ -126,7 +135,7 @@ pub fn anomaly_map(groups: &[&[f32]], grid: usize, input_side: usize, border: Ma
     }
     let upsampled = upsample_align_corners(&mean(groups), grid, input_side);
     let values = gaussian_blur(&resize_bilinear(&upsampled, input_side, MAP_SIDE), MAP_SIDE, border);
-    Ok(AnomalyMap { side: MAP_SIDE, values })
+    Ok(AnomalyMap::square(MAP_SIDE, values))
 }
 
 /// Mean of the groups' maps, all of one length.
@@ -367,10 +376,10 @@ mod tests {
     #[test]
     fn score_is_the_mean_of_the_highest_percent() {
         let mut values: Vec<f32> = (0..400).map(|i| (i * 7 % 400) as f32).collect();
-        assert_eq!(image_score(&AnomalyMap { side: 20, values: values.clone() }), (396 + 397 + 398 + 399) as f32 / 4.0);
+        assert_eq!(image_score(&AnomalyMap::square(20, values.clone())), (396 + 397 + 398 + 399) as f32 / 4.0);
         values.truncate(4);
-        assert_eq!(image_score(&AnomalyMap { side: 2, values }), 21.0, "at least one pixel");
-        assert!(image_score(&AnomalyMap { side: 0, values: vec![] }).is_nan());
+        assert_eq!(image_score(&AnomalyMap::square(2, values)), 21.0, "at least one pixel");
+        assert!(image_score(&AnomalyMap::square(0, vec![])).is_nan());
     }
 
     #[test]

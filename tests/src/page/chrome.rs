@@ -171,15 +171,19 @@ pub struct Found {
     pub width: u32,
     /// Height of the photo in pixels.
     pub height: u32,
-    /// Width and height of the map.
-    pub side: usize,
+    /// Width of the map in pixels.
+    #[serde(rename = "mapWidth")]
+    pub map_width: usize,
+    /// Height of the map in pixels.
+    #[serde(rename = "mapHeight")]
+    pub map_height: usize,
     map: Vec<f32>,
 }
 
 impl Found {
     /// The distances that the heatmap is drawn from.
     pub fn map(&self) -> AnomalyMap {
-        AnomalyMap { side: self.side, values: self.map.clone() }
+        AnomalyMap { width: self.map_width, height: self.map_height, values: self.map.clone() }
     }
 }
 

@@ -82,7 +82,7 @@ fn compare(folder: &Path, case: &str, entry: &Value) -> usize {
     let parts: Vec<(&[f32], Option<&[bool]>)> =
         maps.chunks_exact(pixels).zip(mask.chunks_exact(pixels)).map(|(map, mask)| (map, Some(mask))).collect();
     let ranked = Ranking::new("anomaly maps", &parts).unwrap();
-    let curve = ProCurve::new(&ranked, &parts, width).map_err(|e| e.to_string());
+    let curve = ProCurve::new(&ranked, &parts, &vec![width; parts.len()]).map_err(|e| e.to_string());
     let area = curve.clone().and_then(|curve| curve.area().map_err(|e| e.to_string()));
     let auroc = |ranking: &Ranking| ranking.auroc().map_err(|e| e.to_string());
     let values = [
@@ -142,9 +142,9 @@ fn compare_table(
     let samples: Vec<Sample<'_>> = parts
         .iter()
         .zip(labels.iter().zip(scores))
-        .map(|(&(map, mask), (&anomalous, &score))| Sample { map, mask, anomalous, score })
+        .map(|(&(map, mask), (&anomalous, &score))| Sample { map, width, mask, anomalous, score })
         .collect();
-    let table = Metrics::of(&samples, width).unwrap();
+    let table = Metrics::of(&samples).unwrap();
     let defined = table.values().iter().flatten().count();
     assert_eq!(defined + table.undefined.len(), 7, "{case}: {:?}", table.undefined);
     let photos = labels.contains(&true);

@@ -99,21 +99,25 @@ fn picture(class: &Class, photo: &TestPhoto, found: &Found, show: &Show, verdict
         defective: photo.defect.is_some(),
         score: found.detection.score,
         verdict,
-        mask: found.mask.as_ref().map(|mask| address(&drawn(mask, map.side, &small, region))).transpose()?,
+        mask: found
+            .mask
+            .as_ref()
+            .map(|mask| address(&drawn(mask, (map.width, map.height), &small, region)))
+            .transpose()?,
         photo: address(&small)?,
         heatmap: address(&heatmap)?,
     })
 }
 
-/// A mask of `side` pixels a side, drawn at its place in the photo.
-fn drawn(mask: &[bool], side: usize, photo: &RgbImage, region: PhotoRegion) -> RgbImage {
-    let place = |pixel: u32, start: f64, end: f64| {
+/// A mask of this width and height in pixels, drawn at its place in the photo.
+fn drawn(mask: &[bool], (width, height): (usize, usize), photo: &RgbImage, region: PhotoRegion) -> RgbImage {
+    let place = |pixel: u32, start: f64, end: f64, pixels: usize| {
         let at = (f64::from(pixel) + 0.5 - start) / (end - start);
-        (0.0..1.0).contains(&at).then_some((at * side as f64) as usize)
+        (0.0..1.0).contains(&at).then_some((at * pixels as f64) as usize)
     };
     RgbImage::from_fn(photo.width(), photo.height(), |x, y| {
-        let at = place(x, region.0, region.2).zip(place(y, region.1, region.3));
-        image::Rgb(at.map_or(OUTSIDE, |(x, y)| if mask[y * side + x] { [255; 3] } else { [0; 3] }))
+        let at = place(x, region.0, region.2, width).zip(place(y, region.1, region.3, height));
+        image::Rgb(at.map_or(OUTSIDE, |(x, y)| if mask[y * width + x] { [255; 3] } else { [0; 3] }))
     })
 }
 
@@ -144,7 +148,7 @@ mod tests {
             RgbImage::from_pixel(400, 100, image::Rgb([i as u8; 3])).save(&path).unwrap();
             let defect = (kind != "good").then(|| kind.to_owned());
             class.test.push(TestPhoto { path, defect: defect.clone(), masks: Vec::new(), sample: None });
-            let map = AnomalyMap { side: 2, values: vec![0.0, 0.0, 0.0, 2.0] };
+            let map = AnomalyMap::square(2, vec![0.0, 0.0, 0.0, 2.0]);
             let region = Region { x0: 100.0, y0: 0.0, x1: 300.0, y1: 100.0 };
             let mask = defect.map(|_| vec![false, true, false, false]);
             found.push(Found { detection: Detection { score, map, region }, mask });
@@ -161,7 +165,7 @@ mod tests {
     #[test]
     fn pictures_are_small_and_masks_lie_where_they_are() {
         let photo = RgbImage::new(192, 48);
-        let mask = drawn(&[false, true, false, false], 2, &photo, (48.0, 0.0, 144.0, 48.0));
+        let mask = drawn(&[false, true, false, false], (2, 2), &photo, (48.0, 0.0, 144.0, 48.0));
         let at = |x, y| mask.get_pixel(x, y).0[0];
         assert_eq!([at(0, 0), at(60, 5), at(120, 5), at(120, 40), at(190, 5)], [110, 0, 255, 0, 110]);
         let address = address(&mask).unwrap();

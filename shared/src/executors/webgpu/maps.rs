@@ -19,7 +19,7 @@ impl Read for WebGpu {
         let values = self.read(&self.maps(groups, photos, layout)?).await?;
         if values.iter().all(|value| value.is_finite()) {
             let maps = values.chunks_exact(MAP_SIDE * MAP_SIDE);
-            return Ok(maps.map(|map| AnomalyMap { side: MAP_SIDE, values: map.to_vec() }).collect());
+            return Ok(maps.map(|map| AnomalyMap::square(MAP_SIDE, map.to_vec())).collect());
         }
         // One distance that is not finite spoils a whole map. The host finds out which one it is.
         layout.maps(&self.read_all(&groups.iter().collect::<Vec<_>>()).await?, photos)?;

@@ -18,6 +18,8 @@ use crate::{Error, Result};
 pub struct Sample<'a> {
     /// Anomaly map, row by row.
     pub map: &'a [f32],
+    /// Pixels in a row of the map.
+    pub width: usize,
     /// Ground-truth mask of the map's shape, true at anomalous pixels. A good photo needs none; if an anomalous photo has none,
     /// the pixel metrics are undefined.
     pub mask: Option<&'a [bool]>,
@@ -54,7 +56,7 @@ impl Metrics {
     /// Names of the metrics, in the order of [`Metrics::values`].
     pub const NAMES: [&'static str; 7] = ["I-AUROC", "I-AP", "I-F1max", "P-AUROC", "P-AP", "P-F1max", "AUPRO"];
 
-    /// Metrics of one class. Maps and masks consist of whole rows of `width` pixels.
+    /// Metrics of one class, whose maps may differ in size.
     ///
     /// Average precision and F1 are `None` if nothing is anomalous. The official functions return 0 then (as do
     /// [`Ranking::average_precision`] and [`Ranking::f1_max`]), but the official evaluation as a whole fails, and a 0 in a
@@ -63,9 +65,9 @@ impl Metrics {
     /// # Errors
     /// [`Error::Tensor`] if there are no samples or a value is not finite, [`Error::Shape`] if a map has incomplete rows or a mask
     /// another size than its map.
-    pub fn of(samples: &[Sample<'_>], width: usize) -> Result<Self> {
+    pub fn of(samples: &[Sample<'_>]) -> Result<Self> {
         for (i, sample) in samples.iter().enumerate() {
-            let pixels = sample.map.len();
+            let (pixels, width) = (sample.map.len(), sample.width);
             if width == 0 || !pixels.is_multiple_of(width) {
                 let name = format!("anomaly map of photo {i}");
                 return Err(Error::Shape {
@@ -91,7 +93,8 @@ impl Metrics {
             let parts: Vec<_> = samples.iter().map(|s| (s.map, s.mask)).collect();
             let pixels = Ranking::new("anomaly maps", &parts)?;
             let [p_auroc, p_ap, p_f1max] = by_rank(&pixels, "pixels");
-            let aupro = ProCurve::new(&pixels, &parts, width).and_then(|curve| curve.area()).map_err(reason);
+            let widths: Vec<usize> = samples.iter().map(|s| s.width).collect();
+            let aupro = ProCurve::new(&pixels, &parts, &widths).and_then(|curve| curve.area()).map_err(reason);
             [p_auroc, p_ap, p_f1max, aupro]
         };
 
@@ -181,16 +184,16 @@ mod tests {
     const MASK: [bool; 6] = [false, false, false, true, true, false];
 
     fn good(score: f32) -> Sample<'static> {
-        Sample { map: &[0.1, 0.2, 0.1, 0.3, 0.2, 0.5], mask: None, anomalous: false, score }
+        Sample { map: &[0.1, 0.2, 0.1, 0.3, 0.2, 0.5], width: 3, mask: None, anomalous: false, score }
     }
 
     fn bad(score: f32) -> Sample<'static> {
-        Sample { map: &MAP, mask: Some(&MASK), anomalous: true, score }
+        Sample { map: &MAP, width: 3, mask: Some(&MASK), anomalous: true, score }
     }
 
     #[test]
     fn a_perfect_detector_has_all_seven() {
-        let metrics = Metrics::of(&[good(0.1), bad(0.9), good(0.2)], 3).unwrap();
+        let metrics = Metrics::of(&[good(0.1), bad(0.9), good(0.2)]).unwrap();
         assert_eq!(metrics.undefined, [""; 0]);
         for (name, value) in Metrics::NAMES.iter().zip(metrics.values()) {
             assert!((value.unwrap() - 1.0).abs() < 1e-7, "{name}: {value:?}");
@@ -198,8 +201,16 @@ mod tests {
     }
 
     #[test]
+    fn maps_may_differ_in_size() {
+        let wide = Sample { map: &[0.1, 0.2, 0.3, 0.4], width: 4, mask: None, anomalous: false, score: 0.1 };
+        // One region of two pixels, whether rows have three pixels or, wrongly, four.
+        let metrics = Metrics::of(&[wide, bad(0.9)]).unwrap();
+        assert_eq!((metrics.p_auroc, metrics.aupro.is_some()), (Some(1.0), true));
+    }
+
+    #[test]
     fn without_anomalous_photos_all_is_undefined_and_says_so() {
-        let metrics = Metrics::of(&[good(0.1), good(0.2)], 3).unwrap();
+        let metrics = Metrics::of(&[good(0.1), good(0.2)]).unwrap();
         assert_eq!(metrics.values(), [None; 7]);
         assert_eq!(metrics.undefined.len(), 7);
         assert_eq!(
@@ -212,14 +223,14 @@ mod tests {
 
     #[test]
     fn without_good_photos_the_rest_is_defined() {
-        let metrics = Metrics::of(&[bad(0.8), bad(0.9)], 3).unwrap();
+        let metrics = Metrics::of(&[bad(0.8), bad(0.9)]).unwrap();
         assert!(metrics.i_auroc.is_none() && metrics.values()[1..].iter().all(Option::is_some));
         assert_eq!(metrics.undefined.len(), 1);
     }
 
     #[test]
     fn without_masks_the_image_metrics_are_defined() {
-        let metrics = Metrics::of(&[good(0.1), bad(0.8), Sample { mask: None, ..bad(0.9) }], 3).unwrap();
+        let metrics = Metrics::of(&[good(0.1), bad(0.8), Sample { mask: None, ..bad(0.9) }]).unwrap();
         assert!(metrics.values()[..3].iter().all(Option::is_some) && metrics.values()[3..].iter().all(Option::is_none));
         assert_eq!(metrics.undefined[0], "P-AUROC is undefined: 1 of 2 anomalous photos have no mask");
     }
@@ -228,7 +239,7 @@ mod tests {
     fn scores_alone_have_the_same_image_metrics() {
         let photos = [good(0.1), bad(0.8), good(0.9), bad(0.7)];
         let (scores, labels): (Vec<f32>, Vec<bool>) = photos.iter().map(|s| (s.score, s.anomalous)).unzip();
-        let (all, images) = (Metrics::of(&photos, 3).unwrap(), Metrics::of_scores(&scores, &labels, "parts").unwrap());
+        let (all, images) = (Metrics::of(&photos).unwrap(), Metrics::of_scores(&scores, &labels, "parts").unwrap());
         assert_eq!(images.values()[..3], all.values()[..3]);
         assert_eq!((images.values()[3..].to_vec(), images.undefined), (vec![None; 4], vec![]));
         let one_sided = Metrics::of_scores(&scores, &[false; 4], "parts").unwrap();
@@ -246,19 +257,22 @@ mod tests {
 
     #[test]
     fn samples_that_do_not_fit_are_refused() {
-        let message = |sample, width| Metrics::of(&[good(0.1), sample], width).unwrap_err().to_string();
-        assert!(message(bad(0.9), 4).contains("anomaly map of photo 0: expected shape [2, 4], found [6]"));
+        let message = |sample| Metrics::of(&[good(0.1), sample]).unwrap_err().to_string();
+        assert!(
+            message(Sample { width: 4, ..bad(0.9) })
+                .contains("anomaly map of photo 1: expected shape [2, 4], found [6]")
+        );
         let short = Sample { mask: Some(&MASK[..3]), ..bad(0.9) };
-        assert!(message(short, 3).contains("mask of photo 1: expected shape [2, 3], found [3]"));
-        assert!(message(bad(f32::NAN), 3).contains("image scores: value 1 of part 0 is NaN"));
+        assert!(message(short).contains("mask of photo 1: expected shape [2, 3], found [3]"));
+        assert!(message(bad(f32::NAN)).contains("image scores: value 1 of part 0 is NaN"));
         let broken = Sample { map: &[f32::INFINITY; 6], ..bad(0.9) };
-        assert!(message(broken, 3).contains("anomaly maps: value 0 of part 1 is inf"));
-        assert!(Metrics::of(&[], 3).is_err());
+        assert!(message(broken).contains("anomaly maps: value 0 of part 1 is inf"));
+        assert!(Metrics::of(&[]).is_err());
     }
 
     #[test]
     fn json_keeps_what_is_undefined() {
-        let metrics = Metrics::of(&[bad(0.8), bad(0.9)], 3).unwrap();
+        let metrics = Metrics::of(&[bad(0.8), bad(0.9)]).unwrap();
         let json = serde_json::to_string(&metrics).unwrap();
         assert!(json.starts_with(r#"{"i_auroc":null,"i_ap":1.0"#), "{json}");
         assert_eq!(serde_json::from_str::<Metrics>(&json).unwrap(), metrics);

@@ -24,12 +24,12 @@ pub struct ProCurve {
 }
 
 impl ProCurve {
-    /// Curve of maps and masks, both of whole rows of `width` pixels; `pixels` is the ranking of the same maps' pixels. Photos
+    /// Curve of maps and masks, each of whole rows of its one of `widths` in pixels; `pixels` is the ranking of the same maps' pixels. Photos
     /// without a mask have no defect. Takes one binary search per anomalous pixel and per threshold.
     ///
     /// # Errors
     /// [`Error::Metric`] if all scores are equal, so that there is no threshold between them.
-    pub fn new(pixels: &Ranking, parts: &[(&[f32], Option<&[bool]>)], width: usize) -> Result<Self> {
+    pub fn new(pixels: &Ranking, parts: &[(&[f32], Option<&[bool]>)], widths: &[usize]) -> Result<Self> {
         let (low, high) = pixels.range();
         let thresholds = thresholds(low, high)?;
         // numpy compares an array of f32 with a scalar of f64 in f32.
@@ -39,7 +39,7 @@ impl ProCurve {
 
         let mut overlaps = vec![0.0; compared.len()];
         let mut regions = 0;
-        for (map, mask) in parts {
+        for ((map, mask), &width) in parts.iter().zip(widths) {
             let Some(mask) = mask else { continue };
             let found = Regions::new(mask, width);
             regions += found.areas.len();
@@ -162,7 +162,7 @@ mod tests {
         let mut parts: Vec<(&[f32], Option<&[bool]>)> =
             maps.iter().zip(&masks).map(|(map, mask)| (map.as_slice(), Some(mask.as_slice()))).collect();
         parts.push((&maps[3], None));
-        let curve = ProCurve::new(&Ranking::new("maps", &parts).unwrap(), &parts, 12).unwrap();
+        let curve = ProCurve::new(&Ranking::new("maps", &parts).unwrap(), &parts, &[12; 4]).unwrap();
         let (fprs, pros) = slow(&parts, 12);
         assert_eq!(curve.fprs, fprs);
         let difference = curve.pros.iter().zip(&pros).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
