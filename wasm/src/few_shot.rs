@@ -58,6 +58,7 @@ struct Options {
     side: Option<usize>,
     bank_size: Option<f64>,
     variance: Option<f64>,
+    turns: bool,
     false_alarm_rate: Option<f64>,
 }
 
@@ -76,6 +77,7 @@ impl Options {
             layers: self.layers.clone(),
             bank_size: self.bank_size.map_or(usual.bank_size, |bytes| bytes as u64),
             variance: self.variance.unwrap_or(usual.variance),
+            turns: self.turns,
             false_alarm_rate: self.false_alarm_rate.unwrap_or(usual.false_alarm_rate),
         })
     }
@@ -135,7 +137,8 @@ impl FewShot {
         model.place(executor, name, &content).map_err(refusal)
     }
 
-    /// Begins a detector with these options: `{memory: 'subspace' | 'bank', side, layers, bankSize, variance, falseAlarmRate}`, or none.
+    /// Begins a detector with these options: `{memory: 'subspace' | 'bank', side, layers, bankSize, variance, turns,
+    /// falseAlarmRate}`, or none.
     /// `side` of the square that whole photos are resized to in pixels, as the model's if omitted; all others as in
     /// `dinomaly fewshot`.
     ///

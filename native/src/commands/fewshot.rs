@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(
         long,
         value_name = "MODEL",
-        conflicts_with_all = ["backbone", "memory", "classes", "size", "layers", "bank_size", "variance", "heads", "window", "rate"]
+        conflicts_with_all = ["backbone", "memory", "classes", "size", "layers", "bank_size", "variance", "turns", "heads", "window", "rate"]
     )]
     add: Option<PathBuf>,
     /// Class of added photos, if they are a folder of photos [default: the model's, if it has one]
@@ -51,6 +51,9 @@ pub struct Args {
     /// Share of the patches' variance that a subspace explains [default: 0.99]
     #[arg(long, value_parser = within(0.01, 0.9999), value_name = "SHARE")]
     variance: Option<f64>,
+    /// Also remember each photo in its other quarter turns: for parts that lie in any orientation
+    #[arg(long)]
+    turns: bool,
     /// Number of the encoder's attention heads [default: width / 64]
     #[arg(long, value_name = "N")]
     heads: Option<usize>,
@@ -109,6 +112,7 @@ fn new(args: &Args, out: &Path) -> Result<Made> {
             layers: args.layers.clone(),
             bank_size: args.bank_size.unwrap_or(usual.bank_size),
             variance: args.variance.unwrap_or(usual.variance),
+            turns: args.turns,
             false_alarm_rate: args.false_alarms.rate,
         },
         side: args.size,

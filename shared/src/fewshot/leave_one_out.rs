@@ -36,7 +36,7 @@ pub async fn of_bank<O: Read>(
     for (i, photo) in photos.iter().enumerate() {
         let mut distances = Vec::new();
         for (group, pieces) in pieces.iter().enumerate() {
-            let x = upload(ops, &photo.groups[group], width)?;
+            let x = upload(ops, photo.own(group), width)?;
             let mut nearest = None;
             for piece in pieces.iter().enumerate().filter(|(j, _)| *j != i).filter_map(|(_, piece)| piece.as_ref()) {
                 let cosines = ops.linear(&x, piece, Then::Store)?;
@@ -81,10 +81,10 @@ pub async fn of_subspace<O: Read>(
             });
         }
         for i in own {
-            let distance = |(patches, residual): (&Vec<f32>, &Linear<O::Tensor>)| {
-                ops.squared_norms(&ops.linear(&upload(ops, patches, width)?, residual, Then::Store)?, 1)
+            let distance = |(group, residual): (usize, &Linear<O::Tensor>)| {
+                ops.squared_norms(&ops.linear(&upload(ops, photos[i].own(group), width)?, residual, Then::Store)?, 1)
             };
-            let distances = photos[i].groups.iter().zip(&residuals).map(distance).collect::<Result<Vec<_>>>()?;
+            let distances = residuals.iter().enumerate().map(distance).collect::<Result<Vec<_>>>()?;
             scores[i] = score(encoder, &distances).await?;
             done();
         }

@@ -39,6 +39,7 @@ pub struct Made {
     pub photos: usize,
     /// Number of files that were left out because another one of the class is equal to it.
     pub repeated: usize,
+    turns: bool,
 }
 
 /// Makes a memory of good photos, and sets thresholds from the scores of each photo by a memory of all others. `done` is called
@@ -77,7 +78,17 @@ pub async fn make<O: Read>(
     let picture = encoder.preprocessor().geometry.cut(&SelfTest::picture_of(SELF_TEST_SEED));
     let map = encoder.maps(&memory, &[picture]).await?.remove(0);
     let self_test = SelfTest::new(SELF_TEST_SEED, score(&config, &map), &map.values, SELF_TEST_TOLERANCE)?;
-    Ok(Made { config, weights, calibration, self_test, loss, doubts, photos, repeated: given - photos })
+    Ok(Made {
+        config,
+        weights,
+        calibration,
+        self_test,
+        loss,
+        doubts,
+        photos,
+        repeated: given - photos,
+        turns: encoder.turns,
+    })
 }
 
 /// The photos of each class in the order of their hashes, each once.
@@ -102,12 +113,13 @@ impl Made {
              | encoder | {encoder}, frozen |\n\
              | memory | {memory} of blocks {layers:?} |\n\
              | geometry | whole photos, resized to {side} × {side} |\n\
-             | photos | {photos} good ones |\n\
+             | photos | {photos} good ones{turns} |\n\
              {thresholds}\n",
             encoder = config.encoder.name,
             memory = config.memory,
             layers = config.target_layers,
             photos = self.photos,
+            turns = if self.turns { ", each in four quarter turns" } else { "" },
             thresholds = if self.calibration.held_out {
                 self.calibration.card_row()
             } else {
@@ -136,7 +148,7 @@ async fn in_bank<O: Read>(
     let width = config.encoder.hidden_size;
     let most = (recipe.bank_size / (2 * width * config.groups.len()) as u64) as usize;
     let photos: Vec<&Features> = classes.values().flatten().copied().collect();
-    let patches = photos.first().map_or(0, |photo| photo.groups[0].len() / width);
+    let patches = photos.first().map_or(0, |photo| photo.own(0).len() / width);
     if most < patches {
         let size = recipe.bank_size;
         let room = if most == 1 { "1 patch".to_owned() } else { format!("{most} patches") };
@@ -177,7 +189,7 @@ fn score(config: &MemoryConfig, map: &AnomalyMap) -> f32 {
 
 impl<O: Read> FeatureEncoder<O> {
     /// A memory with these tensors on the encoder's executor.
-    fn memory(&self, config: &MemoryConfig, weights: &Weights) -> Result<Memory<O::Tensor>> {
+    pub(super) fn memory(&self, config: &MemoryConfig, weights: &Weights) -> Result<Memory<O::Tensor>> {
         Memory::load(config, &mut |name, shape| weights.upload(self.ops(), &BTreeMap::new(), name, shape))
     }
 }

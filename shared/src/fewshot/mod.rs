@@ -31,12 +31,22 @@ use crate::{Error, Result};
 /// Features of a good photo.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
-    /// Of each group of layers the patches' features `[patches, width]`.
+    /// Of each group of layers the patches' features `[copies · patches, width]`: first the photo's own, then those of its turned
+    /// copies.
     pub groups: Vec<Vec<f32>>,
+    /// Number of copies of the photo, itself included.
+    pub copies: usize,
     /// Unit vector of the class token in the last layer.
     pub class_token: Vec<f32>,
     /// What the encoder saw.
     pub photo: PreparedPhoto,
+}
+
+impl Features {
+    /// The photo's own patches `[patches, width]` in a group of layers.
+    fn own(&self, group: usize) -> &[f32] {
+        &self.groups[group][..self.groups[group].len() / self.copies]
+    }
 }
 
 /// A good photo as the encoder sees it.
@@ -63,6 +73,8 @@ pub struct FeatureEncoder<O: Read> {
     preprocessor: Preprocessor,
     /// Whether features are unit vectors.
     unit: bool,
+    /// Whether features of quarter turns follow those of a photo.
+    turns: bool,
 }
 
 impl<O: Read> FeatureEncoder<O> {
@@ -104,7 +116,7 @@ impl<O: Read> FeatureEncoder<O> {
         preprocessor.geometry.validate(taps.encoder.patch_size)?;
         let grid = preprocessor.geometry.grid(taps.encoder.patch_size);
         let encoder = arrived.encoder(&ops, config.taps(), grid)?;
-        Ok(Self::of_encoder(ops, encoder, &config, &preprocessor))
+        Ok(Self::of_encoder(ops, encoder, &config, &preprocessor).with_turns(recipe.turns))
     }
 
     /// An encoder that is on the executor, in blocks up to the last layer of `config`.
@@ -115,7 +127,13 @@ impl<O: Read> FeatureEncoder<O> {
         preprocessor: &Preprocessor,
     ) -> Self {
         let unit = matches!(config.memory, MemoryKind::Bank { .. });
-        Self { ops, encoder, config: config.clone(), preprocessor: preprocessor.clone(), unit }
+        Self { ops, encoder, config: config.clone(), preprocessor: preprocessor.clone(), unit, turns: false }
+    }
+
+    /// The same, whether or not features of quarter turns follow those of a photo.
+    #[must_use]
+    pub fn with_turns(self, turns: bool) -> Self {
+        Self { turns, ..self }
     }
 
     /// The executor.
@@ -151,9 +169,24 @@ impl<O: Read> FeatureEncoder<O> {
         if prepared.is_empty() {
             return Ok(Vec::new());
         }
+        let mut turned: Vec<Vec<u8>> = prepared.iter().map(|photo| photo.cut.clone()).collect();
+        let mut features: Vec<Features> = std::iter::zip(prepared, self.encode(&turned).await?)
+            .map(|(photo, (groups, class_token))| Features { groups, copies: 1, class_token, photo })
+            .collect();
+        for _ in 0..if self.turns { 3 } else { 0 } {
+            turned.iter_mut().for_each(|cut| *cut = quarter_turn(cut, self.side()));
+            for (features, (groups, _)) in std::iter::zip(&mut features, self.encode(&turned).await?) {
+                std::iter::zip(&mut features.groups, groups).for_each(|(own, more)| own.extend(more));
+                features.copies += 1;
+            }
+        }
+        Ok(features)
+    }
+
+    /// Patches' features in each group of layers, and the class token's unit vector, of each prepared photo.
+    async fn encode(&self, prepared: &[Vec<u8>]) -> Result<Vec<(Vec<Vec<f32>>, Vec<f32>)>> {
         let (ops, e, count) = (&self.ops, &self.config.encoder, prepared.len());
-        let (cut, hashes): (Vec<_>, Vec<_>) = prepared.into_iter().map(|photo| (photo.cut, photo.sha256)).unzip();
-        let layers = self.layers(&cut)?;
+        let layers = self.layers(prepared)?;
         let units = layers.iter().map(|layer| ops.normalize(layer)).collect::<Result<Vec<_>>>()?;
         let feature = if self.unit { unit_mean } else { mean_of_units };
         let mut tensors =
@@ -166,12 +199,8 @@ impl<O: Read> FeatureEncoder<O> {
             let tokens = values.len() / count;
             values[i * tokens..][..tokens].to_vec()
         };
-        let of = |(i, (cut, sha256))| Features {
-            groups: values.iter().map(|group| photo(i, group).split_off(prefix)).collect(),
-            class_token: photo(i, &last)[..width].to_vec(),
-            photo: PreparedPhoto { cut, sha256 },
-        };
-        Ok(std::iter::zip(cut, hashes).enumerate().map(of).collect())
+        let groups = |i| values.iter().map(|group| photo(i, group).split_off(prefix)).collect();
+        Ok((0..count).map(|i| (groups(i), photo(i, &last)[..width].to_vec())).collect())
     }
 
     /// Anomaly maps of prepared photos by a memory, all of them as one batch.
@@ -199,6 +228,12 @@ impl<O: Read> FeatureEncoder<O> {
             border: self.config.map_border,
         }
     }
+}
+
+/// A square picture `[side, side, 3]`, turned by a quarter.
+fn quarter_turn(cut: &[u8], side: usize) -> Vec<u8> {
+    let source = |i: usize| 3 * ((i % side) * side + side - 1 - i / side);
+    (0..side * side).flat_map(|i| cut[source(i)..][..3].iter().copied()).collect()
 }
 
 #[cfg(test)]
@@ -358,6 +393,44 @@ mod tests {
                 assert_eq!(kept, width as f32, "{width}, {seed}: all of a patch is left");
             }
         }
+    }
+
+    #[test]
+    fn turned_photos_are_known_and_no_photo_scores_itself() {
+        let turned = |cut: &[u8]| PreparedPhoto { cut: quarter_turn(cut, 8), sha256: [0; 32] };
+        for memory in [MemoryKind::Bank { rows: 1 }, MemoryKind::Subspace { subspaces: 1 }] {
+            let (encoder, _, _, features) = encoded(memory, 2);
+            let encoder = encoder.with_turns(true);
+            let prepared = features.iter().map(|features| features.photo.clone()).collect();
+            let with_turns = block_on(encoder.features(prepared)).unwrap();
+            assert_eq!((with_turns[0].copies, with_turns[0].own(1)), (4, &features[0].groups[1][..]));
+            let once = block_on(encoder.encode(&[turned(&features[0].photo.cut).cut])).unwrap().remove(0).0;
+            assert_eq!(with_turns[0].groups[1][16 * 8..2 * 16 * 8], once[1][..]);
+            let of_turned = |features: &[Features]| {
+                let recipe = Recipe {
+                    memory: if encoder.unit { MemoryChoice::Bank } else { MemoryChoice::Subspace },
+                    variance: 0.9,
+                    ..Recipe::default()
+                };
+                let classes = GoodPhotos::from([("one".to_owned(), refs(features))]);
+                let made = block_on(make(&encoder, &classes, &recipe, || ())).unwrap();
+                let memory = encoder.memory(&made.config, &made.weights).unwrap();
+                let map = block_on(encoder.maps(&memory, &[turned(&features[0].photo.cut).cut])).unwrap().remove(0);
+                (map.values.iter().sum::<f32>(), made.calibration.overall.good_scores.mean)
+            };
+            let mut others = features.clone();
+            others.iter_mut().zip(1..).for_each(|(features, i)| features.photo.sha256 = [i; 32]);
+            let mut turns = with_turns;
+            turns.iter_mut().zip(1..).for_each(|(features, i)| features.photo.sha256 = [i; 32]);
+            let ((before, _), (after, scores)) = (of_turned(&others), of_turned(&turns));
+            assert!(after < 0.7 * before, "{memory:?}: {after} and {before}");
+            assert!(scores > 1e-3, "{memory:?}: photos are scored by their own turned copies");
+        }
+        let side = 3;
+        let cut: Vec<u8> = (0..27).collect();
+        let four = (0..4).fold(cut.clone(), |cut, _| quarter_turn(&cut, side));
+        assert_eq!(four, cut);
+        assert_eq!(quarter_turn(&cut, side)[..3], cut[6..9], "the upper right corner comes to the upper left");
     }
 
     #[test]

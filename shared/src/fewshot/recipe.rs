@@ -62,6 +62,9 @@ pub struct Recipe {
     pub bank_size: u64,
     /// Share of the patches' variance that a subspace explains.
     pub variance: f64,
+    /// Whether the memory also holds each photo in its other quarter turns: for parts that lie in any orientation.
+    #[serde(default)]
+    pub turns: bool,
     /// Share of good photos that the thresholds may call defective.
     pub false_alarm_rate: f64,
 }
@@ -73,6 +76,7 @@ impl Default for Recipe {
             layers: Vec::new(),
             bank_size: 64 << 20,
             variance: 0.99,
+            turns: false,
             false_alarm_rate: FALSE_ALARM_RATE,
         }
     }

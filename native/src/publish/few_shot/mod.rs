@@ -212,7 +212,7 @@ impl Making<'_> {
     fn run<O: Read>(self, ops: O, batch: usize, config: &MemoryConfig) -> Result<Made> {
         let Self { mut record, backbone: Backbone { mut weights, .. }, photos, out } = self;
         let preprocessor = record.preprocessor.clone();
-        let encoder = FeatureEncoder::new(ops, config, &preprocessor, &weights)?;
+        let encoder = FeatureEncoder::new(ops, config, &preprocessor, &weights)?.with_turns(record.recipe.turns);
         let mut features = Vec::new();
         for (class, photos) in &photos {
             let of_class = encoded(&encoder, photos, batch)?;
