@@ -39,7 +39,7 @@ impl Teacher {
         let grid = student.position_grid;
         let side = grid * e.patch_size;
         let geometry = Geometry { resize: side, crop: side };
-        let preprocessor = Preprocessor { geometry, mean: backbone.mean, std: backbone.std, window: None };
+        let preprocessor = Preprocessor { geometry, tiles: None, mean: backbone.mean, std: backbone.std, window: None };
         let encoder = backbone.weights.encoder(&Candle::infer(device.clone()), config.taps(), grid)?;
         let basis = Tensor::zeros((e.hidden_size, student.hidden_size), candle_core::DType::F32, device)?;
         Ok(Self { config, encoder, preprocessor, blocks, basis, variances: Vec::new() })

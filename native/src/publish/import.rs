@@ -56,7 +56,7 @@ pub fn import(plan: &ImportPlan) -> Result<Model> {
         MapBorder::Reflect => "anomalib (MLPs without biases, maps mirrored at the border)",
     };
     println!("{} tensors of {source}, encoder {}", imported.weights.0.len(), imported.config.encoder.name);
-    let preprocessor = Preprocessor { geometry, mean: imported.mean, std: imported.std, window: None };
+    let preprocessor = Preprocessor { geometry, tiles: None, mean: imported.mean, std: imported.std, window: None };
     let photos = dataset.classes.iter().flat_map(|class| spread(class, plan.photos)).collect();
     let (false_alarm_rate, device) = (plan.false_alarm_rate, Device::Cpu);
     let good = Good { photos, held_out: plan.held_out, false_alarm_rate, device };

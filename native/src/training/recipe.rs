@@ -175,7 +175,7 @@ mod tests {
         let settings = TrainingSettings::official(2, Schedule::official(10));
         let config = ModelConfig::published(EncoderConfig::tiny()).unwrap();
         let geometry = Geometry { resize: 8, crop: 8 };
-        let preprocessor = Preprocessor { geometry, mean: [0.5; 3], std: [0.5; 3], window: None };
+        let preprocessor = Preprocessor { geometry, tiles: None, mean: [0.5; 3], std: [0.5; 3], window: None };
         let selection = Some(Selection { classes: vec!["nut".into(), "screw".into()], holdout: 0.1 });
         Recipe { config, settings, data: "00".into(), preprocessor: Some(preprocessor), selection }
     }

@@ -89,7 +89,7 @@ pub fn train(plan: &TrainingPlan, interrupt: &Interrupt) -> Result<Option<Traine
     if let Some(window) = window {
         println!("16-bit grey: values {window} become black to white (--window)");
     }
-    let preprocessor = Preprocessor { geometry, mean, std, window };
+    let preprocessor = Preprocessor { geometry, tiles: None, mean, std, window };
     grey16::warn_if_clipped(&preprocessor, &good);
     let settings = plan.settings(precision)?;
     let split = Split::new(&dataset, plan.holdout, plan.seed);

@@ -196,8 +196,9 @@ impl Model {
     /// [`Model::validate`], weights excluded.
     fn validate_description(&self) -> Result<()> {
         self.config.validate().map_err(|e| e.in_file(Kind::Config.file_name()))?;
-        let geometry = self.preprocessor.geometry;
-        geometry.validate(self.config.encoder().patch_size).map_err(|e| e.in_file(Kind::Preprocessor.file_name()))?;
+        self.preprocessor
+            .validate(self.config.encoder().patch_size)
+            .map_err(|e| e.in_file(Kind::Preprocessor.file_name()))?;
         self.calibration.validate().map_err(|e| e.in_file(Kind::Calibration.file_name()))?;
         if let Some(self_test) = &self.self_test {
             self_test.validate().map_err(|e| e.in_file(MANIFEST))?;

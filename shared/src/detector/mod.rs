@@ -2,21 +2,24 @@
 
 #[cfg(feature = "webgpu")]
 mod on_gpu;
+mod tiled;
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 #[cfg(feature = "webgpu")]
 pub use on_gpu::Opened;
+pub use tiled::TILES_AT_ONCE;
 
 use crate::bundle::{Arriving, Model, SelfTest};
 use crate::maps::heatmap::{overlay, range_around};
-use crate::maps::score::{AnomalyMap, MapLayout, mean_of_highest};
+use crate::maps::score::{AnomalyMap, MAP_SIDE, MapLayout, mean_of_highest};
 use crate::model::config::Architecture;
 use crate::model::network::Network;
 use crate::ops::Read;
 use crate::photo::decode::Photo;
 use crate::photo::preprocess::{Preprocessor, Region};
+use crate::photo::tiles::TilePlan;
 use crate::photo::window::Window;
 use crate::tensor::named::Weights;
 use crate::{Error, Result};
@@ -35,10 +38,11 @@ pub struct Preparation {
     patch: usize,
     /// Share of a map's values that its score averages.
     score_share: f64,
+    layout: MapLayout,
 }
 
 impl Preparation {
-    /// What the encoder sees of a photo, `[crop, crop, 3]`: what is left to do is the executor's.
+    /// What the encoder sees of a photo without tiles, `[crop, crop, 3]`: what is left to do is the executor's.
     pub fn prepare(&self, photo: &Photo) -> Vec<u8> {
         self.preprocessor.geometry.cut(photo)
     }
@@ -48,13 +52,29 @@ impl Preparation {
         self.preprocessor.window
     }
 
-    /// Scores the map of a photo.
-    pub fn detection(&self, photo: &Photo, map: AnomalyMap) -> Detection {
-        Detection { score: self.score(&map), map, region: self.region(photo) }
+    /// The photo's tiles, if the model looks at tiles.
+    pub fn tile_plan(&self, photo: &Photo) -> Option<TilePlan> {
+        self.preprocessor.tile_plan((photo.width, photo.height), self.patch)
     }
 
-    fn score(&self, map: &AnomalyMap) -> f32 {
-        mean_of_highest(map, self.score_share)
+    /// Whether the model looks at tiles.
+    pub fn is_tiled(&self) -> bool {
+        self.preprocessor.tiles.is_some()
+    }
+
+    /// Scores the map of a photo. In a photo of tiles a defect counts as much as in one tile: the score is the mean of as many values
+    /// as a tile's score is, the highest of the whole map.
+    pub fn detection(&self, photo: &Photo, map: AnomalyMap) -> Detection {
+        let of_photo = self.tile_plan(photo).map_or(1.0, |plan| plan.share());
+        Detection { score: mean_of_highest(&map, of_photo * self.score_share), map, region: self.region(photo) }
+    }
+
+    /// Ground-truth mask of a photo, in the shape of its map.
+    pub fn mask(&self, mask: &Photo) -> Vec<bool> {
+        match self.tile_plan(mask) {
+            Some(plan) if plan.count() > 1 => plan.mask(mask, self.layout.stitched_size(plan.patches())),
+            _ => self.preprocessor.geometry.mask(mask, MAP_SIDE),
+        }
     }
 
     /// The part of a photo that is looked at.
@@ -68,7 +88,6 @@ pub struct Detector<O: Read> {
     ops: O,
     network: Network<O::Tensor>,
     preparation: Preparation,
-    layout: MapLayout,
 }
 
 /// What a detector says about a photo.
@@ -119,7 +138,7 @@ impl<O: Read> Detector<O> {
         weights: &Weights,
     ) -> Result<Self> {
         let patch = architecture.encoder().patch_size;
-        preprocessor.geometry.validate(patch)?;
+        preprocessor.validate(patch)?;
         let network = weights.network(&ops, architecture, preprocessor.geometry.grid(patch))?;
         Ok(Self::of_network(ops, architecture, preprocessor, network))
     }
@@ -147,12 +166,12 @@ impl<O: Read> Detector<O> {
                 preprocessor: preprocessor.clone(),
                 patch,
                 score_share: architecture.score_share(),
-            },
-            layout: MapLayout {
-                prefix: architecture.kept_prefix_tokens(),
-                grid: preprocessor.geometry.grid(patch),
-                input_side: preprocessor.geometry.crop,
-                border: architecture.map_border(),
+                layout: MapLayout {
+                    prefix: architecture.kept_prefix_tokens(),
+                    grid: preprocessor.geometry.grid(patch),
+                    input_side: preprocessor.geometry.crop,
+                    border: architecture.map_border(),
+                },
             },
             ops,
         }
@@ -171,11 +190,18 @@ impl<O: Read> Detector<O> {
         &self.ops
     }
 
-    /// Looks at photos of any sizes, all of them as one batch, with one readback. None of them gives none.
+    /// Looks at photos of any sizes, all of them as one batch, with one readback; in tiles one by one. None of them gives none.
     ///
     /// # Errors
     /// If the executor fails or computes something that is no number.
     pub async fn detect(&self, photos: &[Photo]) -> Result<Vec<Detection>> {
+        if self.preparation.is_tiled() {
+            let mut found = Vec::with_capacity(photos.len());
+            for photo in photos {
+                found.push(self.detect_in_tiles(photo, TILES_AT_ONCE).await?);
+            }
+            return Ok(found);
+        }
         let patches = photos.iter().map(|photo| self.prepare(photo)).collect::<Vec<_>>();
         let maps = self.maps(&patches).await?;
         Ok(photos.iter().zip(maps).map(|(photo, map)| self.detection(photo, map)).collect())
@@ -186,13 +212,11 @@ impl<O: Read> Detector<O> {
     /// # Errors
     /// As [`Detector::detect`], and [`Error::Device`] if the executor has to be waited for, as a GPU.
     pub fn detect_now(&self, photo: &Photo) -> Result<Detection> {
-        let prepared = [self.prepare(photo)];
         let waits = || Error::Device {
             executor: "the executor",
             reason: "has to be waited for: use detect() in place of detect_now()".into(),
         };
-        let map = now(self.maps(&prepared)).ok_or_else(waits)??.remove(0);
-        Ok(self.detection(photo, map))
+        Ok(now(self.detect(std::slice::from_ref(photo))).ok_or_else(waits)??.remove(0))
     }
 
     /// Scores the map of a photo.
@@ -228,15 +252,20 @@ impl<O: Read> Detector<O> {
         if prepared.is_empty() {
             return Ok(Vec::new());
         }
-        let side = self.layout.input_side;
+        let groups = self.distances(prepared)?;
+        self.ops.read_maps(&groups, prepared.len(), &self.preparation.layout).await
+    }
+
+    /// Prepared photos or tiles → every group's distances.
+    fn distances(&self, prepared: &[Vec<u8>]) -> Result<Vec<O::Tensor>> {
+        let side = self.preparation.layout.input_side;
         if let Some(photo) = prepared.iter().find(|photo| photo.len() != 3 * side * side) {
             let (expected, found) = (vec![side, side, 3], vec![photo.len()]);
             return Err(Error::Shape { name: "prepared photo".into(), expected, found });
         }
         let Preparation { preprocessor, patch, .. } = &self.preparation;
         let patches = self.ops.upload_photos(prepared, preprocessor, *patch)?;
-        let groups = self.network.distances(&self.ops, &patches)?;
-        self.ops.read_maps(&groups, prepared.len(), &self.layout).await
+        self.network.distances(&self.ops, &patches)
     }
 
     /// What this detector says about the picture of the self-test, to be published with the model.
@@ -258,9 +287,10 @@ impl<O: Read> Detector<O> {
         expected.compare(executor, score, &map.values, rounding)
     }
 
+    /// Score and map of the picture as one square: the self-test of a model that looks at tiles is that of a tile.
     async fn look_at(&self, picture: &Photo) -> Result<(f32, AnomalyMap)> {
         let map = self.maps(&[self.prepare(picture)]).await?.remove(0);
-        Ok((self.preparation.score(&map), map))
+        Ok((mean_of_highest(&map, self.preparation.score_share), map))
     }
 }
 

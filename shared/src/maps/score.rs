@@ -6,11 +6,17 @@
 #[cfg(any(feature = "candle", feature = "processor"))]
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+
+use super::interpolate::{aligned_taps, centred_taps, enlarge, interpolate_columns};
+pub use super::interpolate::{resize_bilinear, upsample_align_corners};
+use crate::{Error, Result};
 
 /// Side of the anomaly map in pixels, for scores, heatmaps and metrics.
 pub const MAP_SIDE: usize = 256;
+
+/// Longest side of a map of a photo that is stitched of tiles, in pixels: more would show no more, and take much memory.
+const LONGEST: usize = 2048;
 
 /// Share of most anomalous pixels whose mean is the image score.
 pub const TOP_SHARE: f64 = 0.01;
@@ -74,19 +80,58 @@ impl MapLayout {
     /// # Errors
     /// As [`anomaly_map`].
     pub fn maps(&self, groups: &[Vec<f32>], photos: usize) -> Result<Vec<AnomalyMap>> {
-        let tokens = self.tokens();
-        if let Some(group) = groups.iter().find(|group| group.len() != photos * tokens) {
-            let (expected, found) = (vec![photos, tokens], vec![group.len()]);
-            return Err(Error::Shape { name: "distances read back".into(), expected, found });
-        }
-        let map_of = |photo: usize| {
-            let of_patches = photo * tokens + self.prefix..(photo + 1) * tokens;
-            let distances: Vec<&[f32]> = groups.iter().map(|group| &group[of_patches.clone()]).collect();
-            anomaly_map(&distances, self.grid, self.input_side, self.border)
-        };
+        self.check(groups, photos)?;
+        let map_of =
+            |photo: usize| anomaly_map(&self.of_patches(groups, photo), self.grid, self.input_side, self.border);
         // Copied, because the allocator keeps memory with the thread that allocated it, and the caller may keep the maps.
         let maps = every(photos, map_of).into_iter().collect::<Result<Vec<_>>>()?;
         Ok(maps.clone())
+    }
+
+    /// The mean over groups of the distances of a photo's patches `[grid²]`, of every photo.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a group does not have as many distances as the photos have tokens.
+    pub fn means(&self, groups: &[Vec<f32>], photos: usize) -> Result<Vec<Vec<f32>>> {
+        self.check(groups, photos)?;
+        Ok((0..photos).map(|photo| mean(&self.of_patches(groups, photo))).collect())
+    }
+
+    fn check(&self, groups: &[Vec<f32>], photos: usize) -> Result<()> {
+        let tokens = self.tokens();
+        match groups.iter().find(|group| group.len() != photos * tokens) {
+            None => Ok(()),
+            Some(group) => {
+                let (expected, found) = (vec![photos, tokens], vec![group.len()]);
+                Err(Error::Shape { name: "distances read back".into(), expected, found })
+            }
+        }
+    }
+
+    /// Distances of a photo's patches in each group.
+    fn of_patches<'a>(&self, groups: &'a [Vec<f32>], photo: usize) -> Vec<&'a [f32]> {
+        let of_patches = photo * self.tokens() + self.prefix..(photo + 1) * self.tokens();
+        groups.iter().map(|group| &group[of_patches.clone()]).collect()
+    }
+
+    /// Height and width of the map of `[rows, columns]` patches that were stitched of tiles: as many pixels for each patch as the map
+    /// of a photo that is one tile, but at most [`LONGEST`] on the longer side.
+    pub fn stitched_size(&self, patches: [usize; 2]) -> [usize; 2] {
+        let longest = patches[0].max(patches[1]);
+        let of_longest = (MAP_SIDE * longest / self.grid).min(LONGEST.max(MAP_SIDE));
+        patches.map(|patches| ((patches * of_longest) as f64 / longest as f64).round().max(1.0) as usize)
+    }
+
+    /// The map of the distances `[rows, columns]` of patches that were stitched of tiles; that of [`anomaly_map`] if they are one tile.
+    ///
+    /// # Errors
+    /// As [`anomaly_map`].
+    pub fn stitched(&self, distances: &[f32], [rows, columns]: [usize; 2]) -> Result<AnomalyMap> {
+        check_distances(&[distances], [rows, columns])?;
+        let pixels = [rows, columns].map(|patches| self.input_side * patches / self.grid);
+        let [height, width] = self.stitched_size([rows, columns]);
+        let values = gaussian_blur(&enlarge(distances, [rows, columns], pixels, [height, width]), width, self.border);
+        Ok(AnomalyMap { width, height, values })
     }
 
     /// Matrix `[MAP_SIDE, grid]` of what [`anomaly_map`] does along one axis. Every step is linear and the same along both axes, so
@@ -102,8 +147,8 @@ impl MapLayout {
     }
 }
 
-/// Calls `make` for every photo, on all cores if there are threads.
-fn every<T: Send>(photos: usize, make: impl Fn(usize) -> T + Send + Sync) -> Vec<T> {
+/// Calls `make` for every photo or tile, on all cores if there are threads.
+pub(crate) fn every<T: Send>(photos: usize, make: impl Fn(usize) -> T + Send + Sync) -> Vec<T> {
     let photos = 0..photos;
     #[cfg(any(feature = "candle", feature = "processor"))]
     let photos = photos.into_par_iter();
@@ -123,19 +168,23 @@ pub fn anomaly_map(groups: &[&[f32]], grid: usize, input_side: usize, border: Ma
             groups.len()
         )));
     }
+    check_distances(groups, [grid; 2])?;
+    let values = gaussian_blur(&enlarge(&mean(groups), [grid; 2], [input_side; 2], [MAP_SIDE; 2]), MAP_SIDE, border);
+    Ok(AnomalyMap::square(MAP_SIDE, values))
+}
+
+fn check_distances(groups: &[&[f32]], [rows, columns]: [usize; 2]) -> Result<()> {
     for (i, group) in groups.iter().enumerate() {
         let name = || format!("distances of group {i}");
-        if group.len() != grid * grid {
-            return Err(Error::Shape { name: name(), expected: vec![grid, grid], found: vec![group.len()] });
+        if group.len() != rows * columns {
+            return Err(Error::Shape { name: name(), expected: vec![rows, columns], found: vec![group.len()] });
         }
         if let Some(at) = group.iter().position(|d| !d.is_finite()) {
             let reason = format!("patch {at} has the distance {}, expected a finite number", group[at]);
             return Err(Error::Tensor { name: name(), reason });
         }
     }
-    let upsampled = upsample_align_corners(&mean(groups), grid, input_side);
-    let values = gaussian_blur(&resize_bilinear(&upsampled, input_side, MAP_SIDE), MAP_SIDE, border);
-    Ok(AnomalyMap::square(MAP_SIDE, values))
+    Ok(())
 }
 
 /// Mean of the groups' maps, all of one length.
@@ -145,65 +194,6 @@ pub fn anomaly_map(groups: &[&[f32]], grid: usize, input_side: usize, border: Ma
 pub fn mean(groups: &[&[f32]]) -> Vec<f32> {
     let count = groups.len() as f32;
     (0..groups.first().map_or(0, |g| g.len())).map(|i| groups.iter().map(|g| g[i]).sum::<f32>() / count).collect()
-}
-
-/// Bilinear resize `[from, from]` → `[to, to]` between corner pixels (torch: `align_corners=True`).
-pub fn upsample_align_corners(values: &[f32], from: usize, to: usize) -> Vec<f32> {
-    interpolate(values, from, &aligned_taps(from, to))
-}
-
-/// Bilinear resize `[from, from]` → `[to, to]` between pixel centres, not antialiased (torch: `align_corners=False`).
-pub fn resize_bilinear(values: &[f32], from: usize, to: usize) -> Vec<f32> {
-    interpolate(values, from, &centred_taps(from, to))
-}
-
-/// Position of an interpolated pixel between two source pixels.
-struct Tap {
-    first: usize,
-    second: usize,
-    /// Weight of the second.
-    weight: f32,
-}
-
-fn aligned_taps(from: usize, to: usize) -> Vec<Tap> {
-    let scale = if to > 1 { (from - 1) as f32 / (to - 1) as f32 } else { 0.0 };
-    taps(from, to, |i| i * scale)
-}
-
-fn centred_taps(from: usize, to: usize) -> Vec<Tap> {
-    let scale = from as f32 / to as f32;
-    taps(from, to, |i| ((i + 0.5) * scale - 0.5).max(0.0))
-}
-
-/// One tap for each of `to` pixels. `source` returns a pixel's position among the `from` ones, in f32 as in torch.
-fn taps(from: usize, to: usize, source: impl Fn(f32) -> f32) -> Vec<Tap> {
-    let tap = |i| {
-        let at = source(i as f32);
-        let first = (at as usize).min(from - 1);
-        Tap { first, second: (first + 1).min(from - 1), weight: (at - first as f32).clamp(0.0, 1.0) }
-    };
-    (0..to).map(tap).collect()
-}
-
-/// Applies the same taps to the rows of `[side, side]`, then to its columns.
-fn interpolate(values: &[f32], side: usize, taps: &[Tap]) -> Vec<f32> {
-    let rows: Vec<f32> = values
-        .chunks_exact(side)
-        .flat_map(|row| taps.iter().map(move |t| blend(row[t.first], row[t.second], t.weight)))
-        .collect();
-    interpolate_columns(&rows, taps.len(), taps)
-}
-
-/// Applies taps to the columns of `[height, width]`.
-fn interpolate_columns(values: &[f32], width: usize, taps: &[Tap]) -> Vec<f32> {
-    let row = |y: usize| &values[y * width..][..width];
-    taps.iter()
-        .flat_map(|t| row(t.first).iter().zip(row(t.second)).map(move |(&a, &b)| blend(a, b, t.weight)))
-        .collect()
-}
-
-fn blend(a: f32, b: f32, weight: f32) -> f32 {
-    a * (1.0 - weight) + b * weight
 }
 
 /// One axis of the blur's separable kernel. Sums to 1.
@@ -216,21 +206,21 @@ pub fn gaussian_kernel() -> [f32; KERNEL] {
     weights.map(|w| (w / sum) as f32)
 }
 
-/// Blurs `[side, side]` with [`gaussian_kernel`] along rows and columns.
-pub fn gaussian_blur(values: &[f32], side: usize, border: MapBorder) -> Vec<f32> {
+/// Blurs `[height, width]` with [`gaussian_kernel`] along rows and columns.
+pub fn gaussian_blur(values: &[f32], width: usize, border: MapBorder) -> Vec<f32> {
     let kernel = gaussian_kernel();
-    let mirrored = mirrored(&kernel, side, border);
+    let mirrored = mirrored(&kernel, width, border);
     let mut rows = vec![0.0; values.len()];
-    for (row, out) in values.chunks_exact(side).zip(rows.chunks_exact_mut(side)) {
+    for (row, out) in values.chunks_exact(width).zip(rows.chunks_exact_mut(width)) {
         for (weight, shift) in kernel.iter().zip(0..) {
-            let (from, to) = shifted(shift, side);
+            let (from, to) = shifted(shift, width);
             add_scaled(&mut out[to..], &row[from..], *weight);
         }
         for &(to, from, weight) in &mirrored {
             out[to] += weight * row[from];
         }
     }
-    blur_columns(&rows, side, border)
+    blur_columns(&rows, width, border)
 }
 
 /// Blurs the columns of `[height, width]`.
@@ -300,20 +290,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn corners_stay_where_they_are_when_aligned() {
-        let up = upsample_align_corners(&[1.0, 2.0, 3.0, 5.0], 2, 5);
-        assert_eq!([up[0], up[4], up[20], up[24]], [1.0, 2.0, 3.0, 5.0]);
-        assert_eq!(up[12], 2.75, "the middle is the mean of the corners");
-    }
-
-    #[test]
-    fn pixel_centres_are_kept_when_resizing() {
-        let halved: Vec<f32> = resize_bilinear(&(0..16).map(|v| v as f32).collect::<Vec<_>>(), 4, 2);
-        assert_eq!(halved, [2.5, 4.5, 10.5, 12.5]);
-        assert_eq!(resize_bilinear(&[7.0], 1, 3), [7.0; 9]);
-    }
-
-    #[test]
     fn blur_spreads_a_point_evenly_and_loses_what_leaves_the_border() {
         let mut point = vec![0.0; 49];
         point[24] = 1.0;
@@ -371,6 +347,33 @@ mod tests {
             }
         }
         println!("largest relative difference {worst:.1e}");
+    }
+
+    #[test]
+    fn a_stitched_map_is_that_of_one_tile_if_it_is_one_and_else_continues_it() {
+        for border in [MapBorder::Zero, MapBorder::Reflect] {
+            let layout = MapLayout { prefix: 0, grid: 7, input_side: 49, border };
+            let square: Vec<f32> = (0..49).map(|i| (i * i % 17) as f32 / 12.0).collect();
+            let one = anomaly_map(&[&square], 7, 49, border).unwrap();
+            let steps = resize_bilinear(&upsample_align_corners(&square, 7, 49), 49, MAP_SIDE);
+            assert_eq!(one.values, gaussian_blur(&steps, MAP_SIDE, border), "the whole is its steps");
+            assert_eq!(layout.stitched(&square, [7, 7]).unwrap(), one);
+        }
+        // Of equal rows every row of the map is equal but for the darkened border, whatever their number.
+        let layout = MapLayout { prefix: 0, grid: 7, input_side: 49, border: MapBorder::Reflect };
+        let wide = |rows: usize| {
+            layout.stitched(&(0..21).map(|i| i as f32).collect::<Vec<_>>().repeat(rows), [rows, 21]).unwrap()
+        };
+        let (low, high) = (wide(7), wide(14));
+        assert_eq!(([low.height, low.width], [high.height, high.width]), ([256, 768], [512, 768]));
+        assert!(low.values[..768].iter().zip(&high.values[300 * 768..]).all(|(a, b)| (a - b).abs() < 2e-5));
+        assert!((low.values[384] - 10.0).abs() < 0.1, "the middle");
+        assert_eq!(layout.stitched_size([70, 700]), [205, 2048], "at most 2048 pixels");
+        assert_eq!(layout.stitched_size([7, 5000]), [3, 2048]);
+        assert!(
+            layout.stitched(&[0.0; 5], [2, 3]).unwrap_err().to_string().contains("expected shape [2, 3], found [5]")
+        );
+        assert!(layout.stitched(&[f32::NAN; 6], [2, 3]).unwrap_err().to_string().contains("distance NaN"));
     }
 
     #[test]

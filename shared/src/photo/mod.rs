@@ -4,4 +4,5 @@ pub mod decode;
 mod encode;
 pub mod preprocess;
 pub mod resize;
+pub mod tiles;
 pub mod window;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::photo::decode::Photo;
 use crate::photo::resize::resize;
+use crate::photo::tiles::{TilePlan, Tiles};
 use crate::photo::window::Window;
 use crate::{Error, Result};
 
@@ -122,6 +123,8 @@ impl Geometry {
 pub struct Preprocessor {
     /// Resize and crop.
     pub geometry: Geometry,
+    /// Tiles of the photo that are looked at one by one; if omitted, all of it is one square.
+    pub tiles: Option<Tiles>,
     /// Mean of each channel, subtracted after scaling to 0..=1.
     pub mean: [f32; 3],
     /// Standard deviation of each channel, its divisor after the subtraction.
@@ -133,7 +136,21 @@ pub struct Preprocessor {
 impl Preprocessor {
     /// Preprocessing with mean and standard deviation of ImageNet, as for DINO, DINOv2 and DeiT.
     pub fn imagenet(geometry: Geometry) -> Self {
-        Self { geometry, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], window: None }
+        Self { geometry, tiles: None, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], window: None }
+    }
+
+    /// Checks that geometry and tiles fit each other and patches of side `patch`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the wrong value.
+    pub fn validate(&self, patch: usize) -> Result<()> {
+        self.geometry.validate(patch)?;
+        self.tiles.map_or(Ok(()), |tiles| tiles.check(self.geometry))
+    }
+
+    /// Tiles of a photo of this width and height; `None` without tiles. `patch` must have passed [`Preprocessor::validate`].
+    pub fn tile_plan(&self, size: (u32, u32), patch: usize) -> Option<TilePlan> {
+        self.tiles.map(|tiles| tiles.plan(size, self.geometry, patch))
     }
 
     /// The encoder's input as in the official code: `[3, crop, crop]`, red, green, blue.
@@ -192,6 +209,9 @@ struct HuggingFace {
     /// Not of Hugging Face: values of 16-bit grey that become black and white.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     grey16_window: Option<[u16; 2]>,
+    /// Not of Hugging Face: tiles that are resized to `size` one by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tiles: Option<Tiles>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -232,6 +252,7 @@ impl From<Preprocessor> for HuggingFace {
             image_mean: p.mean,
             image_std: p.std,
             grey16_window: p.window.map(|window| [window.low(), window.high()]),
+            tiles: p.tiles,
         }
     }
 }
@@ -273,8 +294,9 @@ impl TryFrom<HuggingFace> for Preprocessor {
         let geometry =
             Geometry { resize: Size::square("size", file.size)?, crop: Size::square("crop_size", file.crop_size)? };
         geometry.check_crop()?;
+        file.tiles.map_or(Ok(()), |tiles| tiles.check(geometry))?;
         let window = file.grey16_window.map(|[low, high]| Window::new(low, high)).transpose()?;
-        Ok(Self { geometry, mean: file.image_mean, std: file.image_std, window })
+        Ok(Self { geometry, tiles: file.tiles, mean: file.image_mean, std: file.image_std, window })
     }
 }
 
@@ -375,6 +397,23 @@ mod tests {
         assert_eq!(serde_json::from_str::<Preprocessor>(&text).unwrap(), preprocessor);
         assert_eq!(serde_json::from_value::<Preprocessor>(expected).unwrap(), preprocessor);
         assert!(text.contains("\"image_mean\":[0.485,0.456,0.406]"), "{text}");
+    }
+
+    #[test]
+    fn tiles_are_written_and_read_back_and_others_refused() {
+        let whole = Preprocessor::imagenet(Geometry { resize: 392, crop: 392 });
+        let preprocessor = Preprocessor { tiles: Some(Tiles::new(784)), ..whole };
+        let mut file = serde_json::to_value(&preprocessor).unwrap();
+        assert_eq!(file["tiles"], json!({ "size": 784, "overlap": 0.25 }));
+        assert_eq!(serde_json::from_value::<Preprocessor>(file.clone()).unwrap(), preprocessor);
+        file["tiles"]["size"] = json!(10);
+        let error = serde_json::from_value::<Preprocessor>(file).unwrap_err().to_string();
+        assert!(error.contains("tiles of 10 pixels cannot be resized to 392"), "{error}");
+        let mut cropped = config();
+        cropped["tiles"] = json!({ "size": 784, "overlap": 0.25 });
+        let error = serde_json::from_value::<Preprocessor>(cropped).unwrap_err().to_string();
+        assert!(error.contains("leaves its border out"), "{error}");
+        assert!(config().get("tiles").is_none());
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! columns, the intermediate picture rounded to bytes. (Pillow 13 sometimes resizes columns first: differences of 1:
 //! findings/pillow-resize-order.sh.)
 
+use std::ops::Range;
+
 /// Fractional bits of a weight: 32, less 8 for the sample and 2 that Pillow reserves for overshooting filters.
 const PRECISION: u32 = 32 - 8 - 2;
 
@@ -21,42 +23,64 @@ struct Window {
 /// # Panics
 /// If `pixels` does not hold `width · height · C` bytes, or a side is 0.
 pub fn resize<const C: usize>(pixels: &[u8], from: (usize, usize), to: (usize, usize)) -> Vec<u8> {
+    resize_part::<C>(pixels, from, to, 0..to.0, 0..to.1)
+}
+
+/// These columns and rows of the result of [`resize`], without the others: in memory lies no more than what they are made of.
+///
+/// # Panics
+/// As [`resize`], and if the part is empty or not within the result.
+pub fn resize_part<const C: usize>(
+    pixels: &[u8],
+    from: (usize, usize),
+    to: (usize, usize),
+    columns: Range<usize>,
+    rows: Range<usize>,
+) -> Vec<u8> {
     assert_eq!(pixels.len(), from.0 * from.1 * C, "a picture of {}x{} pixels of {C} bytes", from.0, from.1);
     // Not by the product of sides, which may overflow the 32 bits of wasm.
     assert!([from.0, from.1, to.0, to.1].iter().all(|&side| side > 0), "cannot resize {from:?} to {to:?}");
+    let part = "an empty part, or one beyond the picture";
+    assert!(!columns.is_empty() && columns.end <= to.0 && !rows.is_empty() && rows.end <= to.1, "{part}");
+    let down = windows(from.1, to.1, rows.clone());
+    let first = down[0].start;
+    let last = down.iter().map(|window| window.start + window.weights.len()).fold(first, usize::max);
+    let source = &pixels[first * from.0 * C..last * from.0 * C];
     // A pass that changes nothing is skipped: its weights are exactly 1.
-    let columns = if from.0 == to.0 { pixels.to_vec() } else { horizontal::<C>(pixels, from.0, to.0) };
-    if from.1 == to.1 { columns } else { vertical(&columns, to.0 * C, to.1) }
+    let narrowed = if from.0 == to.0 && columns.len() == to.0 {
+        source.to_vec()
+    } else {
+        horizontal::<C>(source, from.0, &windows(from.0, to.0, columns.clone()))
+    };
+    if from.1 == to.1 && rows.len() == to.1 { narrowed } else { vertical(&narrowed, columns.len() * C, first, &down) }
 }
 
-/// Weights along one axis (`precompute_coeffs` and `normalize_coeffs_8bpc`).
-fn windows(from: usize, to: usize) -> Vec<Window> {
+/// Weights of a part of one axis (`precompute_coeffs` and `normalize_coeffs_8bpc`).
+fn windows(from: usize, to: usize, part: Range<usize>) -> Vec<Window> {
     let scale = from as f64 / to as f64;
     let support = scale.max(1.0);
     let inverse = 1.0 / support;
-    (0..to)
-        .map(|i| {
-            let centre = (i as f64 + 0.5) * scale;
-            let start = (centre - support + 0.5).max(0.0) as usize;
-            let end = ((centre + support + 0.5) as usize).min(from);
-            let triangle: Vec<f64> =
-                (start..end).map(|x| (1.0 - ((x as f64 - centre + 0.5) * inverse).abs()).max(0.0)).collect();
-            let sum: f64 = triangle.iter().sum();
-            let weights = triangle.iter().map(|w| (0.5 + w / sum * f64::from(1 << PRECISION)) as i32).collect();
-            Window { start, weights }
-        })
-        .collect()
+    part.map(|i| {
+        let centre = (i as f64 + 0.5) * scale;
+        let start = (centre - support + 0.5).max(0.0) as usize;
+        let end = ((centre + support + 0.5) as usize).min(from);
+        let triangle: Vec<f64> =
+            (start..end).map(|x| (1.0 - ((x as f64 - centre + 0.5) * inverse).abs()).max(0.0)).collect();
+        let sum: f64 = triangle.iter().sum();
+        let weights = triangle.iter().map(|w| (0.5 + w / sum * f64::from(1 << PRECISION)) as i32).collect();
+        Window { start, weights }
+    })
+    .collect()
 }
 
 fn to_byte(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
 }
 
-fn horizontal<const C: usize>(pixels: &[u8], from: usize, to: usize) -> Vec<u8> {
-    let windows = windows(from, to);
-    let mut out = Vec::with_capacity(pixels.len() / from * to);
+fn horizontal<const C: usize>(pixels: &[u8], from: usize, windows: &[Window]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(pixels.len() / from * windows.len());
     for row in pixels.chunks_exact(from * C) {
-        for window in &windows {
+        for window in windows {
             let mut sums = [HALF; C];
             for (pixel, weight) in row[window.start * C..].chunks_exact(C).zip(&window.weights) {
                 for (sum, &sample) in sums.iter_mut().zip(pixel) {
@@ -69,13 +93,13 @@ fn horizontal<const C: usize>(pixels: &[u8], from: usize, to: usize) -> Vec<u8> 
     out
 }
 
-fn vertical(pixels: &[u8], stride: usize, to: usize) -> Vec<u8> {
-    let windows = windows(pixels.len() / stride, to);
-    let mut out = Vec::with_capacity(stride * to);
+/// `pixels` begin with the row `first`.
+fn vertical(pixels: &[u8], stride: usize, first: usize, windows: &[Window]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(stride * windows.len());
     let mut sums = vec![0; stride];
-    for window in &windows {
+    for window in windows {
         sums.fill(HALF);
-        for (row, weight) in pixels[window.start * stride..].chunks_exact(stride).zip(&window.weights) {
+        for (row, weight) in pixels[(window.start - first) * stride..].chunks_exact(stride).zip(&window.weights) {
             for (sum, &sample) in sums.iter_mut().zip(row) {
                 *sum += i32::from(sample) * weight;
             }
@@ -87,12 +111,32 @@ fn vertical(pixels: &[u8], stride: usize, to: usize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{PRECISION, resize, windows};
+    use super::{PRECISION, resize, resize_part, windows};
 
     #[test]
     fn an_equal_size_changes_nothing() {
         let pixels: Vec<u8> = (0..7 * 5 * 3).map(|i| (i * 37 % 256) as u8).collect();
         assert_eq!(resize::<3>(&pixels, (7, 5), (7, 5)), pixels);
+    }
+
+    #[test]
+    fn a_part_is_that_of_the_whole() {
+        let pixels: Vec<u8> = (0..23 * 17 * 3).map(|i| (i * i % 256) as u8).collect();
+        for to in [(23, 17), (9, 40), (40, 9), (23, 5), (5, 17)] {
+            let whole = resize::<3>(&pixels, (23, 17), to);
+            for (columns, rows) in [(0..to.0, 1..4), (2..5, 0..to.1), (to.0 - 1..to.0, 3..5), (1..4, to.1 - 2..to.1)] {
+                let expected: Vec<u8> = rows
+                    .clone()
+                    .flat_map(|y| &whole[3 * (y * to.0 + columns.start)..][..3 * columns.len()])
+                    .copied()
+                    .collect();
+                assert_eq!(
+                    resize_part::<3>(&pixels, (23, 17), to, columns.clone(), rows.clone()),
+                    expected,
+                    "{to:?} {columns:?} {rows:?}"
+                );
+            }
+        }
     }
 
     #[test]
@@ -123,7 +167,7 @@ mod tests {
     #[test]
     fn windows_stay_inside_and_weigh_one() {
         for (from, to) in [(1, 448), (448, 447), (4000, 448), (65_535, 3), (2, 3)] {
-            for window in windows(from, to) {
+            for window in windows(from, to, 0..to) {
                 assert!(!window.weights.is_empty() && window.start + window.weights.len() <= from, "{from} to {to}");
                 let sum: i64 = window.weights.iter().map(|&w| i64::from(w)).sum();
                 let rounding = window.weights.len() as i64 / 2 + 1;

@@ -156,7 +156,7 @@ fn read_photo(folder: &Path, file: &Value) -> Photo {
 
 fn preprocessor(expected: &Value, geometry: Geometry) -> Preprocessor {
     let channels = |name: &str| std::array::from_fn(|c| expected[name][c].as_f64().expect("a number") as f32);
-    Preprocessor { geometry, mean: channels("mean"), std: channels("std"), window: None }
+    Preprocessor { geometry, tiles: None, mean: channels("mean"), std: channels("std"), window: None }
 }
 
 fn squash(photo: &Photo, side: usize) -> Vec<u8> {

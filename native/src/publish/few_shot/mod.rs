@@ -101,7 +101,7 @@ pub fn few_shot(plan: &FewShotPlan) -> Result<Made> {
         backbone_sha256: hex(&hash),
         heads: plan.heads,
         recipe: plan.recipe.clone(),
-        preprocessor: Preprocessor { geometry, mean: backbone.mean, std: backbone.std, window },
+        preprocessor: Preprocessor { geometry, tiles: None, mean: backbone.mean, std: backbone.std, window },
         photos: BTreeMap::new(),
     };
     Making { record, backbone, photos, out: &plan.out }.run_on(plan.device)
