@@ -173,7 +173,7 @@ impl FewShot {
         }
         let window = ready.encoder.preprocessor().window;
         let photo = Photo::decode_in(&name, &bytes, window).map_err(refusal)?;
-        let prepared = PreparedPhoto::new(ready.encoder.preprocessor(), &photo, &bytes);
+        let prepared = PreparedPhoto::new(ready.encoder.preprocessor(), photo, &bytes);
         drop(bytes);
         let features = ready.encoder.features(vec![prepared]).await.map_err(refusal)?.remove(0);
         let id = ready.next;

@@ -95,12 +95,11 @@ fn finish(cell: &mut Cell, training: &TrainingPlan, out: &Path, interrupt: &Inte
         }
         let model = model_dir::read(&training.out)?;
         let dataset = Dataset::open_as(training.layout, &training.data, &training.classes)?;
-        let geometry = model.preprocessor.geometry;
         let device = training.devices.first().copied().unwrap_or(DeviceChoice::Cpu);
         let evaluation = match AnyDetector::on(&model, device.open()?)? {
-            AnyDetector::Processor(detector) => evaluate(&detector, geometry, &dataset)?,
-            AnyDetector::Gpu(detector) => evaluate(&detector, geometry, &dataset)?,
-            AnyDetector::Cuda(detector) => evaluate(&detector, geometry, &dataset)?,
+            AnyDetector::Processor(detector) => evaluate(&detector, &dataset)?,
+            AnyDetector::Gpu(detector) => evaluate(&detector, &dataset)?,
+            AnyDetector::Cuda(detector) => evaluate(&detector, &dataset)?,
         };
         classes.extend(evaluation.classes);
     }

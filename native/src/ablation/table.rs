@@ -138,6 +138,7 @@ mod tests {
 
     fn cell(variant: &str, seed: u64, i_auroc: Option<f64>) -> Cell {
         let class = |name: &str, i_auroc| ClassMetrics {
+            unseen: None,
             class: name.into(),
             good: 1,
             defective: 1,

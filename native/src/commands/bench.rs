@@ -36,7 +36,9 @@ pub fn run(args: &Args) -> Result<()> {
         .as_ref()
         .map_or_else(|| Ok(SelfTest::picture_of(SELF_TEST_SEED)), |path| read_photo(path, model.preprocessor.window))?;
     let macs: u64 = parts(&model.config, model.grid())?.iter().map(|part| part.linear + part.attention).sum();
-    let gflop = 2e-9 * macs as f64;
+    let patch = model.config.encoder().patch_size;
+    let tiles = model.preprocessor.tile_plan((photo.width, photo.height), patch).map_or(1, |plan| plan.count());
+    let gflop = 2e-9 * macs as f64 * tiles as f64;
     let time = time_photo(&model, &photo, args.device.place())?;
     println!(
         "{:.1} ms per photo, from pixels to score (median of {}); {gflop:.2} GFLOP, {:.1} GFLOP/s",

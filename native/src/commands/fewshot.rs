@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use dinomaly_core::fewshot::{Made, MemoryChoice, Recipe};
 use dinomaly_core::photo::preprocess::Geometry;
 
-use super::options::{DeviceOption, FalseAlarms, LayoutOption, named, parse_bytes, within};
+use super::options::{DeviceOption, FalseAlarms, LayoutOption, TileOption, named, parse_bytes, within};
 use crate::dataset::{WindowChoice, counted};
 use crate::publish::{self, AddPlan, FewShotPlan};
 
@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(
         long,
         value_name = "MODEL",
-        conflicts_with_all = ["backbone", "memory", "classes", "size", "layers", "bank_size", "variance", "turns", "heads", "window", "rate"]
+        conflicts_with_all = ["backbone", "memory", "classes", "size", "tile_size", "layers", "bank_size", "variance", "turns", "heads", "window", "rate"]
     )]
     add: Option<PathBuf>,
     /// Class of added photos, if they are a folder of photos [default: the model's, if it has one]
@@ -42,6 +42,8 @@ pub struct Args {
     /// Side of the square that whole photos are resized to, in pixels [default: 448, 320 for a bank, 224 for the embedded encoder]
     #[arg(long, value_parser = within(1, Geometry::MAX_SIDE), value_name = "PIXELS")]
     size: Option<usize>,
+    #[command(flatten)]
+    tiles: TileOption,
     /// Encoder blocks to compare, counted from 0 [default: all, every other one for a bank]
     #[arg(long, value_delimiter = ',', value_name = "N,…")]
     layers: Vec<usize>,
@@ -116,6 +118,7 @@ fn new(args: &Args, out: &Path) -> Result<Made> {
             false_alarm_rate: args.false_alarms.rate,
         },
         side: args.size,
+        tile_size: args.tiles.tile_size,
         window: args.window,
         device: args.device.choice(),
         ..FewShotPlan::new(&args.data, out)

@@ -31,7 +31,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let manifest = model_dir::read_manifest(&args.model)?;
     let model = model_dir::read(&args.model)?;
-    let (config, e, geometry) = (&model.config, model.config.encoder(), model.preprocessor.geometry);
+    let (config, e) = (&model.config, model.config.encoder());
     match config {
         Architecture::Dinomaly(_) => println!("{}: Dinomaly on {}", model.name, e.name),
         Architecture::Memory(config) => println!("{}: {} on {}, without training", model.name, config.memory, e.name),
@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> Result<()> {
         e.num_register_tokens
     );
     println!("layers    {:?} in groups {:?}", config.taps().layers, config.groups());
-    println!("geometry  resized to {0} × {0}, centre {1} × {1}", geometry.resize, geometry.crop);
+    println!("geometry  {}", model.preprocessor.view());
     let parts = parts(config, model.grid())?;
     let mut rows = vec![["part", "parameters", "MMACs per photo", "in attention"].map(str::to_owned).to_vec()];
     let millions = |macs: u64| (macs / 1_000_000).to_string();

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use dinomaly_core::fewshot::thresholds::FALSE_ALARM_RATE;
 use dinomaly_core::photo::preprocess::Geometry;
+use dinomaly_core::photo::tiles::Tiles;
 
 use crate::dataset::Layout;
 use crate::inference::DetectorDevice;
@@ -36,6 +37,16 @@ impl From<GeometryOption> for Geometry {
     fn from(GeometryOption { resize, crop }: GeometryOption) -> Self {
         Self { resize, crop }
     }
+}
+
+/// Tiles of photos.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct TileOption {
+    /// Side of overlapping tiles that photos are looked at in, in pixels of the photo [default: photos are one square]
+    ///
+    /// For small defects in large photos: each tile is resized to the model's input. Time grows with the number of tiles.
+    #[arg(long, value_parser = within(1, Tiles::MAX_SIZE), value_name = "PIXELS")]
+    pub(crate) tile_size: Option<usize>,
 }
 
 /// Share of good photos that may be called defective, as an option of commands.

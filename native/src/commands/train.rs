@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::options::{
-    DevicesOption, FalseAlarms, GeometryOption, LayoutOption, about_precision, named, parse_bytes, parse_colours,
-    within,
+    DevicesOption, FalseAlarms, GeometryOption, LayoutOption, TileOption, about_precision, named, parse_bytes,
+    parse_colours, within,
 };
 use super::preset::PresetOption;
 use super::variant::VariantOptions;
@@ -37,6 +37,8 @@ pub struct Args {
     classes: Vec<String>,
     #[command(flatten, next_help_heading = "Data")]
     geometry: GeometryOption,
+    #[command(flatten, next_help_heading = "Data")]
+    tiles: TileOption,
     /// Values of 16-bit grey that become black and white: range, percentile, clip or LOW..HIGH
     ///
     /// `range` goes from the smallest to the largest value of the training photos, if one exceeds 255; `percentile` leaves out
@@ -167,6 +169,7 @@ impl Args {
             heads: self.heads,
             out: self.out.clone(),
             geometry: (!self.preset.default_geometry).then(|| self.geometry.into()),
+            tile_size: self.tiles.tile_size,
             window: self.window,
             mean: self.mean,
             std: self.std,

@@ -121,8 +121,8 @@ impl FeatureCache {
         (self.dtype.size_in_bytes() * self.photo_values()) as u64
     }
 
-    /// A sentence on the size and place of `photos` photos.
-    pub fn plan(&self, photos: usize) -> String {
+    /// A sentence on the size and place of so many photos or tiles; `what` names them.
+    pub fn plan(&self, photos: usize, what: &str) -> String {
         let mebibytes = |photos: u64| (photos * self.photo_bytes()) as f64 / f64::from(1 << 20);
         let mut left = photos as u64;
         let [device, memory] = [self.limits.device, self.limits.memory].map(|limit| {
@@ -135,7 +135,7 @@ impl FeatureCache {
         let places: Vec<String> =
             places.map(|&(photos, place)| format!("{:.0} MiB {place}", mebibytes(photos))).collect();
         let kind = if self.dtype == DType::BF16 { " in bf16" } else { "" };
-        format!("features{kind}: {:.0} MiB for {photos} photos: {}", mebibytes(photos as u64), places.join(", "))
+        format!("features{kind}: {:.0} MiB for {photos} {what}: {}", mebibytes(photos as u64), places.join(", "))
     }
 
     /// Number of photos in the cache.
@@ -360,7 +360,7 @@ mod tests {
         // 65,536 tokens of two groups of four channels: 2 MiB per photo in f32, 1 MiB in bf16.
         let plan = |element, device: u64, memory: u64| {
             let limits = Limits { device: device << 20, memory: memory << 20 };
-            FeatureCache::new(&config, 65_536, element, limits, folder.path()).unwrap().plan(10)
+            FeatureCache::new(&config, 65_536, element, limits, folder.path()).unwrap().plan(10, "photos")
         };
         assert_eq!(plan(Element::F32, 0, 99), "features: 20 MiB for 10 photos: 20 MiB in memory");
         assert_eq!(

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::model::config::ModelConfig;
 use dinomaly_core::model::encoder::Encoder;
 use dinomaly_core::photo::preprocess::Preprocessor;
 use dinomaly_core::tensor::named::Weights;
+use rayon::prelude::*;
 
 use crate::dataset::read_photo;
 use crate::features::{FeatureCache, encode};
@@ -41,7 +42,7 @@ impl PhotoEncoder {
         precision: TrainingPrecision,
     ) -> Result<Self> {
         let patch = config.encoder.patch_size;
-        preprocessor.geometry.validate(patch)?;
+        preprocessor.validate(patch)?;
         let batch = batch_size::of_candle(&device, &config.clone().into(), preprocessor.geometry)?;
         let ops = Candle::infer(device).storing(precision.element());
         let encoder = weights.encoder(&ops, config.taps(), preprocessor.geometry.grid(patch))?;
@@ -53,11 +54,17 @@ impl PhotoEncoder {
         self.grid().pow(2) + self.config.kept_prefix_tokens()
     }
 
+    /// Whether photos are looked at in tiles, of each of which the cache holds features of its own.
+    pub fn is_tiled(&self) -> bool {
+        self.preprocessor.tiles.is_some()
+    }
+
     fn grid(&self) -> usize {
         self.preprocessor.geometry.grid(self.config.encoder.patch_size)
     }
 
-    /// Fills the cache with the features of all photos, in order; `false` after Ctrl-C. Progress is shown if `shown`.
+    /// Fills the cache with the features of all photos, in order; of tiles with those of each tile, photo by photo. `false` after Ctrl-C.
+    /// Progress is shown if `shown`.
     ///
     /// # Errors
     /// If a photo cannot be read, which the error names, or the disk is full.
@@ -70,6 +77,35 @@ impl PhotoEncoder {
     ) -> Result<bool> {
         let progress = Progress::new("encoding photos", photos.len(), "photos").shown(shown);
         let patch = self.config.encoder.patch_size;
+        let mut push = |rows: Vec<Vec<f32>>| -> Result<()> {
+            let shape = (rows.len(), self.grid().pow(2), 3 * patch * patch);
+            let patches = Tensor::from_vec(rows.concat(), shape, self.ops.device())?;
+            cache.push(&encode(&self.ops, &self.encoder, &self.config, &patches)?)
+        };
+        if self.preprocessor.tiles.is_some() {
+            let read = |_, photo: &PathBuf| read_photo(photo, self.preprocessor.window);
+            // A photo is a batch or several.
+            let finished = prefetch(photos, 1, read, |_, photos| {
+                for photo in photos {
+                    let photo = photo?;
+                    let plan = self.preprocessor.tile_plan((photo.width, photo.height), patch);
+                    let plan = plan.context("photos are looked at in tiles")?;
+                    for tiles in (0..plan.count()).collect::<Vec<_>>().chunks(self.batch) {
+                        if interrupt.asked() {
+                            return Ok(false);
+                        }
+                        let rows = |&tile: &usize| self.preprocessor.patches_of_cut(&plan.cut(&photo, tile), patch);
+                        push(tiles.par_iter().map(rows).collect())?;
+                    }
+                    progress.advance(1, String::new);
+                }
+                Ok(true)
+            })?;
+            if finished {
+                progress.finish();
+            }
+            return Ok(finished);
+        }
         let rows = |_, photo: &PathBuf| -> Result<Vec<f32>> {
             Ok(self.preprocessor.patches(&read_photo(photo, self.preprocessor.window)?, patch))
         };
@@ -78,10 +114,9 @@ impl PhotoEncoder {
                 return Ok(false);
             }
             let rows = rows.into_iter().collect::<Result<Vec<_>>>()?;
-            let shape = (rows.len(), self.grid().pow(2), 3 * patch * patch);
-            let patches = Tensor::from_vec(rows.concat(), shape, self.ops.device())?;
-            cache.push(&encode(&self.ops, &self.encoder, &self.config, &patches)?)?;
-            progress.advance(rows.len(), String::new);
+            let count = rows.len();
+            push(rows)?;
+            progress.advance(count, String::new);
             Ok(true)
         })?;
         if finished {

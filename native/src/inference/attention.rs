@@ -39,8 +39,14 @@ pub struct AttentionSpread {
 /// The attention of every decoder block on a photo, first block first.
 ///
 /// # Errors
-/// If the decoder has no attention, or the device fails.
+/// If the decoder has no attention, the model looks at tiles, or the device fails.
 pub fn of_decoder(model: &Model, photo: &Photo, device: Device) -> Result<Vec<Attention>> {
+    if model.preprocessor.tiles.is_some() {
+        bail!(
+            "model {} looks at photos in tiles, and attention is drawn for photos that are one square: train a model without --tile-size",
+            model.name
+        );
+    }
     let (config, grid) = (model.config.dinomaly("the decoder's attention")?, model.grid());
     let patch = config.encoder.patch_size;
     let seen = RefCell::default();

@@ -75,7 +75,7 @@ fn measure<O: Read>(
 ) -> Result<Evaluated> {
     let mut report = plan.gallery.map(|gallery| Report::new(model, gallery));
     let (begun, mut reporting) = (Instant::now(), Duration::ZERO);
-    let evaluation = evaluate_observed(detector, model.preprocessor.geometry, dataset, &mut |class, found| {
+    let evaluation = evaluate_observed(detector, dataset, &mut |class, found| {
         let begun = Instant::now();
         report.iter_mut().try_for_each(|report| report.add(class, found))?;
         reporting += begun.elapsed();

@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use dinomaly_core::detector::Detection;
 use dinomaly_core::maps::metrics::{Metrics, Sample};
-use dinomaly_core::maps::score::MAP_SIDE;
 use dinomaly_core::ops::Read;
 use dinomaly_core::photo::decode::Photo;
-use dinomaly_core::photo::preprocess::Geometry;
+use dinomaly_core::photo::preprocess::Region;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Class, Dataset, TestPhoto};
@@ -43,6 +42,41 @@ pub struct ClassMetrics {
     /// Metrics by part, if there are several views of each part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<SampleMetrics>,
+    /// Labelled defects outside of the part of the photos that the model looks at; `None` without such defects, or without masks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<Unseen>,
+}
+
+/// Labelled defects that a model cannot see, because it looks at the centre of photos only.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unseen {
+    /// Share of the defects' pixels that lie outside.
+    pub pixels: f64,
+    /// Number of defective photos whose defect lies wholly outside.
+    pub photos: usize,
+}
+
+impl Unseen {
+    /// Of each defective photo's numbers of the defect's pixels inside and outside.
+    fn of(photos: &[[usize; 2]]) -> Option<Self> {
+        let [inside, outside] = [0, 1].map(|i| photos.iter().map(|counts| counts[i]).sum::<usize>());
+        (outside > 0).then(|| Self {
+            pixels: outside as f64 / (inside + outside) as f64,
+            photos: photos.iter().filter(|[inside, outside]| *inside == 0 && *outside > 0).count(),
+        })
+    }
+}
+
+/// Numbers of a mask's defective pixels inside and outside of a region.
+fn split_by(region: &Region, mask: &Photo) -> [usize; 2] {
+    let mut counts = [0, 0];
+    let within = |at: usize, start: f64, end: f64| (start..end).contains(&(at as f64 + 0.5));
+    let width = mask.width.max(1) as usize;
+    for (i, _) in mask.rgb.chunks_exact(3).enumerate().filter(|(_, pixel)| pixel.iter().any(|&value| value != 0)) {
+        let inside = within(i % width, region.x0, region.x1) && within(i / width, region.y0, region.y1);
+        counts[usize::from(!inside)] += 1;
+    }
+    counts
 }
 
 /// Metrics by part, for parts with several photos. A part's score is the highest of its photos, and it is defective if any of its
@@ -73,8 +107,8 @@ pub type Look<'a> = dyn FnMut(&Class, &[Found]) -> Result<()> + 'a;
 ///
 /// # Errors
 /// As [`evaluate_observed`].
-pub fn evaluate<O: Read>(detector: &PhotoDetector<O>, geometry: Geometry, dataset: &Dataset) -> Result<Evaluation> {
-    evaluate_observed(detector, geometry, dataset, &mut |_, _| Ok(()))
+pub fn evaluate<O: Read>(detector: &PhotoDetector<O>, dataset: &Dataset) -> Result<Evaluation> {
+    evaluate_observed(detector, dataset, &mut |_, _| Ok(()))
 }
 
 /// Evaluates every class of a data set, and calls `look` for each.
@@ -84,7 +118,6 @@ pub fn evaluate<O: Read>(detector: &PhotoDetector<O>, geometry: Geometry, datase
 /// another size than its photo.
 pub fn evaluate_observed<O: Read>(
     detector: &PhotoDetector<O>,
-    geometry: Geometry,
     dataset: &Dataset,
     look: &mut Look<'_>,
 ) -> Result<Evaluation> {
@@ -94,7 +127,7 @@ pub fn evaluate_observed<O: Read>(
     let classes = dataset
         .classes
         .iter()
-        .map(|class| evaluate_class(detector, geometry, class, look, &progress))
+        .map(|class| evaluate_class(detector, class, look, &progress))
         .collect::<Result<Vec<_>>>()?;
     progress.finish();
     Ok(Evaluation::of(classes))
@@ -116,18 +149,24 @@ pub fn check_labelled(dataset: &Dataset) -> Result<()> {
 
 fn evaluate_class<O: Read>(
     detector: &PhotoDetector<O>,
-    geometry: Geometry,
     class: &Class,
     look: &mut Look<'_>,
     progress: &Progress,
 ) -> Result<ClassMetrics> {
     let paths: Vec<PathBuf> = class.test.iter().map(|photo| photo.path.clone()).collect();
     let mut found = Vec::with_capacity(paths.len());
+    let preparation = detector.detector().preparation();
     let mask = |i: usize, photo: &Photo| {
-        Ok(class.test[i].ground_truth((photo.width, photo.height))?.map(|mask| geometry.mask(&mask, MAP_SIDE)))
+        let mask = class.test[i].ground_truth((photo.width, photo.height))?;
+        Ok(mask.map(|mask| (preparation.mask(&mask), split_by(&preparation.region(photo), &mask))))
     };
+    let mut of_defects = Vec::new();
     detector.detect_beside(&paths, mask, |_, result| {
         let (_, detection, mask) = result?;
+        let mask = mask.map(|(mask, counts)| {
+            of_defects.push(counts);
+            mask
+        });
         found.push(Found { detection, mask });
         progress.advance(1, String::new);
         Ok(())
@@ -157,7 +196,8 @@ fn evaluate_class<O: Read>(
     let metrics = metrics.with_context(|| format!("class {} cannot be evaluated", class.name))?;
     look(class, &found)?;
     let samples = by_sample(&class.test, &scores)?;
-    Ok(ClassMetrics { class: class.name.clone(), good: labels.len() - defective, defective, metrics, samples })
+    let (good, unseen) = (labels.len() - defective, Unseen::of(&of_defects));
+    Ok(ClassMetrics { class: class.name.clone(), good, defective, metrics, samples, unseen })
 }
 
 /// Metrics by part; `None` if the parts of the photos are unknown.
@@ -201,6 +241,19 @@ fn check_files(class: &Class) -> Result<()> {
     Ok(())
 }
 
+impl ClassMetrics {
+    /// A sentence on defects that the model cannot see, if there are any.
+    pub fn unseen(&self) -> Option<String> {
+        let Unseen { pixels, photos } = self.unseen?;
+        Some(format!(
+            "{:.1} % of the defects' pixels lie outside of the part of the photos that the model looks at, and {photos} of {} defective \
+             photos show no defect in it: a model of whole photos sees them",
+            100.0 * pixels,
+            self.defective
+        ))
+    }
+}
+
 impl Evaluation {
     /// The evaluation of these classes, by one or several models.
     pub fn of(classes: Vec<ClassMetrics>) -> Self {
@@ -237,12 +290,12 @@ impl Evaluation {
         rows
     }
 
-    /// The rows as an aligned table, followed by the reasons of undefined metrics, and the means over fewer classes.
+    /// The rows as an aligned table, followed by the reasons of undefined metrics, defects that the model cannot see, and the means over fewer classes.
     pub fn table(&self) -> String {
         let mut text = align(&self.rows());
         for class in &self.classes {
             let parts = class.samples.iter().flat_map(|parts| &parts.metrics.undefined);
-            for reason in class.metrics.undefined.iter().chain(parts) {
+            for reason in class.metrics.undefined.iter().chain(parts).chain(&class.unseen()) {
                 text += &format!("{}: {reason}\n", class.class);
             }
         }
@@ -274,6 +327,32 @@ mod tests {
     }
 
     #[test]
+    fn defects_beyond_the_border_are_counted() {
+        let mut mask = Photo { width: 10, height: 4, rgb: vec![0; 120] };
+        for x in [0, 1, 2, 9] {
+            mask.rgb[3 * (2 * 10 + x) + 1] = 7;
+        }
+        let region = |x0| Region { x0, y0: 0.0, x1: 9.2, y1: 4.0 };
+        // Of the third pixel, 2..3, the centre is inside.
+        assert_eq!([split_by(&region(2.4), &mask), split_by(&region(0.0), &mask)], [[1, 3], [3, 1]]);
+        assert_eq!(Unseen::of(&[[1, 3], [0, 5], [11, 0], [0, 0]]), Some(Unseen { pixels: 0.4, photos: 1 }));
+        assert_eq!(Unseen::of(&[[7, 0]]), None);
+        let metrics = ClassMetrics {
+            class: "nut".into(),
+            good: 1,
+            defective: 4,
+            metrics: Metrics::default(),
+            samples: None,
+            unseen: Some(Unseen { pixels: 0.4, photos: 1 }),
+        };
+        let table = Evaluation::of(vec![metrics]).table();
+        assert!(
+            table.contains("nut: 40.0 % of the defects' pixels lie outside") && table.contains("1 of 4"),
+            "{table}"
+        );
+    }
+
+    #[test]
     fn parts_have_rows_and_a_mean_over_fewer_classes_says_so() {
         let metrics = |aupro| Metrics { i_auroc: Some(0.5), aupro, ..Metrics::default() };
         let class = |name: &str, aupro, samples| ClassMetrics {
@@ -282,6 +361,7 @@ mod tests {
             defective: 3,
             metrics: metrics(aupro),
             samples,
+            unseen: None,
         };
         let parts =
             SampleMetrics { good: 1, defective: 1, metrics: Metrics { i_auroc: Some(0.75), ..Metrics::default() } };

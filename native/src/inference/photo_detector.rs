@@ -155,7 +155,7 @@ impl<O: Read> PhotoDetector<O> {
     }
 
     /// [`PhotoDetector::detect`] with the results of `beside`, which is called for each photo on other cores. Photos are read one batch
-    /// ahead of the device.
+    /// ahead of the device; in tiles, of which a photo is a batch or several, one photo.
     ///
     /// # Errors
     /// As [`PhotoDetector::detect`]. An error of `beside` goes to `each` in place of the photo.
@@ -166,12 +166,14 @@ impl<O: Read> PhotoDetector<O> {
         mut each: impl FnMut(usize, Result<(Photo, Detection, T)>) -> Result<()>,
     ) -> Result<()> {
         let preparation = self.detector.preparation();
+        let tiled = preparation.is_tiled();
         let read = |i: usize, path: &PathBuf| {
             let photo = read_photo(path, preparation.window())?;
-            let (prepared, more) = (preparation.prepare(&photo), beside(i, &photo)?);
+            let prepared = if tiled { Vec::new() } else { preparation.prepare(&photo) };
+            let more = beside(i, &photo)?;
             Ok((photo, prepared, more))
         };
-        prefetch(paths, self.batch, read, |first, photos| {
+        prefetch(paths, if tiled { 1 } else { self.batch }, read, |first, photos| {
             for (i, result) in self.found(photos)?.into_iter().enumerate() {
                 each(first + i, result)?;
             }
@@ -182,6 +184,16 @@ impl<O: Read> PhotoDetector<O> {
 
     /// Detects on the readable photos of a batch.
     fn found<T: Send>(&self, photos: Vec<Result<(Photo, Vec<u8>, T)>>) -> Result<Vec<Result<(Photo, Detection, T)>>> {
+        if self.detector.preparation().is_tiled() {
+            let one = |read: Result<(Photo, Vec<u8>, T)>| match read {
+                Ok((photo, _, more)) => {
+                    let detection = block_on(self.detector.detect_in_tiles(&photo, self.batch))?;
+                    Ok(Ok((photo, detection, more)))
+                }
+                Err(error) => Ok(Err(error)),
+            };
+            return photos.into_iter().map(one).collect();
+        }
         let mut prepared = Vec::new();
         let photos: Vec<Result<(Photo, T)>> = photos
             .into_iter()

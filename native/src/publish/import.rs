@@ -69,12 +69,11 @@ pub fn import(plan: &ImportPlan) -> Result<Model> {
              A Dinomaly anomaly detector for {classes}, imported from a checkpoint of {source}.\n\n\
              | | |\n|---|---|\n\
              | encoder | {encoder}, frozen |\n\
-             | geometry | resized to {resize} × {resize}, centre {crop} × {crop} |\n\
+             | geometry | {view} |\n\
              {thresholds}\n",
             name = model.name,
             encoder = model.config.encoder().name,
-            resize = geometry.resize,
-            crop = geometry.crop,
+            view = model.preprocessor.view(),
             thresholds = model.calibration.card_row(),
         )
     })?;

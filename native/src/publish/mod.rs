@@ -125,22 +125,20 @@ fn good_photos(dataset: &Dataset, split: &Split) -> Vec<(String, PathBuf)> {
 /// The model card.
 fn card(model: &Model, split: &Split, settings: &TrainingSettings, losses: &RecentLosses) -> String {
     let classes = model.calibration.classes.keys().cloned().collect::<Vec<_>>().join(", ");
-    let geometry = model.preprocessor.geometry;
     let schedule = &settings.schedule;
     format!(
         "# {name}\n\n\
          A Dinomaly anomaly detector for {classes}.\n\n\
          | | |\n|---|---|\n\
          | encoder | {encoder}, frozen |\n\
-         | geometry | resized to {resize} × {resize}, centre {crop} × {crop} |\n\
+         | geometry | {view} |\n\
          | training photos | {train} good ones, {held_out} more held out for the thresholds |\n\
          | schedule | {iterations} iterations of {batch} photos, learning rate {peak:e} to {last:e}, seed {seed} |\n\
          | loss at the end | {loss:.5} (mean of the last 100 iterations) |\n\
          {thresholds}\n",
         name = model.name,
         encoder = model.config.encoder().name,
-        resize = geometry.resize,
-        crop = geometry.crop,
+        view = model.preprocessor.view(),
         train = split.train.len(),
         held_out = split.held_out.len(),
         iterations = schedule.iterations,

@@ -145,9 +145,8 @@ fn name(format: Format) -> &'static str {
 
 /// Evaluations of the original and the quantized model.
 fn evaluations(original: &Model, quantized: &PhotoDetector, data: &Dataset) -> Result<[Evaluation; 2]> {
-    let geometry = original.preprocessor.geometry;
-    let before = evaluate(&PhotoDetector::new(original)?, geometry, data)?;
-    Ok([before, evaluate(quantized, geometry, data)?])
+    let before = evaluate(&PhotoDetector::new(original)?, data)?;
+    Ok([before, evaluate(quantized, data)?])
 }
 
 /// Number of tensors of each format, with its largest rounding error.

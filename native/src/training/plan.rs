@@ -36,6 +36,8 @@ pub struct TrainingPlan {
     pub out: PathBuf,
     /// Part of a photo that is looked at: [`TrainingPlan::GEOMETRY`] if omitted, or what the embedded encoder was made for.
     pub geometry: Option<Geometry>,
+    /// Side of tiles in pixels of the photo, each of which is resized to the model's input; if omitted, the photo is one square.
+    pub tile_size: Option<usize>,
     /// What becomes black and white of 16-bit grey.
     pub window: WindowChoice,
     /// Mean of the pixels that the backbone was trained with, 0..1; what its file says if omitted.
@@ -90,6 +92,7 @@ impl TrainingPlan {
             heads: None,
             out: out.into(),
             geometry: None,
+            tile_size: None,
             window: WindowChoice::default(),
             mean: None,
             std: None,

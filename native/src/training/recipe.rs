@@ -114,10 +114,11 @@ impl Recipe {
 
 /// A preprocessor as options.
 fn shown(preprocessor: &Preprocessor) -> Value {
-    let Preprocessor { geometry, mean, std, window } = preprocessor;
+    let Preprocessor { geometry, tiles, mean, std, window } = preprocessor;
     let colours = |values: &[f32; 3]| values.map(|value| value.to_string()).join(",");
     let window = window.map_or("clip".into(), |window| window.to_string());
-    json!({ "resize": geometry.resize, "crop": geometry.crop, "mean": colours(mean), "std": colours(std), "window": window })
+    json!({ "resize": geometry.resize, "crop": geometry.crop, "mean": colours(mean), "std": colours(std), "window": window,
+        "tile_size": tiles.map(|tiles| tiles.size) })
 }
 
 /// Differences of two values, by option.
@@ -167,6 +168,7 @@ fn option(name: &str) -> Option<String> {
 mod tests {
     use dinomaly_core::model::config::EncoderConfig;
     use dinomaly_core::photo::preprocess::Geometry;
+    use dinomaly_core::photo::tiles::Tiles;
 
     use super::*;
     use crate::training::schedule::Schedule;
@@ -184,7 +186,10 @@ mod tests {
     fn what_differs_is_named_by_its_option() {
         let was = recipe();
         type Change = fn(&mut Recipe);
-        let changes: [(&str, Change); 13] = [
+        let changes: [(&str, Change); 14] = [
+            ("--tile-size its default, now 64", |r| {
+                (r.data, r.preprocessor.as_mut().unwrap().tiles) = ("01".into(), Some(Tiles::new(64)));
+            }),
             ("--seed 1, now 9", |r| r.settings.seed = 9),
             ("--lr 0.002, now 0.01", |r| (r.settings.schedule.peak, r.settings.schedule.last) = (0.01, 0.001)),
             ("--dropout 0.2, now 0.0; --batch 2, now 3", |r| {

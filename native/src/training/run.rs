@@ -128,17 +128,21 @@ impl Run {
         if self.trainer.iteration >= total {
             return Ok(true);
         }
-        let batches = Batches::new(split.train.len(), self.trainer.settings.batch, self.trainer.settings.seed);
-        let part = self.part(batches.size())?;
         let element = self.trainer.settings.precision.element();
         let mut cache = FeatureCache::new(&self.trainer.config, encoder.tokens(), element, limits, folder)?;
-        if self.speaks() {
-            println!("{}", cache.plan(split.train.len()));
+        if self.speaks() && !encoder.is_tiled() {
+            println!("{}", cache.plan(split.train.len(), "photos"));
         }
         let filled = encoder.fill(&mut cache, &split.train, interrupt, self.speaks())?;
         if self.any(!filled)? {
             return Ok(false);
         }
+        // Their number is known when all photos were read.
+        if self.speaks() && encoder.is_tiled() {
+            println!("{}", cache.plan(cache.len(), "tiles"));
+        }
+        let batches = Batches::new(cache.len(), self.trainer.settings.batch, self.trainer.settings.seed);
+        let part = self.part(batches.size())?;
         let progress = Progress::resumed("training", self.trainer.iteration, total, "iterations").shown(self.speaks());
         let (begun, first) = (Instant::now(), self.trainer.iteration);
         let mut since = Instant::now();

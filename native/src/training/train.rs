@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use dinomaly_core::photo::preprocess::Preprocessor;
+use dinomaly_core::photo::tiles::Tiles;
 use dinomaly_core::tensor::named::Weights;
 
 use super::devices::Devices;
@@ -89,7 +90,9 @@ pub fn train(plan: &TrainingPlan, interrupt: &Interrupt) -> Result<Option<Traine
     if let Some(window) = window {
         println!("16-bit grey: values {window} become black to white (--window)");
     }
-    let preprocessor = Preprocessor { geometry, tiles: None, mean, std, window };
+    let tiles = plan.tile_size.map(Tiles::new);
+    tiles.map_or(Ok(()), |tiles| tiles.check(geometry)).context("--tile-size")?;
+    let preprocessor = Preprocessor { geometry, tiles, mean, std, window };
     grey16::warn_if_clipped(&preprocessor, &good);
     let settings = plan.settings(precision)?;
     let split = Split::new(&dataset, plan.holdout, plan.seed);

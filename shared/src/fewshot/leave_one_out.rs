@@ -3,53 +3,63 @@
 use super::bank::Bank;
 use super::subspace::{Residual, Subspaces};
 use super::{FeatureEncoder, Features};
-use crate::Result;
-use crate::maps::score::mean_of_highest;
+use crate::maps::score::{mean, mean_of_highest};
 use crate::ops::{Linear, Ops, Read, Then};
 use crate::tensor::{Data, HostTensor};
+use crate::{Error, Result};
 
 /// Number of subspaces that are made of a class's photos to score them. With more photos, each leaves out several of them.
 const FOLDS: usize = 16;
 
-/// Scores of a bank's photos, each by the patches of all others. `done` is called after each photo.
-///
-/// # Errors
-/// If the executor fails.
-pub async fn of_bank<O: Read>(
-    encoder: &FeatureEncoder<O>,
-    photos: &[&Features],
-    bank: &Bank,
-    mut done: impl FnMut(),
-) -> Result<Vec<f32>> {
-    let (ops, width, groups) = (encoder.ops(), encoder.config.encoder.hidden_size, encoder.config.groups.len());
-    let piece = |group: usize, photo: usize| -> Result<Option<Linear<O::Tensor>>> {
-        let values = bank.rows(group, photo, photos[photo], width);
-        if values.is_empty() {
+/// A bank on the encoder's executor, in a piece for each group of layers and photo.
+pub(super) struct Pieces<'a, O: Read> {
+    encoder: &'a FeatureEncoder<O>,
+    /// `None` where no patch of a photo was kept.
+    pieces: Vec<Vec<Option<Linear<O::Tensor>>>>,
+}
+
+impl<'a, O: Read> Pieces<'a, O> {
+    /// The patches that a bank keeps of its photos.
+    ///
+    /// # Errors
+    /// If the executor fails.
+    pub(super) fn new(encoder: &'a FeatureEncoder<O>, photos: &[&Features], bank: &Bank) -> Result<Self> {
+        let (ops, width) = (encoder.ops(), encoder.config.encoder.hidden_size);
+        let piece = |group: usize, photo: usize| -> Result<Option<Linear<O::Tensor>>> {
+            let values = bank.rows(group, photo, photos[photo], width);
+            if values.is_empty() {
+                return Ok(None);
+            }
+            let tensor = HostTensor { shape: vec![values.len() / width, width], data: Data::F16(values) };
+            Ok(Some(Linear { weight: ops.upload_weight(&tensor)?, bias: None }))
+        };
+        let of_group = |group| (0..photos.len()).map(|photo| piece(group, photo)).collect();
+        let pieces = (0..encoder.config.groups.len()).map(of_group).collect::<Result<_>>()?;
+        Ok(Self { encoder, pieces })
+    }
+
+    /// Score of a photo by the patches of all photos but one; `None` if there are none.
+    ///
+    /// # Errors
+    /// If the executor fails.
+    pub(super) async fn score(&self, photo: &Features, without: Option<usize>) -> Result<Option<f32>> {
+        let ops = self.encoder.ops();
+        let kept = |group: usize| {
+            let of_others = self.pieces[group].iter().enumerate().filter(move |(i, _)| Some(*i) != without);
+            of_others.filter_map(|(_, piece)| piece.as_ref())
+        };
+        if (0..self.pieces.len()).any(|group| kept(group).next().is_none()) {
             return Ok(None);
         }
-        let tensor = HostTensor { shape: vec![values.len() / width, width], data: Data::F16(values) };
-        Ok(Some(Linear { weight: ops.upload_weight(&tensor)?, bias: None }))
-    };
-    let pieces = (0..groups).map(|group| (0..photos.len()).map(|photo| piece(group, photo)).collect());
-    let pieces = pieces.collect::<Result<Vec<Vec<_>>>>()?;
-    let mut scores = Vec::with_capacity(photos.len());
-    for (i, photo) in photos.iter().enumerate() {
-        let mut distances = Vec::new();
-        for (group, pieces) in pieces.iter().enumerate() {
-            let x = upload(ops, photo.own(group), width)?;
+        let distances = |group: usize, x: &O::Tensor| -> Result<O::Tensor> {
             let mut nearest = None;
-            for piece in pieces.iter().enumerate().filter(|(j, _)| *j != i).filter_map(|(_, piece)| piece.as_ref()) {
-                let cosines = ops.linear(&x, piece, Then::Store)?;
-                nearest = Some(ops.nearest(&cosines, nearest.as_ref())?);
+            for piece in kept(group) {
+                nearest = Some(ops.nearest(&ops.linear(x, piece, Then::Store)?, nearest.as_ref())?);
             }
-            distances.extend(nearest);
-        }
-        if distances.len() == groups {
-            scores.push(score(encoder, &distances).await?);
-        }
-        done();
+            nearest.ok_or_else(|| Error::config("a bank of the other photos has no patches"))
+        };
+        score(self.encoder, photo, distances).await.map(Some)
     }
-    Ok(scores)
 }
 
 /// Scores of a class's photos, each by a subspace that was made without it. `done` is called after each photo.
@@ -65,7 +75,6 @@ pub async fn of_subspace<O: Read>(
     if photos.len() < 2 {
         return Ok(Vec::new());
     }
-    let (ops, width) = (encoder.ops(), encoder.config.encoder.hidden_size);
     let all = subspaces.sums(photos.iter().copied());
     let folds = photos.len().min(FOLDS);
     let mut scores = vec![0.0; photos.len()];
@@ -73,43 +82,69 @@ pub async fn of_subspace<O: Read>(
         let own: Vec<usize> = (fold..photos.len()).step_by(folds).collect();
         let without = subspaces.sums(own.iter().map(|&i| photos[i]));
         let rest: Vec<_> = all.iter().zip(&without).map(|(all, own)| all.clone().without(own)).collect();
-        let mut residuals = Vec::new();
-        for Residual { weight, bias, .. } in subspaces.residuals(&rest)? {
-            residuals.push(Linear {
-                weight: ops.upload_weight(&HostTensor::f32([width, width], weight)?)?,
-                bias: Some(ops.upload(&HostTensor::f32([width], bias)?)?),
-            });
-        }
+        let residuals = uploaded(encoder, subspaces.residuals(&rest)?)?;
         for i in own {
-            let distance = |(group, residual): (usize, &Linear<O::Tensor>)| {
-                ops.squared_norms(&ops.linear(&upload(ops, photos[i].own(group), width)?, residual, Then::Store)?, 1)
-            };
-            let distances = residuals.iter().enumerate().map(distance).collect::<Result<Vec<_>>>()?;
-            scores[i] = score(encoder, &distances).await?;
+            scores[i] = by_subspaces(encoder, photos[i], &residuals).await?;
             done();
         }
     }
     Ok(scores)
 }
 
+/// What a subspace of each group of layers leaves, on the encoder's executor.
+pub(super) fn uploaded<O: Read>(
+    encoder: &FeatureEncoder<O>,
+    residuals: Vec<Residual>,
+) -> Result<Vec<Linear<O::Tensor>>> {
+    let (ops, width) = (encoder.ops(), encoder.config.encoder.hidden_size);
+    let layer = |Residual { weight, bias, .. }: Residual| {
+        let weight = ops.upload_weight(&HostTensor::f32([width, width], weight)?)?;
+        Ok(Linear { weight, bias: Some(ops.upload(&HostTensor::f32([width], bias)?)?) })
+    };
+    residuals.into_iter().map(layer).collect()
+}
+
+/// Score of a photo by a subspace of each group of layers.
+///
+/// # Errors
+/// If the executor fails.
+pub(super) async fn by_subspaces<O: Read>(
+    encoder: &FeatureEncoder<O>,
+    photo: &Features,
+    residuals: &[Linear<O::Tensor>],
+) -> Result<f32> {
+    let ops = encoder.ops();
+    let distances = |group: usize, x: &O::Tensor| ops.squared_norms(&ops.linear(x, &residuals[group], Then::Store)?, 1);
+    score(encoder, photo, distances).await
+}
+
 fn upload<O: Ops>(ops: &O, patches: &[f32], width: usize) -> Result<O::Tensor> {
     ops.upload(&HostTensor::f32([1, patches.len() / width, width], patches.to_vec())?)
 }
 
-/// Score of a photo with these distances of its patches.
-async fn score<O: Read>(encoder: &FeatureEncoder<O>, distances: &[O::Tensor]) -> Result<f32> {
-    let maps = encoder.ops().read_maps(distances, 1, &encoder.layout(0)).await?;
-    Ok(maps.first().map_or(0.0, |map| mean_of_highest(map, encoder.config.score_share)))
-}
-
-/// Copies of a prepared photo `[side, side, 3]`, moved by `step` pixels in both directions, its border repeated: all that one photo
-/// has to say about the next one.
-pub(super) fn moved(cut: &[u8], side: usize, step: usize) -> Vec<Vec<u8>> {
-    let (side, step) = (side as i64, (step as i64).max(1));
-    let at = |x: i64, y: i64| 3 * (y.clamp(0, side - 1) * side + x.clamp(0, side - 1)) as usize;
-    let copy = |(dx, dy): (i64, i64)| {
-        let pixels = (0..side).flat_map(|y| (0..side).map(move |x| (x + dx, y + dy)));
-        pixels.flat_map(|(x, y)| cut[at(x, y)..][..3].iter().copied()).collect()
+/// Score of a photo. `distances` gives those of patches `[1, patches, width]` of a group. Of a photo in tiles as many patches as a tile
+/// has are on the executor at a time.
+async fn score<O: Read>(
+    encoder: &FeatureEncoder<O>,
+    photo: &Features,
+    distances: impl Fn(usize, &O::Tensor) -> Result<O::Tensor>,
+) -> Result<f32> {
+    let (ops, layout, width) = (encoder.ops(), encoder.layout(0), encoder.config.encoder.hidden_size);
+    let (share, groups) = (encoder.config.score_share, 0..photo.groups.len());
+    let Some(plan) = &photo.plan else {
+        let of_group = |group| distances(group, &upload(ops, photo.own(group), width)?);
+        let groups = groups.map(of_group).collect::<Result<Vec<_>>>()?;
+        let maps = ops.read_maps(&groups, 1, &layout).await?;
+        return Ok(maps.first().map_or(0.0, |map| mean_of_highest(map, share)));
     };
-    [(step, step), (-step, step), (step, -step), (-step, -step)].map(copy).to_vec()
+    let mut found = Vec::with_capacity(groups.len());
+    for group in groups {
+        let mut of_group = Vec::new();
+        for some in photo.own(group).chunks(layout.tokens() * width) {
+            of_group.extend(ops.read_back(&[&distances(group, &upload(ops, some, width)?)?]).await?.concat());
+        }
+        found.push(of_group);
+    }
+    let map = layout.stitched(&mean(&found.iter().map(Vec::as_slice).collect::<Vec<_>>()), plan.patches())?;
+    Ok(mean_of_highest(&map, plan.share() * share))
 }

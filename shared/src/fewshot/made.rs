@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::bank::{self, Bank};
+use super::leave_one_out::{self, Pieces, by_subspaces, uploaded};
 use super::subspace::{self, Subspaces};
 use super::thresholds::{self, Scores};
-use super::{FeatureEncoder, Features, MemoryChoice, Recipe, leave_one_out};
+use super::{FeatureEncoder, Features, MemoryChoice, PreparedPhoto, Recipe};
 use crate::bundle::{Calibration, SelfTest};
 use crate::detector::{SELF_TEST_SEED, SELF_TEST_TOLERANCE};
-use crate::maps::score::{AnomalyMap, mean_of_highest};
+use crate::maps::score::mean_of_highest;
 use crate::model::config::MemoryConfig;
 use crate::model::memory::Memory;
 use crate::ops::Read;
+use crate::photo::decode::Photo;
 use crate::photo::preprocess::Preprocessor;
 use crate::tensor::named::Weights;
 use crate::{Error, Result};
@@ -59,25 +61,23 @@ pub async fn make<O: Read>(
     let given: usize = classes.values().map(Vec::len).sum();
     let classes = &ordered(classes);
     let photos: usize = classes.values().map(Vec::len).sum();
-    let Remembered { config, weights, mut scores, loss } = match recipe.memory {
+    let Remembered { config, weights, scores, loss } = match recipe.memory {
         MemoryChoice::Bank => in_bank(encoder, classes, recipe, done).await?,
         MemoryChoice::Subspace => in_subspaces(encoder, classes, recipe, done).await?,
     };
     let memory = encoder.memory(&config, &weights)?;
     let doubts = thresholds::doubts(&scores, recipe.false_alarm_rate);
     let mut doubts: BTreeMap<String, String> = doubts.into_iter().map(|(class, why)| (class.to_owned(), why)).collect();
-    for (class, photos) in classes.iter().filter(|(_, photos)| photos.len() == 1) {
+    for (class, _) in classes.iter().filter(|(_, photos)| photos.len() == 1) {
         let why = "one photo does not tell how good parts differ; it is set by copies of it, moved by half a patch";
         doubts.insert(class.clone(), why.into());
-        let copies = leave_one_out::moved(&photos[0].photo.cut, encoder.side(), encoder.patch() / 2);
-        let maps = encoder.maps(&memory, &copies).await?;
-        scores.insert(class.clone(), maps.iter().map(|map| score(&config, map)).collect());
     }
     let held_out = classes.values().all(|photos| photos.len() > 1);
     let calibration = thresholds::of_scores(&scores, recipe.false_alarm_rate, held_out)?;
     let picture = encoder.preprocessor().geometry.cut(&SelfTest::picture_of(SELF_TEST_SEED));
     let map = encoder.maps(&memory, &[picture]).await?.remove(0);
-    let self_test = SelfTest::new(SELF_TEST_SEED, score(&config, &map), &map.values, SELF_TEST_TOLERANCE)?;
+    let score = mean_of_highest(&map, config.score_share);
+    let self_test = SelfTest::new(SELF_TEST_SEED, score, &map.values, SELF_TEST_TOLERANCE)?;
     Ok(Made {
         config,
         weights,
@@ -105,18 +105,19 @@ impl Made {
     /// The model card in Markdown.
     pub fn card(&self, name: &str, preprocessor: &Preprocessor) -> String {
         let classes = self.calibration.classes.keys().cloned().collect::<Vec<_>>().join(", ");
-        let (config, side) = (&self.config, preprocessor.geometry.crop);
+        let config = &self.config;
         format!(
             "# {name}\n\n\
              An anomaly detector for {classes}, made of good photos without training.\n\n\
              | | |\n|---|---|\n\
              | encoder | {encoder}, frozen |\n\
              | memory | {memory} of blocks {layers:?} |\n\
-             | geometry | whole photos, resized to {side} × {side} |\n\
+             | geometry | {view} |\n\
              | photos | {photos} good ones{turns} |\n\
              {thresholds}\n",
             encoder = config.encoder.name,
             memory = config.memory,
+            view = preprocessor.view(),
             layers = config.target_layers,
             photos = self.photos,
             turns = if self.turns { ", each in four quarter turns" } else { "" },
@@ -142,7 +143,7 @@ async fn in_bank<O: Read>(
     encoder: &FeatureEncoder<O>,
     classes: &GoodPhotos<'_>,
     recipe: &Recipe,
-    done: impl FnMut(),
+    mut done: impl FnMut(),
 ) -> Result<Remembered> {
     let config = encoder.config();
     let width = config.encoder.hidden_size;
@@ -158,10 +159,19 @@ async fn in_bank<O: Read>(
     }
     let bank = Bank::of(&photos, width, most);
     let (config, weights) = bank::memory(config, &photos, &bank)?;
-    let mut found = leave_one_out::of_bank(encoder, &photos, &bank, done).await?;
-    let mut scores = Scores::new();
-    for (class, photos) in classes.iter().rev() {
-        scores.insert(class.clone(), found.split_off(found.len().saturating_sub(photos.len())));
+    let pieces = Pieces::new(encoder, &photos, &bank)?;
+    let (mut scores, mut first) = (Scores::new(), 0);
+    for (class, photos) in classes {
+        let mut found = Vec::new();
+        for (i, photo) in photos.iter().enumerate().filter(|_| photos.len() > 1) {
+            found.extend(pieces.score(photo, Some(first + i)).await?);
+            done();
+        }
+        for copy in copies_of_one(encoder, photos).await? {
+            found.extend(pieces.score(&copy, None).await?);
+        }
+        scores.insert(class.clone(), found);
+        first += photos.len();
     }
     Ok(Remembered { config, weights, scores, loss: bank.loss })
 }
@@ -178,13 +188,44 @@ async fn in_subspaces<O: Read>(
     let (config, weights) = subspace::memory(encoder.config(), &photos, &subspaces)?;
     let mut scores = Scores::new();
     for (class, photos) in classes {
-        scores.insert(class.clone(), leave_one_out::of_subspace(encoder, photos, &subspaces, &mut done).await?);
+        let mut found = leave_one_out::of_subspace(encoder, photos, &subspaces, &mut done).await?;
+        let copies = copies_of_one(encoder, photos).await?;
+        if !copies.is_empty() {
+            let residuals = uploaded(encoder, subspaces.residuals(&subspaces.sums(photos.iter().copied()))?)?;
+            for copy in copies {
+                found.push(by_subspaces(encoder, &copy, &residuals).await?);
+            }
+        }
+        scores.insert(class.clone(), found);
     }
     Ok(Remembered { config, weights, scores, loss: 0.0 })
 }
 
-fn score(config: &MemoryConfig, map: &AnomalyMap) -> f32 {
-    mean_of_highest(map, config.score_share)
+/// Features of copies of a class's only photo, moved by half a patch; none if there are several photos.
+async fn copies_of_one<O: Read>(encoder: &FeatureEncoder<O>, photos: &[&Features]) -> Result<Vec<Features>> {
+    let [one] = photos else { return Ok(Vec::new()) };
+    let grid = encoder.preprocessor().geometry.grid(encoder.patch());
+    let patches = one.plan.as_ref().map_or([grid; 2], |plan| plan.patches());
+    let copies = moved(&one.photo.picture, patches).into_iter();
+    encoder.features(copies.map(|picture| PreparedPhoto { picture, sha256: one.photo.sha256 }).collect()).await
+}
+
+/// Copies of a photo, moved by half a patch of `[rows, columns]` in both directions, its border repeated: all that one photo has to
+/// say about the next one.
+pub(super) fn moved(photo: &Photo, [rows, columns]: [usize; 2]) -> Vec<Photo> {
+    let (width, height) = (i64::from(photo.width), i64::from(photo.height));
+    let step = |side: i64, patches: usize| (side / (2 * patches as i64)).max(1);
+    let (right, down) = (step(width, columns), step(height, rows));
+    let at = |x: i64, y: i64| 3 * (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)) as usize;
+    let copy = |(dx, dy): (i64, i64)| Photo {
+        rgb: (0..height)
+            .flat_map(|y| (0..width).map(move |x| (x + dx, y + dy)))
+            .flat_map(|(x, y)| photo.rgb[at(x, y)..][..3].iter().copied())
+            .collect(),
+        width: photo.width,
+        height: photo.height,
+    };
+    [(right, down), (-right, down), (right, -down), (-right, -down)].map(copy).to_vec()
 }
 
 impl<O: Read> FeatureEncoder<O> {

@@ -18,13 +18,15 @@ pub use recipe::{MemoryChoice, Recipe};
 use sha2::{Digest, Sha256};
 
 use crate::bundle::Arriving;
-use crate::maps::score::{AnomalyMap, MapLayout};
+use crate::detector::TILES_AT_ONCE;
+use crate::maps::score::{AnomalyMap, MapLayout, every};
 use crate::model::config::{MemoryConfig, MemoryKind};
 use crate::model::encoder;
 use crate::model::memory::{Memory, mean_of_units, unit_mean};
 use crate::ops::Read;
 use crate::photo::decode::Photo;
 use crate::photo::preprocess::{Geometry, Preprocessor};
+use crate::photo::tiles::TilePlan;
 use crate::tensor::named::Weights;
 use crate::{Error, Result};
 
@@ -36,9 +38,11 @@ pub struct Features {
     pub groups: Vec<Vec<f32>>,
     /// Number of copies of the photo, itself included.
     pub copies: usize,
-    /// Unit vector of the class token in the last layer.
+    /// Unit vector of the class token in the last layer; of tiles, that of their mean.
     pub class_token: Vec<f32>,
-    /// What the encoder saw.
+    /// Tiles that the photo's own patches were stitched of, if it was looked at in tiles.
+    pub plan: Option<TilePlan>,
+    /// The photo.
     pub photo: PreparedPhoto,
 }
 
@@ -47,22 +51,42 @@ impl Features {
     fn own(&self, group: usize) -> &[f32] {
         &self.groups[group][..self.groups[group].len() / self.copies]
     }
+
+    /// Drops the pixels, which are needed only if there is no other photo of the class.
+    pub fn drop_picture(&mut self) {
+        self.photo.picture.rgb = Vec::new();
+    }
 }
 
-/// A good photo as the encoder sees it.
+/// A good photo as the encoder takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PreparedPhoto {
-    /// Pixels, `[crop, crop, 3]`.
-    pub cut: Vec<u8>,
+    /// The square that the encoder sees, or all of a photo that is looked at in tiles.
+    picture: Photo,
     /// SHA-256 of its file, by which photos are ordered: the same photos give the same memory, in any order and whatever their names.
     pub sha256: [u8; 32],
 }
 
 impl PreparedPhoto {
     /// A photo that was decoded from a file of this content.
-    pub fn new(preprocessor: &Preprocessor, photo: &Photo, file: &[u8]) -> Self {
-        Self { cut: preprocessor.geometry.cut(photo), sha256: Sha256::digest(file).into() }
+    pub fn new(preprocessor: &Preprocessor, photo: Photo, file: &[u8]) -> Self {
+        let picture = if preprocessor.tiles.is_some() { photo } else { square(preprocessor, &photo) };
+        Self { picture, sha256: Sha256::digest(file).into() }
     }
+}
+
+/// The square that the encoder sees of a photo without tiles.
+fn square(preprocessor: &Preprocessor, photo: &Photo) -> Photo {
+    let side = preprocessor.geometry.crop as u32;
+    Photo { width: side, height: side, rgb: preprocessor.geometry.cut(photo) }
+}
+
+/// Output of the encoder for a photo.
+struct Encoded {
+    /// Patches' features `[patches, width]` of each group of layers.
+    groups: Vec<Vec<f32>>,
+    class_token: Vec<f32>,
+    plan: Option<TilePlan>,
 }
 
 /// The frozen encoder on an executor, for features of good photos.
@@ -75,6 +99,8 @@ pub struct FeatureEncoder<O: Read> {
     unit: bool,
     /// Whether features of quarter turns follow those of a photo.
     turns: bool,
+    /// Number of a photo's tiles that are encoded at a time.
+    batch: usize,
 }
 
 impl<O: Read> FeatureEncoder<O> {
@@ -85,7 +111,7 @@ impl<O: Read> FeatureEncoder<O> {
     pub fn new(ops: O, config: &MemoryConfig, preprocessor: &Preprocessor, weights: &Weights) -> Result<Self> {
         config.validate()?;
         let patch = config.encoder.patch_size;
-        preprocessor.geometry.validate(patch)?;
+        preprocessor.validate(patch)?;
         let encoder = weights.encoder(&ops, config.taps(), preprocessor.geometry.grid(patch))?;
         Ok(Self::of_encoder(ops, encoder, config, preprocessor))
     }
@@ -113,7 +139,7 @@ impl<O: Read> FeatureEncoder<O> {
         let preprocessor =
             Preprocessor { geometry: Geometry { resize: side, crop: side }, ..model.preprocessor.clone() };
         config.validate()?;
-        preprocessor.geometry.validate(taps.encoder.patch_size)?;
+        preprocessor.validate(taps.encoder.patch_size)?;
         let grid = preprocessor.geometry.grid(taps.encoder.patch_size);
         let encoder = arrived.encoder(&ops, config.taps(), grid)?;
         Ok(Self::of_encoder(ops, encoder, &config, &preprocessor).with_turns(recipe.turns))
@@ -127,13 +153,27 @@ impl<O: Read> FeatureEncoder<O> {
         preprocessor: &Preprocessor,
     ) -> Self {
         let unit = matches!(config.memory, MemoryKind::Bank { .. });
-        Self { ops, encoder, config: config.clone(), preprocessor: preprocessor.clone(), unit, turns: false }
+        Self {
+            ops,
+            encoder,
+            config: config.clone(),
+            preprocessor: preprocessor.clone(),
+            unit,
+            turns: false,
+            batch: TILES_AT_ONCE,
+        }
     }
 
     /// The same, whether or not features of quarter turns follow those of a photo.
     #[must_use]
     pub fn with_turns(self, turns: bool) -> Self {
         Self { turns, ..self }
+    }
+
+    /// The same, with so many of a photo's tiles encoded at a time.
+    #[must_use]
+    pub fn with_batch(self, batch: usize) -> Self {
+        Self { batch: batch.max(1), ..self }
     }
 
     /// The executor.
@@ -161,32 +201,73 @@ impl<O: Read> FeatureEncoder<O> {
         self.config.encoder.patch_size
     }
 
-    /// Features of prepared photos, all of them as one batch.
+    /// Features of prepared photos, all of them as one batch; in tiles one by one.
     ///
     /// # Errors
     /// If the executor fails.
     pub async fn features(&self, prepared: Vec<PreparedPhoto>) -> Result<Vec<Features>> {
-        if prepared.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut turned: Vec<Vec<u8>> = prepared.iter().map(|photo| photo.cut.clone()).collect();
+        let mut turned: Vec<Photo> = prepared.iter().map(|photo| photo.picture.clone()).collect();
         let mut features: Vec<Features> = std::iter::zip(prepared, self.encode(&turned).await?)
-            .map(|(photo, (groups, class_token))| Features { groups, copies: 1, class_token, photo })
+            .map(|(photo, Encoded { groups, class_token, plan })| Features {
+                groups,
+                copies: 1,
+                class_token,
+                plan,
+                photo,
+            })
             .collect();
         for _ in 0..if self.turns { 3 } else { 0 } {
-            turned.iter_mut().for_each(|cut| *cut = quarter_turn(cut, self.side()));
-            for (features, (groups, _)) in std::iter::zip(&mut features, self.encode(&turned).await?) {
-                std::iter::zip(&mut features.groups, groups).for_each(|(own, more)| own.extend(more));
+            turned.iter_mut().for_each(|photo| *photo = quarter_turn(photo));
+            for (features, turned) in std::iter::zip(&mut features, self.encode(&turned).await?) {
+                std::iter::zip(&mut features.groups, turned.groups).for_each(|(own, more)| own.extend(more));
                 features.copies += 1;
             }
         }
         Ok(features)
     }
 
-    /// Patches' features in each group of layers, and the class token's unit vector, of each prepared photo.
-    async fn encode(&self, prepared: &[Vec<u8>]) -> Result<Vec<(Vec<Vec<f32>>, Vec<f32>)>> {
-        let (ops, e, count) = (&self.ops, &self.config.encoder, prepared.len());
-        let layers = self.layers(prepared)?;
+    /// Encodes the pictures of prepared photos.
+    async fn encode(&self, pictures: &[Photo]) -> Result<Vec<Encoded>> {
+        if self.preprocessor.tiles.is_none() {
+            return self.encode_squares(pictures.iter().map(|picture| picture.rgb.clone()).collect()).await;
+        }
+        let mut encoded = Vec::with_capacity(pictures.len());
+        for picture in pictures {
+            encoded.push(self.encode_in_tiles(picture).await?);
+        }
+        Ok(encoded)
+    }
+
+    /// Encodes a photo in tiles, some of them at a time.
+    async fn encode_in_tiles(&self, photo: &Photo) -> Result<Encoded> {
+        let width = self.config.encoder.hidden_size;
+        let plan = self.preprocessor.tile_plan((photo.width, photo.height), self.patch());
+        let plan = plan.ok_or_else(|| Error::config("the detector does not look at tiles"))?;
+        let [rows, columns] = plan.patches();
+        let mut groups = vec![vec![0.0; rows * columns * width]; self.config.groups.len()];
+        let mut class_token = vec![0.0; width];
+        for first in (0..plan.count()).step_by(self.batch) {
+            let count = self.batch.min(plan.count() - first);
+            let tiles = self.encode_squares(every(count, |i| plan.cut(photo, first + i))).await?;
+            for (i, tile) in tiles.iter().enumerate() {
+                for (patches, whole) in tile.groups.iter().zip(&mut groups) {
+                    plan.stitch(first + i, patches, width, whole);
+                }
+                class_token.iter_mut().zip(&tile.class_token).for_each(|(sum, value)| *sum += value);
+            }
+        }
+        let norm = class_token.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-8);
+        class_token.iter_mut().for_each(|value| *value /= norm);
+        Ok(Encoded { groups, class_token, plan: Some(plan) })
+    }
+
+    /// Encodes squares `[crop, crop, 3]`, all of them as one batch.
+    async fn encode_squares(&self, squares: Vec<Vec<u8>>) -> Result<Vec<Encoded>> {
+        if squares.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (ops, e, count) = (&self.ops, &self.config.encoder, squares.len());
+        let layers = self.layers(&squares)?;
         let units = layers.iter().map(|layer| ops.normalize(layer)).collect::<Result<Vec<_>>>()?;
         let feature = if self.unit { unit_mean } else { mean_of_units };
         let mut tensors =
@@ -199,8 +280,12 @@ impl<O: Read> FeatureEncoder<O> {
             let tokens = values.len() / count;
             values[i * tokens..][..tokens].to_vec()
         };
-        let groups = |i| values.iter().map(|group| photo(i, group).split_off(prefix)).collect();
-        Ok((0..count).map(|i| (groups(i), photo(i, &last)[..width].to_vec())).collect())
+        let of = |i: usize| Encoded {
+            groups: values.iter().map(|group| photo(i, group).split_off(prefix)).collect(),
+            class_token: photo(i, &last)[..width].to_vec(),
+            plan: None,
+        };
+        Ok((0..count).map(of).collect())
     }
 
     /// Anomaly maps of prepared photos by a memory, all of them as one batch.
@@ -230,10 +315,12 @@ impl<O: Read> FeatureEncoder<O> {
     }
 }
 
-/// A square picture `[side, side, 3]`, turned by a quarter.
-fn quarter_turn(cut: &[u8], side: usize) -> Vec<u8> {
-    let source = |i: usize| 3 * ((i % side) * side + side - 1 - i / side);
-    (0..side * side).flat_map(|i| cut[source(i)..][..3].iter().copied()).collect()
+/// A photo, turned by a quarter.
+fn quarter_turn(photo: &Photo) -> Photo {
+    let (width, height) = (photo.width as usize, photo.height as usize);
+    let source = |i: usize| 3 * ((i % height) * width + width - 1 - i / height);
+    let rgb = (0..width * height).flat_map(|i| photo.rgb[source(i)..][..3].iter().copied()).collect();
+    Photo { width: photo.height, height: photo.width, rgb }
 }
 
 #[cfg(test)]
@@ -293,7 +380,8 @@ mod tests {
         let weights = weights(&config);
         let encoder = FeatureEncoder::new(Reference, &config, &preprocessor(), &weights).unwrap();
         let photos = photos(count);
-        let prepared = photos.iter().map(|photo| PreparedPhoto::new(&preprocessor(), photo, &photo.rgb)).collect();
+        let prepare = |photo: Photo| PreparedPhoto::new(&preprocessor(), photo.clone(), &photo.rgb);
+        let prepared = photos.into_iter().map(prepare).collect();
         let features = block_on(encoder.features(prepared)).unwrap();
         (encoder, config, weights, features)
     }
@@ -305,11 +393,18 @@ mod tests {
         detector.detect_now(&photos(photo + 1)[photo]).unwrap().score
     }
 
+    /// Scores of photos, each by the patches of all others.
+    fn of_bank(encoder: &FeatureEncoder<Reference>, photos: &[&Features]) -> Vec<f32> {
+        let pieces = leave_one_out::Pieces::new(encoder, photos, &Bank::of(photos, 8, 1000)).unwrap();
+        let score = |(i, photo): (usize, &&Features)| block_on(pieces.score(photo, Some(i))).unwrap().unwrap();
+        photos.iter().enumerate().map(score).collect()
+    }
+
     #[test]
     fn a_photo_left_out_scores_as_with_a_memory_of_the_others() {
         let (encoder, config, weights, features) = encoded(MemoryKind::Bank { rows: 1 }, 4);
         let all = refs(&features);
-        let found = block_on(leave_one_out::of_bank(&encoder, &all, &Bank::of(&all, 8, 1000), || ())).unwrap();
+        let found = of_bank(&encoder, &all);
         for (i, found) in found.iter().enumerate() {
             let others: Vec<&Features> = (0..4).filter(|&j| j != i).map(|j| &features[j]).collect();
             let (config, memory) = bank::memory(&config, &others, &Bank::of(&others, 8, 1000)).unwrap();
@@ -397,14 +492,14 @@ mod tests {
 
     #[test]
     fn turned_photos_are_known_and_no_photo_scores_itself() {
-        let turned = |cut: &[u8]| PreparedPhoto { cut: quarter_turn(cut, 8), sha256: [0; 32] };
+        let turned = |features: &Features| quarter_turn(&features.photo.picture);
         for memory in [MemoryKind::Bank { rows: 1 }, MemoryKind::Subspace { subspaces: 1 }] {
             let (encoder, _, _, features) = encoded(memory, 2);
             let encoder = encoder.with_turns(true);
             let prepared = features.iter().map(|features| features.photo.clone()).collect();
             let with_turns = block_on(encoder.features(prepared)).unwrap();
             assert_eq!((with_turns[0].copies, with_turns[0].own(1)), (4, &features[0].groups[1][..]));
-            let once = block_on(encoder.encode(&[turned(&features[0].photo.cut).cut])).unwrap().remove(0).0;
+            let once = block_on(encoder.encode(&[turned(&features[0])])).unwrap().remove(0).groups;
             assert_eq!(with_turns[0].groups[1][16 * 8..2 * 16 * 8], once[1][..]);
             let of_turned = |features: &[Features]| {
                 let recipe = Recipe {
@@ -415,7 +510,7 @@ mod tests {
                 let classes = GoodPhotos::from([("one".to_owned(), refs(features))]);
                 let made = block_on(make(&encoder, &classes, &recipe, || ())).unwrap();
                 let memory = encoder.memory(&made.config, &made.weights).unwrap();
-                let map = block_on(encoder.maps(&memory, &[turned(&features[0].photo.cut).cut])).unwrap().remove(0);
+                let map = block_on(encoder.maps(&memory, &[turned(&features[0]).rgb])).unwrap().remove(0);
                 (map.values.iter().sum::<f32>(), made.calibration.overall.good_scores.mean)
             };
             let mut others = features.clone();
@@ -426,21 +521,20 @@ mod tests {
             assert!(after < 0.7 * before, "{memory:?}: {after} and {before}");
             assert!(scores > 1e-3, "{memory:?}: photos are scored by their own turned copies");
         }
-        let side = 3;
-        let cut: Vec<u8> = (0..27).collect();
-        let four = (0..4).fold(cut.clone(), |cut, _| quarter_turn(&cut, side));
-        assert_eq!(four, cut);
-        assert_eq!(quarter_turn(&cut, side)[..3], cut[6..9], "the upper right corner comes to the upper left");
+        let photo = Photo { width: 4, height: 2, rgb: (0..24).collect() };
+        assert_eq!((0..4).fold(photo.clone(), |photo, _| quarter_turn(&photo)), photo);
+        let turned = quarter_turn(&photo);
+        assert_eq!((turned.width, turned.height), (2, 4));
+        assert_eq!(turned.rgb[..3], photo.rgb[9..12], "the upper right corner comes to the upper left");
     }
 
     #[test]
     fn moved_copies_are_moved_by_half_a_patch() {
-        let cut: Vec<u8> = (0..27).collect();
-        let copies = leave_one_out::moved(&cut, 3, 1);
+        let photo = Photo { width: 4, height: 2, rgb: (0..24).collect() };
+        let copies = made::moved(&photo, [2, 2]);
         assert_eq!(copies.len(), 4);
         // One pixel to the right and one down, the border repeated.
-        assert_eq!(copies[0][..3], cut[3 * 4..][..3]);
-        assert_eq!(copies[3][..3], cut[..3]);
-        assert_eq!(copies[0][24..], cut[24..]);
+        assert_eq!(copies[0].rgb[..3], photo.rgb[15..18]);
+        assert_eq!(copies[3].rgb[..3], photo.rgb[..3]);
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! As in the official pipeline, a photo of any aspect ratio is resized to a square, cropped at the centre and normalised.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::photo::decode::Photo;
@@ -116,6 +118,18 @@ impl Geometry {
     }
 }
 
+/// For people.
+impl fmt::Display for Geometry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { resize, crop } = self;
+        if resize == crop {
+            write!(f, "whole photos, resized to {crop} × {crop}")
+        } else {
+            write!(f, "resized to {resize} × {resize}, centre {crop} × {crop}")
+        }
+    }
+}
+
 /// All steps between a decoded photo and the encoder. Serialised as Hugging Face's `preprocessor_config.json`; options that
 /// this crate does not support are refused by name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -146,6 +160,18 @@ impl Preprocessor {
     pub fn validate(&self, patch: usize) -> Result<()> {
         self.geometry.validate(patch)?;
         self.tiles.map_or(Ok(()), |tiles| tiles.check(self.geometry))
+    }
+
+    /// The part of a photo that is looked at, and its size, in words.
+    pub fn view(&self) -> String {
+        match self.tiles {
+            None => self.geometry.to_string(),
+            Some(Tiles { size, overlap }) => format!(
+                "whole photos in tiles of {size} × {size} pixels that overlap by {:.0} %, each resized to {side} × {side}",
+                100.0 * overlap,
+                side = self.geometry.crop
+            ),
+        }
     }
 
     /// Tiles of a photo of this width and height; `None` without tiles. `patch` must have passed [`Preprocessor::validate`].

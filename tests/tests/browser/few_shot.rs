@@ -76,7 +76,7 @@ fn made_natively(source: &Path, samples: &Path, memory: MemoryChoice) -> Model {
     let encoder = FeatureEncoder::of_arrived(processor, &arriving, &recipe, None).unwrap();
     let features: Vec<_> = (0..PHOTOS.len())
         .map(|i| sample(samples, i))
-        .map(|path| PreparedPhoto::new(encoder.preprocessor(), &photo(&path), &fs::read(&path).unwrap()))
+        .map(|path| PreparedPhoto::new(encoder.preprocessor(), photo(&path), &fs::read(&path).unwrap()))
         .map(|prepared| block_on(encoder.features(vec![prepared])).unwrap().remove(0))
         .collect();
     let mut classes = GoodPhotos::new();

@@ -50,7 +50,7 @@ fn made(memory: MemoryKind) -> (Architecture, Weights) {
     let encoder = FeatureEncoder::new(Reference, &config, &preprocessor(), &weights).unwrap();
     let features = |seeds: [u64; 3]| -> Vec<Features> {
         let pictures = seeds.map(SelfTest::picture_of);
-        let prepared = pictures.map(|picture| PreparedPhoto::new(&preprocessor(), &picture, &picture.rgb));
+        let prepared = pictures.map(|picture| PreparedPhoto::new(&preprocessor(), picture.clone(), &picture.rgb));
         block_on(encoder.features(prepared.into())).unwrap()
     };
     let classes = [features([11, 12, 13]), features([14, 15, 16])];

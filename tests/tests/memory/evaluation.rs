@@ -26,7 +26,7 @@ fn an_evaluation_holds_the_maps_of_one_class() {
     let dataset = Dataset::open(folder.path(), &[]).unwrap();
     let mut peaks = Vec::new();
     let mut maps = Vec::new();
-    evaluate_observed(&detector, model.preprocessor.geometry, &dataset, &mut |_, found| {
+    evaluate_observed(&detector, &dataset, &mut |_, found| {
         peaks.push(peak().unwrap());
         maps.push(found.iter().map(|found| 4 * found.detection.map.values.len()).sum::<usize>());
         Ok(())

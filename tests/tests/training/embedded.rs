@@ -34,7 +34,7 @@ fn the_embedded_model_finds_the_defects_of_its_test_photos() {
     let dataset = photos(folder.path(), 1, 1);
     let model = model();
     let detector = PhotoDetector::new(&model).unwrap();
-    let found = evaluate(&detector, model.preprocessor.geometry, &dataset).unwrap();
+    let found = evaluate(&detector, &dataset).unwrap();
     println!("{}", found.table());
     for (name, value) in [("I-AUROC", found.mean.i_auroc), ("P-AUROC", found.mean.p_auroc)] {
         let value = value.unwrap();
@@ -70,7 +70,7 @@ fn the_embedded_model_loses_little_in_every_format() {
     let moments = moments::of_photos(&original, &good).unwrap();
     let found = |weights: Weights| {
         let detector = PhotoDetector::new(&Model { weights, ..original.clone() }).unwrap();
-        evaluate(&detector, original.preprocessor.geometry, &dataset).unwrap()
+        evaluate(&detector, &dataset).unwrap()
     };
     let before = found(original.weights.clone());
     for (name, format, most) in [("f16", Format::F16, 0.2), ("int8", Format::Int8, 0.2), ("int4", Format::Int4, 1.0)] {

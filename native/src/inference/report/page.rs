@@ -107,7 +107,7 @@ fn metrics(evaluation: &Evaluation) -> Markup {
                 }
             }
             @for class in &evaluation.classes {
-                @for reason in &class.metrics.undefined { p.soft { (class.class) ": " (reason) } }
+                @for reason in class.metrics.undefined.iter().chain(&class.unseen()) { p.soft { (class.class) ": " (reason) } }
             }
         }
     }
@@ -209,7 +209,7 @@ fn head(config: &Architecture) -> String {
 
 fn model_section(facts: &Facts<'_>, photos: usize, speed: f64) -> Result<Markup> {
     let Facts { model, seconds, .. } = facts;
-    let (config, geometry) = (&model.config, model.preprocessor.geometry);
+    let config = &model.config;
     let (encoder, taps) = (config.encoder(), config.taps());
     let held_out = if model.calibration.held_out { "held-out good photos" } else { "the training photos" };
     let rows = [
@@ -226,7 +226,7 @@ fn model_section(facts: &Facts<'_>, photos: usize, speed: f64) -> Result<Markup>
         ),
         ("target layers", format!("{:?} in groups {:?}", taps.layers, config.groups())),
         ("head", head(config)),
-        ("geometry", format!("resized to {0} × {0}, centre {1} × {1}", geometry.resize, geometry.crop)),
+        ("geometry", model.preprocessor.view()),
         ("thresholds", format!("from the scores of {held_out}")),
         ("time", format!("{photos} photos in {seconds:.1} s: {speed:.2} photos per second, with reading and metrics")),
         ("program", format!("dinomaly {}", env!("CARGO_PKG_VERSION"))),

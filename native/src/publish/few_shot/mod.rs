@@ -16,6 +16,7 @@ use dinomaly_core::model::config::MemoryConfig;
 use dinomaly_core::ops::Read;
 use dinomaly_core::photo::decode::Photo;
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
+use dinomaly_core::photo::tiles::Tiles;
 use pollster::block_on;
 use sha2::{Digest, Sha256};
 
@@ -50,6 +51,8 @@ pub struct FewShotPlan {
     /// Side of the square that whole photos are resized to, in pixels; if omitted, that of
     /// [`MemoryChoice::side`](dinomaly_core::fewshot::MemoryChoice::side), or 224 for the embedded encoder.
     pub side: Option<usize>,
+    /// Side of tiles in pixels of the photo, each of which is resized to that square; if omitted, the whole photo is.
+    pub tile_size: Option<usize>,
     /// Values of 16-bit grey that become black and white.
     pub window: WindowChoice,
     /// Device for the encoder.
@@ -68,6 +71,7 @@ impl FewShotPlan {
             heads: None,
             recipe: Recipe::default(),
             side: None,
+            tile_size: None,
             window: WindowChoice::default(),
             device: DeviceChoice::Cpu,
         }
@@ -96,12 +100,14 @@ pub fn few_shot(plan: &FewShotPlan) -> Result<Made> {
     let photos = by_class(dataset);
     let window = grey16::window(plan.window, &photos.values().flatten().cloned().collect::<Vec<_>>())?;
     let geometry = Geometry { resize: side, crop: side };
+    let tiles = plan.tile_size.map(Tiles::new);
+    tiles.map_or(Ok(()), |tiles| tiles.check(geometry)).context("--tile-size")?;
     let record = Record {
         backbone: plan.backbone.clone(),
         backbone_sha256: hex(&hash),
         heads: plan.heads,
         recipe: plan.recipe.clone(),
-        preprocessor: Preprocessor { geometry, tiles: None, mean: backbone.mean, std: backbone.std, window },
+        preprocessor: Preprocessor { geometry, tiles, mean: backbone.mean, std: backbone.std, window },
         photos: BTreeMap::new(),
     };
     Making { record, backbone, photos, out: &plan.out }.run_on(plan.device)
@@ -212,7 +218,9 @@ impl Making<'_> {
     fn run<O: Read>(self, ops: O, batch: usize, config: &MemoryConfig) -> Result<Made> {
         let Self { mut record, backbone: Backbone { mut weights, .. }, photos, out } = self;
         let preprocessor = record.preprocessor.clone();
-        let encoder = FeatureEncoder::new(ops, config, &preprocessor, &weights)?.with_turns(record.recipe.turns);
+        let encoder = FeatureEncoder::new(ops, config, &preprocessor, &weights)?
+            .with_turns(record.recipe.turns)
+            .with_batch(batch);
         let mut features = Vec::new();
         for (class, photos) in &photos {
             let of_class = encoded(&encoder, photos, batch)?;
@@ -249,12 +257,18 @@ fn encoded<O: Read>(encoder: &FeatureEncoder<O>, photos: &[PathBuf], batch: usiz
     let read = |_, path: &PathBuf| -> Result<PreparedPhoto> {
         let bytes = fs::read(path).with_context(|| format!("photo {} cannot be read", path.display()))?;
         let photo = Photo::decode_in(&path.display().to_string(), &bytes, preprocessor.window)?;
-        Ok(PreparedPhoto::new(&preprocessor, &photo, &bytes))
+        Ok(PreparedPhoto::new(&preprocessor, photo, &bytes))
     };
+    // The tiles of a photo are batches of their own.
+    let batch = if preprocessor.tiles.is_some() { 1 } else { batch };
     prefetch(photos, batch, read, |_, prepared| {
         let prepared = prepared.into_iter().collect::<Result<Vec<_>>>()?;
         let count = prepared.len();
-        features.extend(block_on(encoder.features(prepared))?);
+        let mut encoded = block_on(encoder.features(prepared))?;
+        if photos.len() > 1 {
+            encoded.iter_mut().for_each(Features::drop_picture);
+        }
+        features.append(&mut encoded);
         progress.advance(count, String::new);
         Ok(true)
     })?;
