@@ -111,3 +111,36 @@ fn parts_with_several_views_have_metrics_of_their_own() {
     let error = shop.refuse(shop.command("evaluate @model @real"));
     assert!(error.contains("photo real/realiad_256/toy/NG/AK/S0000/toy_C1.png is missing"), "{error}");
 }
+
+#[test]
+fn a_photo_of_something_else_is_the_oddest_among_good_ones() {
+    let shop = Workshop::new();
+    let classes = names(&shop.path("data"));
+    let photos = shop.path("photos");
+    std::fs::create_dir(&photos).unwrap();
+    for i in 0..6 {
+        let name = format!("{i:03}.png");
+        std::fs::copy(shop.path(&format!("data/{}/train/good/{name}", classes[0])), photos.join(name)).unwrap();
+    }
+    std::fs::copy(shop.path(&format!("data/{}/train/good/000.png", classes[1])), photos.join("other.png")).unwrap();
+    let command = "data check @photos --suspects";
+    let text = shop.succeed(shop.command(&format!("{command} --report @suspects.html")));
+    let oddest = text.lines().position(|line| line.contains("the 3 oddest of 7 training photos")).unwrap();
+    assert!(text.lines().nth(oddest + 1).unwrap().contains("other.png"), "{text}");
+    let page = std::fs::read_to_string(shop.path("suspects.html")).unwrap();
+    assert_eq!(page.matches("data:image/jpeg").count(), 3);
+    let json: serde_json::Value =
+        serde_json::from_str(&shop.succeed(shop.command(&format!("{command} --json")))).unwrap();
+    let suspects = json["suspects"][0]["photos"].as_array().unwrap();
+    assert_eq!(suspects.len(), 7);
+    assert!(suspects[0]["photo"].as_str().unwrap().ends_with("other.png"));
+    assert!(json["suspects"][0]["photos"][6]["oddness"].as_f64().unwrap() <= 1.0);
+
+    for photo in ["003.png", "004.png", "005.png", "other.png"] {
+        std::fs::remove_file(photos.join(photo)).unwrap();
+    }
+    let text = shop.succeed(shop.command(command));
+    assert!(text.contains("too few training photos to judge each other"), "{text}");
+    let error = shop.refuse(shop.command("data check @photos --suspects --backbone @nothing.pth"));
+    assert!(error.contains("nothing.pth"), "{error}");
+}

@@ -3,6 +3,7 @@
 //! The bottleneck's input is the mean of all target layers. If the groups are of equal size and hold each layer once, this is the
 //! mean of the group means; otherwise it is cached as well.
 
+pub(crate) mod good_photos;
 mod held;
 mod memory;
 #[cfg(feature = "cuda")]

@@ -13,6 +13,7 @@ pub mod evaluation;
 pub mod photo_detector;
 pub(crate) mod report;
 pub mod speed;
+mod suspects;
 
 pub use any_detector::{AnyDetector, DetectorDevice};
 pub use attention::AttentionSpread;
@@ -22,3 +23,4 @@ pub use detect::{DetectionPlan, Verdict, detect};
 pub use evaluate::{Evaluated, EvaluationPlan, evaluate};
 pub use evaluation::{ClassMetrics, Evaluation, SampleMetrics};
 pub use photo_detector::PhotoDetector;
+pub use suspects::{ClassSuspects, Suspect, Suspects, SuspectsPlan, suspects};

@@ -11,6 +11,9 @@ use crate::{Error, Result};
 /// Number of subspaces that are made of a class's photos to score them. With more photos, each leaves out several of them.
 const FOLDS: usize = 16;
 
+/// Number of parts of a class's photos, each of which judges the others.
+const PARTS: usize = 8;
+
 /// A bank on the encoder's executor, in a piece for each group of layers and photo.
 pub(super) struct Pieces<'a, O: Read> {
     encoder: &'a FeatureEncoder<O>,
@@ -89,6 +92,40 @@ pub async fn of_subspace<O: Read>(
         }
     }
     Ok(scores)
+}
+
+/// How odd each of a class's photos is to the others: the median of its scores by subspaces of parts of them, of which none holds
+/// the photo. A defect that some photos share is known to few parts, and the median asks most of them. Fewer than four photos
+/// give no scores. `done` is called after each photo.
+///
+/// # Errors
+/// If the executor fails, or a feature is not finite.
+pub async fn oddness<O: Read>(
+    encoder: &FeatureEncoder<O>,
+    photos: &[&Features],
+    subspaces: &Subspaces,
+    mut done: impl FnMut(),
+) -> Result<Vec<f32>> {
+    let parts = (photos.len() / 2).min(PARTS);
+    if parts < 2 {
+        return Ok(Vec::new());
+    }
+    let of_part = |part: usize| {
+        let sums = subspaces.sums(photos.iter().skip(part).step_by(parts).copied());
+        uploaded(encoder, subspaces.residuals(&sums)?)
+    };
+    let residuals = (0..parts).map(of_part).collect::<Result<Vec<_>>>()?;
+    let mut oddness = Vec::with_capacity(photos.len());
+    for (i, photo) in photos.iter().enumerate() {
+        let mut scores = Vec::with_capacity(parts);
+        for (_, residuals) in residuals.iter().enumerate().filter(|(part, _)| i % parts != *part) {
+            scores.push(by_subspaces(encoder, photo, residuals).await?);
+        }
+        scores.sort_by(f32::total_cmp);
+        oddness.push(scores[scores.len() / 2]);
+        done();
+    }
+    Ok(oddness)
 }
 
 /// What a subspace of each group of layers leaves, on the encoder's executor.

@@ -1,5 +1,7 @@
 //! Photos with their masks and heatmaps, small enough to embed in a page.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -79,13 +81,27 @@ pub(super) fn pictures(class: &Class, found: &[Found], show: &Show) -> Result<Ve
     order.par_iter().map(one).collect()
 }
 
-fn picture(class: &Class, photo: &TestPhoto, found: &Found, show: &Show, verdict: Outcome) -> Result<Picture> {
-    let name = photo.path.strip_prefix(&class.folder).unwrap_or(&photo.path);
-    let full = read_photo(&photo.path, show.window)?;
+/// A small picture of a photo, as a data URL.
+///
+/// # Errors
+/// If the photo cannot be read.
+pub(super) fn thumbnail(path: &Path, window: Option<Window>) -> Result<String> {
+    address(&reduced(path, window)?.1)
+}
+
+/// A photo, and a small picture of it.
+fn reduced(path: &Path, window: Option<Window>) -> Result<(RgbImage, RgbImage)> {
+    let full = read_photo(path, window)?;
     let full = RgbImage::from_raw(full.width, full.height, full.rgb).context("a photo has three bytes a pixel")?;
     let scale = (f64::from(SIDE) / f64::from(full.width().max(full.height()))).min(1.0);
     let side = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
     let small = resize(&full, side(full.width()), side(full.height()), FilterType::Triangle);
+    Ok((full, small))
+}
+
+fn picture(class: &Class, photo: &TestPhoto, found: &Found, show: &Show, verdict: Outcome) -> Result<Picture> {
+    let name = photo.path.strip_prefix(&class.folder).unwrap_or(&photo.path);
+    let (full, small) = reduced(&photo.path, show.window)?;
     let (x, y) =
         (f64::from(small.width()) / f64::from(full.width()), f64::from(small.height()) / f64::from(full.height()));
     let region = &found.detection.region;

@@ -1,9 +1,10 @@
 //! An evaluation as one HTML page, without scripts, requests or other files. [`Report`] collects what the page shows of each class
-//! while its maps are in memory, and [`page()`] assembles `chart`s and a `gallery`.
+//! while its maps are in memory, and [`page()`] assembles `chart`s and a `gallery`. [`suspects_page`] shows odd training photos.
 
 mod chart;
 mod gallery;
 mod page;
+mod suspects;
 
 use anyhow::Result;
 use dinomaly_core::bundle::{Calibration, Model};
@@ -15,6 +16,7 @@ use crate::inference::evaluation::Found;
 use gallery::{Picture, Show};
 
 pub use page::{Facts, page};
+pub(super) use suspects::suspects_page;
 
 /// Contents of the page for all classes.
 pub struct Report<'a> {

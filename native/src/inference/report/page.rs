@@ -29,17 +29,41 @@ pub struct Facts<'a> {
     pub seconds: f64,
 }
 
-/// The whole page. Its policy allows no requests and no scripts.
+/// The whole page.
 ///
 /// # Errors
 /// None at present.
 pub fn page(report: &Report<'_>, evaluation: &Evaluation, facts: &Facts<'_>) -> Result<String> {
-    let style = BASE64_STANDARD.encode(Sha256::digest(STYLE));
-    let policy =
-        format!("default-src 'none'; img-src data:; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'");
     let title = format!("Evaluation of {}", facts.model.name);
     let photos: usize = evaluation.classes.iter().map(|class| class.good + class.defective).sum();
     let speed = photos as f64 / facts.seconds;
+    Ok(document(
+        &title,
+        html! {
+            p.soft { (photos) " photos of " (evaluation.classes.len()) " classes in " (facts.data.display()) }
+            dl.tiles {
+                @let all = Metrics::NAMES.iter().zip(evaluation.mean.values());
+                @for (name, value) in all.filter(|(name, _)| name.contains("AU")) {
+                    div { dt { (name) ", mean" } dd { (percent(value)) } }
+                }
+                div { dt { "Photos per second" } dd { (format!("{speed:.1}")) } }
+            }
+        },
+        html! {
+            (metrics(evaluation))
+            @for (i, (class, found)) in evaluation.classes.iter().zip(&report.classes).enumerate() {
+                (class_section(i, class, found, report.gallery))
+            }
+            (model_section(facts, photos, speed)?)
+        },
+    ))
+}
+
+/// A page of this title, introduction and content. Its policy allows no requests and no scripts.
+pub(super) fn document(title: &str, introduction: Markup, content: Markup) -> String {
+    let style = BASE64_STANDARD.encode(Sha256::digest(STYLE));
+    let policy =
+        format!("default-src 'none'; img-src data:; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'");
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -52,28 +76,12 @@ pub fn page(report: &Report<'_>, evaluation: &Evaluation, facts: &Facts<'_>) -> 
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                header {
-                    h1 { (title) }
-                    p.soft { (photos) " photos of " (evaluation.classes.len()) " classes in " (facts.data.display()) }
-                    dl.tiles {
-                        @let all = Metrics::NAMES.iter().zip(evaluation.mean.values());
-                        @for (name, value) in all.filter(|(name, _)| name.contains("AU")) {
-                            div { dt { (name) ", mean" } dd { (percent(value)) } }
-                        }
-                        div { dt { "Photos per second" } dd { (format!("{speed:.1}")) } }
-                    }
-                }
-                main {
-                    (metrics(evaluation))
-                    @for (i, (class, found)) in evaluation.classes.iter().zip(&report.classes).enumerate() {
-                        (class_section(i, class, found, report.gallery))
-                    }
-                    (model_section(facts, photos, speed)?)
-                }
+                header { h1 { (title) } (introduction) }
+                main { (content) }
             }
         }
     };
-    Ok(shown(&page.into_string()).into_owned())
+    shown(&page.into_string()).into_owned()
 }
 
 fn percent(value: Option<f64>) -> String {

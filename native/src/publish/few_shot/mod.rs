@@ -8,13 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use dinomaly_core::bundle::Model;
-use dinomaly_core::executors::candle::Candle;
-use dinomaly_core::executors::processor::{Processor, ProcessorPrecision};
-use dinomaly_core::executors::webgpu::WebGpu;
-use dinomaly_core::fewshot::{FeatureEncoder, Features, GoodPhotos, Made, PreparedPhoto, Recipe, make};
-use dinomaly_core::model::config::MemoryConfig;
+use dinomaly_core::fewshot::{FeatureEncoder, GoodPhotos, Made, Recipe, make};
 use dinomaly_core::ops::Read;
-use dinomaly_core::photo::decode::Photo;
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::photo::tiles::Tiles;
 use pollster::block_on;
@@ -25,10 +20,9 @@ use crate::dataset::{Dataset, Layout, WindowChoice, counted, few, grey16};
 use crate::encoders::backbone::Backbone;
 use crate::encoders::embedded;
 use crate::encoders::opened::OpenedBackbone;
+use crate::features::good_photos::{EncoderTask, GoodPhotoEncoder, encode_good_photos};
 use crate::model_dir;
-use crate::system::batch_size::{self, BATCH};
 use crate::system::device::DeviceChoice;
-use crate::system::prefetch::prefetch;
 use crate::system::progress::Progress;
 
 /// Photos to make a detector of, and how. [`FewShotPlan::new`] has the defaults.
@@ -198,45 +192,14 @@ struct Making<'a> {
 
 impl Making<'_> {
     fn run_on(self, device: DeviceChoice) -> Result<Made> {
-        let preprocessor = &self.record.preprocessor;
-        grey16::warn_if_clipped(preprocessor, &self.photos.values().flatten().cloned().collect::<Vec<_>>());
-        let config = &self.backbone.config;
-        let config = self.record.recipe.config(config.clone(), config.num_hidden_layers)?;
-        match device {
-            DeviceChoice::Gpu => self.run(block_on(WebGpu::new())?, BATCH, &config),
-            device => match device.open()? {
-                device if device.is_cpu() => self.run(Processor::new(ProcessorPrecision::F32), BATCH, &config),
-                device => {
-                    let batch = batch_size::of_candle(&device, &config.clone().into(), preprocessor.geometry)?;
-                    self.run(Candle::infer(device), batch, &config)
-                }
-            },
-        }
-    }
-
-    /// Encodes the photos on an executor, `batch` at a time, makes the memory, sets thresholds and writes the model.
-    fn run<O: Read>(self, ops: O, batch: usize, config: &MemoryConfig) -> Result<Made> {
-        let Self { mut record, backbone: Backbone { mut weights, .. }, photos, out } = self;
+        let Self { mut record, backbone: Backbone { config, mut weights, .. }, photos, out } = self;
         let preprocessor = record.preprocessor.clone();
-        let encoder = FeatureEncoder::new(ops, config, &preprocessor, &weights)?
-            .with_turns(record.recipe.turns)
-            .with_batch(batch);
-        let mut features = Vec::new();
-        for (class, photos) in &photos {
-            let of_class = encoded(&encoder, photos, batch)?;
-            let recorded = std::iter::zip(photos, &of_class).map(|(path, features)| {
-                let path = path.canonicalize().with_context(|| format!("{} cannot be read", path.display()))?;
-                Ok(RecordedPhoto { path, sha256: hex(&features.photo.sha256) })
-            });
-            record.photos.insert(class.clone(), recorded.collect::<Result<_>>()?);
-            features.push(of_class);
-        }
-        let of_class = photos.keys().zip(&features);
-        let good: GoodPhotos = of_class.map(|(class, photos)| (class.clone(), photos.iter().collect())).collect();
-        let progress = Progress::new("scoring each photo by the others", good.values().map(Vec::len).sum(), "photos");
-        let mut made = block_on(make(&encoder, &good, &record.recipe, || progress.advance(1, String::new)))?;
-        progress.finish();
-        drop(encoder);
+        grey16::warn_if_clipped(&preprocessor, &photos.values().flatten().cloned().collect::<Vec<_>>());
+        let blocks = config.num_hidden_layers;
+        let config = record.recipe.config(config, blocks)?;
+        let turns = record.recipe.turns;
+        let encoder = GoodPhotoEncoder { config: &config, preprocessor: &preprocessor, weights: &weights, turns };
+        let mut made = encoder.on(device, Remember { record: &mut record, photos: &photos })?;
         let name = out.file_name().context("a model folder has a name")?.to_string_lossy().into_owned();
         let card = made.card(&name, &preprocessor);
         weights.prune(made.config.taps());
@@ -249,31 +212,33 @@ impl Making<'_> {
     }
 }
 
-/// Features of photos. All cores decode and resize the next batch while one is encoded.
-fn encoded<O: Read>(encoder: &FeatureEncoder<O>, photos: &[PathBuf], batch: usize) -> Result<Vec<Features>> {
-    let progress = Progress::new("encoding photos", photos.len(), "photos");
-    let mut features = Vec::with_capacity(photos.len());
-    let preprocessor = encoder.preprocessor().clone();
-    let read = |_, path: &PathBuf| -> Result<PreparedPhoto> {
-        let bytes = fs::read(path).with_context(|| format!("photo {} cannot be read", path.display()))?;
-        let photo = Photo::decode_in(&path.display().to_string(), &bytes, preprocessor.window)?;
-        Ok(PreparedPhoto::new(&preprocessor, photo, &bytes))
-    };
-    // The tiles of a photo are batches of their own.
-    let batch = if preprocessor.tiles.is_some() { 1 } else { batch };
-    prefetch(photos, batch, read, |_, prepared| {
-        let prepared = prepared.into_iter().collect::<Result<Vec<_>>>()?;
-        let count = prepared.len();
-        let mut encoded = block_on(encoder.features(prepared))?;
-        if photos.len() > 1 {
-            encoded.iter_mut().for_each(Features::drop_picture);
+/// Encodes the photos, writes them down, and makes memory and thresholds.
+struct Remember<'a> {
+    record: &'a mut Record,
+    photos: &'a BTreeMap<String, Vec<PathBuf>>,
+}
+
+impl EncoderTask for Remember<'_> {
+    type Output = Made;
+
+    fn run<O: Read>(self, encoder: &FeatureEncoder<O>, batch: usize) -> Result<Made> {
+        let mut features = Vec::new();
+        for (class, photos) in self.photos {
+            let of_class = encode_good_photos(encoder, photos, batch)?;
+            let recorded = std::iter::zip(photos, &of_class).map(|(path, features)| {
+                let path = path.canonicalize().with_context(|| format!("{} cannot be read", path.display()))?;
+                Ok(RecordedPhoto { path, sha256: hex(&features.photo.sha256) })
+            });
+            self.record.photos.insert(class.clone(), recorded.collect::<Result<_>>()?);
+            features.push(of_class);
         }
-        features.append(&mut encoded);
-        progress.advance(count, String::new);
-        Ok(true)
-    })?;
-    progress.finish();
-    Ok(features)
+        let of_class = self.photos.keys().zip(&features);
+        let good: GoodPhotos = of_class.map(|(class, photos)| (class.clone(), photos.iter().collect())).collect();
+        let progress = Progress::new("scoring each photo by the others", good.values().map(Vec::len).sum(), "photos");
+        let made = block_on(make(encoder, &good, &self.record.recipe, || progress.advance(1, String::new)))?;
+        progress.finish();
+        Ok(made)
+    }
 }
 
 /// Lower-case hexadecimal digits.
