@@ -12,6 +12,7 @@ pub use on_gpu::Opened;
 pub use tiled::TILES_AT_ONCE;
 
 use crate::bundle::{Arriving, Model, SelfTest};
+use crate::maps::defects::{Defect, defects};
 use crate::maps::heatmap::{overlay, range_around};
 use crate::maps::score::{AnomalyMap, MAP_SIDE, MapLayout, mean_of_highest};
 use crate::model::config::Architecture;
@@ -114,6 +115,11 @@ impl Detection {
         let (region, range) = ((x0, y0, x1, y1), range_around(threshold));
         let rgb = overlay(&photo.rgb, width as usize, height as usize, &self.map, region, range, opacity)?;
         Ok(Photo { width, height, rgb })
+    }
+
+    /// The regions of the photo above a pixel threshold, highest first. Those below `min_area` pixels are left out.
+    pub fn defects(&self, pixel_threshold: f32, min_area: f64) -> Vec<Defect> {
+        defects(&self.map, self.region, pixel_threshold, min_area)
     }
 }
 

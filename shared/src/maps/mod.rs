@@ -1,6 +1,8 @@
-//! Distance maps → anomaly map, score, heatmap and metrics.
+//! Distance maps → anomaly map, score, regions, heatmap and metrics.
 
+pub mod defects;
 pub mod heatmap;
 mod interpolate;
 pub mod metrics;
+pub mod outline;
 pub mod score;
