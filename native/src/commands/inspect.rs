@@ -73,7 +73,12 @@ pub fn run(args: &Args) -> Result<()> {
         ["class", "threshold", "good photos", "median", "95 %", "highest", "mean", "std"].map(str::to_owned).to_vec(),
     ];
     let classes = model.calibration.classes.iter().map(|(name, class)| (name.as_str(), class));
-    for (name, class) in classes.chain([("(unknown)", &model.calibration.overall)]) {
+    let classes: Vec<_> = classes.chain([("(unknown)", &model.calibration.overall)]).collect();
+    let tells_regions = classes.iter().any(|(_, class)| class.pixel_threshold.is_some());
+    if tells_regions {
+        rows[0].push("pixel threshold".into());
+    }
+    for (name, class) in classes {
         let good = &class.good_scores;
         let at = |level: f64| {
             let quantile = good.quantiles.iter().find(|q| q.level == level);
@@ -89,6 +94,10 @@ pub fn run(args: &Args) -> Result<()> {
             format!("{:.4}", good.mean),
             format!("{:.4}", good.std),
         ]);
+        if tells_regions {
+            let value = class.pixel_threshold.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
+            rows.last_mut().expect("a row of the class").push(value);
+        }
     }
     print!("\n{}", align(&rows));
     println!(

@@ -10,7 +10,7 @@ use dinomaly_core::executors::INT8_ERROR;
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::processor::{Processor, ProcessorPrecision};
 use dinomaly_core::executors::webgpu::WebGpu;
-use dinomaly_core::maps::score::AnomalyMap;
+use dinomaly_core::maps::score::{AnomalyMap, Heights};
 use dinomaly_core::model::config::Architecture;
 use dinomaly_core::ops::Read;
 use dinomaly_core::photo::decode::Photo;
@@ -220,15 +220,24 @@ impl<O: Read> PhotoDetector<O> {
     /// # Errors
     /// As [`PhotoDetector::detect`], and for a photo that cannot be read.
     pub fn scores(&self, paths: &[PathBuf]) -> Result<Vec<f32>> {
-        let mut scores = Vec::with_capacity(paths.len());
+        Ok(self.heights(paths)?.into_iter().map(|heights| heights.score).collect())
+    }
+
+    /// Scores and highest values of photos, which must all be readable.
+    ///
+    /// # Errors
+    /// As [`PhotoDetector::scores`].
+    pub fn heights(&self, paths: &[PathBuf]) -> Result<Vec<Heights>> {
+        let mut heights = Vec::with_capacity(paths.len());
         let progress = Progress::new("scoring", paths.len(), "photos");
         self.detect(paths, |_, result| {
-            scores.push(result?.1.score);
+            let (_, found) = result?;
+            heights.push(Heights { score: found.score, peak: found.map.peak() });
             progress.advance(1, String::new);
             Ok(())
         })?;
         progress.finish();
-        Ok(scores)
+        Ok(heights)
     }
 }
 

@@ -127,13 +127,15 @@ fn measured<O: Read>(
     let [good_count, defective_count] = [&good, &defective].map(Vec::len);
     println!("calibrating on {} with {good_count} good and {defective_count} defective photos", detector.place());
     let (good, defective) = (scores::by_class(detector, good)?, scores::by_class(detector, defective)?);
-    let mut calibration = thresholds::of_scores(&good, plan.false_alarm_rate, true)?;
+    let mut calibration = thresholds::of_measured(&good, plan.false_alarm_rate, true)?;
     if plan.best_f1 {
-        defective::choose(&mut calibration, &good, &defective);
+        defective::choose(&mut calibration, &good.scores, &defective.scores);
+        // As rare as the alarms of the chosen thresholds.
+        thresholds::set_pixel_thresholds(&mut calibration, &good.peaks);
     } else {
-        scores::say_doubts(&good, plan.false_alarm_rate);
+        scores::say_doubts(&good.scores, plan.false_alarm_rate);
     }
-    let recall = Recall::of(&calibration, &good, &defective);
+    let recall = Recall::of(&calibration, &good.scores, &defective.scores);
     Ok((calibration, Some(recall)))
 }
 

@@ -1,9 +1,10 @@
-//! Scores of photos on disk, and the thresholds that good ones set.
+//! Heights of the maps of photos on disk, and the thresholds that good ones set.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use dinomaly_core::bundle::Calibration;
+use dinomaly_core::fewshot::Measured;
 use dinomaly_core::fewshot::thresholds::{self, Scores};
 use dinomaly_core::ops::Read;
 
@@ -21,22 +22,19 @@ pub(crate) fn calibration<O: Read>(
 ) -> Result<Calibration> {
     let source = if held_out { "held-out" } else { "training" };
     println!("calibrating on {} with {} {source} photos", detector.place(), photos.len());
-    let by_class = by_class(detector, photos)?;
-    say_doubts(&by_class, rate);
-    Ok(thresholds::of_scores(&by_class, rate, held_out)?)
+    let good = by_class(detector, photos)?;
+    say_doubts(&good.scores, rate);
+    Ok(thresholds::of_measured(&good, rate, held_out)?)
 }
 
-/// Scores photos, given with their class.
+/// Looks at photos, given with their class.
 ///
 /// # Errors
 /// If a photo cannot be read.
-pub(super) fn by_class<O: Read>(detector: &PhotoDetector<O>, photos: Vec<(String, PathBuf)>) -> Result<Scores> {
+pub(super) fn by_class<O: Read>(detector: &PhotoDetector<O>, photos: Vec<(String, PathBuf)>) -> Result<Measured> {
     let (names, paths): (Vec<String>, Vec<PathBuf>) = photos.into_iter().unzip();
-    let scores = detector.scores(&paths)?;
-    let mut by_class = Scores::new();
-    for (name, score) in names.into_iter().zip(scores) {
-        by_class.entry(name).or_default().push(score);
-    }
+    let mut by_class = Measured::default();
+    names.iter().zip(detector.heights(&paths)?).for_each(|(name, heights)| by_class.extend(name, [heights]));
     Ok(by_class)
 }
 

@@ -16,7 +16,7 @@ pub struct Calibration {
     /// Whether the photos were held out from training. If not (training on every photo), new good photos score higher than
     /// these, and more of them are called defective than intended.
     pub held_out: bool,
-    /// Intended share of good photos called defective, between 0 and 1.
+    /// Intended share of good photos called defective, and of good photos with a region, between 0 and 1.
     pub false_alarm_rate: f64,
 }
 
@@ -26,6 +26,10 @@ pub struct Calibration {
 pub struct ClassCalibration {
     /// Score above which a photo is called defective.
     pub threshold: f32,
+    /// Value above which a pixel of the anomaly map belongs to a region. At most `false_alarm_rate` of good photos have such a
+    /// pixel. `None` in models of earlier versions, which tell no regions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixel_threshold: Option<f32>,
     /// Statistics of the scores of good photos.
     pub good_scores: ScoreStatistics,
 }
@@ -138,13 +142,16 @@ impl Calibration {
         }
         let classes = self.classes.iter().map(|(class, calibration)| (class.as_str(), calibration));
         for (class, calibration) in classes.chain([("(overall)", &self.overall)]) {
-            let ClassCalibration { threshold, good_scores } = calibration;
+            let ClassCalibration { threshold, pixel_threshold, good_scores } = calibration;
             let refuse = |reason: String| Err(Error::config(format!("class {class}: {reason}")));
             if class.trim().is_empty() {
                 return Err(Error::config("a class has no name"));
             }
             if !threshold.is_finite() {
                 return refuse(format!("threshold = {threshold} is not finite"));
+            }
+            if let Some(pixel) = pixel_threshold.filter(|pixel| !(pixel.is_finite() && *pixel > 0.0)) {
+                return refuse(format!("pixel_threshold = {pixel} is no positive number"));
             }
             if good_scores.count == 0 {
                 return refuse("its statistics are of no photos".into());
@@ -172,6 +179,11 @@ pub fn percent(share: f64) -> f64 {
 mod tests {
     use super::*;
 
+    fn of(threshold: f32, good_scores: &[f32]) -> ClassCalibration {
+        let good_scores = ScoreStatistics::of(good_scores).unwrap();
+        ClassCalibration { threshold, pixel_threshold: None, good_scores }
+    }
+
     #[test]
     fn statistics_agree_with_numpy() {
         // numpy.quantile([3, 1, 4, 1, 5], …), .mean(), .std()
@@ -193,7 +205,7 @@ mod tests {
 
     #[test]
     fn an_unknown_class_gets_the_overall_threshold() {
-        let class = |threshold| ClassCalibration { threshold, good_scores: ScoreStatistics::of(&[0.1]).unwrap() };
+        let class = |threshold| of(threshold, &[0.1]);
         let calibration = Calibration {
             classes: [("screw".to_owned(), class(0.2))].into(),
             overall: class(0.3),
@@ -206,21 +218,32 @@ mod tests {
     }
 
     #[test]
+    fn models_without_pixel_thresholds_stay_as_they_are() {
+        let earlier = of(0.5, &[0.1, 0.3]);
+        let json = serde_json::to_string(&earlier).unwrap();
+        assert!(!json.contains("pixel"), "{json}");
+        assert_eq!(serde_json::from_str::<ClassCalibration>(&json).unwrap(), earlier);
+        let with = ClassCalibration { pixel_threshold: Some(0.25), ..earlier };
+        let json = serde_json::to_string(&with).unwrap();
+        assert!(json.contains(r#""pixel_threshold":0.25"#), "{json}");
+        assert_eq!(serde_json::from_str::<ClassCalibration>(&json).unwrap(), with);
+    }
+
+    #[test]
     fn a_usual_good_photo_is_0_and_the_threshold_1() {
-        let good_scores = ScoreStatistics::of(&[0.1, 0.2, 0.4]).unwrap();
-        let class = ClassCalibration { threshold: 0.6, good_scores };
+        let class = of(0.6, &[0.1, 0.2, 0.4]);
         for (score, expected) in [(0.2, 0.0), (0.6, 1.0), (0.0, -0.5), (1.0, 2.0)] {
             assert!((class.normalised(score) - expected).abs() < 1e-6, "{score}: {}", class.normalised(score));
         }
-        let same = ClassCalibration { threshold: 0.2, good_scores: ScoreStatistics::of(&[0.2]).unwrap() };
+        let same = of(0.2, &[0.2]);
         assert!((same.normalised(0.3) - 10.0).abs() < 1e-3, "{}", same.normalised(0.3));
-        let zero = ClassCalibration { threshold: 0.0, good_scores: ScoreStatistics::of(&[0.0]).unwrap() };
+        let zero = of(0.0, &[0.0]);
         assert!(zero.normalised(0.3).is_finite());
     }
 
     #[test]
     fn each_bad_number_is_refused_by_class() {
-        let good = ClassCalibration { threshold: 0.2, good_scores: ScoreStatistics::of(&[0.1, 0.3]).unwrap() };
+        let good = of(0.2, &[0.1, 0.3]);
         let calibration = |class: ClassCalibration| Calibration {
             classes: [("screw".to_owned(), class)].into(),
             overall: good.clone(),
@@ -229,8 +252,11 @@ mod tests {
         };
         calibration(good.clone()).validate().unwrap();
         type Change = fn(&mut ClassCalibration);
-        let changes: [(&str, Change); 6] = [
+        let changes: [(&str, Change); 9] = [
             ("threshold = NaN", |c| c.threshold = f32::NAN),
+            ("pixel_threshold = NaN", |c| c.pixel_threshold = Some(f32::NAN)),
+            ("pixel_threshold = 0", |c| c.pixel_threshold = Some(0.0)),
+            ("pixel_threshold = inf", |c| c.pixel_threshold = Some(f32::INFINITY)),
             ("no photo", |c| c.good_scores.count = 0),
             ("mean inf", |c| c.good_scores.mean = f64::INFINITY),
             ("std -1", |c| c.good_scores.std = -1.0),

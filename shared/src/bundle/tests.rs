@@ -21,6 +21,7 @@ pub(crate) fn model() -> Model {
     let weights = Weights(model_shapes(&config).unwrap().into_iter().enumerate().map(tensor).collect());
     let class = |threshold| ClassCalibration {
         threshold,
+        pixel_threshold: (threshold > 0.22).then_some(2.0 * threshold),
         good_scores: ScoreStatistics::of(&[0.1, 0.123_456_79, 0.2, 0.05]).unwrap(),
     };
     let map: Vec<f32> = (0..256 * 256).map(|i| (i % 251) as f32 / 1e3).collect();

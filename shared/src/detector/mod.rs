@@ -66,8 +66,13 @@ impl Preparation {
     /// Scores the map of a photo. In a photo of tiles a defect counts as much as in one tile: the score is the mean of as many values
     /// as a tile's score is, the highest of the whole map.
     pub fn detection(&self, photo: &Photo, map: AnomalyMap) -> Detection {
-        let of_photo = self.tile_plan(photo).map_or(1.0, |plan| plan.share());
-        Detection { score: mean_of_highest(&map, of_photo * self.score_share), map, region: self.region(photo) }
+        let score = mean_of_highest(&map.values, self.score_share(photo));
+        Detection { score, map, region: self.region(photo) }
+    }
+
+    /// Share of a photo's map that its score averages.
+    fn score_share(&self, photo: &Photo) -> f64 {
+        self.tile_plan(photo).map_or(1.0, |plan| plan.share()) * self.score_share
     }
 
     /// Ground-truth mask of a photo, in the shape of its map.
@@ -296,7 +301,7 @@ impl<O: Read> Detector<O> {
     /// Score and map of the picture as one square: the self-test of a model that looks at tiles is that of a tile.
     async fn look_at(&self, picture: &Photo) -> Result<(f32, AnomalyMap)> {
         let map = self.maps(&[self.prepare(picture)]).await?.remove(0);
-        Ok((mean_of_highest(&map, self.preparation.score_share), map))
+        Ok((mean_of_highest(&map.values, self.preparation.score_share), map))
     }
 }
 

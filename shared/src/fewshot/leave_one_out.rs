@@ -1,9 +1,9 @@
-//! Score of each good photo by a memory of all others: what the next good photo may score.
+//! Heights of each good photo's map by a memory of all others: what the next good photo may show.
 
 use super::bank::Bank;
 use super::subspace::{Residual, Subspaces};
 use super::{FeatureEncoder, Features};
-use crate::maps::score::{mean, mean_of_highest};
+use crate::maps::score::{Heights, mean};
 use crate::ops::{Linear, Ops, Read, Then};
 use crate::tensor::{Data, HostTensor};
 use crate::{Error, Result};
@@ -41,11 +41,11 @@ impl<'a, O: Read> Pieces<'a, O> {
         Ok(Self { encoder, pieces })
     }
 
-    /// Score of a photo by the patches of all photos but one; `None` if there are none.
+    /// Heights of a photo's map by the patches of all photos but one; `None` if there are none.
     ///
     /// # Errors
     /// If the executor fails.
-    pub(super) async fn score(&self, photo: &Features, without: Option<usize>) -> Result<Option<f32>> {
+    pub(super) async fn heights(&self, photo: &Features, without: Option<usize>) -> Result<Option<Heights>> {
         let ops = self.encoder.ops();
         let kept = |group: usize| {
             let of_others = self.pieces[group].iter().enumerate().filter(move |(i, _)| Some(*i) != without);
@@ -61,11 +61,11 @@ impl<'a, O: Read> Pieces<'a, O> {
             }
             nearest.ok_or_else(|| Error::config("a bank of the other photos has no patches"))
         };
-        score(self.encoder, photo, distances).await.map(Some)
+        heights(self.encoder, photo, distances).await.map(Some)
     }
 }
 
-/// Scores of a class's photos, each by a subspace that was made without it. `done` is called after each photo.
+/// Heights of the maps of a class's photos, each by a subspace that was made without it. `done` is called after each photo.
 ///
 /// # Errors
 /// If the executor fails, or a feature is not finite.
@@ -74,24 +74,24 @@ pub async fn of_subspace<O: Read>(
     photos: &[&Features],
     subspaces: &Subspaces,
     mut done: impl FnMut(),
-) -> Result<Vec<f32>> {
+) -> Result<Vec<Heights>> {
     if photos.len() < 2 {
         return Ok(Vec::new());
     }
     let all = subspaces.sums(photos.iter().copied());
     let folds = photos.len().min(FOLDS);
-    let mut scores = vec![0.0; photos.len()];
+    let mut found = vec![Heights { score: 0.0, peak: 0.0 }; photos.len()];
     for fold in 0..folds {
         let own: Vec<usize> = (fold..photos.len()).step_by(folds).collect();
         let without = subspaces.sums(own.iter().map(|&i| photos[i]));
         let rest: Vec<_> = all.iter().zip(&without).map(|(all, own)| all.clone().without(own)).collect();
         let residuals = uploaded(encoder, subspaces.residuals(&rest)?)?;
         for i in own {
-            scores[i] = by_subspaces(encoder, photos[i], &residuals).await?;
+            found[i] = by_subspaces(encoder, photos[i], &residuals).await?;
             done();
         }
     }
-    Ok(scores)
+    Ok(found)
 }
 
 /// How odd each of a class's photos is to the others: the median of its scores by subspaces of parts of them, of which none holds
@@ -141,7 +141,7 @@ pub(super) fn uploaded<O: Read>(
     residuals.into_iter().map(layer).collect()
 }
 
-/// Score of a photo by a subspace of each group of layers.
+/// Heights of a photo's map by a subspace of each group of layers.
 ///
 /// # Errors
 /// If the executor fails.
@@ -149,30 +149,30 @@ pub(super) async fn by_subspaces<O: Read>(
     encoder: &FeatureEncoder<O>,
     photo: &Features,
     residuals: &[Linear<O::Tensor>],
-) -> Result<f32> {
+) -> Result<Heights> {
     let ops = encoder.ops();
     let distances = |group: usize, x: &O::Tensor| ops.squared_norms(&ops.linear(x, &residuals[group], Then::Store)?, 1);
-    score(encoder, photo, distances).await
+    heights(encoder, photo, distances).await
 }
 
 fn upload<O: Ops>(ops: &O, patches: &[f32], width: usize) -> Result<O::Tensor> {
     ops.upload(&HostTensor::f32([1, patches.len() / width, width], patches.to_vec())?)
 }
 
-/// Score of a photo. `distances` gives those of patches `[1, patches, width]` of a group. Of a photo in tiles as many patches as a tile
+/// Heights of a photo's map. `distances` gives those of patches `[1, patches, width]` of a group. Of a photo in tiles as many patches as a tile
 /// has are on the executor at a time.
-async fn score<O: Read>(
+async fn heights<O: Read>(
     encoder: &FeatureEncoder<O>,
     photo: &Features,
     distances: impl Fn(usize, &O::Tensor) -> Result<O::Tensor>,
-) -> Result<f32> {
+) -> Result<Heights> {
     let (ops, layout, width) = (encoder.ops(), encoder.layout(0), encoder.config.encoder.hidden_size);
     let (share, groups) = (encoder.config.score_share, 0..photo.groups.len());
     let Some(plan) = &photo.plan else {
         let of_group = |group| distances(group, &upload(ops, photo.own(group), width)?);
         let groups = groups.map(of_group).collect::<Result<Vec<_>>>()?;
         let maps = ops.read_maps(&groups, 1, &layout).await?;
-        return Ok(maps.first().map_or(0.0, |map| mean_of_highest(map, share)));
+        return Ok(Heights::of(&maps[0], share));
     };
     let mut found = Vec::with_capacity(groups.len());
     for group in groups {
@@ -183,5 +183,5 @@ async fn score<O: Read>(
         found.push(of_group);
     }
     let map = layout.stitched(&mean(&found.iter().map(Vec::as_slice).collect::<Vec<_>>()), plan.patches())?;
-    Ok(mean_of_highest(&map, plan.share() * share))
+    Ok(Heights::of(&map, plan.share() * share))
 }

@@ -6,11 +6,11 @@ use std::fmt;
 use super::bank::{self, Bank};
 use super::leave_one_out::{self, Pieces, by_subspaces, uploaded};
 use super::subspace::{self, Subspaces};
-use super::thresholds::{self, Scores};
-use super::{FeatureEncoder, Features, MemoryChoice, PreparedPhoto, Recipe};
+use super::thresholds;
+use super::{FeatureEncoder, Features, Measured, MemoryChoice, PreparedPhoto, Recipe};
 use crate::bundle::{Calibration, SelfTest};
 use crate::detector::{SELF_TEST_SEED, SELF_TEST_TOLERANCE};
-use crate::maps::score::mean_of_highest;
+use crate::maps::score::Heights;
 use crate::model::config::MemoryConfig;
 use crate::model::memory::Memory;
 use crate::ops::Read;
@@ -44,8 +44,8 @@ pub struct Made {
     turns: bool,
 }
 
-/// Makes a memory of good photos, and sets thresholds from the scores of each photo by a memory of all others. `done` is called
-/// after each of these scores.
+/// Makes a memory of good photos, and sets thresholds by each photo's map with a memory of all others. `done` is called after each of
+/// these maps.
 ///
 /// # Errors
 /// [`Error::Config`] if a class has no photos, a feature is not finite, or a bank has no room for one photo; if the executor fails.
@@ -61,22 +61,22 @@ pub async fn make<O: Read>(
     let given: usize = classes.values().map(Vec::len).sum();
     let classes = &ordered(classes);
     let photos: usize = classes.values().map(Vec::len).sum();
-    let Remembered { config, weights, scores, loss } = match recipe.memory {
+    let Remembered { config, weights, good, loss } = match recipe.memory {
         MemoryChoice::Bank => in_bank(encoder, classes, recipe, done).await?,
         MemoryChoice::Subspace => in_subspaces(encoder, classes, recipe, done).await?,
     };
     let memory = encoder.memory(&config, &weights)?;
-    let doubts = thresholds::doubts(&scores, recipe.false_alarm_rate);
+    let doubts = thresholds::doubts(&good.scores, recipe.false_alarm_rate);
     let mut doubts: BTreeMap<String, String> = doubts.into_iter().map(|(class, why)| (class.to_owned(), why)).collect();
     for (class, _) in classes.iter().filter(|(_, photos)| photos.len() == 1) {
         let why = "one photo does not tell how good parts differ; it is set by copies of it, moved by half a patch";
         doubts.insert(class.clone(), why.into());
     }
     let held_out = classes.values().all(|photos| photos.len() > 1);
-    let calibration = thresholds::of_scores(&scores, recipe.false_alarm_rate, held_out)?;
+    let calibration = thresholds::of_measured(&good, recipe.false_alarm_rate, held_out)?;
     let picture = encoder.preprocessor().geometry.cut(&SelfTest::picture_of(SELF_TEST_SEED));
     let map = encoder.maps(&memory, &[picture]).await?.remove(0);
-    let score = mean_of_highest(&map, config.score_share);
+    let Heights { score, .. } = Heights::of(&map, config.score_share);
     let self_test = SelfTest::new(SELF_TEST_SEED, score, &map.values, SELF_TEST_TOLERANCE)?;
     Ok(Made {
         config,
@@ -130,15 +130,15 @@ impl Made {
     }
 }
 
-/// A memory, and how its photos score without themselves.
+/// A memory, and what its photos look like without themselves.
 struct Remembered {
     config: MemoryConfig,
     weights: Weights,
-    scores: Scores,
+    good: Measured,
     loss: f32,
 }
 
-/// A bank of all classes' photos, with the scores of each photo by the patches of all others.
+/// A bank of all classes' photos, with the heights of each photo's map by the patches of all others.
 async fn in_bank<O: Read>(
     encoder: &FeatureEncoder<O>,
     classes: &GoodPhotos<'_>,
@@ -160,23 +160,23 @@ async fn in_bank<O: Read>(
     let bank = Bank::of(&photos, width, most);
     let (config, weights) = bank::memory(config, &photos, &bank)?;
     let pieces = Pieces::new(encoder, &photos, &bank)?;
-    let (mut scores, mut first) = (Scores::new(), 0);
+    let (mut good, mut first) = (Measured::default(), 0);
     for (class, photos) in classes {
         let mut found = Vec::new();
         for (i, photo) in photos.iter().enumerate().filter(|_| photos.len() > 1) {
-            found.extend(pieces.score(photo, Some(first + i)).await?);
+            found.extend(pieces.heights(photo, Some(first + i)).await?);
             done();
         }
         for copy in copies_of_one(encoder, photos).await? {
-            found.extend(pieces.score(&copy, None).await?);
+            found.extend(pieces.heights(&copy, None).await?);
         }
-        scores.insert(class.clone(), found);
+        good.extend(class, found);
         first += photos.len();
     }
-    Ok(Remembered { config, weights, scores, loss: bank.loss })
+    Ok(Remembered { config, weights, good, loss: bank.loss })
 }
 
-/// A subspace for each class, with the scores of each photo by a subspace of the others.
+/// A subspace for each class, with the heights of each photo's map by a subspace of the others.
 async fn in_subspaces<O: Read>(
     encoder: &FeatureEncoder<O>,
     classes: &GoodPhotos<'_>,
@@ -186,7 +186,7 @@ async fn in_subspaces<O: Read>(
     let subspaces = Subspaces::new(encoder.config().encoder.hidden_size, recipe.variance);
     let photos: Vec<&[&Features]> = classes.values().map(Vec::as_slice).collect();
     let (config, weights) = subspace::memory(encoder.config(), &photos, &subspaces)?;
-    let mut scores = Scores::new();
+    let mut good = Measured::default();
     for (class, photos) in classes {
         let mut found = leave_one_out::of_subspace(encoder, photos, &subspaces, &mut done).await?;
         let copies = copies_of_one(encoder, photos).await?;
@@ -196,9 +196,9 @@ async fn in_subspaces<O: Read>(
                 found.push(by_subspaces(encoder, &copy, &residuals).await?);
             }
         }
-        scores.insert(class.clone(), found);
+        good.extend(class, found);
     }
-    Ok(Remembered { config, weights, scores, loss: 0.0 })
+    Ok(Remembered { config, weights, good, loss: 0.0 })
 }
 
 /// Features of copies of a class's only photo, moved by half a patch; none if there are several photos.

@@ -7,12 +7,14 @@
 pub mod bank;
 pub mod leave_one_out;
 mod made;
+mod measured;
 mod recipe;
 mod student;
 pub mod subspace;
 pub mod thresholds;
 
 pub use made::{GoodPhotos, Made, make};
+pub use measured::Measured;
 pub use recipe::{MemoryChoice, Recipe};
 
 use sha2::{Digest, Sha256};
@@ -332,6 +334,7 @@ mod tests {
     use super::*;
     use crate::detector::Detector;
     use crate::executors::reference::Reference;
+    use crate::maps::score::Heights;
     use crate::model::config::{Architecture, EncoderConfig};
     use crate::model::weights::model_shapes;
     use crate::tensor::HostTensor;
@@ -386,18 +389,23 @@ mod tests {
         (encoder, config, weights, features)
     }
 
-    /// A photo's score with the memory of some photos, by the published model.
-    fn score(config: MemoryConfig, mut weights: Weights, memory: Weights, photo: usize) -> f32 {
+    /// Heights of a photo's map with the memory of some photos, by the published model.
+    fn heights(config: MemoryConfig, mut weights: Weights, memory: Weights, photo: usize) -> Heights {
         weights.0.extend(memory.0);
         let detector = Detector::of_parts(Reference, &config.into(), &preprocessor(), &weights).unwrap();
-        detector.detect_now(&photos(photo + 1)[photo]).unwrap().score
+        let found = detector.detect_now(&photos(photo + 1)[photo]).unwrap();
+        Heights { score: found.score, peak: found.map.peak() }
     }
 
-    /// Scores of photos, each by the patches of all others.
-    fn of_bank(encoder: &FeatureEncoder<Reference>, photos: &[&Features]) -> Vec<f32> {
+    fn score(config: MemoryConfig, weights: Weights, memory: Weights, photo: usize) -> f32 {
+        heights(config, weights, memory, photo).score
+    }
+
+    /// Heights of photos' maps, each by the patches of all others.
+    fn of_bank(encoder: &FeatureEncoder<Reference>, photos: &[&Features]) -> Vec<Heights> {
         let pieces = leave_one_out::Pieces::new(encoder, photos, &Bank::of(photos, 8, 1000)).unwrap();
-        let score = |(i, photo): (usize, &&Features)| block_on(pieces.score(photo, Some(i))).unwrap().unwrap();
-        photos.iter().enumerate().map(score).collect()
+        let heights = |(i, photo): (usize, &&Features)| block_on(pieces.heights(photo, Some(i))).unwrap().unwrap();
+        photos.iter().enumerate().map(heights).collect()
     }
 
     #[test]
@@ -409,9 +417,10 @@ mod tests {
             let others: Vec<&Features> = (0..4).filter(|&j| j != i).map(|j| &features[j]).collect();
             let (config, memory) = bank::memory(&config, &others, &Bank::of(&others, 8, 1000)).unwrap();
             assert_eq!(config.memory, MemoryKind::Bank { rows: 3 * 16 });
-            let expected = score(config, weights.clone(), memory, i);
-            assert!((found - expected).abs() < 1e-6, "bank, photo {i}: {found}, not {expected}");
-            assert!(*found > 1e-4, "photo {i} is like the others");
+            let expected = heights(config, weights.clone(), memory, i);
+            let difference = (found.score - expected.score).abs().max((found.peak - expected.peak).abs());
+            assert!(difference < 1e-6, "bank, photo {i}: {found:?}, not {expected:?}");
+            assert!(found.score > 1e-4 && found.peak > found.score, "photo {i} is like the others");
         }
 
         let (encoder, config, weights, features) = encoded(MemoryKind::Subspace { subspaces: 1 }, 4);
@@ -420,8 +429,10 @@ mod tests {
         for (i, found) in found.iter().enumerate() {
             let others: Vec<&Features> = (0..4).filter(|&j| j != i).map(|j| &features[j]).collect();
             let (config, memory) = subspace::memory(&config, &[&others], &subspaces).unwrap();
-            let expected = score(config, weights.clone(), memory, i);
-            assert!((found - expected).abs() < 1e-5 * expected, "subspace, photo {i}: {found}, not {expected}");
+            let expected = heights(config, weights.clone(), memory, i);
+            for (found, expected) in [(found.score, expected.score), (found.peak, expected.peak)] {
+                assert!((found - expected).abs() < 1e-5 * expected, "subspace, photo {i}: {found}, not {expected}");
+            }
         }
         let one = block_on(leave_one_out::of_subspace(&encoder, &refs(&features[..1]), &subspaces, || ())).unwrap();
         assert!(one.is_empty(), "one photo has no others");

@@ -1,8 +1,8 @@
-//! Scores of good photos → the threshold above which a photo is defective.
+//! Scores of good photos → the threshold above which a photo is defective; highest values of their maps → that of pixels.
 
 use std::collections::BTreeMap;
 
-use super::student;
+use super::{Measured, student};
 use crate::bundle::{Calibration, ClassCalibration, ScoreStatistics};
 use crate::{Error, Result};
 
@@ -26,17 +26,45 @@ pub fn doubts(by_class: &Scores, rate: f64) -> BTreeMap<&str, String> {
     by_class.iter().filter_map(|(name, scores)| Some((name.as_str(), doubt(scores, rate)?))).collect()
 }
 
-/// The thresholds of classes, from the scores of their good photos. `rate`: the share of good photos that they may call defective;
+/// The thresholds of classes and of their pixels, with the arguments of [`of_scores`].
+///
+/// # Errors
+/// As [`of_scores`].
+pub fn of_measured(good: &Measured, rate: f64, held_out: bool) -> Result<Calibration> {
+    let mut calibration = of_scores(&good.scores, rate, held_out)?;
+    set_pixel_thresholds(&mut calibration, &good.peaks);
+    Ok(calibration)
+}
+
+/// Sets the pixel thresholds at the calibration's rate of false alarms, from the highest values of good photos' maps.
+///
+/// A false alarm is a good photo with any region at all, because that is what its viewer sees, and neighbouring pixels are no
+/// independent trials. A photo has one if its highest value is above the threshold, so what holds for thresholds of scores holds for
+/// these.
+pub fn set_pixel_thresholds(calibration: &mut Calibration, peaks: &Scores) {
+    let rate = calibration.false_alarm_rate;
+    let usual = usual_spread(peaks);
+    let of = |peaks: &[f32]| Some(threshold(peaks, rate, usual) as f32);
+    for (name, class) in &mut calibration.classes {
+        class.pixel_threshold = peaks.get(name).and_then(|peaks| of(peaks));
+    }
+    calibration.overall.pixel_threshold = of(&peaks.values().flatten().copied().collect::<Vec<_>>());
+}
+
+fn usual_spread(by_class: &Scores) -> Option<Spread> {
+    Spread::usual(&by_class.values().map(|scores| Spread::of(scores)).collect::<Vec<_>>())
+}
+
+/// The thresholds of classes, from the scores of their good photos; without those of pixels. `rate`: the share of good photos that they may call defective;
 /// `held_out`: whether the model was not made of these photos.
 ///
 /// # Errors
 /// [`Error::Config`] if there are no scores, or a score is not finite.
 pub fn of_scores(by_class: &Scores, rate: f64, held_out: bool) -> Result<Calibration> {
-    let spreads: Vec<Spread> = by_class.values().map(|scores| Spread::of(scores)).collect();
-    let usual = Spread::usual(&spreads);
+    let usual = usual_spread(by_class);
     let class = |scores: &[f32]| -> Result<ClassCalibration> {
         let good_scores = ScoreStatistics::of(scores)?;
-        Ok(ClassCalibration { threshold: threshold(scores, rate, usual) as f32, good_scores })
+        Ok(ClassCalibration { threshold: threshold(scores, rate, usual) as f32, pixel_threshold: None, good_scores })
     };
     if by_class.is_empty() {
         return Err(Error::config("no good photos to set thresholds with"));

@@ -54,6 +54,27 @@ impl AnomalyMap {
     pub fn square(side: usize, values: Vec<f32>) -> Self {
         Self { width: side, height: side, values }
     }
+
+    /// Highest value; negative infinity for an empty map. A photo shows a region above a pixel threshold if this is higher.
+    pub fn peak(&self) -> f32 {
+        self.values.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    }
+}
+
+/// The two heights of a photo's map that thresholds are set by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Heights {
+    /// Image score, the mean of a share of the values.
+    pub score: f32,
+    /// Highest value.
+    pub peak: f32,
+}
+
+impl Heights {
+    /// The heights of a map whose score averages this share of its values.
+    pub fn of(map: &AnomalyMap, score_share: f64) -> Self {
+        Self { score: mean_of_highest(&map.values, score_share), peak: map.peak() }
+    }
 }
 
 /// Parameters that turn distances of tokens into a map.
@@ -268,7 +289,7 @@ fn add_scaled(out: &mut [f32], values: &[f32], weight: f32) {
 
 /// Dinomaly's image score: the mean of the highest 1 %, 655 of 256² pixels.
 pub fn image_score(map: &AnomalyMap) -> f32 {
-    mean_of_highest(map, TOP_SHARE)
+    mean_of_highest(&map.values, TOP_SHARE)
 }
 
 /// Number of values in a share of a map: rounded down, but at least one.
@@ -276,9 +297,9 @@ pub fn top_count(values: usize, share: f64) -> usize {
     ((values as f64 * share) as usize).max(1)
 }
 
-/// Mean of this share of the map's values, the highest ones. NaN for an empty map.
-pub fn mean_of_highest(map: &AnomalyMap, share: f64) -> f32 {
-    let mut values = map.values.clone();
+/// Mean of this share of a map's values, the highest ones. NaN if there are none.
+pub fn mean_of_highest(values: &[f32], share: f64) -> f32 {
+    let mut values = values.to_vec();
     let count = top_count(values.len(), share);
     let Some(start) = values.len().checked_sub(count) else { return f32::NAN };
     values.select_nth_unstable_by(start, f32::total_cmp);

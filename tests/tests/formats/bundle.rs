@@ -27,7 +27,8 @@ fn model_with_table(width: usize, side: usize, name: &str) -> Model {
     let encoder = EncoderConfig { num_register_tokens: 4, ..EncoderConfig::vit(width, 4, 14, side) };
     let config = ModelConfig::published(encoder).unwrap().into();
     let weights = arbitrary(model_shapes(&config).unwrap());
-    let scores = ClassCalibration { threshold: 0.3, good_scores: ScoreStatistics::of(&[0.1, 0.2, 0.15]).unwrap() };
+    let good_scores = ScoreStatistics::of(&[0.1, 0.2, 0.15]).unwrap();
+    let scores = ClassCalibration { threshold: 0.3, pixel_threshold: Some(0.5), good_scores };
     Model {
         name: name.into(),
         config,
