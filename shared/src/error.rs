@@ -14,6 +14,14 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// Mask or polygon of a camera's photos that cannot be used.
+    #[error("{name} {reason}")]
+    Area {
+        /// File name known to the user.
+        name: String,
+        /// What is wrong and what was expected.
+        reason: String,
+    },
     /// Tensor of the model that the file does not hold.
     #[error("tensor {name} is missing: the file holds {found} tensors, none of this name")]
     MissingTensor {

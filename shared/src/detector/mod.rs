@@ -14,6 +14,7 @@ pub use tiled::TILES_AT_ONCE;
 use crate::bundle::{Arriving, Model, SelfTest};
 use crate::maps::defects::{Defect, defects};
 use crate::maps::heatmap::{overlay, range_around};
+use crate::maps::scope::{Scope, Scoped};
 use crate::maps::score::{AnomalyMap, MAP_SIDE, MapLayout, mean_of_highest};
 use crate::model::config::Architecture;
 use crate::model::network::Network;
@@ -73,6 +74,17 @@ impl Preparation {
     /// Share of a photo's map that its score averages.
     fn score_share(&self, photo: &Photo) -> f64 {
         self.tile_plan(photo).map_or(1.0, |plan| plan.share()) * self.score_share
+    }
+
+    /// What a detection says if only a part of the photo counts, and the share of the map that does. The map is 0 elsewhere.
+    ///
+    /// # Errors
+    /// [`Error::Area`] if the part was drawn on photos of another size, or nothing of what is looked at counts.
+    pub fn within(&self, scope: &Scope, photo: &Photo, found: Detection) -> Result<(Detection, f64)> {
+        let Detection { map, region, .. } = found;
+        let size = (photo.width, photo.height);
+        let Scoped { map, score, counted } = scope.apply(map, region, size, self.score_share(photo))?;
+        Ok((Detection { score, map, region }, counted))
     }
 
     /// Ground-truth mask of a photo, in the shape of its map.

@@ -5,4 +5,5 @@ pub mod heatmap;
 mod interpolate;
 pub mod metrics;
 pub mod outline;
+pub mod scope;
 pub mod score;

@@ -1,13 +1,15 @@
 //! The seven usual metrics, computed as in the official evaluation: AUROC, average precision and F1-max of images and of
-//! pixels, and AUPRO.
+//! pixels, and AUPRO; and F1 of pixels at a given threshold.
 
 mod pro;
 mod ranking;
 mod regions;
+mod segmentation;
 
 pub use pro::{ProCurve, thresholds};
 pub use ranking::{F1Max, Ranking};
 pub use regions::Regions;
+pub use segmentation::seg_f1;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,0 +1,41 @@
+//! F1 of pixels at a threshold that was set without looking at the test photos.
+
+use super::Sample;
+
+/// F1 over all pixels of a class's photos, good ones too, where the map is above `threshold`: SegF1 of MVTec AD 2 (Heckler-Kram et al.,
+/// arXiv:2503.21622), with the map's pixels in place of the photo's, as the other pixel metrics here. `None` if a defective photo has
+/// no mask, or no pixel is defective.
+pub fn seg_f1(samples: &[Sample<'_>], threshold: f32) -> Option<f64> {
+    let (mut hits, mut above, mut defective) = (0_usize, 0_usize, 0_usize);
+    for Sample { map, mask, anomalous, .. } in samples {
+        if *anomalous && mask.is_none() {
+            return None;
+        }
+        above += map.iter().filter(|&&value| value > threshold).count();
+        let Some(mask) = mask else { continue };
+        defective += mask.iter().filter(|&&defective| defective).count();
+        hits += map.iter().zip(*mask).filter(|&(&value, &defective)| defective && value > threshold).count();
+    }
+    (defective > 0).then(|| 2.0 * hits as f64 / (above + defective) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: [f32; 4] = [0.1, 0.6, 0.2, 0.5];
+    const BAD: [f32; 4] = [0.9, 0.7, 0.4, 0.1];
+    const MASK: [bool; 4] = [true, false, true, false];
+
+    #[test]
+    fn pixels_of_all_photos_count_together() {
+        let good = Sample { map: &GOOD, width: 2, mask: None, anomalous: false, score: 0.0 };
+        let bad = Sample { map: &BAD, width: 2, mask: Some(&MASK), anomalous: true, score: 0.0 };
+        // Above 0.5: one of two defective pixels, one good pixel beside it, one of the good photo. 2·1 / (2·1 + 2 + 1).
+        assert_eq!(seg_f1(&[good, bad], 0.5), Some(0.4));
+        assert_eq!(seg_f1(&[bad], 0.75), Some(2.0 / 3.0));
+        assert_eq!(seg_f1(&[good, bad], 1.0), Some(0.0));
+        assert_eq!(seg_f1(&[good], 0.5), None, "no pixel is defective");
+        assert_eq!(seg_f1(&[bad, Sample { mask: None, ..bad }], 0.5), None, "a mask is missing");
+    }
+}
