@@ -143,6 +143,7 @@ mod tests {
             good: 1,
             defective: 1,
             metrics: Metrics { i_auroc, ..Metrics::default() },
+            seg_f1: None,
             samples: None,
         };
         let classes = vec![class("nut", i_auroc), class("bolt", Some(1.0))];

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use dinomaly_core::bundle::Model;
+use dinomaly_core::maps::metrics::seg_f1;
 use dinomaly_core::ops::Read;
 
-use super::evaluation::{Evaluation, evaluate_observed};
+use super::evaluation::{Evaluation, evaluate_observed, samples_of};
 use super::photo_detector::PhotoDetector;
 use super::report::{Facts, Report, page};
 use super::{AnyDetector, DetectorDevice};
@@ -75,12 +76,16 @@ fn measure<O: Read>(
 ) -> Result<Evaluated> {
     let mut report = plan.gallery.map(|gallery| Report::new(model, gallery));
     let (begun, mut reporting) = (Instant::now(), Duration::ZERO);
-    let evaluation = evaluate_observed(detector, dataset, &mut |class, found| {
+    let mut seg_f1s = Vec::new();
+    let mut evaluation = evaluate_observed(detector, dataset, &mut |class, found| {
+        let pixel_threshold = model.calibration.of_class(Some(&class.name)).pixel_threshold;
+        seg_f1s.push(pixel_threshold.and_then(|threshold| seg_f1(&samples_of(class, found), threshold)));
         let begun = Instant::now();
         report.iter_mut().try_for_each(|report| report.add(class, found))?;
         reporting += begun.elapsed();
         Ok(())
     })?;
+    evaluation.classes.iter_mut().zip(seg_f1s).for_each(|(class, seg_f1)| class.seg_f1 = seg_f1);
     let seconds = (begun.elapsed() - reporting).as_secs_f64();
     let facts = Facts { model, data: &plan.data, seconds };
     let page = report.map(|report| page(&report, &evaluation, &facts)).transpose()?;

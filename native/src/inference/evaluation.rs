@@ -39,6 +39,9 @@ pub struct ClassMetrics {
     pub defective: usize,
     /// The seven metrics, or only the three image metrics if there are no masks.
     pub metrics: Metrics,
+    /// F1 of pixels at the model's pixel threshold, if it has one and there are masks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seg_f1: Option<f64>,
     /// Metrics by part, if there are several views of each part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<SampleMetrics>,
@@ -175,18 +178,7 @@ fn evaluate_class<O: Read>(
     let scores: Vec<f32> = found.iter().map(|found| found.detection.score).collect();
     let defective = labels.iter().filter(|&&label| label).count();
     let metrics = if defective == 0 || has_masks(class) {
-        let samples: Vec<Sample<'_>> = found
-            .iter()
-            .zip(&labels)
-            .map(|(found, &anomalous)| Sample {
-                map: &found.detection.map.values,
-                width: found.detection.map.width,
-                mask: found.mask.as_deref(),
-                anomalous,
-                score: found.detection.score,
-            })
-            .collect();
-        Metrics::of(&samples)
+        Metrics::of(&samples_of(class, &found))
     } else {
         Metrics::of_scores(&scores, &labels, "photos").map(|mut metrics| {
             metrics.undefined.push("pixel metrics are left out: there are no masks".into());
@@ -197,7 +189,19 @@ fn evaluate_class<O: Read>(
     look(class, &found)?;
     let samples = by_sample(&class.test, &scores)?;
     let (good, unseen) = (labels.len() - defective, Unseen::of(&of_defects));
-    Ok(ClassMetrics { class: class.name.clone(), good, defective, metrics, samples, unseen })
+    Ok(ClassMetrics { class: class.name.clone(), good, defective, metrics, seg_f1: None, samples, unseen })
+}
+
+/// What metrics take of a class's photos.
+pub(super) fn samples_of<'a>(class: &Class, found: &'a [Found]) -> Vec<Sample<'a>> {
+    let sample = |(photo, found): (&TestPhoto, &'a Found)| Sample {
+        map: &found.detection.map.values,
+        width: found.detection.map.width,
+        mask: found.mask.as_deref(),
+        anomalous: photo.defect.is_some(),
+        score: found.detection.score,
+    };
+    class.test.iter().zip(found).map(sample).collect()
 }
 
 /// Metrics by part; `None` if the parts of the photos are unknown.
@@ -265,27 +269,36 @@ impl Evaluation {
         Self { classes, mean, mean_of_samples }
     }
 
-    /// Column heads and rows, for the terminal and CSV: class, good, defective, and the seven metrics in percent. A class with several
-    /// views of each part has a second row by part.
+    /// Mean over the classes that have it.
+    fn mean_seg_f1(&self) -> Option<f64> {
+        let values: Vec<f64> = self.classes.iter().filter_map(|class| class.seg_f1).collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    }
+
+    /// Column heads and rows, for the terminal and CSV: class, good, defective, and the seven metrics in percent; SegF1, if a class has
+    /// it. A class with several views of each part has a second row by part.
     pub fn rows(&self) -> Vec<Vec<String>> {
         let head = ["class", "good", "defective"].map(str::to_owned).into_iter();
         let mut rows = vec![head.chain(Metrics::NAMES.map(str::to_owned)).collect::<Vec<_>>()];
-        let mut row = |name: &str, good: usize, defective: usize, metrics: &Metrics| {
-            let percent = metrics.values().map(|value| value.map_or("–".into(), |v| format!("{:.2}", 100.0 * v)));
+        let mean_seg_f1 = self.mean_seg_f1();
+        rows[0].extend(mean_seg_f1.map(|_| "SegF1".to_owned()));
+        let mut row = |name: &str, good: usize, defective: usize, metrics: &Metrics, seg_f1: Option<f64>| {
+            let values = metrics.values().into_iter().chain(mean_seg_f1.map(|_| seg_f1));
+            let percent = values.map(|value| value.map_or("–".into(), |v| format!("{:.2}", 100.0 * v)));
             rows.push([name.to_owned(), good.to_string(), defective.to_string()].into_iter().chain(percent).collect());
         };
         for class in &self.classes {
-            row(&class.class, class.good, class.defective, &class.metrics);
+            row(&class.class, class.good, class.defective, &class.metrics, class.seg_f1);
             if let Some(parts) = &class.samples {
-                row(&format!("{} by part", class.class), parts.good, parts.defective, &parts.metrics);
+                row(&format!("{} by part", class.class), parts.good, parts.defective, &parts.metrics, None);
             }
         }
         let sum = |count: fn(&ClassMetrics) -> usize| self.classes.iter().map(count).sum::<usize>();
-        row("mean", sum(|class| class.good), sum(|class| class.defective), &self.mean);
+        row("mean", sum(|class| class.good), sum(|class| class.defective), &self.mean, mean_seg_f1);
         if let Some(mean) = &self.mean_of_samples {
             let sum =
                 |count: fn(&SampleMetrics) -> usize| self.classes.iter().flat_map(|c| &c.samples).map(count).sum();
-            row("mean by part", sum(|parts| parts.good), sum(|parts| parts.defective), mean);
+            row("mean by part", sum(|parts| parts.good), sum(|parts| parts.defective), mean, None);
         }
         rows
     }
@@ -342,6 +355,7 @@ mod tests {
             good: 1,
             defective: 4,
             metrics: Metrics::default(),
+            seg_f1: None,
             samples: None,
             unseen: Some(Unseen { pixels: 0.4, photos: 1 }),
         };
@@ -360,14 +374,16 @@ mod tests {
             good: 2,
             defective: 3,
             metrics: metrics(aupro),
+            seg_f1: None,
             samples,
             unseen: None,
         };
         let parts =
             SampleMetrics { good: 1, defective: 1, metrics: Metrics { i_auroc: Some(0.75), ..Metrics::default() } };
-        let classes = vec![class("nut", Some(0.25), Some(parts)), class("bolt", None, None)];
+        let mut classes = vec![class("nut", Some(0.25), Some(parts)), class("bolt", None, None)];
         let mean = Metrics::mean(&classes.iter().map(|class| class.metrics.clone()).collect::<Vec<_>>());
-        let table = Evaluation { classes, mean, mean_of_samples: Some(metrics(None)) }.table();
+        let table = Evaluation { classes: classes.clone(), mean, mean_of_samples: Some(metrics(None)) }.table();
+        assert!(!table.contains("SegF1"), "{table}");
         let line = |start: &str| {
             let line = table.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {table}"));
             line.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -377,5 +393,9 @@ mod tests {
         assert_eq!(line("mean  "), "mean 4 6 50.00 – – – – – 25.00");
         assert_eq!(line("mean by part"), "mean by part 1 1 50.00 – – – – – –");
         assert!(table.contains("mean: AUPRO is defined in 1 of 2 classes\n"), "{table}");
+
+        classes[1].seg_f1 = Some(0.5);
+        let last: Vec<_> = Evaluation::of(classes).rows().into_iter().map(|mut row| row.pop().unwrap()).collect();
+        assert_eq!(last, ["SegF1", "–", "–", "50.00", "50.00", "–"]);
     }
 }

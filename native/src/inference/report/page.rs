@@ -100,7 +100,7 @@ fn metrics(evaluation: &Evaluation) -> Markup {
                 table #metrics {
                     caption {
                         "In percent. I: image metrics, P: pixel metrics, AP: average precision, AUPRO: area under the "
-                        "per-region overlap."
+                        "per-region overlap, SegF1: F1 of pixels at the pixel threshold."
                     }
                     thead { tr { @for name in head { th scope="col" { (name) } } } }
                     tbody {
