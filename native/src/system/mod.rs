@@ -17,6 +17,8 @@ pub mod device;
 #[doc(hidden)]
 pub mod environment;
 pub mod interrupt;
+#[cfg(feature = "trainer")]
+pub(crate) mod lock;
 pub(crate) mod ownership;
 #[cfg(feature = "trainer")]
 pub mod precision;

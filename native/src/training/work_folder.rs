@@ -1,19 +1,21 @@
 //! The working folder of an unfinished training, `MODEL.training` beside the model. It has the checkpoint and the feature cache, and
 //! belongs to one run at a time.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-/// The lock file of a run. The system releases the lock however the run ends.
+use crate::system::lock::Lock;
+
+/// The lock file of a run.
 const LOCK: &str = "lock";
 
 /// The working folder of this run.
 #[derive(Debug)]
 pub struct WorkFolder {
     folder: PathBuf,
-    lock: Option<File>,
+    lock: Option<Lock>,
 }
 
 impl WorkFolder {
@@ -24,26 +26,12 @@ impl WorkFolder {
     pub fn begin(out: &Path) -> Result<Self> {
         let name = out.file_name().with_context(|| format!("--out {} names no folder", out.display()))?;
         let folder = out.with_file_name(format!("{}.training", name.to_string_lossy()));
-        let cannot = || format!("{} cannot be written to", folder.display());
-        fs::create_dir_all(&folder).with_context(cannot)?;
-        let path = folder.join(LOCK);
-        let lock = File::create(&path).with_context(cannot)?;
-        match lock.try_lock() {
-            // A run that has just ended removed the file.
-            Ok(()) if path.exists() => Ok(Self { folder, lock: Some(lock) }),
-            Ok(()) | Err(TryLockError::WouldBlock) => {
-                bail!("another run is training into {}: wait for it, or name another --out", out.display())
-            }
-            // A file system without locks (some network mounts).
-            Err(TryLockError::Error(error)) => {
-                eprintln!(
-                    "dinomaly: {} cannot be locked ({error}): make sure that no other run trains into {}",
-                    path.display(),
-                    out.display()
-                );
-                Ok(Self { folder, lock: Some(lock) })
-            }
+        fs::create_dir_all(&folder).with_context(|| format!("{} cannot be written to", folder.display()))?;
+        let lock = Lock::take(&folder.join(LOCK), &format!("trains into {}", out.display()))?;
+        if lock.is_none() {
+            bail!("another run is training into {}: wait for it, or name another --out", out.display());
         }
+        Ok(Self { folder, lock })
     }
 
     /// The checkpoint.
@@ -72,8 +60,6 @@ impl WorkFolder {
 impl Drop for WorkFolder {
     /// Keeps the folder only if there is a checkpoint in it.
     fn drop(&mut self) {
-        let _ = fs::remove_file(self.folder.join(LOCK));
-        // Closed first, because network file systems keep an open file, and with it the folder.
         self.lock = None;
         let _ = fs::remove_dir(&self.folder);
     }
