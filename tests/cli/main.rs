@@ -6,6 +6,7 @@ mod bad_input; // bad input: one sentence, and nothing half-written
 mod broken_off; // no test: runs that end before their time, and go on
 mod cuda; // `--device cuda` and `auto` where there is no NVIDIA GPU
 mod data; // data sets in other layouts than the generator's, and `data check`
+mod drift; // `detect --drift`: scores kept over runs, and a word when they have moved away
 mod embedded_encoder; // training with no `--backbone`: the encoder that is part of the program
 mod events; // event files of a training, read back as TensorBoard reads them
 mod few_shot; // `fewshot`: a model without training, in every command that takes models
@@ -16,6 +17,7 @@ mod hub; // `backbone` against a server that speaks the hub's protocol, well and
 mod output; // standard output that is closed or full, and names that it shows
 mod path; // photos → model → metrics, scores, heatmaps, int8, in the commands of the README
 mod quantize; // `quantize` in every format, with and without photos
+mod regions; // `detect --regions`: places of defects, from pixel thresholds that every way to a model sets
 mod released; // models and sites that earlier versions wrote
 mod replicas; // `--devices`: several devices train as one does
 mod resume; // crashes and interrupts lose nothing, and change nothing

@@ -26,6 +26,7 @@ fn the_whole_path_from_photos_to_results() {
 
     let text = shop.succeed(shop.command("evaluate @model @data --json @m.json --csv @m.csv"));
     assert!(text.lines().next().unwrap().contains("I-AUROC") && text.contains("mean"), "{text}");
+    assert!(text.lines().next().unwrap().trim_end().ends_with("SegF1"), "{text}");
     let json: serde_json::Value = serde_json::from_slice(&std::fs::read(shop.path("m.json")).unwrap()).unwrap();
     let auroc = json["mean"]["i_auroc"].as_f64().unwrap();
     assert!((0.0..=1.0).contains(&auroc), "{auroc}");

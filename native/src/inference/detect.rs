@@ -1,15 +1,19 @@
-//! A model folder and photos → verdicts and heatmaps.
+//! A model folder and photos → verdicts, regions and heatmaps.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use dinomaly_core::bundle::Model;
+use dinomaly_core::bundle::{ClassCalibration, Model};
 use dinomaly_core::detector::Detection;
+use dinomaly_core::maps::defects::Defect;
 use dinomaly_core::maps::heatmap::{overlay, range_around};
+use dinomaly_core::maps::outline;
+use dinomaly_core::maps::scope::{Area, Scope};
 use dinomaly_core::ops::Read;
 use dinomaly_core::photo::decode::Photo;
 
+use super::drift::{Drift, DriftFile};
 use super::photo_detector::PhotoDetector;
 use super::{AnyDetector, DetectorDevice};
 use crate::dataset::check::Colours;
@@ -28,14 +32,50 @@ pub struct DetectionPlan {
     pub class: Option<String>,
     /// Folder that heatmaps will be written to, to be checked before the work.
     pub heatmaps: Option<PathBuf>,
+    /// Mask or polygon of what counts of each photo; all of it if omitted.
+    pub only: Option<PathBuf>,
+    /// Mask or polygon of what does not count.
+    pub ignore: Option<PathBuf>,
+    /// File of the line's recent scores, to be told of drift.
+    pub drift: Option<PathBuf>,
+    /// Which regions to find; none if omitted.
+    pub regions: Option<RegionPlan>,
     /// The device and precision of the detector.
     pub place: DetectorDevice,
+}
+
+/// Which regions of photos to find.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RegionPlan {
+    /// Value of the map above which a pixel belongs to a region; the model's if omitted.
+    pub pixel_threshold: Option<f32>,
+    /// Least area, in pixels of the photo.
+    pub min_area: f64,
+}
+
+/// The regions of a photo.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoundRegions {
+    /// Value above which a pixel belongs to a region.
+    pub pixel_threshold: f32,
+    /// The regions, highest peak first.
+    pub regions: Vec<Defect>,
 }
 
 impl DetectionPlan {
     /// Detection with the threshold of all classes together, on the processor.
     pub fn new(model: impl Into<PathBuf>, photos: Vec<PathBuf>) -> Self {
-        Self { model: model.into(), photos, class: None, heatmaps: None, place: DetectorDevice::default() }
+        Self {
+            model: model.into(),
+            photos,
+            class: None,
+            heatmaps: None,
+            only: None,
+            ignore: None,
+            drift: None,
+            regions: None,
+            place: DetectorDevice::default(),
+        }
     }
 }
 
@@ -56,12 +96,18 @@ pub struct Verdict {
     pub threshold: f32,
     /// 0 for a typical good part of the class, 1 at the threshold.
     pub normalised: f32,
+    /// Share of the map that counts, if only a part of the photo does. The map is 0 elsewhere.
+    pub counted: Option<f64>,
+    /// How far the line's recent scores are from its calibration, this photo's included, if it was asked for.
+    pub drift: Option<Drift>,
+    /// The regions, if they were asked for.
+    pub regions: Option<FoundRegions>,
 }
 
 /// Runs the model on the photos and calls `each` in their order, with the verdict or the error of an unreadable photo.
 ///
 /// # Errors
-/// If the model or class is unusable, a folder has no photos, the device fails, or `each` returns an error.
+/// If the model or class is unusable or has no pixel threshold, a folder has no photos, the device fails, or `each` returns an error.
 pub fn detect(plan: &DetectionPlan, each: impl FnMut(Result<Verdict>) -> Result<()>) -> Result<()> {
     let paths = list(&plan.photos)?;
     plan.heatmaps.as_ref().map_or(Ok(()), |folder| check_heatmaps(folder, &paths))?;
@@ -74,33 +120,107 @@ pub fn detect(plan: &DetectionPlan, each: impl FnMut(Result<Verdict>) -> Result<
         let known: Vec<_> = model.calibration.classes.keys().cloned().collect();
         eprintln!("dinomaly: the threshold of all classes together applies: choose one with --class ({})", few(&known));
     }
-    let class = plan.class.as_deref();
+    let settings = Settings::of(plan, &model)?;
+    if !settings.scope.is_whole() {
+        eprintln!(
+            "dinomaly: scores are of a part of each photo, thresholds of whole ones: how many good photos exceed them is not known"
+        );
+    }
     match plan.place.open(&model)? {
-        AnyDetector::Processor(detector) => look(&paths, class, &model, &detector, each),
-        AnyDetector::Gpu(detector) => look(&paths, class, &model, &detector, each),
-        AnyDetector::Cuda(detector) => look(&paths, class, &model, &detector, each),
+        AnyDetector::Processor(detector) => look(&paths, &settings, &detector, each),
+        AnyDetector::Gpu(detector) => look(&paths, &settings, &detector, each),
+        AnyDetector::Cuda(detector) => look(&paths, &settings, &detector, each),
+    }
+}
+
+/// What turns detections into verdicts.
+struct Settings<'a> {
+    model: &'a Model,
+    calibration: &'a ClassCalibration,
+    scope: Scope,
+    plan: &'a DetectionPlan,
+    /// Pixel threshold and least area, if regions are asked for.
+    regions: Option<(f32, f64)>,
+}
+
+impl<'a> Settings<'a> {
+    fn of(plan: &'a DetectionPlan, model: &'a Model) -> Result<Self> {
+        let calibration = model.calibration.of_class(plan.class.as_deref());
+        let regions = |regions: RegionPlan| {
+            let pixel_threshold = regions.pixel_threshold.or(calibration.pixel_threshold).with_context(|| {
+                let of = plan.class.as_ref().map(|class| format!(" for class {class}")).unwrap_or_default();
+                format!(
+                    "model {} has no pixel threshold{of}: set it from photos of good parts with dinomaly calibrate, or give \
+                     --pixel-threshold",
+                    plan.model.display()
+                )
+            })?;
+            Ok::<_, anyhow::Error>((pixel_threshold, regions.min_area))
+        };
+        let area = |path: &PathBuf| -> Result<Area> {
+            let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+            Ok(Area::read(&path.display().to_string(), &bytes)?)
+        };
+        let scope = Scope {
+            only: plan.only.as_ref().map(area).transpose()?,
+            ignore: plan.ignore.as_ref().map(area).transpose()?,
+        };
+        if plan.drift.is_some() && !scope.is_whole() {
+            bail!("--drift compares with scores of whole photos: leave out --only and --ignore");
+        }
+        Ok(Self { model, calibration, scope, plan, regions: plan.regions.map(regions).transpose()? })
+    }
+
+    /// What counts of a detection, and its share if that is not all.
+    fn scoped<O: Read>(
+        &self,
+        detector: &PhotoDetector<O>,
+        photo: &Photo,
+        detection: Detection,
+    ) -> Result<(Detection, Option<f64>)> {
+        if self.scope.is_whole() {
+            return Ok((detection, None));
+        }
+        let (detection, counted) = detector.detector().preparation().within(&self.scope, photo, detection)?;
+        Ok((detection, Some(counted)))
+    }
+
+    fn regions(&self, detection: &Detection) -> Option<FoundRegions> {
+        let (pixel_threshold, min_area) = self.regions?;
+        Some(FoundRegions { pixel_threshold, regions: detection.defects(pixel_threshold, min_area) })
     }
 }
 
 fn look<O: Read>(
     paths: &[PathBuf],
-    class: Option<&str>,
-    model: &Model,
+    settings: &Settings<'_>,
     detector: &PhotoDetector<O>,
     mut each: impl FnMut(Result<Verdict>) -> Result<()>,
 ) -> Result<()> {
-    let calibration = model.calibration.of_class(class);
+    let Settings { model, calibration, plan, .. } = settings;
+    let open = |path: &PathBuf| DriftFile::open(path, model, plan.class.as_deref());
+    let mut drift = plan.drift.as_ref().map(open).transpose()?;
     detector.detect(paths, |index, result| {
-        each(result.map(|(photo, detection)| Verdict {
-            index,
-            path: paths[index].clone(),
-            photo,
-            clipped: model.preprocessor.window.is_none(),
-            threshold: calibration.threshold,
-            normalised: calibration.normalised(detection.score),
-            detection,
-        }))
-    })
+        let verdict = result.and_then(|(photo, detection)| {
+            let (detection, counted) = settings
+                .scoped(detector, &photo, detection)
+                .with_context(|| format!("photo {} cannot be judged", paths[index].display()))?;
+            Ok(Verdict {
+                index,
+                path: paths[index].clone(),
+                photo,
+                clipped: model.preprocessor.window.is_none(),
+                threshold: calibration.threshold,
+                normalised: calibration.normalised(detection.score),
+                counted,
+                drift: drift.as_mut().map(|drift| drift.add(detection.score)),
+                regions: settings.regions(&detection),
+                detection,
+            })
+        });
+        each(verdict)
+    })?;
+    drift.map_or(Ok(()), DriftFile::write)
 }
 
 /// Shortest side in pixels, and largest ratio of the sides, at which a photo still shows something after resizing to a square.
@@ -129,7 +249,7 @@ impl Verdict {
         (self.clipped && is_grey16()?).then_some("in 16-bit grey, whose values above 255 are clipped")
     }
 
-    /// Writes the photo with its heatmap as `NNN_NAME.png`. The number is needed because photos of different folders may share a
+    /// Writes the photo with its heatmap, and the outlines of its regions if there are some, as `NNN_NAME.png`. The number is needed because photos of different folders may share a
     /// name. A name that leaves no room for it is shortened.
     ///
     /// # Errors
@@ -137,7 +257,7 @@ impl Verdict {
     pub fn write_heatmap(&self, folder: &Path, opacity: f32) -> Result<()> {
         let file = folder.join(heatmap_name(self.index, &self.path));
         let (photo, region) = (&self.photo, self.detection.region);
-        let rgb = overlay(
+        let mut rgb = overlay(
             &photo.rgb,
             photo.width as usize,
             photo.height as usize,
@@ -146,6 +266,10 @@ impl Verdict {
             range_around(self.threshold),
             opacity,
         )?;
+        for region in self.regions.iter().flat_map(|found| &found.regions) {
+            let (width, height) = (photo.width as usize, photo.height as usize);
+            outline::draw(&mut rgb, width, height, &region.outline, outline::COLOUR);
+        }
         let image =
             image::RgbImage::from_raw(photo.width, photo.height, rgb).context("an overlay of the photo's size")?;
         let mut png = std::io::Cursor::new(Vec::new());

@@ -6,6 +6,7 @@ mod attention_pictures;
 #[doc(hidden)]
 pub mod comparison;
 mod detect;
+mod drift;
 mod evaluate;
 #[doc(hidden)]
 pub mod evaluation;
@@ -19,7 +20,8 @@ pub use any_detector::{AnyDetector, DetectorDevice};
 pub use attention::AttentionSpread;
 pub use attention_pictures::{AttentionPlan, Spreads, draw_attention};
 pub use comparison::BeforeAfter;
-pub use detect::{DetectionPlan, Verdict, detect};
+pub use detect::{DetectionPlan, FoundRegions, RegionPlan, Verdict, detect};
+pub use drift::{Drift, LEAST as LEAST_FOR_DRIFT};
 pub use evaluate::{Evaluated, EvaluationPlan, evaluate};
 pub use evaluation::{ClassMetrics, Evaluation, SampleMetrics};
 pub use photo_detector::PhotoDetector;

@@ -1,16 +1,18 @@
-//! `dinomaly detect`: a model and photos → scores, verdicts and heatmaps.
+//! `dinomaly detect`: a model and photos → scores, verdicts, regions and heatmaps.
+
+mod rows;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use serde::Serialize;
 
 use super::options::{LookOption, within};
 use crate::dataset::few;
-use crate::inference::{self, DetectionPlan};
+use crate::inference::{self, DetectionPlan, RegionPlan};
 use crate::system::atomic::check_file;
 use crate::system::output;
+use rows::Row;
 
 /// Arguments of `dinomaly detect`.
 #[derive(Clone, Debug, clap::Args)]
@@ -29,22 +31,31 @@ pub struct Args {
     /// Opacity of the heatmap, 0..1
     #[arg(long, default_value_t = 0.5, allow_negative_numbers = true, value_parser = within(0_f32, 1.0))]
     opacity: f32,
+    /// Find the regions of each photo that lie above the pixel threshold, with place, area and outline
+    ///
+    /// CSV then has a line for each region, and heatmaps have the outlines.
+    #[arg(long)]
+    regions: bool,
+    /// Least area of a region, in pixels of the photo
+    #[arg(long, default_value_t = 0.0, value_parser = within(0.0, 1e12), requires = "regions", value_name = "PIXELS")]
+    min_area: f64,
+    /// Value of the anomaly map above which a pixel belongs to a region [default: the model's]
+    #[arg(long, value_parser = within(1e-6_f32, 1e6), requires = "regions", value_name = "VALUE")]
+    pixel_threshold: Option<f32>,
+    /// What counts of each photo: a picture of its size, white there, or a polygon [[x, y], …] in pixels, as JSON
+    #[arg(long, value_name = "FILE")]
+    only: Option<PathBuf>,
+    /// What does not count, likewise
+    #[arg(long, value_name = "FILE")]
+    ignore: Option<PathBuf>,
+    /// File that keeps the last scores of a line, to say when they move away from those of its calibration
+    #[arg(long, value_name = "FILE")]
+    drift: Option<PathBuf>,
     /// Print JSON instead of CSV
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     device: LookOption,
-}
-
-/// One line of the output.
-#[derive(Serialize)]
-struct Row {
-    photo: String,
-    score: f32,
-    threshold: f32,
-    /// 0 for a typical good part of the class, 1 at the threshold.
-    normalised: f32,
-    defective: bool,
 }
 
 /// Prints a row for each photo as soon as it is done. Unreadable photos are named on standard error; the command processes the
@@ -61,11 +72,16 @@ pub fn run(args: &Args) -> Result<()> {
         photos: args.photos.clone(),
         class: args.class.clone(),
         heatmaps: args.heatmaps.clone(),
+        only: args.only.clone(),
+        ignore: args.ignore.clone(),
+        drift: args.drift.clone(),
+        regions: args.regions.then_some(RegionPlan { pixel_threshold: args.pixel_threshold, min_area: args.min_area }),
         place: args.device.place(),
     };
     let mut headed = true;
     let mut rows = Vec::new();
     let (mut count, mut unreadable) = (0, 0);
+    let mut drift = None;
     let mut doubtful: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     inference::detect(&plan, |result| {
         count += 1;
@@ -77,24 +93,18 @@ pub fn run(args: &Args) -> Result<()> {
                 return Ok(());
             }
         };
-        let photo = verdict.path.display().to_string();
         if let Some(doubt) = verdict.doubt() {
-            doubtful.entry(doubt).or_default().push(photo.clone());
+            doubtful.entry(doubt).or_default().push(verdict.path.display().to_string());
         }
         if let Some(folder) = &args.heatmaps {
             verdict.write_heatmap(folder, args.opacity)?;
         }
-        let row = Row {
-            photo,
-            score: verdict.score(),
-            threshold: verdict.threshold,
-            normalised: verdict.normalised,
-            defective: verdict.is_defective(),
-        };
+        drift = verdict.drift.or(drift);
+        let row = Row::from(&verdict);
         if args.json {
             rows.push(row);
         } else {
-            output::print_data(&csv_line(&row, std::mem::take(&mut headed))?);
+            output::print_data(&row.csv(std::mem::take(&mut headed))?);
             output::check()?;
         }
         Ok(())
@@ -105,15 +115,11 @@ pub fn run(args: &Args) -> Result<()> {
     for (doubt, photos) in doubtful {
         eprintln!("dinomaly: verdicts are unreliable for photos {doubt}: {}", few(&photos));
     }
+    if let Some(drift) = drift {
+        eprintln!("dinomaly: {drift}");
+    }
     if unreadable > 0 {
         bail!("{unreadable} of {count} photos could not be read");
     }
     Ok(())
-}
-
-/// A row as CSV, with the column names above it if `headed`.
-fn csv_line(row: &Row, headed: bool) -> Result<String> {
-    let mut csv = csv::WriterBuilder::new().has_headers(headed).from_writer(Vec::new());
-    csv.serialize(row)?;
-    Ok(String::from_utf8(csv.into_inner()?)?)
 }
