@@ -17,13 +17,13 @@ use crate::system::atomic::{check_file, write_file};
 use crate::system::lock::Lock;
 
 /// Index from which a line is said to have moved away; usual where it is used. Higher where chance alone may reach it.
-pub const ALARM: f64 = 0.25;
+const ALARM: f64 = 0.25;
 
 /// Least number of photos that say something.
-pub const LEAST: usize = 100;
+const LEAST: usize = 100;
 
 /// Number of the last photos that are compared.
-pub const WINDOW: usize = 500;
+const WINDOW: usize = 500;
 
 /// Least number of good photos in a calibration to compare with.
 const LEAST_CALIBRATED: usize = 20;
@@ -39,9 +39,9 @@ const LEVELS: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
 pub struct Drift {
     /// Number of photos that are compared, the last ones.
     pub photos: usize,
-    /// Population stability index; `None` below [`LEAST`] photos.
+    /// Population stability index; `None` below 100 photos.
     pub index: Option<f64>,
-    /// Index from which the line has drifted: [`ALARM`], or what so few photos reach by chance.
+    /// Index from which the line has drifted: 0.25, or what so few photos reach by chance once in a thousand times.
     pub alarm: f64,
     /// Whether the line has drifted.
     pub drifted: bool,

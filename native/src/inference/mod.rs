@@ -21,7 +21,7 @@ pub use attention::AttentionSpread;
 pub use attention_pictures::{AttentionPlan, Spreads, draw_attention};
 pub use comparison::BeforeAfter;
 pub use detect::{DetectionPlan, FoundRegions, RegionPlan, Verdict, detect};
-pub use drift::{Drift, LEAST as LEAST_FOR_DRIFT};
+pub use drift::Drift;
 pub use evaluate::{Evaluated, EvaluationPlan, evaluate};
 pub use evaluation::{ClassMetrics, Evaluation, SampleMetrics};
 pub use photo_detector::PhotoDetector;
