@@ -81,7 +81,10 @@ pub fn parts(config: &Architecture, grid: usize) -> Result<Vec<Part>> {
                 Comparison::Mean => 0,
                 Comparison::Concatenated => kept * width * width * config.groups[0].len() as u64,
             };
-            parts.push(part("bottleneck", "bottleneck.", "", 2 * kept * width * d.intermediate_size as u64, 0));
+            let narrowed = config.bottleneck_width.map_or(width, |narrowed| narrowed as u64);
+            let narrow = if config.bottleneck_width.is_some() { width * narrowed } else { 0 };
+            let bottleneck = kept * (narrow + (narrowed + width) * d.intermediate_size as u64);
+            parts.push(part("bottleneck", "bottleneck.", "", bottleneck, 0));
             parts.push(part(
                 "decoder",
                 "decoder.",
@@ -157,6 +160,8 @@ mod tests {
         assert_eq!(of(&config, "encoder").attention, 10 * 2 * 789 * 789 * 768);
         assert_eq!(of(&config, "decoder").attention, 8 * 2 * 789 * 768 * 64);
         assert_eq!(of(&config, "bottleneck").linear, 789 * 8 * 768 * 768);
+        let narrowed = ModelConfig { bottleneck_width: Some(256), ..config.clone() };
+        assert_eq!(of(&narrowed, "bottleneck").linear, 789 * (768 * 256 + 256 * 3072 + 3072 * 768));
         let mut conv = config.clone();
         (conv.remove_class_token, conv.decoder.mixer) = (true, Mixer::Convolution { kernel: 3 });
         let decoder = of(&conv, "decoder");

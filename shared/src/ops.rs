@@ -48,6 +48,8 @@ pub enum NoiseAt {
     Hidden,
     /// After the last layer.
     Output,
+    /// After the layer that narrows the input, if there is one.
+    Narrowed,
 }
 
 /// Keys hidden from each patch: the patches around it, itself included, on their square grid (neighbour masking of UniAD,
@@ -279,9 +281,19 @@ pub trait Ops {
     /// `silu(a) · b` with the halves a and b of the channels: `[batch, tokens, 2·channels]` → `[batch, tokens, channels]`.
     fn swiglu(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
 
-    /// Linear attention, `phi = elu + 1`, no scale, no epsilon in the normaliser; shapes as in [`Ops::attention`]. Hidden keys
-    /// are excluded BEFORE the normaliser is summed.
-    fn linear_attention(&self, qkv: &Self::Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Self::Tensor>;
+    /// Linear attention, `phi = elu + 1`, no scale; shapes as in [`Ops::attention`]. `eps` is added to the normaliser: 0 in
+    /// Dinomaly, 1e-8 in Dinomaly2. Hidden keys are excluded BEFORE the normaliser is summed.
+    fn linear_attention(
+        &self,
+        qkv: &Self::Tensor,
+        heads: usize,
+        hidden: Option<Neighbours>,
+        eps: f64,
+    ) -> Result<Self::Tensor>;
+
+    /// Each photo's tokens `x [batch, tokens, channels]` minus its first one, the class token. With `eps` each difference is then
+    /// normalised over its channels as by [`Ops::layer_norm`], without weight and bias. Same shape.
+    fn recentre(&self, x: &Self::Tensor, eps: Option<f64>) -> Result<Self::Tensor>;
 
     /// Depthwise convolution with zero padding: patches `x [batch, grid², channels]` and `weight [channels, 1, k, k]`, k odd →
     /// the shape of `x`.

@@ -61,7 +61,7 @@ fn bench<O: Read>(criterion: &mut Criterion<Flops>, executor: &str, ops: &O, siz
         let norm = Norm { weight: up(&[width]), bias: up(&[width]), eps: 1e-6 };
         run("layer norm", 7 * values, &|| ops.layer_norm(&x, &norm).unwrap());
         run("attention", 4 * tokens * values, &|| ops.attention(&qkv, heads, None, None).unwrap());
-        run("linear attention", 4 * 64 * values, &|| ops.linear_attention(&qkv, heads, None).unwrap());
+        run("linear attention", 4 * 64 * values, &|| ops.linear_attention(&qkv, heads, None, 0.0).unwrap());
         let (prefix, positions) = (up(&[1, width]), up(&[tokens, width]));
         run("embed", values, &|| ops.embed(&x, &prefix, &positions).unwrap());
         run("mean of 4", 4 * values, &|| ops.mean(&[x.clone(), y.clone(), x.clone(), y.clone()]).unwrap());

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use dinomaly_core::bundle::Calibration;
-use dinomaly_core::model::config::BottleneckInput;
+use dinomaly_core::model::config::{BottleneckInput, Recentring};
 use half::f16;
 use safetensors::SafeTensors;
 
+use crate::broken_off::weights;
 use crate::workshop::{Workshop, names};
 
 #[test]
@@ -198,6 +199,8 @@ fn variants_are_trained_published_and_run() {
         "--groups concatenated --jitter 20 --dropout 0 --mining-rate 0",
         "--preset vitad --mining-rate 0.9",
         "--patch-masking 0.5 --layers 1,3,5 --groups 0/1,2 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5",
+        "--preset dinomaly2 --bottleneck-width 24",
+        "--recentring layers --optimizer stable-adamw --first-layer-lr 1e-3",
     ];
     for (i, variant) in variants.iter().enumerate() {
         let train = |out: &str, rest: &str| shop.train(out, &format!("--iterations 4 {variant} {rest}"));
@@ -218,8 +221,35 @@ fn variants_are_trained_published_and_run() {
     assert_eq!((vitad.target_layers.clone(), vitad.decoder.num_hidden_layers), (vec![2, 5, 8, 11], 9));
     assert_eq!(vitad.decoder_groups.clone(), Some(vec![vec![2], vec![5], vec![8]]));
     assert_eq!((vitad.bottleneck_input, vitad.bottleneck_dropout), (BottleneckInput::Last, 0.0));
+    let two = dinomaly::model_dir::read(&shop.path("model6")).unwrap().config;
+    let two = two.dinomaly("this test").unwrap();
+    assert_eq!((two.recentring, two.bottleneck_width, two.bottleneck_dropout), (Recentring::Target, Some(24), 0.4));
+    assert_eq!(two.decoder.attention_eps, 1e-8);
     let error = shop.refuse(shop.train("model", "--iterations 2 --decoder conv4"));
     assert!(error.contains("odd side"), "{error}");
+}
+
+/// Every draw of a photo is another view, which depends on the run's seed alone.
+#[test]
+fn a_few_photos_are_trained_on_with_augmentation() {
+    let shop = Workshop::new();
+    let train = |out: &str, rest: &str| {
+        let shots = if rest.contains("--shots") { "" } else { "--shots 2" };
+        shop.train(out, &format!("--preset dinomaly2 --bottleneck-width 24 --batch 16 --iterations 4 {shots} {rest}"))
+    };
+    let text = shop.succeed(train("views", "--augmentation few-shot"));
+    assert!(text.contains("2 classes, 4 good photos to train on"), "{text}");
+    assert!(
+        text.contains("4 photos to train on are fewer than a batch: each batch draws 16 with replacement"),
+        "{text}"
+    );
+    shop.succeed(train("again", "--augmentation few-shot"));
+    shop.succeed(train("plain", ""));
+    let head = |model: &str| weights(&shop.path(model));
+    assert_eq!(head("views"), head("again"));
+    assert_ne!(head("views"), head("plain"));
+    let error = shop.refuse(train("other", "--shots 9 --augmentation few-shot"));
+    assert!(error.contains("--shots") && error.contains("good photos besides"), "{error}");
 }
 
 /// Our names are the official ones, so a model's own tensors make an official checkpoint.

@@ -34,6 +34,9 @@ fn about(preset: Preset) -> &'static str {
         Preset::Vitad => {
             "ViTAD, the paper's baseline: nine softmax decoder blocks on the last encoder layer, compared layer by layer"
         }
+        Preset::Dinomaly2 => {
+            "Dinomaly2, all classes in one model: other bottleneck, target and schedule, 40,000 iterations"
+        }
     }
 }
 

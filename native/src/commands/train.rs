@@ -11,9 +11,12 @@ use super::options::{
 use super::preset::PresetOption;
 use super::variant::VariantOptions;
 use crate::dataset::WindowChoice;
+use crate::features::augmentation::Augmentation;
 use crate::publish;
 use crate::system::interrupt::Interrupt;
 use crate::system::precision::TrainingPrecision;
+use crate::training::optimizer::Optimizer;
+use crate::training::schedule::WarmupEnd;
 use crate::training::{self, Interval, TrainingPlan, Variant};
 
 /// Arguments of `dinomaly train`.
@@ -59,6 +62,20 @@ pub struct Args {
     holdout: f64,
     #[command(flatten, next_help_heading = "Data")]
     false_alarms: FalseAlarms,
+    /// Number of good photos of each class to train on, chosen by the seed from those not held out [default: all]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "N", help_heading = "Data")]
+    shots: Option<u32>,
+    /// Augmentation of the training photos: none, or few-shot (Dinomaly2's for training on few photos)
+    ///
+    /// few-shot looks at another part of a photo each time, turned and mirrored, and so runs the encoder in every iteration.
+    #[arg(
+        long,
+        default_value = "none",
+        value_parser = named(&Augmentation::ALL, Augmentation::name, about_augmentation),
+        value_name = "KIND",
+        help_heading = "Data"
+    )]
+    augmentation: Augmentation,
     /// Pretrained encoder: a file (.pth, .safetensors), or a name from `dinomaly backbone list` [default: the embedded one]
     ///
     /// A file is a checkpoint of a ViT from its original project, timm or Hugging Face. `dinomaly backbone fetch NAME`
@@ -95,7 +112,7 @@ pub struct Args {
         help_heading = "Optimiser"
     )]
     iterations: u32,
-    /// Peak learning rate; the last is a tenth of it
+    /// Peak learning rate
     #[arg(
         long,
         default_value_t = 2e-3,
@@ -105,6 +122,43 @@ pub struct Args {
         help_heading = "Optimiser"
     )]
     lr: f64,
+    /// Peak learning rate divided by the last; 1 keeps the rate constant after warm-up, as Dinomaly2 does
+    #[arg(
+        long,
+        default_value_t = 10.0,
+        allow_negative_numbers = true,
+        value_parser = within(1.0, 1e9),
+        value_name = "FACTOR",
+        help_heading = "Optimiser"
+    )]
+    lr_fall: f64,
+    /// Peak learning rate of the bottleneck's first layer; 2e-4 in Dinomaly2 [default: --lr]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_parser = within(1e-10, 10.0),
+        value_name = "RATE",
+        help_heading = "Optimiser"
+    )]
+    first_layer_lr: Option<f64>,
+    /// Learning rate of the last of 100 warm-up iterations: at-peak, or below-peak (Dinomaly2)
+    #[arg(
+        long,
+        default_value = "at-peak",
+        value_parser = named(&WarmupEnd::ALL, WarmupEnd::name, about_warmup_end),
+        value_name = "RATE",
+        help_heading = "Optimiser"
+    )]
+    warmup_end: WarmupEnd,
+    /// Optimiser: stable-adamw-amsgrad, or stable-adamw (Dinomaly2)
+    #[arg(
+        long,
+        default_value = "stable-adamw-amsgrad",
+        value_parser = named(&Optimizer::ALL, Optimizer::name, about_optimizer),
+        value_name = "NAME",
+        help_heading = "Optimiser"
+    )]
+    optimizer: Optimizer,
     /// Epsilon in the optimiser's denominator
     ///
     /// The official scripts have 1e-10 for multi-class models and 1e-8 for most one-class models.
@@ -158,6 +212,29 @@ pub struct Args {
     variant: VariantOptions,
 }
 
+fn about_warmup_end(end: WarmupEnd) -> &'static str {
+    match end {
+        WarmupEnd::AtPeak => "The peak: Dinomaly",
+        WarmupEnd::BelowPeak => "One step below the peak: Dinomaly2",
+    }
+}
+
+fn about_optimizer(optimizer: Optimizer) -> &'static str {
+    match optimizer {
+        Optimizer::StableAdamwAmsgrad => "StableAdamW with AMSGrad: Dinomaly",
+        Optimizer::StableAdamw => "StableAdamW: Dinomaly2",
+    }
+}
+
+fn about_augmentation(augmentation: Augmentation) -> &'static str {
+    match augmentation {
+        Augmentation::None => "Photos as they are; the encoder sees each once",
+        Augmentation::FewShot => {
+            "Random part of the crop's area, quarter turns, mirroring; with replacement below a batch"
+        }
+    }
+}
+
 impl Args {
     /// What the options say.
     pub(super) fn plan(&self) -> TrainingPlan {
@@ -176,9 +253,15 @@ impl Args {
             batch: self.batch,
             iterations: self.iterations as usize,
             lr: self.lr,
+            lr_fall: self.lr_fall,
+            first_layer_lr: self.first_layer_lr,
+            warmup_end: self.warmup_end,
+            optimizer: self.optimizer,
             optimizer_eps: self.optimizer_eps,
             seed: self.seed,
             holdout: self.holdout,
+            shots: self.shots.map(|shots| shots as usize),
+            augmentation: self.augmentation,
             false_alarm_rate: self.false_alarms.rate,
             cache_device: self.cache_device,
             cache_memory: self.cache_memory,

@@ -1,8 +1,9 @@
 //! The paper's variants as options of `train`. The defaults are the published model.
 
-use dinomaly_core::model::config::BottleneckInput;
+use dinomaly_core::model::config::{BottleneckInput, Recentring};
 
-use crate::training::{Decoder, Groups, Variant};
+use super::options::{named, within};
+use crate::training::{Decoder, Groups, RECENTRINGS, Variant, recentring_name};
 
 /// Options that change the published model.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,6 +32,33 @@ pub struct VariantOptions {
     /// Input of the bottleneck: the mean of all layers, or the last layer
     #[arg(long, value_enum, default_value = "mean", value_name = "LAYERS", hide_short_help = true)]
     bottleneck_input: Input,
+    /// Class token subtracted from what is reconstructed: none, target (Dinomaly2) or layers (anomalib)
+    ///
+    /// target: each group's mean minus its class token, then a layer norm without weights; the bottleneck is given the layers as they
+    /// are. layers: every layer minus its class token, in the bottleneck too, which gets patches only.
+    #[arg(
+        long,
+        default_value = "none",
+        value_parser = named(&RECENTRINGS, recentring_name, about_recentring),
+        value_name = "KIND",
+        hide_short_help = true
+    )]
+    recentring: Recentring,
+    /// Channels that a linear layer narrows the bottleneck's input to; 256 in Dinomaly2 [default: no such layer]
+    ///
+    /// With it dropout follows this layer, and is not applied to the bottleneck's input.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65536), value_name = "N", hide_short_help = true)]
+    bottleneck_width: Option<u32>,
+    /// Epsilon in the normaliser of linear attention; 1e-8 in Dinomaly2
+    #[arg(
+        long,
+        default_value_t = 0.0,
+        allow_negative_numbers = true,
+        value_parser = within(0.0, 0.1),
+        value_name = "EPS",
+        hide_short_help = true
+    )]
+    attention_eps: f64,
     /// Token mixer of the decoder: linear or softmax (attention), conv3, conv5 or conv7 (convolution)
     #[arg(long, default_value = "linear", value_name = "KIND", hide_short_help = true)]
     decoder: Decoder,
@@ -69,6 +97,14 @@ enum Input {
     Last,
 }
 
+fn about_recentring(recentring: Recentring) -> &'static str {
+    match recentring {
+        Recentring::None => "Layers as they are: Dinomaly",
+        Recentring::Target => "Each group's mean minus its class token, normalised: Dinomaly2",
+        Recentring::Layers => "Every layer minus its class token: anomalib's use_context_recentering",
+    }
+}
+
 impl From<&VariantOptions> for Variant {
     fn from(options: &VariantOptions) -> Self {
         Self {
@@ -80,7 +116,10 @@ impl From<&VariantOptions> for Variant {
                 Input::Mean => BottleneckInput::Mean,
                 Input::Last => BottleneckInput::Last,
             },
+            recentring: options.recentring,
+            bottleneck_width: options.bottleneck_width.map(|width| width as usize),
             decoder: options.decoder,
+            attention_eps: options.attention_eps,
             neighbour_mask: options.neighbour_mask,
             remove_class_token: options.remove_class_token,
             dropout: options.dropout,
@@ -149,6 +188,11 @@ mod tests {
         let config = model(12, "--layers 2,5,8,11 --groups 0/1/2 --decoder-blocks 9 --decoder-groups 2/5/8").unwrap();
         assert_eq!((config.decoder.num_hidden_layers, config.groups), (9, vec![vec![0], vec![1], vec![2]]));
         assert_eq!(config.decoder_groups, Some(vec![vec![2], vec![5], vec![8]]));
+        let config = model(12, "--recentring target --bottleneck-width 256 --attention-eps 1e-8").unwrap();
+        assert_eq!((config.recentring, config.bottleneck_width), (Recentring::Target, Some(256)));
+        assert!(config.decoder.attention_eps == 1e-8 && !config.remove_class_token);
+        let config = model(12, "--recentring layers").unwrap();
+        assert!(config.recentring == Recentring::Layers && config.remove_class_token);
         let config = model(6, "--layers 1,2,3,5").unwrap();
         assert_eq!((config.target_layers, config.groups), (vec![1, 2, 3, 5], vec![vec![0, 1], vec![2, 3]]));
         assert_eq!(config.decoder.num_hidden_layers, 4);
@@ -167,6 +211,8 @@ mod tests {
             (12, "--decoder mean", "expected linear, softmax"),
             (12, "--decoder conv3 --neighbour-mask 3", "no neighbour_mask"),
             (12, "--groups 0/0", "0 is given twice"),
+            (12, "--recentring target --groups concatenated", "comparison = concatenated has none"),
+            (12, "--attention-eps 1e-8 --decoder softmax", "attention_eps = 0.00000001 is for linear attention"),
             (12, "--neighbour-mask 17", "the crop has 16 patches a side"),
             (12, "--dropout 1", "bottleneck_dropout"),
             (12, "--jitter nan", "feature_jitter"),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use dinomaly_core::fewshot::thresholds;
 use dinomaly_core::photo::preprocess::Preprocessor;
 use rand::SeedableRng;
@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, counted};
 
 /// Smallest number of held-out photos per class: fewer do not tell the spread of its scores.
 pub const HELD_OUT: usize = thresholds::ENOUGH;
@@ -42,6 +42,34 @@ impl Split {
             split.held_out.extend(photos.into_iter().map(|photo| (class.name.clone(), photo)));
         }
         split
+    }
+
+    /// The same split with only `shots` of each class's photos to train on, chosen by the seed; the held-out photos stay.
+    ///
+    /// # Errors
+    /// If a class has fewer.
+    pub fn of_few(dataset: &Dataset, share: f64, seed: u64, shots: usize) -> Result<Self> {
+        let mut few = Self { train: Vec::new(), held_out: Vec::new() };
+        for class in &dataset.classes {
+            let Self { mut train, held_out } = Self::new(&Dataset { classes: vec![class.clone()] }, share, seed);
+            if train.len() < shots {
+                bail!(
+                    "--shots {shots}: class {} has {} besides {} held-out ones (--holdout)",
+                    class.name,
+                    counted(train.len(), "good photo", "good photos"),
+                    held_out.len()
+                );
+            }
+            // Another stream than that of the held-out photos, whose order it would repeat.
+            let mut generator = ChaCha8Rng::seed_from_u64(seed);
+            generator.set_stream(1);
+            train.shuffle(&mut generator);
+            train.truncate(shots);
+            train.sort();
+            few.train.extend(train);
+            few.held_out.extend(held_out);
+        }
+        Ok(few)
     }
 
     /// Hash of everything that features and thresholds depend on: the bytes of the photos, the SHA-256 `backbone` of the backbone's
@@ -82,6 +110,25 @@ mod tests {
         assert_eq!([1, 2, 3, 12, 50, 240].map(|photos| held_out(photos, 0.1)), [0, 1, 1, 5, 5, 24]);
         assert_eq!([1, 12, 240].map(|photos| held_out(photos, 0.0)), [0, 0, 0]);
         assert_eq!([3, 12, 13].map(|photos| held_out(photos, 0.5)), [1, 6, 6]);
+    }
+
+    #[test]
+    fn a_few_photos_of_each_class_are_chosen_by_the_seed() {
+        let class = |name: &str, photos: usize| {
+            let train = (0..photos).map(|i| PathBuf::from(format!("{name}/{i:02}.png"))).collect();
+            Class { name: name.into(), folder: name.into(), train, test: Vec::new() }
+        };
+        let dataset = Dataset { classes: vec![class("nut", 30), class("screw", 40)] };
+        let few = |seed| Split::of_few(&dataset, 0.1, seed, 4).unwrap();
+        let all = Split::new(&dataset, 0.1, 1);
+        let split = few(1);
+        assert_eq!((split.train.len(), &split.held_out), (8, &all.held_out));
+        assert!(split.train.iter().all(|photo| all.train.contains(photo)));
+        assert_eq!(split.train.iter().filter(|photo| photo.starts_with("nut")).count(), 4);
+        assert_eq!(split.train, few(1).train);
+        assert_ne!(split.train, few(2).train);
+        let error = Split::of_few(&dataset, 0.1, 1, 26).unwrap_err().to_string();
+        assert_eq!(error, "--shots 26: class nut has 25 good photos besides 5 held-out ones (--holdout)");
     }
 
     #[test]

@@ -19,6 +19,9 @@ use crate::encoders::backbone::{self, Checkpoint};
 /// A tensor that only Dinomaly checkpoints have, and the prefix of their names.
 const FIRST: &str = "bottleneck.0.fc1.weight";
 
+/// The same of Dinomaly2.
+const FIRST_OF_2: &str = "bottleneck.0.0.weight";
+
 /// A model without thresholds.
 #[derive(Debug)]
 pub struct Imported {
@@ -44,12 +47,13 @@ pub fn read(
 ) -> Result<Imported> {
     backbone::with_checkpoint(path, |checkpoint, name, description| {
         let shapes = checkpoint.shapes();
-        let prefix = shapes.keys().find_map(|name| name.strip_suffix(FIRST));
+        let prefix = shapes.keys().find_map(|name| name.strip_suffix(FIRST).or_else(|| name.strip_suffix(FIRST_OF_2)));
         let prefix = prefix
             .with_context(|| format!("it has no {FIRST}: to use an encoder, give it to `dinomaly train --backbone`"))?;
         let encoder = backbone::import(checkpoint, name, heads, description)?;
         let mut config = configure(encoder.config)?;
-        let anomalib = !shapes.contains_key(&format!("{prefix}bottleneck.0.fc1.bias"));
+        let has = |name: &str| shapes.contains_key(&format!("{prefix}{name}"));
+        let anomalib = has(FIRST) && !has("bottleneck.0.fc1.bias");
         if anomalib {
             config.map_border = MapBorder::Reflect;
         }

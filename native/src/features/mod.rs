@@ -1,8 +1,9 @@
 //! The frozen encoder's group means, computed once per photo: the input of the bottleneck and the loss.
 //!
-//! The bottleneck's input is the mean of all target layers. If the groups are of equal size and hold each layer once, this is the
-//! mean of the group means; otherwise it is cached as well.
+//! The bottleneck's input is the mean of all target layers. If the groups are of equal size and hold each layer once, and are not
+//! recentred, this is the mean of the group means; otherwise it is cached as well.
 
+pub mod augmentation;
 pub(crate) mod good_photos;
 mod held;
 mod memory;
@@ -19,7 +20,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::candle::kernels::Element;
-use dinomaly_core::model::config::{BottleneckInput, Comparison, ModelConfig};
+use dinomaly_core::model::config::{BottleneckInput, Comparison, ModelConfig, Recentring};
 use dinomaly_core::model::dinomaly::{Encoded, encoded};
 use dinomaly_core::model::encoder::Encoder;
 use dinomaly_core::ops::Ops;
@@ -44,11 +45,30 @@ pub fn encode(
     encoded(ops, &encoder.forward(ops, patches, &mut |_, _| {})?, config)
 }
 
+/// Batches of features, one after the other.
+///
+/// # Errors
+/// The first of `batches`.
+fn joined(batches: impl Iterator<Item = Result<Features>>) -> Result<Features> {
+    let batches = batches.collect::<Result<Vec<_>>>()?;
+    let part = |of: &dyn Fn(&Features) -> Tensor| -> candle_core::Result<Tensor> {
+        Tensor::cat(&batches.iter().map(of).collect::<Vec<_>>(), 0)?.to_dtype(DType::F32)
+    };
+    let groups = batches.first().map_or(0, |features| features.groups.len());
+    Ok(Features {
+        groups: (0..groups)
+            .map(|j| part(&|features| features.groups[j].clone()))
+            .collect::<candle_core::Result<_>>()?,
+        fused: part(&|features| features.fused.clone())?,
+    })
+}
+
 /// Whether the bottleneck's input is the mean of the groups.
 fn fused_is_mean_of_groups(config: &ModelConfig) -> bool {
     let mut layers: Vec<usize> = config.groups.concat();
     layers.sort_unstable();
     config.comparison == Comparison::Mean
+        && config.recentring != Recentring::Target
         && config.bottleneck_input == BottleneckInput::Mean
         && layers.iter().copied().eq(0..config.target_layers.len())
         && config.groups.iter().all(|group| group.len() == config.groups[0].len())

@@ -12,7 +12,7 @@ use dinomaly_core::tensor::named::Weights;
 use rayon::prelude::*;
 
 use crate::dataset::read_photo;
-use crate::features::{FeatureCache, encode};
+use crate::features::{FeatureCache, Features, encode};
 use crate::system::batch_size;
 use crate::system::interrupt::Interrupt;
 use crate::system::precision::TrainingPrecision;
@@ -59,8 +59,33 @@ impl PhotoEncoder {
         self.preprocessor.tiles.is_some()
     }
 
+    /// Geometry and normalisation.
+    pub(super) fn preprocessor(&self) -> &Preprocessor {
+        &self.preprocessor
+    }
+
+    /// Side of a patch in pixels.
+    pub(super) fn patch(&self) -> usize {
+        self.config.encoder.patch_size
+    }
+
+    /// Photos per batch.
+    pub(super) fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Features of photos, each given as its patches `[grid², 3·patch²]`.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub(super) fn encode(&self, photos: Vec<Vec<f32>>) -> Result<Features> {
+        let shape = (photos.len(), self.grid().pow(2), 3 * self.patch().pow(2));
+        let patches = Tensor::from_vec(photos.concat(), shape, self.ops.device())?;
+        Ok(encode(&self.ops, &self.encoder, &self.config, &patches)?)
+    }
+
     fn grid(&self) -> usize {
-        self.preprocessor.geometry.grid(self.config.encoder.patch_size)
+        self.preprocessor.geometry.grid(self.patch())
     }
 
     /// Fills the cache with the features of all photos, in order; of tiles with those of each tile, photo by photo. `false` after Ctrl-C.
@@ -76,12 +101,8 @@ impl PhotoEncoder {
         shown: bool,
     ) -> Result<bool> {
         let progress = Progress::new("encoding photos", photos.len(), "photos").shown(shown);
-        let patch = self.config.encoder.patch_size;
-        let mut push = |rows: Vec<Vec<f32>>| -> Result<()> {
-            let shape = (rows.len(), self.grid().pow(2), 3 * patch * patch);
-            let patches = Tensor::from_vec(rows.concat(), shape, self.ops.device())?;
-            cache.push(&encode(&self.ops, &self.encoder, &self.config, &patches)?)
-        };
+        let patch = self.patch();
+        let mut push = |rows| cache.push(&self.encode(rows)?);
         if self.preprocessor.tiles.is_some() {
             let read = |_, photo: &PathBuf| read_photo(photo, self.preprocessor.window);
             // A photo is a batch or several.

@@ -21,7 +21,7 @@ pub struct Attention {
     qkv: Vec<f32>,
     tokens: usize,
     heads: usize,
-    linear: bool,
+    linear: Option<f64>,
     hidden: Option<Neighbours>,
     /// Tokens before the first patch.
     prefix: usize,
@@ -83,13 +83,13 @@ impl Attention {
         let product = |key: usize| -> f32 {
             let k = self.part(1, head, key);
             match self.linear {
-                true => q.iter().zip(k).map(|(&q, &k)| phi(q) * phi(k)).sum(),
-                false => q.iter().zip(k).map(|(q, k)| q * k).sum::<f32>() / (size as f32).sqrt(),
+                Some(_) => q.iter().zip(k).map(|(&q, &k)| phi(q) * phi(k)).sum(),
+                None => q.iter().zip(k).map(|(q, k)| q * k).sum::<f32>() / (size as f32).sqrt(),
             }
         };
         let mut weights: Vec<f32> = (0..self.tokens).map(product).collect();
         let largest = weights.iter().copied().fold(f32::MIN, f32::max);
-        if !self.linear {
+        if self.linear.is_none() {
             weights.iter_mut().for_each(|weight| *weight = (*weight - largest).exp());
         }
         let sum: f32 = weights.iter().sum();
@@ -99,7 +99,7 @@ impl Attention {
             keys.filter(|(key, _)| hidden.hides(grid, query, *key)).for_each(|(_, weight)| *weight = 0.0);
         }
         // Masked keys count in the sum of softmax, but not in that of linear attention.
-        let sum = if self.linear { weights.iter().sum() } else { sum };
+        let sum = self.linear.map_or(sum, |eps| weights.iter().sum::<f32>() + eps as f32);
         weights.iter_mut().for_each(|weight| *weight /= sum);
         weights
     }
@@ -183,7 +183,7 @@ mod tests {
             let seen = RefCell::default();
             let candle = watched(Device::Cpu, &seen);
             let softmax = candle.attention(&qkv, heads, hidden, None).unwrap();
-            let linear = candle.linear_attention(&qkv, heads, hidden).unwrap();
+            let linear = candle.linear_attention(&qkv, heads, hidden, 0.5).unwrap();
             for (attention, output) in seen.take().into_iter().zip([softmax, linear]) {
                 let attention = Attention { prefix, ..attention };
                 let output = output.to_vec3::<f32>().unwrap().remove(0);

@@ -19,6 +19,8 @@ use crate::training::head::standard_normal;
 /// All noise of one training step on a batch, or on a part of it.
 pub struct BottleneckNoise {
     dropout: Dropout,
+    /// Dropout of the input: none if the bottleneck narrows it (Dinomaly2).
+    at_input: bool,
     jitter: Jitter,
     masking: Masking,
     /// Number of parts of the same size before this one in the batch.
@@ -30,6 +32,7 @@ impl BottleneckNoise {
     pub fn new(config: &ModelConfig, seed: u64, iteration: usize) -> Self {
         Self {
             dropout: Dropout::new(config.bottleneck_dropout, seed, iteration),
+            at_input: config.bottleneck_width.is_none(),
             jitter: Jitter { scale: config.feature_jitter, seed, iteration: iteration as u64 },
             masking: Masking {
                 rate: config.patch_masking,
@@ -54,9 +57,10 @@ impl BottleneckNoise {
         let (photos, first) = (self.parts_before * x.dim(0)?, self.parts_before * x.elem_count());
         match at {
             NoiseAt::Input => {
-                self.dropout.apply_from(&self.masking.apply(&self.jitter.apply(x, first)?, photos)?, at, first)
+                let x = self.masking.apply(&self.jitter.apply(x, first)?, photos)?;
+                if self.at_input { self.dropout.apply_from(&x, at, first) } else { Ok(x) }
             }
-            NoiseAt::Hidden | NoiseAt::Output => self.dropout.apply_from(x, at, first),
+            NoiseAt::Narrowed | NoiseAt::Hidden | NoiseAt::Output => self.dropout.apply_from(x, at, first),
         }
     }
 }
@@ -153,7 +157,8 @@ impl Dropout {
     /// The mask of the part, cut from that of the whole batch.
     pub fn mask(&self, at: NoiseAt) -> Mask {
         let place = match at {
-            NoiseAt::Input => 0,
+            // Never both: a bottleneck that narrows its input does not drop of it.
+            NoiseAt::Input | NoiseAt::Narrowed => 0,
             NoiseAt::Hidden => 1,
             NoiseAt::Output => 2,
         };

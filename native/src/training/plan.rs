@@ -10,12 +10,14 @@ use dinomaly_core::model::config::BottleneckInput;
 use dinomaly_core::photo::preprocess::Geometry;
 
 use super::checkpoint::Interval;
+use super::optimizer::Optimizer;
 use super::preset::{Preset, PresetChoice};
-use super::schedule::Schedule;
+use super::schedule::{Schedule, WarmupEnd};
 use super::trainer::TrainingSettings;
-use super::variant::Variant;
+use super::variant::{RECENTRINGS, Variant, recentring_name};
 use crate::dataset::{Layout, WindowChoice};
 use crate::encoders::embedded;
+use crate::features::augmentation::Augmentation;
 use crate::system::device::DeviceChoice;
 use crate::system::precision::TrainingPrecision;
 
@@ -48,14 +50,26 @@ pub struct TrainingPlan {
     pub batch: usize,
     /// Optimiser steps.
     pub iterations: usize,
-    /// Highest learning rate; the last is a tenth of it.
+    /// Highest learning rate.
     pub lr: f64,
+    /// Highest learning rate divided by the last; 1 keeps it.
+    pub lr_fall: f64,
+    /// Highest learning rate of the bottleneck's first layer; `lr` if omitted.
+    pub first_layer_lr: Option<f64>,
+    /// Learning rate of the last iteration of warm-up.
+    pub warmup_end: WarmupEnd,
+    /// The optimiser.
+    pub optimizer: Optimizer,
     /// Added to the optimiser's denominator.
     pub optimizer_eps: f64,
     /// Seed of initial values, order of photos, dropout and held-out photos.
     pub seed: u64,
     /// Share of each class's good photos that is kept from training to set the threshold.
     pub holdout: f64,
+    /// Number of photos of each class to train on; all if omitted.
+    pub shots: Option<usize>,
+    /// Augmentation of the training photos.
+    pub augmentation: Augmentation,
     /// Share of good photos that the thresholds may call defective.
     pub false_alarm_rate: f64,
     /// Bytes of GPU memory for cached features; a share of what is free if omitted.
@@ -99,9 +113,15 @@ impl TrainingPlan {
             batch: 16,
             iterations: 10_000,
             lr: 2e-3,
+            lr_fall: 10.0,
+            first_layer_lr: None,
+            warmup_end: WarmupEnd::AtPeak,
+            optimizer: Optimizer::StableAdamwAmsgrad,
             optimizer_eps: 1e-10,
             seed: 1,
             holdout: 0.1,
+            shots: None,
+            augmentation: Augmentation::None,
             false_alarm_rate: FALSE_ALARM_RATE,
             cache_device: None,
             cache_memory: 4 << 30,
@@ -123,6 +143,9 @@ impl TrainingPlan {
         fn read<T: FromStr<Err: Debug>>(value: &str) -> T {
             value.parse().expect("a preset's values are valid")
         }
+        fn chosen<T: Copy, const N: usize>(all: [T; N], name: fn(T) -> &'static str, value: &str) -> T {
+            all.into_iter().find(|&one| name(one) == value).expect("a preset's values are valid")
+        }
         let Geometry { mut resize, mut crop } = self.geometry.unwrap_or(Self::GEOMETRY);
         let variant = &mut self.variant;
         for (option, value) in preset.settings() {
@@ -132,6 +155,13 @@ impl TrainingPlan {
                 "batch" => self.batch = read(value),
                 "iterations" => self.iterations = read(value),
                 "lr" => self.lr = read(value),
+                "lr_fall" => self.lr_fall = read(value),
+                "first_layer_lr" => self.first_layer_lr = Some(read(value)),
+                "warmup_end" => self.warmup_end = chosen(WarmupEnd::ALL, WarmupEnd::name, value),
+                "optimizer" => self.optimizer = chosen(Optimizer::ALL, Optimizer::name, value),
+                "recentring" => variant.recentring = chosen(RECENTRINGS, recentring_name, value),
+                "bottleneck_width" => variant.bottleneck_width = Some(read(value)),
+                "attention_eps" => variant.attention_eps = read(value),
                 "optimizer_eps" => self.optimizer_eps = read(value),
                 "layers" => variant.layers = value.split(',').map(read).collect(),
                 "groups" => variant.groups = read(value),
@@ -169,12 +199,51 @@ impl TrainingPlan {
             seed: self.seed,
             schedule: self.variant.schedule(Schedule {
                 peak: self.lr,
-                last: self.lr / 10.0,
+                last: self.lr / self.lr_fall,
+                first_layer_peak: self.first_layer_lr,
+                warmup_end: self.warmup_end,
                 ..Schedule::official(self.iterations)
             })?,
             gradient_clip: 0.1,
+            optimizer: self.optimizer,
             optimizer_eps: self.optimizer_eps,
+            augmentation: self.augmentation,
             precision,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dinomaly_core::model::config::{EncoderConfig, Mixer, Recentring};
+
+    /// As the golden cases of its public code are run.
+    #[test]
+    fn dinomaly2_has_the_settings_of_its_public_code() {
+        let plan = TrainingPlan::new("data", "out").with_preset(Preset::Dinomaly2);
+        let settings = plan.settings(TrainingPrecision::F32).unwrap();
+        let schedule = Schedule {
+            warmup_end: WarmupEnd::BelowPeak,
+            first_layer_peak: Some(2e-4),
+            last: 2e-3,
+            ..Schedule::official(40_000)
+        };
+        let expected =
+            TrainingSettings { optimizer: Optimizer::StableAdamw, ..TrainingSettings::official(16, schedule) };
+        assert_eq!(settings, expected);
+        let encoder = EncoderConfig { num_register_tokens: 4, ..EncoderConfig::vit(384, 6, 14, 37) };
+        let config = plan.variant.model(encoder, plan.geometry()).unwrap();
+        assert_eq!((config.recentring, config.bottleneck_width), (Recentring::Target, Some(256)));
+        assert_eq!((config.bottleneck_dropout, config.kept_prefix_tokens()), (0.4, 5));
+        assert_eq!((config.decoder.mixer, config.decoder.attention_eps), (Mixer::Linear, 1e-8));
+    }
+
+    /// Recipes are compared with those of earlier versions.
+    #[test]
+    fn settings_of_dinomaly_are_written_as_before() {
+        let settings = TrainingPlan::new("data", "out").settings(TrainingPrecision::F32).unwrap();
+        let expected = r#"{"batch":16,"seed":1,"schedule":{"iterations":10000,"warmup":100,"peak":0.002,"last":0.0002,"mining_rate":0.9,"mining_warmup":1000,"mining_factor":0.1},"gradient_clip":0.1,"optimizer_eps":1e-10,"precision":"f32"}"#;
+        assert_eq!(serde_json::to_string(&settings).unwrap(), expected);
     }
 }

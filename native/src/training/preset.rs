@@ -35,6 +35,8 @@ pub enum Preset {
     MpddSeparate,
     /// ViTAD, the paper's baseline: nine softmax decoder blocks on the last encoder layer, compared layer by layer
     Vitad,
+    /// Dinomaly2, all classes in one model
+    Dinomaly2,
 }
 
 /// An option of `train` (its field's name) and its value.
@@ -71,9 +73,25 @@ const VITAD: [Setting; 14] = [
     ("optimizer_eps", "1e-10"),
 ];
 
+/// Dinomaly2 (arXiv 2510.17611) as in its public code, beside [`ALL`]. Its few-shot script differs in `--shots` and `--augmentation`
+/// alone.
+const DINOMALY2: [Setting; 11] = [
+    ("iterations", "40000"),
+    ("dropout", "0.4"),
+    ("mining_warmup", "1000"),
+    ("optimizer", "stable-adamw"),
+    ("optimizer_eps", "1e-10"),
+    ("lr_fall", "1"),
+    ("first_layer_lr", "2e-4"),
+    ("warmup_end", "below-peak"),
+    ("recentring", "target"),
+    ("bottleneck_width", "256"),
+    ("attention_eps", "1e-8"),
+];
+
 impl Preset {
     /// Every preset.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Mvtec,
         Self::Visa,
         Self::RealIad,
@@ -85,6 +103,7 @@ impl Preset {
         Self::RealIadSeparate,
         Self::MpddSeparate,
         Self::Vitad,
+        Self::Dinomaly2,
     ];
 
     /// Source of the values.
@@ -98,6 +117,7 @@ impl Preset {
             Self::RealIadSeparate => "dinomaly_realiad_sep.py",
             Self::MpddSeparate => "dinomaly_mpdd_sep.py",
             Self::Vitad => "models/uad.py",
+            Self::Dinomaly2 => "Dinomaly2's dinomaly_2D.py",
             Self::Mpdd | Self::Btad | Self::UniMedical => "no script is published: as dinomaly_mvtec_uni.py",
         }
     }
@@ -115,6 +135,7 @@ impl Preset {
             Self::MvtecSeparate | Self::VisaSeparate | Self::MpddSeparate => of("5000", "0.2", "1e-8"),
             Self::RealIadSeparate => of("5000", "0.2", "1e-10"),
             Self::Vitad => VITAD.to_vec(),
+            Self::Dinomaly2 => [&DINOMALY2[..], &ALL].concat(),
         }
     }
 
@@ -132,6 +153,7 @@ impl Preset {
             Self::RealIadSeparate => "real-iad-separate",
             Self::MpddSeparate => "mpdd-separate",
             Self::Vitad => "vitad",
+            Self::Dinomaly2 => "dinomaly2",
         }
     }
 

@@ -38,6 +38,9 @@ pub struct Selection {
     pub classes: Vec<String>,
     /// Share of held-out photos in each class.
     pub holdout: f64,
+    /// Number of photos of each class that were trained on; absent if all were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shots: Option<usize>,
 }
 
 impl Recipe {
@@ -60,7 +63,7 @@ impl Recipe {
         } else if was.name != is.name {
             found.push(format!("backbone {}, now {}", was.name, is.name));
         }
-        collect("settings", &serde_json::to_value(&self.settings)?, &serde_json::to_value(&now.settings)?, &mut found);
+        collect("settings", &settings(&self.settings)?, &settings(&now.settings)?, &mut found);
         if let (Some(was), Some(is)) = (&self.preprocessor, &now.preprocessor) {
             collect("preprocessor", &shown(was), &shown(is), &mut found);
         }
@@ -112,6 +115,14 @@ impl Recipe {
     }
 }
 
+/// Settings as options: `--lr-fall` for the last learning rate, which follows from it and `--lr`.
+fn settings(settings: &TrainingSettings) -> Result<Value> {
+    let mut value = serde_json::to_value(settings)?;
+    let fall = settings.schedule.peak / settings.schedule.last;
+    value["schedule"]["lr_fall"] = json!((fall * 1e9).round() / 1e9);
+    Ok(value)
+}
+
 /// A preprocessor as options.
 fn shown(preprocessor: &Preprocessor) -> Value {
     let Preprocessor { geometry, tiles, mean, std, window } = preprocessor;
@@ -153,6 +164,7 @@ fn typed(value: &Value) -> String {
 fn option(name: &str) -> Option<String> {
     Some(match name {
         "peak" => "lr".into(),
+        "first_layer_peak" => "first-layer-lr".into(),
         "bottleneck_dropout" => "dropout".into(),
         "feature_jitter" => "jitter".into(),
         "target_layers" => "layers".into(),
@@ -171,6 +183,8 @@ mod tests {
     use dinomaly_core::photo::tiles::Tiles;
 
     use super::*;
+    use crate::features::augmentation::Augmentation;
+    use crate::training::optimizer::Optimizer;
     use crate::training::schedule::Schedule;
 
     fn recipe() -> Recipe {
@@ -178,7 +192,7 @@ mod tests {
         let config = ModelConfig::published(EncoderConfig::tiny()).unwrap();
         let geometry = Geometry { resize: 8, crop: 8 };
         let preprocessor = Preprocessor { geometry, tiles: None, mean: [0.5; 3], std: [0.5; 3], window: None };
-        let selection = Some(Selection { classes: vec!["nut".into(), "screw".into()], holdout: 0.1 });
+        let selection = Some(Selection { classes: vec!["nut".into(), "screw".into()], holdout: 0.1, shots: None });
         Recipe { config, settings, data: "00".into(), preprocessor: Some(preprocessor), selection }
     }
 
@@ -186,7 +200,7 @@ mod tests {
     fn what_differs_is_named_by_its_option() {
         let was = recipe();
         type Change = fn(&mut Recipe);
-        let changes: [(&str, Change); 14] = [
+        let changes: [(&str, Change); 19] = [
             ("--tile-size its default, now 64", |r| {
                 (r.data, r.preprocessor.as_mut().unwrap().tiles) = ("01".into(), Some(Tiles::new(64)));
             }),
@@ -196,6 +210,16 @@ mod tests {
                 (r.config.bottleneck_dropout, r.settings.batch) = (0.0, 3)
             }),
             ("--patch-masking its default, now 0.5", |r| r.config.patch_masking = 0.5),
+            ("--bottleneck-width its default, now 256", |r| r.config.bottleneck_width = Some(256)),
+            ("--attention-eps its default, now 1e-8", |r| r.config.decoder.attention_eps = 1e-8),
+            ("--lr-fall 10.0, now 1.0", |r| r.settings.schedule.last = r.settings.schedule.peak),
+            ("--optimizer its default, now stable-adamw; --augmentation its default, now few-shot", |r| {
+                (r.settings.optimizer, r.settings.augmentation) = (Optimizer::StableAdamw, Augmentation::FewShot);
+            }),
+            ("--first-layer-lr its default, now 0.0002; --shots its default, now 4", |r| {
+                r.settings.schedule.first_layer_peak = Some(2e-4);
+                (r.data, r.selection.as_mut().unwrap().shots) = ("01".into(), Some(4));
+            }),
             ("--decoder linear, now softmax", |r| {
                 r.config.decoder.mixer = dinomaly_core::model::config::Mixer::Softmax
             }),

@@ -9,7 +9,9 @@ use candle_core::Device;
 use dinomaly_core::tensor::named::Weights;
 use serde::{Deserialize, Serialize};
 
+use crate::dataset::counted;
 use crate::dataset::split::Split;
+use crate::features::augmentation::AugmentedPhotos;
 use crate::features::photo_encoder::PhotoEncoder;
 use crate::features::{FeatureCache, Limits};
 use crate::system::background_job::BackgroundJob;
@@ -40,6 +42,24 @@ pub struct Room<'a> {
     pub folder: &'a Path,
     /// Interval between checkpoints.
     pub checkpoints: Interval,
+}
+
+/// Photos to train on.
+enum TrainingPhotos<'a> {
+    /// Each with the same features in every batch.
+    Cached(FeatureCache),
+    /// Each encoded whenever it is drawn.
+    Augmented(AugmentedPhotos<'a>),
+}
+
+impl TrainingPhotos<'_> {
+    /// Number of photos, or of their tiles.
+    fn count(&self) -> usize {
+        match self {
+            Self::Cached(cache) => cache.len(),
+            Self::Augmented(photos) => photos.count(),
+        }
+    }
 }
 
 /// A run, new or resumed.
@@ -128,28 +148,28 @@ impl Run {
         if self.trainer.iteration >= total {
             return Ok(true);
         }
-        let element = self.trainer.settings.precision.element();
-        let mut cache = FeatureCache::new(&self.trainer.config, encoder.tokens(), element, limits, folder)?;
-        if self.speaks() && !encoder.is_tiled() {
-            println!("{}", cache.plan(split.train.len(), "photos"));
-        }
-        let filled = encoder.fill(&mut cache, &split.train, interrupt, self.speaks())?;
-        if self.any(!filled)? {
-            return Ok(false);
-        }
-        // Their number is known when all photos were read.
-        if self.speaks() && encoder.is_tiled() {
-            println!("{}", cache.plan(cache.len(), "tiles"));
-        }
-        let batches = Batches::new(cache.len(), self.trainer.settings.batch, self.trainer.settings.seed);
+        let Some(photos) = self.photos(encoder, split, limits, folder, interrupt)? else { return Ok(false) };
+        let batches = Batches::of(&self.trainer.settings, photos.count());
         let part = self.part(batches.size())?;
+        if self.speaks() && batches.is_replaced() {
+            println!(
+                "{} to train on are fewer than a batch: each batch draws {} with replacement",
+                counted(photos.count(), "photo", "photos"),
+                batches.size()
+            );
+        }
         let progress = Progress::resumed("training", self.trainer.iteration, total, "iterations").shown(self.speaks());
         let (begun, first) = (Instant::now(), self.trainer.iteration);
         let mut since = Instant::now();
         self.saved = since;
         while self.trainer.iteration < total {
             let indices = batches.indices(self.trainer.iteration);
-            self.trainer.advance(&cache.batch(&indices[part.clone()], &self.device)?)?;
+            let of_part = &indices[part.clone()];
+            let features = match &photos {
+                TrainingPhotos::Cached(cache) => cache.batch(of_part, &self.device)?,
+                TrainingPhotos::Augmented(photos) => photos.batch(of_part, self.trainer.iteration, part.start)?,
+            };
+            self.trainer.advance(&features)?;
             let done = self.trainer.iteration;
             let asked = self.any(interrupt.asked())?;
             let reads = done.is_multiple_of(self.read_every());
@@ -175,6 +195,35 @@ impl Run {
         }
         progress.finish();
         Ok(true)
+    }
+
+    /// The photos to train on, encoded once and for all unless they are augmented; `None` after Ctrl-C.
+    fn photos<'a>(
+        &self,
+        encoder: &'a PhotoEncoder,
+        split: &Split,
+        limits: Limits,
+        folder: &Path,
+        interrupt: &Interrupt,
+    ) -> Result<Option<TrainingPhotos<'a>>> {
+        let settings = &self.trainer.settings;
+        if !settings.augmentation.is_none() {
+            return Ok(Some(TrainingPhotos::Augmented(AugmentedPhotos::read(encoder, &split.train, settings.seed)?)));
+        }
+        let element = settings.precision.element();
+        let mut cache = FeatureCache::new(&self.trainer.config, encoder.tokens(), element, limits, folder)?;
+        if self.speaks() && !encoder.is_tiled() {
+            println!("{}", cache.plan(split.train.len(), "photos"));
+        }
+        let filled = encoder.fill(&mut cache, &split.train, interrupt, self.speaks())?;
+        if self.any(!filled)? {
+            return Ok(None);
+        }
+        // Their number is known when all photos were read.
+        if self.speaks() && encoder.is_tiled() {
+            println!("{}", cache.plan(cache.len(), "tiles"));
+        }
+        Ok(Some(TrainingPhotos::Cached(cache)))
     }
 
     /// Whether this is the replica that prints and writes: the first or only one.

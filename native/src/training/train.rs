@@ -92,10 +92,16 @@ pub fn train(plan: &TrainingPlan, interrupt: &Interrupt) -> Result<Option<Traine
     }
     let tiles = plan.tile_size.map(Tiles::new);
     tiles.map_or(Ok(()), |tiles| tiles.check(geometry)).context("--tile-size")?;
+    if tiles.is_some() && !plan.augmentation.is_none() {
+        bail!("--augmentation {} looks at whole photos: leave --tile-size out", plan.augmentation.name());
+    }
     let preprocessor = Preprocessor { geometry, tiles, mean, std, window };
     grey16::warn_if_clipped(&preprocessor, &good);
     let settings = plan.settings(precision)?;
-    let split = Split::new(&dataset, plan.holdout, plan.seed);
+    let split = match plan.shots {
+        Some(shots) => Split::of_few(&dataset, plan.holdout, plan.seed, shots)?,
+        None => Split::new(&dataset, plan.holdout, plan.seed),
+    };
     check_mining(&settings, split.train.len(), geometry.crop / config.encoder.patch_size)?;
     let work = WorkFolder::begin(&plan.out)?;
     println!(
@@ -108,7 +114,7 @@ pub fn train(plan: &TrainingPlan, interrupt: &Interrupt) -> Result<Option<Traine
     let checkpoint = work.checkpoint();
     let data = split.fingerprint(&hash, &preprocessor)?;
     let classes = dataset.classes.iter().map(|class| class.name.clone()).collect();
-    let selection = Some(Selection { classes, holdout: plan.holdout });
+    let selection = Some(Selection { classes, holdout: plan.holdout, shots: plan.shots });
     let recipe = Recipe { config, settings, data, preprocessor: Some(preprocessor.clone()), selection };
     if !plan.restart && !checkpoint.exists() && recipe.is_finished(&plan.out, plan.false_alarm_rate)? {
         return Ok(None);
@@ -154,7 +160,7 @@ pub fn train(plan: &TrainingPlan, interrupt: &Interrupt) -> Result<Option<Traine
 
 /// Checks that hard mining leaves points to the last iteration, in which it leaves fewest. `side`: patches along a side.
 fn check_mining(settings: &TrainingSettings, photos: usize, side: usize) -> Result<()> {
-    let batch = Batches::new(photos, settings.batch, settings.seed).size();
+    let batch = Batches::of(settings, photos).size();
     let (points, rate) =
         (batch * side * side, settings.schedule.mining(settings.schedule.iterations.saturating_sub(1)).rate);
     if hard_points(points, rate) == 0 {

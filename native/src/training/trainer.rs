@@ -5,19 +5,20 @@ use candle_core::{Device, Tensor};
 use dinomaly_core::Result;
 use dinomaly_core::executors::candle::{Candle, Noise, Taped};
 use dinomaly_core::model::config::ModelConfig;
-use dinomaly_core::model::dinomaly::decoded;
+use dinomaly_core::model::dinomaly::{decoded, first_layer};
 use dinomaly_core::ops::Ops;
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::features::Features;
+use crate::features::augmentation::Augmentation;
 use crate::system::precision::TrainingPrecision;
 use crate::training::head::TrainableHead;
 use crate::training::loss::{Loss, loss_of_part};
 use crate::training::noise::BottleneckNoise;
-use crate::training::optimizer::{self, StableAdamW};
+use crate::training::optimizer::{self, Optimizer, StableAdamW};
 use crate::training::replicas::{Collective, Team, summed};
 use crate::training::schedule::Schedule;
 
@@ -32,9 +33,15 @@ pub struct TrainingSettings {
     pub schedule: Schedule,
     /// Largest norm of all gradients together, for clipping (0.1 in the official code).
     pub gradient_clip: f64,
+    /// The optimiser.
+    #[serde(default, skip_serializing_if = "Optimizer::is_default")]
+    pub optimizer: Optimizer,
     /// Epsilon in the optimiser's denominator.
     #[serde(default = "official_eps")]
     pub optimizer_eps: f64,
+    /// Augmentation of the photos.
+    #[serde(default, skip_serializing_if = "Augmentation::is_none")]
+    pub augmentation: Augmentation,
     /// Precision of matrix products.
     #[serde(default)]
     pub precision: TrainingPrecision,
@@ -48,7 +55,9 @@ impl TrainingSettings {
             seed: 1,
             schedule,
             gradient_clip: 0.1,
+            optimizer: Optimizer::StableAdamwAmsgrad,
             optimizer_eps: official_eps(),
+            augmentation: Augmentation::None,
             precision: TrainingPrecision::F32,
         }
     }
@@ -107,8 +116,11 @@ impl Trainer {
     /// # Errors
     /// If the device has not enough memory.
     pub fn new(config: ModelConfig, settings: TrainingSettings, head: TrainableHead, device: Device) -> Result<Self> {
-        let optimizer =
-            optimizer::OptimizerSettings { eps: settings.optimizer_eps, ..optimizer::OptimizerSettings::default() };
+        let optimizer = optimizer::OptimizerSettings {
+            eps: settings.optimizer_eps,
+            amsgrad: settings.optimizer == Optimizer::StableAdamwAmsgrad,
+            ..optimizer::OptimizerSettings::default()
+        };
         let optimizer = StableAdamW::new(head.variables.clone(), optimizer)?;
         let unread = Vec::new();
         Ok(Self { config, settings, head, optimizer, iteration: 0, team: None, device, unread, left_out: 0 })
@@ -119,12 +131,16 @@ impl Trainer {
     /// # Errors
     /// If the device fails.
     pub fn advance(&mut self, features: &Features) -> Result<()> {
-        let rate = self.settings.schedule.learning_rate(self.iteration);
+        let schedule = &self.settings.schedule;
+        let [rate, of_first] = [schedule.learning_rate(self.iteration), schedule.first_layer_rate(self.iteration)];
+        let first = first_layer(&self.config);
+        let is_first = |name: &str| name.strip_prefix(first).is_some_and(|part| part.starts_with('.'));
         let (mut loss, mut gradients) = self.loss(features)?;
         if let Some(team) = self.team() {
             (loss, gradients) = summed(team, &self.head.variables, &loss, gradients)?;
         }
-        let taken = self.optimizer.clipped_step(&loss, &gradients, rate, self.settings.gradient_clip)?;
+        let rates = |name: &str| if is_first(name) { of_first } else { rate };
+        let taken = self.optimizer.clipped_step(&loss, &gradients, &rates, self.settings.gradient_clip)?;
         self.unread.push((rate, taken));
         self.iteration += 1;
         Ok(())
@@ -232,12 +248,27 @@ pub struct Batches {
     photos: usize,
     batch: usize,
     seed: u64,
+    /// Whether a batch draws each photo from all of them.
+    replaced: bool,
 }
 
 impl Batches {
     /// Batches of `batch` photos out of `photos`. A smaller number of photos makes smaller batches.
     pub fn new(photos: usize, batch: usize, seed: u64) -> Self {
-        Self { photos, batch: batch.min(photos), seed }
+        Self { photos, batch: batch.min(photos), seed, replaced: false }
+    }
+
+    /// The batches of a run. Augmented photos differ wherever they are drawn, so fewer photos than a batch make whole batches, drawn
+    /// with replacement. (Of fewer than 16 photos the official few-shot script makes no batch at all.)
+    pub fn of(settings: &TrainingSettings, photos: usize) -> Self {
+        let replaced = settings.augmentation != Augmentation::None && photos < settings.batch;
+        let batches = Self::new(photos, settings.batch, settings.seed);
+        if replaced { Self { batch: settings.batch, replaced, ..batches } } else { batches }
+    }
+
+    /// Whether a batch may have a photo several times.
+    pub fn is_replaced(&self) -> bool {
+        self.replaced
     }
 
     /// Photos per batch.
@@ -247,10 +278,14 @@ impl Batches {
 
     /// Indices of the photos of an iteration.
     pub fn indices(&self, iteration: usize) -> Vec<usize> {
+        let mut generator = ChaCha8Rng::seed_from_u64(self.seed);
+        if self.replaced {
+            generator.set_stream(u64::MAX - iteration as u64);
+            return (0..self.batch).map(|_| generator.random_range(0..self.photos)).collect();
+        }
         let per_epoch = self.photos / self.batch;
         let (epoch, position) = (iteration / per_epoch, iteration % per_epoch);
         let mut order: Vec<usize> = (0..self.photos).collect();
-        let mut generator = ChaCha8Rng::seed_from_u64(self.seed);
         // Streams from the highest down, because those of dropout count up from 1.
         generator.set_stream(u64::MAX - epoch as u64);
         order.shuffle(&mut generator);
@@ -276,6 +311,27 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(first, epoch(0));
         assert_eq!(Batches::new(2, 16, 7).indices(5).len(), 2);
+    }
+
+    #[test]
+    fn few_augmented_photos_make_whole_batches_with_replacement() {
+        let mut settings = TrainingSettings::official(16, Schedule::official(10));
+        let plain = Batches::of(&settings, 3);
+        assert!(plain.size() == 3 && !plain.is_replaced());
+        settings.augmentation = Augmentation::FewShot;
+        let few = Batches::of(&settings, 3);
+        assert!(few.size() == 16 && few.is_replaced());
+        let drawn: Vec<usize> = (0..300).flat_map(|iteration| few.indices(iteration)).collect();
+        // 4,800 draws: each photo's share has a standard deviation of 0.0068.
+        for photo in 0..3 {
+            let share = drawn.iter().filter(|&&drawn| drawn == photo).count() as f64 / drawn.len() as f64;
+            assert!((share - 1.0 / 3.0).abs() < 0.035, "{share}");
+        }
+        assert_ne!(few.indices(0), few.indices(1));
+        assert_eq!(few.indices(1), few.indices(1));
+        // Enough photos are drawn as ever.
+        let enough = Batches::of(&settings, 20);
+        assert_eq!(enough.indices(3), Batches::new(20, 16, settings.seed).indices(3));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
-use dinomaly_core::model::config::{BottleneckInput, Comparison, DecoderConfig, EncoderConfig, Mixer, ModelConfig};
+use dinomaly_core::model::config::{
+    BottleneckInput, Comparison, DecoderConfig, EncoderConfig, Mixer, ModelConfig, Recentring,
+};
 use dinomaly_core::photo::preprocess::Geometry;
 
 use crate::training::schedule::Schedule;
@@ -20,13 +22,20 @@ pub struct Variant {
     pub decoder_groups: Option<Groups>,
     /// Number of decoder blocks; as many as there are layers if omitted.
     pub decoder_blocks: Option<usize>,
+    /// Whether the class token is subtracted from what is reconstructed.
+    pub recentring: Recentring,
     /// What the bottleneck is given.
     pub bottleneck_input: BottleneckInput,
+    /// Number of channels that the bottleneck first narrows its input to; it does not if omitted.
+    pub bottleneck_width: Option<usize>,
     /// How the decoder's tokens exchange information.
     pub decoder: Decoder,
+    /// Epsilon in the normaliser of linear attention.
+    pub attention_eps: f64,
     /// Side of the window of patches around each that it must not attend to; 0 for none.
     pub neighbour_mask: usize,
-    /// Whether bottleneck and decoder get patches only, no class and register tokens; convolutions always do.
+    /// Whether bottleneck and decoder get patches only, no class and register tokens; convolutions and recentred layers
+    /// always do.
     pub remove_class_token: bool,
     /// Dropout rate of the bottleneck.
     pub dropout: f64,
@@ -49,8 +58,11 @@ impl Default for Variant {
             groups: Groups::Equal(2),
             decoder_groups: None,
             decoder_blocks: None,
+            recentring: Recentring::None,
             bottleneck_input: BottleneckInput::Mean,
+            bottleneck_width: None,
             decoder: Decoder(Mixer::Linear),
+            attention_eps: 0.0,
             neighbour_mask: 0,
             remove_class_token: false,
             dropout: 0.2,
@@ -90,7 +102,12 @@ impl Variant {
         let blocks = config.decoder.num_hidden_layers;
         config.decoder.mixer = self.decoder.0;
         config.decoder.neighbour_mask = self.neighbour_mask;
-        config.remove_class_token = self.remove_class_token || matches!(self.decoder.0, Mixer::Convolution { .. });
+        config.decoder.attention_eps = self.attention_eps;
+        config.recentring = self.recentring;
+        config.bottleneck_width = self.bottleneck_width;
+        config.remove_class_token = self.remove_class_token
+            || self.recentring == Recentring::Layers
+            || matches!(self.decoder.0, Mixer::Convolution { .. });
         config.bottleneck_dropout = self.dropout;
         config.feature_jitter = self.jitter;
         config.patch_masking = self.patch_masking;
@@ -173,6 +190,18 @@ impl Groups {
 
     fn comparison(&self) -> Comparison {
         if *self == Self::Concatenated { Comparison::Concatenated } else { Comparison::Mean }
+    }
+}
+
+/// Every way to recentre.
+pub const RECENTRINGS: [Recentring; 3] = [Recentring::None, Recentring::Target, Recentring::Layers];
+
+/// Name of a way to recentre on the command line.
+pub fn recentring_name(recentring: Recentring) -> &'static str {
+    match recentring {
+        Recentring::None => "none",
+        Recentring::Target => "target",
+        Recentring::Layers => "layers",
     }
 }
 

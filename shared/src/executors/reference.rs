@@ -130,14 +130,32 @@ impl Ops for Reference {
         qkv: &ReferenceTensor,
         heads: usize,
         hidden: Option<Neighbours>,
+        eps: f64,
     ) -> Result<ReferenceTensor> {
         attend(qkv, heads, hidden, |_, _, q, keys, hides| {
             let product = |k: &[f32]| q.iter().zip(k).map(|(&a, &b)| elu_plus_one(a) * elu_plus_one(b)).sum::<f64>();
             let weights: Vec<f64> =
                 keys.iter().enumerate().map(|(key, k)| if hides(key) { 0.0 } else { product(k) }).collect();
-            let total: f64 = weights.iter().sum();
+            let total = weights.iter().sum::<f64>() + eps;
             weights.iter().map(|weight| weight / total).collect()
         })
+    }
+
+    fn recentre(&self, x: &ReferenceTensor, eps: Option<f64>) -> Result<ReferenceTensor> {
+        let (_, tokens, channels) = x.rows("tokens to recentre")?;
+        let mut values = Vec::with_capacity(x.values.len());
+        for photo in x.values.chunks_exact(tokens * channels) {
+            for row in photo.chunks_exact(channels) {
+                let row: Vec<f64> = row.iter().zip(photo).map(|(&v, &first)| f64::from(v) - f64::from(first)).collect();
+                let (mean, scale) = eps.map_or((0.0, 1.0), |eps| {
+                    let mean = row.iter().sum::<f64>() / channels as f64;
+                    let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / channels as f64;
+                    (mean, 1.0 / (variance + eps).sqrt())
+                });
+                values.extend(row.iter().map(|v| ((v - mean) * scale) as f32));
+            }
+        }
+        Ok(ReferenceTensor::new(x.shape.clone(), values))
     }
 
     fn rotate(&self, qkv: &ReferenceTensor, heads: usize, rotation: &ReferenceTensor) -> Result<ReferenceTensor> {

@@ -25,8 +25,8 @@ pub enum Seen<'a, T> {
         heads: usize,
         /// Keys hidden from patches.
         hidden: Option<Neighbours>,
-        /// Whether it is linear attention.
-        linear: bool,
+        /// Epsilon of linear attention; `None` for softmax attention.
+        linear: Option<f64>,
     },
 }
 
@@ -81,7 +81,7 @@ impl<O: Ops, W: Fn(Seen<'_, O::Tensor>) -> Result<()>> Ops for Watched<O, W> {
         hidden: Option<Neighbours>,
         bias: Option<&O::Tensor>,
     ) -> Result<O::Tensor> {
-        (self.watch)(Seen::Attention { qkv, heads, hidden, linear: false })?;
+        (self.watch)(Seen::Attention { qkv, heads, hidden, linear: None })?;
         self.ops.attention(qkv, heads, hidden, bias)
     }
 
@@ -93,9 +93,19 @@ impl<O: Ops, W: Fn(Seen<'_, O::Tensor>) -> Result<()>> Ops for Watched<O, W> {
         self.ops.swiglu(x)
     }
 
-    fn linear_attention(&self, qkv: &O::Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<O::Tensor> {
-        (self.watch)(Seen::Attention { qkv, heads, hidden, linear: true })?;
-        self.ops.linear_attention(qkv, heads, hidden)
+    fn linear_attention(
+        &self,
+        qkv: &O::Tensor,
+        heads: usize,
+        hidden: Option<Neighbours>,
+        eps: f64,
+    ) -> Result<O::Tensor> {
+        (self.watch)(Seen::Attention { qkv, heads, hidden, linear: Some(eps) })?;
+        self.ops.linear_attention(qkv, heads, hidden, eps)
+    }
+
+    fn recentre(&self, x: &O::Tensor, eps: Option<f64>) -> Result<O::Tensor> {
+        self.ops.recentre(x, eps)
     }
 
     fn depthwise_conv(&self, x: &O::Tensor, weight: &O::Tensor) -> Result<O::Tensor> {

@@ -55,6 +55,7 @@ impl<T: Clone> Encoder<T> {
             hidden: e.intermediate_size,
             heads: e.num_attention_heads,
             mixer: Mixer::Softmax,
+            attention_eps: 0.0,
             hidden_neighbours: None,
             mlp: e.mlp,
             bias_entries: (e.positions == Positions::RelativeBias).then(|| RelativeBias::entries(grid)),

@@ -27,7 +27,8 @@ enum Mix<T> {
         qkv: Linear<T>,
         proj: Linear<T>,
         heads: usize,
-        linear: bool,
+        /// Epsilon of linear attention; `None` for softmax attention.
+        linear: Option<f64>,
         hidden: Option<Neighbours>,
         rotation: Option<T>,
         bias: Option<T>,
@@ -47,6 +48,8 @@ pub struct BlockShape {
     pub heads: usize,
     /// Attention or convolution.
     pub mixer: Mixer,
+    /// Epsilon in the normaliser of linear attention.
+    pub attention_eps: f64,
     /// Keys hidden from patches.
     pub hidden_neighbours: Option<Neighbours>,
     /// Kind of MLP.
@@ -65,7 +68,8 @@ impl<T> Block<T> {
     /// # Errors
     /// Those of `load`.
     pub fn load(prefix: &str, shape: BlockShape, load: &mut Load<'_, T>) -> Result<Self> {
-        let BlockShape { width, hidden, heads, mixer, hidden_neighbours, mlp, bias_entries, eps } = shape;
+        let BlockShape { width, hidden, heads, mixer, attention_eps, hidden_neighbours, mlp, bias_entries, eps } =
+            shape;
         let (first, last, widened) = match mlp {
             Mlp::Gelu => ("fc1", "fc2", hidden),
             Mlp::SwiGlu => ("w12", "w3", 2 * hidden),
@@ -77,7 +81,7 @@ impl<T> Block<T> {
                     qkv: load_linear(&format!("{prefix}.attn.qkv"), width, 3 * width, load)?,
                     proj: load_linear(&format!("{prefix}.attn.proj"), width, width, load)?,
                     heads,
-                    linear: mixer == Mixer::Linear,
+                    linear: (mixer == Mixer::Linear).then_some(attention_eps),
                     hidden: hidden_neighbours,
                     rotation: None,
                     bias: bias_entries
@@ -127,10 +131,9 @@ impl<T> Block<T> {
                 if let Some(rotation) = rotation {
                     qkv = ops.rotate(&qkv, *heads, rotation)?;
                 }
-                let mixed = if *linear {
-                    ops.linear_attention(&qkv, *heads, *hidden)?
-                } else {
-                    ops.attention(&qkv, *heads, *hidden, bias.as_ref())?
+                let mixed = match *linear {
+                    Some(eps) => ops.linear_attention(&qkv, *heads, *hidden, eps)?,
+                    None => ops.attention(&qkv, *heads, *hidden, bias.as_ref())?,
                 };
                 drop(qkv);
                 ops.linear(&mixed, proj, Then::Add(x))?

@@ -18,8 +18,9 @@ fn linear_attention_and_its_gradient() {
     let sizes = [(1, 1, 1, 1), (2, 67, 3, 20), (3, 64, 1, 33), (1, 300, 2, 12), (1, 512, 1, 64), (2, 333, 2, 64)];
     let unaligned = [(1, 300, 2, 64)];
     let cases = sizes.map(|size| (size, false)).into_iter().chain(unaligned.map(|size| (size, true)));
-    for (((batch, tokens, heads, size), unaligned), (element, dtype)) in
-        cases.flat_map(|case| ELEMENTS.map(|element| (case, element)))
+    // As in Dinomaly, and an epsilon that shows.
+    for (((batch, tokens, heads, size), unaligned), (element, dtype), eps) in
+        cases.flat_map(|case| ELEMENTS.map(|element| [0.0, 20.0].map(|eps| (case, element, eps)))).flatten()
     {
         let extents = Heads { batch, tokens, heads, size };
         let width = heads * size;
@@ -28,7 +29,7 @@ fn linear_attention_and_its_gradient() {
         let (input, weights) = (stored(1, 3 * width), stored(2, width));
         let qkv = Var::from_tensor(&input.to_dtype(DType::F32).unwrap()).unwrap();
         let ops = Candle::train(Device::Cpu, &no_noise);
-        let y = ops.linear_attention(&qkv, heads, None).unwrap();
+        let y = ops.linear_attention(&qkv, heads, None, eps).unwrap();
         let expected = gradients(&y, &weights.to_dtype(DType::F32).unwrap(), &[&qkv]);
 
         let mut machine = if unaligned { Machine::unaligned() } else { Machine::default() };
@@ -39,12 +40,12 @@ fn linear_attention_and_its_gradient() {
         let [inverses, slopes] = [(); 2].map(|()| machine.room(DType::F32, extents.rows()));
         machine.launch([
             linear_attention::key_value_sums(element, [qkv, sums, totals], extents),
-            linear_attention::attend(element, [qkv, sums, totals, out], extents),
+            linear_attention::attend(element, [qkv, sums, totals, out], extents, eps as f32),
         ]);
         let buffers = Grad { qkv, grad, sums, totals, inverses, slopes, of_sums, of_totals, out: of_qkv };
-        machine.launch(linear_attention::grad(element, &buffers, extents));
+        machine.launch(linear_attention::grad(element, &buffers, extents, eps as f32));
         machine.run();
-        let name = |what: &str| format!("{what}, {extents:?}, {element:?}, unaligned: {unaligned}");
+        let name = |what: &str| format!("{what}, {extents:?}, {element:?}, unaligned: {unaligned}, eps {eps}");
         let tolerance = crate::tolerance(element);
         compare(&name("attention"), &machine.read(out, dtype, &[batch, tokens, width]), &y, tolerance);
         // Of a sole token the gradients of query and key are nothing but rounding.

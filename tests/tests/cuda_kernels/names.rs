@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use dinomaly_core::executors::candle::kernels::adamw::{self, Buffers, Pieces, Rates};
+use dinomaly_core::executors::candle::kernels::adamw::{self, Buffers, Pieces, Settings};
 use dinomaly_core::executors::candle::kernels::dropout::{Mask, dropout};
 use dinomaly_core::executors::candle::kernels::linear_attention::{self, Grad, Heads};
 use dinomaly_core::executors::candle::kernels::mining::{self, Points};
@@ -22,8 +22,8 @@ fn launches() -> Vec<Launch<u64>> {
     let mask = Mask { seed: [0; 32], stream: 0, first: 0, limit: 0, kept: 1.0 };
     let points = Points { photos: 1, first: 0, patches: 1, channels: 1 };
     let buffers = Buffers { tensors: 0, pieces: 0, sums: 0, decision: 0, steps: 0, loss: 0, record: 0 };
-    let rates = Rates { betas: (0.9, 0.999), eps: 1e-8, rate: 1e-3, decay: 0.0, threshold: 1.0, limit: 1.0 };
-    let mut launches = adamw::step(&Pieces::new(vec![1]), &buffers, &rates).to_vec();
+    let settings = Settings { betas: (0.9, 0.999), eps: 1e-8, amsgrad: true, threshold: 1.0, limit: 1.0 };
+    let mut launches = adamw::step(&Pieces::new(vec![1]), &buffers, &settings).to_vec();
     launches.extend(mining::stats([0; 3], points, 1));
     launches.push(mining::losses([0; 2], points));
     launches.push(mining::grad([0; 5], points, 0.0));
@@ -37,12 +37,12 @@ fn launches() -> Vec<Launch<u64>> {
             layer_norm::forward(element, [0; 4], rows, 1e-6),
             layer_norm::grad_x(element, [0; 4], None, rows, 1e-6),
             linear_attention::key_value_sums(element, [0; 3], heads),
-            linear_attention::attend(element, [0; 4], heads),
+            linear_attention::attend(element, [0; 4], heads, 0.0),
             softmax(element, [0; 2], rows, 1.0),
         ]);
         launches.extend(bias::column_sum(element, [0; 3], rows));
         launches.extend(layer_norm::grad_weight(element, [0; 5], rows, 1e-6));
-        launches.extend(linear_attention::grad(element, &attention, heads));
+        launches.extend(linear_attention::grad(element, &attention, heads, 0.0));
     }
     launches
 }

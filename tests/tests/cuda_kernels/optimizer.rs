@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use dinomaly::training::optimizer::{OptimizerSettings, StableAdamW};
-use dinomaly_core::executors::candle::kernels::adamw::{self, Buffers, Pieces, Rates};
+use dinomaly_core::executors::candle::kernels::adamw::{self, Buffers, Pieces, Settings};
 
 use crate::machine::{Machine, is_there};
 use crate::{compare, random};
@@ -10,17 +10,19 @@ use crate::{compare, random};
 #[test]
 fn steps_over_many_tensors_with_one_that_is_left_out() {
     if is_there() {
-        steps_on(Machine::default());
-        // Where packs of values cannot begin.
-        steps_on(Machine::unaligned());
+        for amsgrad in [true, false] {
+            steps_on(Machine::default(), amsgrad);
+            // Where packs of values cannot begin.
+            steps_on(Machine::unaligned(), amsgrad);
+        }
     }
 }
 
-fn steps_on(mut machine: Machine) {
+fn steps_on(mut machine: Machine, amsgrad: bool) {
     // The last two take more than one block.
     let sizes = [1, 7, 300, 8193, 20_000];
     // More decay than in the official code, so that it shows.
-    let settings = OptimizerSettings { weight_decay: 0.5, ..OptimizerSettings::default() };
+    let settings = OptimizerSettings { weight_decay: 0.5, amsgrad, ..OptimizerSettings::default() };
     let variables: Vec<Var> = sizes.iter().enumerate().map(|(i, &n)| random(i as u64, &[n])).collect();
     let named = variables.iter().enumerate().map(|(i, var)| (format!("{i}"), var.clone())).collect();
     let start: Vec<Tensor> = variables.iter().map(|var| var.as_tensor().copy().unwrap()).collect();
@@ -40,7 +42,8 @@ fn steps_on(mut machine: Machine) {
     let counted = machine.tensor(&Tensor::new(&[0u32], &Device::Cpu).unwrap());
 
     // The second is not a number; the third and fourth are clipped, of which the fourth is far larger than those before.
-    let (limit, rate) = (0.1, 2e-3);
+    // The first two tensors have a rate of their own.
+    let (limit, rates) = (0.1, [2e-4, 2e-4, 2e-3, 2e-3, 2e-3]);
     let mut records = Vec::new();
     for (step, scale) in [1e-5, f64::NAN, 0.01, 100.0].into_iter().enumerate() {
         let gradients: Vec<Tensor> = sizes
@@ -52,7 +55,7 @@ fn steps_on(mut machine: Machine) {
         // The gradient of a sum of products is the other factor, to the bit.
         let products = variables.iter().zip(&gradients).map(|(v, g)| (v.as_tensor() * g).unwrap().sum_all().unwrap());
         let store = products.reduce(|a, b| (a + b).unwrap()).unwrap().backward().unwrap();
-        let taken = expected.clipped_step(&loss, &store, rate, limit).unwrap();
+        let taken = expected.clipped_step(&loss, &store, &|name| rates[name.parse::<usize>().unwrap()], limit).unwrap();
 
         let gradients: Vec<usize> = gradients.iter().map(|g| machine.tensor(g)).collect();
         let addresses: Vec<[u64; 5]> = state
@@ -64,7 +67,7 @@ fn steps_on(mut machine: Machine) {
             .collect();
         let record = machine.room(DType::F32, 2);
         let buffers = Buffers {
-            tensors: machine.table(&pieces.tensors(&addresses)),
+            tensors: machine.table(&pieces.tensors(&addresses, &rates, settings.weight_decay)),
             pieces: table,
             sums,
             decision,
@@ -72,15 +75,9 @@ fn steps_on(mut machine: Machine) {
             loss: machine.tensor(&loss),
             record,
         };
-        let rates = Rates {
-            betas: settings.betas,
-            eps: settings.eps,
-            rate,
-            decay: settings.weight_decay,
-            threshold: settings.clip_threshold,
-            limit,
-        };
-        machine.launch(adamw::step(&pieces, &buffers, &rates));
+        let settings =
+            Settings { betas: settings.betas, eps: settings.eps, amsgrad, threshold: settings.clip_threshold, limit };
+        machine.launch(adamw::step(&pieces, &buffers, &settings));
         records.push((record, taken));
     }
     machine.run();

@@ -53,9 +53,11 @@ fn shapes(op: &Op) -> String {
         Op::Photos { cut, patch, .. } => format!("{} of {} bytes, patches of {patch}", cut.len(), cut[0].len()),
         Op::Linear { x, weight, .. } => format!("x {:?}, weight {:?}", x.shape, weight.shape),
         Op::LayerNorm { x, eps, .. } => format!("x {:?}, eps {eps:e}", x.shape),
-        Op::Attention { qkv, heads, hidden } | Op::LinearAttention { qkv, heads, hidden } => {
-            format!("qkv {:?}, {heads} heads, hidden {hidden:?}", qkv.shape)
+        Op::Attention { qkv, heads, hidden } => format!("qkv {:?}, {heads} heads, hidden {hidden:?}", qkv.shape),
+        Op::LinearAttention { qkv, heads, hidden, eps } => {
+            format!("qkv {:?}, {heads} heads, hidden {hidden:?}, eps {eps:e}", qkv.shape)
         }
+        Op::Recentre { x, eps } => format!("{:?}, eps {eps:?}", x.shape),
         Op::BiasedAttention { qkv, heads, bias } => {
             format!("qkv {:?}, {heads} heads, bias {:?}", qkv.shape, bias.shape)
         }

@@ -11,9 +11,9 @@ use dinomaly_core::maps::score::MapLayout;
 use dinomaly_core::ops::{Neighbours, RelativeBias};
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
 use dinomaly_core::tensor::{Data, HostTensor};
-use dinomaly_tests::executors::{After, Op};
+use dinomaly_tests::executors::{After, Op, reference};
 use half::f16;
-use rand::RngExt;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::compare::{check, random, scaled};
@@ -161,7 +161,49 @@ fn attention() {
 #[test]
 fn linear_attention() {
     check("linear attention", 6e-6, |generator| {
-        packed(generator, |qkv, heads| Op::LinearAttention { qkv, heads, hidden: None })
+        packed(generator, |qkv, heads| Op::LinearAttention { qkv, heads, hidden: None, eps: 0.0 })
+    });
+}
+
+/// Queries and keys of which `phi` is about e⁻¹⁰, so that the epsilon is as large as the normaliser; of the last half it is zero, and
+/// without an epsilon the result would be no number.
+#[test]
+fn linear_attention_with_an_epsilon() {
+    let small = |qkv: HostTensor, heads: usize, eps: f64| {
+        let (shape, packed) = (qkv.shape.clone(), qkv.shape[2]);
+        let of_half = |row: usize| if row % 2 == 0 { -10.0 } else { -200.0 };
+        let values = qkv.to_f32().into_iter().enumerate().map(|(i, value)| {
+            let is_value = i % packed >= packed / 3 * 2;
+            if is_value { value } else { value + of_half(i / packed) }
+        });
+        Op::LinearAttention { qkv: HostTensor::f32(shape, values.collect()).unwrap(), heads, hidden: None, eps }
+    };
+    check("linear attention with an epsilon", 6e-6, |generator| {
+        packed(generator, |qkv, heads| small(qkv, heads, 1e-8))
+    });
+    let qkv = random(&mut ChaCha8Rng::seed_from_u64(1), &[1, 9, 12]);
+    let run = |eps| reference().run(&small(qkv.clone(), 1, eps));
+    let (without, with) = (run(0.0), run(1e-8));
+    assert!(without.iter().any(|v| v.is_nan()) && with.iter().all(|v| v.is_finite()), "{without:?} {with:?}");
+    assert!((with[0] / without[0] - 1.0).abs() > 0.1, "{without:?} {with:?}");
+}
+
+#[test]
+fn linear_attention_without_neighbours_with_an_epsilon() {
+    check("linear attention without neighbours, with an epsilon", 3e-5, |generator| {
+        windowed(generator, |qkv, heads, hidden| Op::LinearAttention { qkv, heads, hidden: Some(hidden), eps: 0.5 })
+    });
+}
+
+#[test]
+fn recentre() {
+    check("recentring", 5e-6, |generator| {
+        let sizes = [[1, 1, 1], [2, 3, 3], [1, 5, 384], [3, 5, 48], [2, 7, 257]];
+        let cases = sizes.into_iter().flat_map(|shape| {
+            let x = random(generator, &shape);
+            [None, Some(1e-8), Some(0.1)].map(|eps| Op::Recentre { x: x.clone(), eps })
+        });
+        cases.collect()
     });
 }
 
@@ -195,7 +237,7 @@ fn attention_without_neighbours() {
 #[test]
 fn linear_attention_without_neighbours() {
     check("linear attention without neighbours", 3e-5, |generator| {
-        windowed(generator, |qkv, heads, hidden| Op::LinearAttention { qkv, heads, hidden: Some(hidden) })
+        windowed(generator, |qkv, heads, hidden| Op::LinearAttention { qkv, heads, hidden: Some(hidden), eps: 0.0 })
     });
 }
 

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use dinomaly::encoders::backbone;
 use dinomaly_core::maps::score::MapBorder;
-use dinomaly_core::model::config::{BottleneckInput, Comparison, DecoderConfig, Mixer, ModelConfig};
+use dinomaly_core::model::config::{BottleneckInput, Comparison, DecoderConfig, Mixer, ModelConfig, Recentring};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::tensor::named::Weights;
 use dinomaly_core::tensor::safetensors_io;
-use dinomaly_tests::{Golden, golden, max_difference, read_json};
+use dinomaly_tests::{Golden, fixtures, golden, max_difference, read_json};
 use serde_json::{Value, json};
 
 /// A case that can be run.
@@ -23,14 +23,16 @@ pub struct Case {
     pub weights: Weights,
 }
 
-/// The cases of the golden folder that are understood; the others are printed with the reason.
+/// The cases of the golden folder that are understood, and those of Dinomaly2 from its public code; the others are printed with the
+/// reason.
 ///
 /// # Panics
 /// If there is no golden folder, or a case that is there cannot be read.
 pub fn cases() -> Vec<Case> {
     let folder = golden();
     assert!(folder.is_dir(), "{} is no folder of golden data", folder.display());
-    let folders = entries(&folder.join("models")).into_iter().filter(|case| case.join("meta.json").is_file());
+    let folders = [entries(&folder.join("models")), entries(&fixtures("dinomaly2"))].concat();
+    let folders = folders.into_iter().filter(|case| case.join("meta.json").is_file());
     let mut cases = Vec::new();
     for folder in folders {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
@@ -47,7 +49,8 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Cases that must run where they are: a slip in what is understood would leave them out without a failure.
-const PUBLISHED: [&str; 20] = [
+const PUBLISHED: [&str; 22] = [
+    "dinomaly2",
     "large-style",
     "reg-1group",
     "reg-batch5",
@@ -65,6 +68,7 @@ const PUBLISHED: [&str; 20] = [
     "reg-softmax",
     "reg-sparse2",
     "reg-trained",
+    "small-normaliser",
     "tiny-dino16",
     "tiny-noreg",
     "tiny-reg",
@@ -80,7 +84,7 @@ pub fn entries(folder: &Path) -> Vec<PathBuf> {
 
 /// What a case's config asks for that no model has.
 fn unsupported(config: &Value) -> Option<String> {
-    const UNDERSTOOD: [&str; 22] = [
+    const UNDERSTOOD: [&str; 25] = [
         "enc",
         "dim",
         "heads",
@@ -103,6 +107,9 @@ fn unsupported(config: &Value) -> Option<String> {
         "jitter_scale",
         "drop",
         "loss",
+        "recentring",
+        "bottleneck_width",
+        "attention_eps",
     ];
     let fields = config.as_object().expect("config is an object");
     let unknown = fields.keys().find(|key| !UNDERSTOOD.contains(&key.as_str()) && !key.ends_with("_seed"));
@@ -116,6 +123,7 @@ fn unsupported(config: &Value) -> Option<String> {
         ("remove_class_token", json!([false, true])),
         ("bottleneck", json!(["bmlp", "jitter"])),
         ("loss", json!(["hm", "global_cosine"])),
+        ("recentring", json!(["target"])),
     ];
     for (key, known) in choices {
         let value = config.get(key).filter(|value| !known.as_array().unwrap().contains(value));
@@ -166,12 +174,15 @@ impl Case {
                 },
                 neighbour_mask: number("mask_n"),
                 layer_norm_eps: 1e-8,
+                attention_eps: c["attention_eps"].as_f64().unwrap_or(0.0),
             },
             target_layers: serde_json::from_value(c["target_layers"].clone()).unwrap(),
             decoder_groups: (!concatenated).then(|| list("fuse_decoder")),
             groups,
             comparison: if concatenated { Comparison::Concatenated } else { Comparison::Mean },
+            recentring: if c["recentring"] == "target" { Recentring::Target } else { Recentring::None },
             bottleneck_input: BottleneckInput::Mean,
+            bottleneck_width: c["bottleneck_width"].as_u64().map(|width| width as usize),
             remove_class_token: c["remove_class_token"] == true,
             feature_jitter: if c["bottleneck"] == "jitter" { c["jitter_scale"].as_f64().unwrap() } else { 0.0 },
             patch_masking: 0.0,

@@ -14,17 +14,13 @@ use dinomaly_core::ops::{Ops, Read};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::tensor::named::Weights;
 use dinomaly_core::tensor::safetensors_io;
-use dinomaly_tests::{Golden, fixtures, golden, max_difference, read_golden};
+use dinomaly_tests::{Golden, fixtures, max_difference, read_golden};
 
 use crate::case::{Case, Tally, cases, recorded};
 
 /// The case's tensors as a state dict of the official class has them.
 fn official(case: &Case) -> Weights {
-    let file = |name: &str| {
-        let path = golden().join("models").join(&case.name);
-        let relative = case.meta["files"][name].as_str().unwrap();
-        read_golden(&path.join(relative))
-    };
+    let file = |name: &str| read_golden(&case.folder.join(case.meta["files"][name].as_str().unwrap()));
     let host = |tensor: Golden| HostTensor::f32(tensor.shape, tensor.values).unwrap();
     let encoder = file("encoder").into_iter().map(|(name, tensor)| (format!("encoder.{name}"), host(tensor)));
     let head = file("trainable").into_iter().map(|(name, tensor)| (name, host(tensor)));

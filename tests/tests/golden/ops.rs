@@ -70,7 +70,7 @@ fn elu_plus_one() {
     if let (Some(x), Some(expected)) = (all.get("x"), all.get("elu_plus_one")) {
         // No operation of its own: with the keys x and 0 and the values 1 and 0, linear attention gives phi(x) / (phi(x) + 1).
         let qkv = x.values.iter().flat_map(|&x| [0.0, x, 1.0, 0.0, 0.0, 0.0]).collect::<Vec<_>>();
-        let op = Op::LinearAttention { qkv: host([x.values.len(), 2, 3], &qkv), heads: 1, hidden: None };
+        let op = Op::LinearAttention { qkv: host([x.values.len(), 2, 3], &qkv), heads: 1, hidden: None, eps: 0.0 };
         let shares: Vec<f32> = expected.values.iter().map(|phi| phi / (phi + 1.0)).collect();
         for executor in everyone() {
             let firsts: Vec<f32> = executor.run(&op).into_iter().step_by(2).collect();
@@ -152,7 +152,7 @@ fn attention_modules() {
             let qkv = linear(x, "qkv");
             let mixed = match kind {
                 // The same numbers by way of the tokens × tokens matrix.
-                "linear" | "linear_quadratic" => Op::LinearAttention { qkv, heads, hidden: None },
+                "linear" | "linear_quadratic" => Op::LinearAttention { qkv, heads, hidden: None, eps: 0.0 },
                 "softmax" => Op::Attention { qkv, heads, hidden: None },
                 other => panic!("{name}: unknown kind of attention {other}"),
             };

@@ -2,7 +2,7 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{CudaDevice, DType, Device, Result, Storage, Tensor, Var, bail};
-use dinomaly_core::executors::candle::kernels::adamw::{self, Buffers, Pieces, Rates};
+use dinomaly_core::executors::candle::kernels::adamw::{self, Buffers, Pieces, Settings};
 use dinomaly_core::executors::candle::kernels::device::{launch, pointer};
 
 use super::{AdamMoments, StableAdamW};
@@ -51,7 +51,7 @@ pub fn clipped_step(
     optimizer: &mut StableAdamW,
     loss: &Tensor,
     gradients: &GradStore,
-    rate: f64,
+    rate: &dyn Fn(&str) -> f64,
     limit: f64,
 ) -> Result<Tensor> {
     let Device::Cuda(device) = loss.device() else { bail!("the loss is not on the GPU") };
@@ -60,12 +60,10 @@ pub fn clipped_step(
         None => Queue::new(optimizer, gradients, loss.device())?,
     };
     let settings = &optimizer.settings;
-    if !settings.amsgrad {
-        bail!("on CUDA the optimiser is StableAdamW with AMSGrad");
-    }
     // Kept until the kernels are queued: the stream frees memory only after its earlier kernels.
     let mut kept: Vec<Tensor> = Vec::new();
     let mut tensors = Vec::with_capacity(optimizer.parameters.len());
+    let mut rates = Vec::with_capacity(optimizer.parameters.len());
     for ((name, var, moments), trained) in optimizer.parameters.iter().zip(&queue.trained) {
         let gradient = gradients.get(var);
         if gradient.is_some() != *trained {
@@ -80,10 +78,12 @@ pub fn clipped_step(
             *to = address(tensor, device)?;
         }
         tensors.push(addresses);
+        rates.push(rate(name));
         kept.push(gradient);
     }
-    let words: Vec<i64> = queue.pieces.tensors(&tensors).into_iter().map(u64::cast_signed).collect();
-    let words = Tensor::from_vec(words, 8 * tensors.len(), loss.device())?;
+    let table = queue.pieces.tensors(&tensors, &rates, settings.weight_decay);
+    let words: Vec<i64> = table.into_iter().map(u64::cast_signed).collect();
+    let words = Tensor::from_vec(words, adamw::WORDS * tensors.len(), loss.device())?;
     let record = Tensor::zeros(2, DType::F32, loss.device())?;
     let at = |tensor: &Tensor| address(tensor, device);
     let buffers = Buffers {
@@ -95,15 +95,14 @@ pub fn clipped_step(
         loss: at(loss)?,
         record: at(&record)?,
     };
-    let rates = Rates {
+    let settings = Settings {
         betas: settings.betas,
         eps: settings.eps,
-        rate,
-        decay: settings.weight_decay,
+        amsgrad: settings.amsgrad,
         threshold: settings.clip_threshold,
         limit,
     };
-    launch(device, adamw::step(&queue.pieces, &buffers, &rates))?;
+    launch(device, adamw::step(&queue.pieces, &buffers, &settings))?;
     drop(kept);
     optimizer.queue = Some(queue);
     Ok(record)

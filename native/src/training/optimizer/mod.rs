@@ -1,4 +1,4 @@
-//! StableAdamW with AMSGrad, and gradient clipping, as in the official code.
+//! StableAdamW with or without AMSGrad, and gradient clipping, as in the official code.
 //!
 //! Adam with update clipping (Wortsman et al. 2023, "Stable and low-precision training"): the step of a tensor is divided
 //! by `max(1, rms(grad / denominator) / threshold)`.
@@ -8,6 +8,7 @@ mod cuda;
 
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
+use serde::{Deserialize, Serialize};
 
 /// Hyper-parameters of [`StableAdamW`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,6 +23,35 @@ pub struct OptimizerSettings {
     pub amsgrad: bool,
     /// Largest root mean square of an update before it is scaled down.
     pub clip_threshold: f64,
+}
+
+/// Optimiser of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Optimizer {
+    /// StableAdamW whose denominator uses the largest second moment so far: Dinomaly.
+    #[default]
+    StableAdamwAmsgrad,
+    /// StableAdamW whose denominator uses the second moment: Dinomaly2.
+    StableAdamw,
+}
+
+impl Optimizer {
+    /// Every optimiser.
+    pub const ALL: [Self; 2] = [Self::StableAdamwAmsgrad, Self::StableAdamw];
+
+    /// Name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::StableAdamwAmsgrad => "stable-adamw-amsgrad",
+            Self::StableAdamw => "stable-adamw",
+        }
+    }
+
+    /// Whether it is the one of runs from before this option.
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Default for OptimizerSettings {
@@ -75,13 +105,19 @@ impl StableAdamW {
         })
     }
 
-    /// One update with gradients clipped to a total norm of `limit`, skipped if loss or norm are not finite. Returns loss and norm,
-    /// `[2]` in f32, on the device. On CUDA nothing waits for them: after reading them, call
+    /// One update with gradients clipped to a total norm of `limit`, skipped if loss or norm are not finite; `rate` gives a
+    /// parameter's learning rate from its name. Returns loss and norm, `[2]` in f32, on the device. On CUDA nothing waits for them: after reading them, call
     /// [`StableAdamW::count`].
     ///
     /// # Errors
     /// If the device fails.
-    pub fn clipped_step(&mut self, loss: &Tensor, gradients: &GradStore, rate: f64, limit: f64) -> Result<Tensor> {
+    pub fn clipped_step(
+        &mut self,
+        loss: &Tensor,
+        gradients: &GradStore,
+        rate: &dyn Fn(&str) -> f64,
+        limit: f64,
+    ) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
         if loss.device().is_cuda() {
             return cuda::clipped_step(self, loss, gradients, rate, limit);
@@ -104,15 +140,15 @@ impl StableAdamW {
         let _ = steps;
     }
 
-    /// One update with gradients multiplied by `gradient_factor` (see [`clip_factor`]).
+    /// One update with gradients multiplied by `gradient_factor` (see [`clip_factor`]) and learning rates by name.
     ///
     /// # Errors
     /// If the device fails.
-    pub fn step(&mut self, gradients: &GradStore, learning_rate: f64, gradient_factor: f64) -> Result<()> {
-        for (_, var, moments) in &mut self.parameters {
+    pub fn step(&mut self, gradients: &GradStore, rate: &dyn Fn(&str) -> f64, gradient_factor: f64) -> Result<()> {
+        for (name, var, moments) in &mut self.parameters {
             if let Some(gradient) = gradients.get(var) {
                 // Detached, because a gradient may hold its graph.
-                update(&self.settings, var, moments, &(gradient.detach() * gradient_factor)?, learning_rate)?;
+                update(&self.settings, var, moments, &(gradient.detach() * gradient_factor)?, rate(name))?;
             }
         }
         Ok(())

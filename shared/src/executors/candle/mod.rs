@@ -144,13 +144,13 @@ impl Ops for Candle<'_> {
         join_heads(&self.factor(&weights)?.matmul(&v)?)
     }
 
-    fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
+    fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>, eps: f64) -> Result<Tensor> {
         let qkv = &self.factor(qkv)?;
         if matches!(self.mode, Mode::Infer)
             && hidden.is_none()
             && let Some(heads) = fused::heads_of(qkv, heads)?
         {
-            return Ok(fused::linear_attention(qkv, heads)?.tokens);
+            return Ok(fused::linear_attention(qkv, heads, eps as f32)?.tokens);
         }
         // All results are sums over tokens or channels.
         let [q, k, v] = split_heads(&single(qkv)?, heads)?;
@@ -158,11 +158,20 @@ impl Ops for Candle<'_> {
         if let Some(hidden) = hidden {
             // Each query has other hidden keys, which needs the product of all queries with all keys.
             let weights = q.matmul(&k.t()?)?.broadcast_mul(&self.visible(hidden, qkv.dim(1)?)?)?;
-            return join_heads(&weights.matmul(&v)?.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?);
+            return join_heads(&weights.matmul(&v)?.broadcast_div(&(weights.sum_keepdim(D::Minus1)? + eps)?)?);
         }
         let sums = k.t()?.matmul(&v)?;
         let totals = q.matmul(&k.sum_keepdim(D::Minus2)?.t()?)?;
-        join_heads(&q.matmul(&sums)?.broadcast_div(&totals)?)
+        join_heads(&q.matmul(&sums)?.broadcast_div(&(totals + eps)?)?)
+    }
+
+    fn recentre(&self, x: &Tensor, eps: Option<f64>) -> Result<Tensor> {
+        let x = single(x)?;
+        let rest = x.broadcast_sub(&x.narrow(1, 0, 1)?)?;
+        let Some(eps) = eps else { return Ok(rest) };
+        let channels = x.dim(D::Minus1)?;
+        let constant = |value: f32| Tensor::full(value, channels, x.device());
+        Ok(fused::layer_norm(&rest, &constant(1.0)?, &constant(0.0)?, eps, DType::F32)?)
     }
 
     fn rotate(&self, qkv: &Tensor, heads: usize, rotation: &Tensor) -> Result<Tensor> {

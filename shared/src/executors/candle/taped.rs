@@ -16,7 +16,7 @@ use crate::tensor::HostTensor;
 
 /// Executor of the head that records a tape. Its tensors have no graph of candle's; variables among them are parameters.
 ///
-/// Noise at the bottleneck's hidden layer and output must multiply each value by a factor that does not depend on it, like dropout,
+/// Noise anywhere but at the bottleneck's input must multiply each value by a factor that does not depend on it, like dropout,
 /// so that its gradient is the same noise on the gradient.
 pub struct Taped<'a> {
     ops: Candle<'a>,
@@ -208,16 +208,21 @@ impl Ops for Taped<'_> {
         self.by_candle(&[x], |ops, leaves| ops.swiglu(&leaves[0]))
     }
 
-    fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>) -> Result<Tensor> {
+    fn linear_attention(&self, qkv: &Tensor, heads: usize, hidden: Option<Neighbours>, eps: f64) -> Result<Tensor> {
         let factor = self.ops.factor(qkv)?;
         let (None, Some(heads)) = (hidden, fused::heads_of(&factor, heads)?) else {
-            return self.by_candle(&[qkv], |ops, leaves| ops.linear_attention(&leaves[0], heads, hidden));
+            return self.by_candle(&[qkv], |ops, leaves| ops.linear_attention(&leaves[0], heads, hidden, eps));
         };
-        let fused::Mixed { tokens, sums } = fused::linear_attention(&factor, heads)?;
+        let eps = eps as f32;
+        let fused::Mixed { tokens, sums } = fused::linear_attention(&factor, heads, eps)?;
         let qkv = qkv.clone();
         Ok(self.note(&[&qkv.clone()], tokens, move |gradient, out| {
-            out.add(&qkv, fused::linear_attention_grad(&factor, &sums, gradient, heads)?)
+            out.add(&qkv, fused::linear_attention_grad(&factor, &sums, gradient, heads, eps)?)
         }))
+    }
+
+    fn recentre(&self, x: &Tensor, eps: Option<f64>) -> Result<Tensor> {
+        self.by_candle(&[x], |ops, leaves| ops.recentre(&leaves[0], eps))
     }
 
     fn depthwise_conv(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
@@ -347,7 +352,7 @@ mod tests {
     #[test]
     fn gradients_are_those_of_candles_tape() {
         type Variant = fn(&mut ModelConfig);
-        let variants: [Variant; 6] = [
+        let variants: [Variant; 8] = [
             |_| {},
             |config| config.groups = (0..8).map(|layer| vec![layer]).collect(),
             |config| config.decoder.mixer = Mixer::Softmax,
@@ -355,6 +360,8 @@ mod tests {
                 (config.decoder.mixer, config.remove_class_token) = (Mixer::Convolution { kernel: 3 }, true);
             },
             |config| config.decoder.neighbour_mask = 3,
+            |config| (config.bottleneck_width, config.decoder.attention_eps) = (Some(7), 5.0),
+            |config| (config.decoder.neighbour_mask, config.decoder.attention_eps) = (3, 5.0),
             |config| (config.comparison, config.groups) = (Comparison::Concatenated, vec![(0..8).collect()]),
         ];
         for variant in variants {
@@ -369,11 +376,13 @@ mod tests {
     #[test]
     fn gradients_of_comparisons_with_stored_rows_are_candles() {
         type Operation = fn(&dyn Ops<Tensor = Tensor>, &Tensor) -> Result<Tensor>;
-        let operations: [Operation; 5] = [
+        let operations: [Operation; 7] = [
             |ops, x| ops.normalize(x),
             |ops, x| ops.nearest(x, None),
             |ops, x| ops.nearest(x, Some(&random(1, &[2, 5]).affine(0.5, 0.8)?)),
             |ops, x| ops.squared_norms(x, 3),
+            |ops, x| ops.recentre(x, None),
+            |ops, x| ops.recentre(x, Some(1e-8)),
             |ops, x| ops.choose(x, x, &random(2, &[6, 6])),
         ];
         for (i, operation) in operations.into_iter().enumerate() {

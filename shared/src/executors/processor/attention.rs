@@ -131,12 +131,13 @@ pub(super) fn linear(
     kernels: Kernels,
     qkv: &[f32],
     hidden: Option<Neighbours>,
+    eps: f32,
     out: &mut [f32],
 ) -> Result<()> {
     let (tokens, size) = (split.tokens, split.size);
     let hidden = hidden.map(|hidden| Ok::<_, Error>((hidden, hidden.grid(tokens)?))).transpose()?;
     if hidden.is_some() {
-        return linear_but_for(split, kernels, qkv, hidden, out);
+        return linear_but_for(split, kernels, qkv, hidden, eps, out);
     }
     // For each head the sums over keys [size, size + 1]: each channel of phi(k) times the values, and times one.
     let sums: Vec<Matrix> = (0..split.batch * split.heads)
@@ -160,7 +161,7 @@ pub(super) fn linear(
         let mut rows = vec![0.0; count * (size + 1)];
         sums[place].product(View::new(&queries, [count, size]), 1.0, None, &mut rows)?;
         for (out, row) in out.chunks_exact_mut(size).zip(rows.chunks_exact(size + 1)) {
-            let factor = 1.0 / row[size];
+            let factor = 1.0 / (row[size] + eps);
             out.iter_mut().zip(row).for_each(|(out, value)| *out = value * factor);
         }
         Ok(())
@@ -173,6 +174,7 @@ fn linear_but_for(
     kernels: Kernels,
     qkv: &[f32],
     hidden: Option<(Neighbours, usize)>,
+    eps: f32,
     out: &mut [f32],
 ) -> Result<()> {
     let (tokens, size) = (split.tokens, split.size);
@@ -192,7 +194,7 @@ fn linear_but_for(
         keys.product(View::new(&queries, [count, size]), 1.0, None, &mut weights)?;
         for (query, weights) in (first..).zip(weights.chunks_exact_mut(tokens)) {
             hide(hidden, query, weights);
-            let factor = 1.0 / weights.iter().sum::<f32>();
+            let factor = 1.0 / (weights.iter().sum::<f32>() + eps);
             weights.iter_mut().for_each(|weight| *weight *= factor);
         }
         values.product(View::new(&weights, [count, tokens]), 1.0, None, out)

@@ -156,10 +156,18 @@ impl Ops for Processor {
         qkv: &ProcessorTensor,
         heads: usize,
         hidden: Option<Neighbours>,
+        eps: f64,
     ) -> Result<ProcessorTensor> {
         let split = Heads::split(qkv, heads)?;
         let mut result = self.result(split.shape());
-        attention::linear(&split, self.kernels, qkv.values()?, hidden, result.values_mut()?)?;
+        attention::linear(&split, self.kernels, qkv.values()?, hidden, eps as f32, result.values_mut()?)?;
+        Ok(result)
+    }
+
+    fn recentre(&self, x: &ProcessorTensor, eps: Option<f64>) -> Result<ProcessorTensor> {
+        let [_, tokens, channels] = x.activation("tokens to recentre")?;
+        let mut result = self.result(x.shape().to_vec());
+        rows::recentre(x.values()?, tokens, channels, eps, result.values_mut()?);
         Ok(result)
     }
 

@@ -27,6 +27,20 @@ pub(super) fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f64, out:
     });
 }
 
+/// Each photo's rows minus its first one; with `eps` then normalised to mean 0 and variance 1.
+pub(super) fn recentre(all: &[f32], tokens: usize, width: usize, eps: Option<f64>, out: &mut [f32]) {
+    out.par_chunks_mut(width).zip(all.par_chunks(width)).enumerate().for_each(|(row, (out, x))| {
+        let first = &all[row / tokens * tokens * width..][..width];
+        out.iter_mut().zip(x).zip(first).for_each(|((out, x), first)| *out = x - first);
+        if let Some(eps) = eps {
+            let mean = Sum::new(out).dispatch() / width as f32;
+            let variance = SumSquareSub::new(out, mean).dispatch() / width as f32;
+            let scale = 1.0 / (variance + eps as f32).sqrt();
+            out.iter_mut().for_each(|out| *out = (*out - mean) * scale);
+        }
+    });
+}
+
 /// Element-wise mean of operands.
 pub(super) fn mean(xs: &[&[f32]], out: &mut [f32]) {
     const VALUES: usize = 1 << 14;

@@ -31,6 +31,7 @@ pub(super) enum Kernel {
     Nearest,
     SquaredNorms,
     Choose,
+    Recentre,
     MapAxis,
 }
 
@@ -56,7 +57,7 @@ impl Kernel {
     ];
 
     /// All other kernels, linear layers excluded.
-    const RARE: [Self; 9] = [
+    const RARE: [Self; 10] = [
         Self::QuantizeRows,
         Self::Rotate,
         Self::Swiglu,
@@ -66,6 +67,7 @@ impl Kernel {
         Self::Nearest,
         Self::SquaredNorms,
         Self::Choose,
+        Self::Recentre,
     ];
 
     fn name(self) -> String {
@@ -108,6 +110,7 @@ impl Kernel {
             Self::Nearest => file!("nearest"),
             Self::SquaredNorms => file!("squared_norms"),
             Self::Choose => file!("choose"),
+            Self::Recentre => file!("recentre"),
             Self::MapAxis => file!("map_axis"),
         }
     }

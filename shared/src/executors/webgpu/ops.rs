@@ -124,7 +124,13 @@ impl Ops for WebGpu {
         )
     }
 
-    fn linear_attention(&self, qkv: &GpuTensor, heads: usize, hidden: Option<Neighbours>) -> Result<GpuTensor> {
+    fn linear_attention(
+        &self,
+        qkv: &GpuTensor,
+        heads: usize,
+        hidden: Option<Neighbours>,
+        eps: f64,
+    ) -> Result<GpuTensor> {
         let Heads { batch, tokens, channels, size } = split(qkv, heads)?;
         let (pitch, columns) = (padded_row(3 * channels), padded_row(size + 1));
         let packed = qkv.buffer("qkv")?;
@@ -141,11 +147,20 @@ impl Ops for WebGpu {
         let [prefix, grid, reach] = window(hidden, tokens)?;
         self.dispatch(
             Kernel::LinearAttention,
-            [tokens_, heads_, size_, pitch, columns_, pitch_out, prefix, grid, reach],
+            [tokens_, heads_, size_, pitch, columns_, pitch_out, prefix, grid, reach, (eps as f32).to_bits()],
             vec![batch, tokens, channels],
             &[packed, sums.buffer("key-value sums")?],
             groups,
         )
+    }
+
+    fn recentre(&self, x: &GpuTensor, eps: Option<f64>) -> Result<GpuTensor> {
+        let [batch, tokens, channels] = x.activation("tokens to recentre")?;
+        let groups = one_a_row((batch * tokens).div_ceil(NORMED_ROWS));
+        let [rows, tokens, channels, channels4] = words([batch * tokens, tokens, channels, padded_row(channels) / 4])?;
+        let words = [rows, tokens, channels, channels4, eps.is_some().into(), (eps.unwrap_or(0.0) as f32).to_bits()];
+        let operands = [x.buffer("tokens to recentre")?];
+        self.dispatch(Kernel::Recentre, words, x.shape().to_vec(), &operands, groups)
     }
 
     fn depthwise_conv(&self, x: &GpuTensor, weight: &GpuTensor) -> Result<GpuTensor> {

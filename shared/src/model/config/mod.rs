@@ -32,9 +32,16 @@ pub struct ModelConfig {
     /// How groups are compared.
     #[serde(default, skip_serializing_if = "is_default")]
     pub comparison: Comparison,
+    /// What is reconstructed: the layers themselves, or their difference from the class token.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub recentring: Recentring,
     /// Input of the bottleneck.
     #[serde(default, skip_serializing_if = "is_default")]
     pub bottleneck_input: BottleneckInput,
+    /// Number of channels that a linear layer narrows the bottleneck's input to, before its MLP: 256 in Dinomaly2. Dropout then
+    /// follows that layer, and is not applied to the input. If absent, as in Dinomaly, there is no such layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bottleneck_width: Option<usize>,
     /// Whether bottleneck and decoder see patches only, no class or register tokens.
     #[serde(default, skip_serializing_if = "is_default")]
     pub remove_class_token: bool,
@@ -65,6 +72,26 @@ pub enum Comparison {
     Mean,
     /// Concatenation of all layers of the only group with a linear projection of the last decoder block (official `ViTillCat`).
     Concatenated,
+}
+
+/// Subtraction of the class token from the encoder's features.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recentring {
+    /// None.
+    #[default]
+    None,
+    /// In what is compared: each group's mean minus its class token, then a layer norm without weight and bias, eps
+    /// [`Recentring::EPS`] (Dinomaly2, official `context_aware_recenter`). The bottleneck sees the layers as they are.
+    Target,
+    /// In every layer, before bottleneck and groups, without a norm (anomalib's `use_context_recentering`, which differs from
+    /// Dinomaly2's). Needs `remove_class_token`: the class token is nothing but zeros then.
+    Layers,
+}
+
+impl Recentring {
+    /// Epsilon of the norm in [`Recentring::Target`].
+    pub const EPS: f64 = 1e-8;
 }
 
 /// Input of the bottleneck.
@@ -99,6 +126,9 @@ pub struct DecoderConfig {
     pub neighbour_mask: usize,
     /// Epsilon of the decoder's layer norms: 1e-8 in the official code.
     pub layer_norm_eps: f64,
+    /// Epsilon in the normaliser of linear attention: none in Dinomaly, 1e-8 in Dinomaly2.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub attention_eps: f64,
 }
 
 /// Mixing of the tokens of a block.
@@ -107,7 +137,7 @@ pub struct DecoderConfig {
 pub enum Mixer {
     /// `softmax(q·k / sqrt(d)) v`.
     Softmax,
-    /// `phi(q) (Σ phi(k) v) / (phi(q)·Σ phi(k))`, `phi = elu + 1`, no scale, no epsilon.
+    /// `phi(q) (Σ phi(k) v) / (phi(q)·Σ phi(k) + attention_eps)`, `phi = elu + 1`, no scale.
     Linear,
     /// Depthwise convolution in an inverted bottleneck; needs `remove_class_token`.
     Convolution {
@@ -126,6 +156,7 @@ impl DecoderConfig {
             mixer: Mixer::Linear,
             neighbour_mask: 0,
             layer_norm_eps: 1e-8,
+            attention_eps: 0.0,
         }
     }
 }
@@ -164,7 +195,9 @@ impl ModelConfig {
             groups: vec![vec![0, 1, 2, 3], vec![4, 5, 6, 7]],
             decoder_groups: None,
             comparison: Comparison::Mean,
+            recentring: Recentring::None,
             bottleneck_input: BottleneckInput::Mean,
+            bottleneck_width: None,
             remove_class_token: false,
             decoder,
             bottleneck_dropout: 0.2,
@@ -185,10 +218,18 @@ impl ModelConfig {
             ("decoder.num_hidden_layers", self.decoder.num_hidden_layers, 1, 1 << 10),
             ("decoder.intermediate_size", self.decoder.intermediate_size, 1, 1 << 18),
             ("decoder.neighbour_mask", self.decoder.neighbour_mask, 0, 1 << 12),
+            ("bottleneck_width", self.bottleneck_width.unwrap_or(1), 1, 1 << 16),
         ] {
             check_limits(name, value, least, most)?;
         }
         check_eps("decoder.layer_norm_eps", self.decoder.layer_norm_eps)?;
+        check_eps("decoder.attention_eps", self.decoder.attention_eps)?;
+        if self.decoder.attention_eps > 0.0 && self.decoder.mixer != Mixer::Linear {
+            return refuse(format!(
+                "decoder.attention_eps = {} is for linear attention, and the decoder has another mixer",
+                self.decoder.attention_eps
+            ));
+        }
         self.encoder.check_heads("decoder.num_attention_heads", self.decoder.num_attention_heads)?;
         self.encoder.check_layers(&self.target_layers)?;
         self.validate_groups()?;
@@ -198,6 +239,12 @@ impl ModelConfig {
             return refuse(format!(
                 "a convolution of side {kernel} in the decoder needs an odd side below 256, remove_class_token and no neighbour_mask"
             ));
+        }
+        if self.recentring == Recentring::Layers && !self.remove_class_token {
+            return refuse("recentring = layers needs remove_class_token".into());
+        }
+        if self.recentring == Recentring::Target && self.comparison == Comparison::Concatenated {
+            return refuse("recentring = target is of a group's mean, and comparison = concatenated has none".into());
         }
         for (name, rate) in [("bottleneck_dropout", self.bottleneck_dropout), ("patch_masking", self.patch_masking)] {
             if !(0.0..1.0).contains(&rate) {
@@ -261,5 +308,47 @@ impl ModelConfig {
     pub fn hidden_neighbours(&self) -> Option<Neighbours> {
         let side = self.decoder.neighbour_mask;
         (side > 0).then(|| Neighbours { prefix: self.kept_prefix_tokens(), reach: side / 2 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Readers from before these fields refuse names that they do not know.
+    #[test]
+    fn what_dinomaly_does_not_have_is_written_of_others_only() {
+        let published = ModelConfig::published(EncoderConfig::tiny()).unwrap();
+        let written = serde_json::to_value(&published).unwrap();
+        let names = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert!(["recentring", "bottleneck_width"].iter().all(|name| !names(&written).iter().any(|n| n == name)));
+        assert!(!names(&written["decoder"]).contains(&"attention_eps".to_owned()));
+        let mut other = published.clone();
+        (other.recentring, other.bottleneck_width, other.decoder.attention_eps) = (Recentring::Target, Some(256), 1e-8);
+        let text = serde_json::to_string(&other).unwrap();
+        assert!(text.contains(r#""recentring":"target","bottleneck_width":256"#), "{text}");
+        assert_eq!(serde_json::from_str::<ModelConfig>(&text).unwrap(), other);
+        assert_eq!(serde_json::from_value::<ModelConfig>(written).unwrap(), published);
+    }
+
+    #[test]
+    fn parts_that_do_not_fit_are_named() {
+        type Change = fn(&mut ModelConfig);
+        let changes: [(&str, Change); 5] = [
+            ("recentring = layers needs remove_class_token", |c| c.recentring = Recentring::Layers),
+            ("comparison = concatenated has none", |c| {
+                (c.recentring, c.comparison) = (Recentring::Target, Comparison::Concatenated);
+                c.groups = vec![vec![1, 3]];
+            }),
+            ("bottleneck_width = 0", |c| c.bottleneck_width = Some(0)),
+            ("decoder.attention_eps = 2", |c| c.decoder.attention_eps = 2.0),
+            ("is for linear attention", |c| (c.decoder.attention_eps, c.decoder.mixer) = (1e-8, Mixer::Softmax)),
+        ];
+        for (expected, change) in changes {
+            let mut config = ModelConfig::published(EncoderConfig::tiny()).unwrap();
+            change(&mut config);
+            let error = config.validate().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}, expected {expected}");
+        }
     }
 }

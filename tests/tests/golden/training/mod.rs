@@ -12,8 +12,8 @@ use dinomaly::training::head::TrainableHead;
 use dinomaly::training::loss::{HardMining, hard_mining_loss, hard_points};
 use dinomaly::training::mining;
 use dinomaly::training::noise::jittered;
-use dinomaly::training::optimizer::{AdamMoments, gradient_norm};
-use dinomaly::training::schedule::Schedule;
+use dinomaly::training::optimizer::{AdamMoments, Optimizer, gradient_norm};
+use dinomaly::training::schedule::{Schedule, WarmupEnd};
 use dinomaly::training::trainer::{Trainer, TrainingSettings};
 use dinomaly_core::executors::candle::kernels::Element;
 use dinomaly_core::executors::candle::{Candle, no_noise};
@@ -165,11 +165,13 @@ fn dropout() {
         let trainer = trainer(&case, constant(HardMining { rate: 0.9, factor: 0.1 }));
         let features = features(&case, &stored["input"]);
         let keep = case.meta["keep_scale"].as_f64().unwrap();
-        let masks = ["mask_in", "mask_hidden", "mask_out"].map(|name| {
-            let mask = &stored[name];
-            (Tensor::from_slice(&mask.values, mask.shape.as_slice(), &device()).unwrap() * keep).unwrap()
+        // In the order of the places. Each case has three of them.
+        let masks = ["mask_in", "mask_hidden", "mask_out", "mask_narrowed"].map(|name| {
+            let mask = stored.get(name)?;
+            Some((Tensor::from_slice(&mask.values, mask.shape.as_slice(), &device()).unwrap() * keep).unwrap())
         });
-        let noise = |x: &Tensor, at: NoiseAt| x * &masks[at as usize];
+        assert_eq!(masks.iter().flatten().count(), 3);
+        let noise = |x: &Tensor, at: NoiseAt| masks[at as usize].as_ref().map_or(Ok(x.clone()), |mask| x * mask);
 
         let mut tally = Tally::default();
         let label = |what: &str| format!("{}: {what}", case.name);
@@ -206,7 +208,7 @@ fn feature_jitter() {
         let scale = case.config.feature_jitter;
         let noise = |x: &Tensor, at: NoiseAt| match at {
             NoiseAt::Input => jittered(x, &drawn, scale),
-            NoiseAt::Hidden | NoiseAt::Output => Ok(x.clone()),
+            NoiseAt::Narrowed | NoiseAt::Hidden | NoiseAt::Output => Ok(x.clone()),
         };
         let mut tally = Tally::default();
         let mut compare = |name: &str, found: &Tensor| {
@@ -279,7 +281,12 @@ fn trajectory(case: &Case, input: &Golden, name: &str, run: &Value, tally: &mut 
         schedule.mining_rate = number(&settings["pmode"]);
         schedule.mining_warmup = 0;
     }
-    let mut trainer = trainer(case, schedule);
+    let mut settings = TrainingSettings { seed: 0, ..TrainingSettings::official(1, schedule) };
+    if run["settings"]["public"] == "dinomaly2" {
+        settings.optimizer = Optimizer::StableAdamw;
+        settings.schedule = of_dinomaly2(settings.schedule);
+    }
+    let mut trainer = trainer_by(case, settings);
     let features = features(case, input);
     let initial = trainer.head.weights().unwrap();
     let [single, double] = ["steps_f32", "steps_f64"].map(|key| run[key].as_array().unwrap());
@@ -298,6 +305,10 @@ fn trajectory(case: &Case, input: &Golden, name: &str, run: &Value, tally: &mut 
         }
         let at = |what: &str| label(format!("step {}, {what}", i + 1));
         compare_number(tally, &at("learning rate"), step.learning_rate, number(&logged["lr"]), 0.0);
+        if let Some(of_first) = logged["lr_first_layer"].as_f64() {
+            let found = trainer.settings.schedule.first_layer_rate(i);
+            compare_number(tally, &at("learning rate of the first layer"), found, of_first, 0.0);
+        }
         compare_number(tally, &at("hard-mining rate"), mining, number(&logged["p"]), 0.0);
         compare_number(tally, &at("loss"), step.loss, number(&logged["loss"]), loss_noise);
         let norm = number(&logged["grad_norm_before_clip"]);
@@ -386,11 +397,20 @@ fn features(case: &Case, input: &Golden) -> Features {
 
 /// A trainer of the case's head without dropout.
 fn trainer(case: &Case, schedule: Schedule) -> Trainer {
+    trainer_by(case, TrainingSettings { seed: 0, ..TrainingSettings::official(1, schedule) })
+}
+
+/// The same with these settings.
+fn trainer_by(case: &Case, settings: TrainingSettings) -> Trainer {
     let mut config = case.config.clone();
     config.bottleneck_dropout = 0.0;
     let head = TrainableHead::from_weights(&config, &case.weights, &device()).unwrap();
-    Trainer::new(config, TrainingSettings { seed: 0, ..TrainingSettings::official(1, schedule) }, head, device())
-        .unwrap()
+    Trainer::new(config, settings, head, device()).unwrap()
+}
+
+/// A schedule with the learning rates of Dinomaly2's public code.
+fn of_dinomaly2(schedule: Schedule) -> Schedule {
+    Schedule { warmup_end: WarmupEnd::BelowPeak, first_layer_peak: Some(2e-4), last: schedule.peak, ..schedule }
 }
 
 /// A schedule with this hard mining from the start.

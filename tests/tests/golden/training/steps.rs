@@ -4,9 +4,9 @@ use candle_core::{Tensor, Var};
 use dinomaly::training::loss::{HardMining, hard_mining_loss, hard_points};
 use dinomaly::training::optimizer::{self, StableAdamW};
 use dinomaly::training::schedule::Schedule;
-use dinomaly_tests::{Golden, device, golden, read_golden, read_json};
+use dinomaly_tests::{Golden, device, fixtures, golden, read_golden, read_json};
 
-use super::{COSINE_NOISE, compare_number, number, relative_noise, scalar, values};
+use super::{COSINE_NOISE, compare_number, number, of_dinomaly2, relative_noise, scalar, values};
 use crate::case::{Tally, channels_last};
 
 #[test]
@@ -81,7 +81,7 @@ fn optimiser_alone() {
                 Some((var.as_tensor() * tensor(gradient)).unwrap().sum_all().unwrap())
             });
             let Some(loss) = products.reduce(|a, b| (a + b).unwrap()) else { continue };
-            optimizer.step(&loss.backward().unwrap(), number(&s["lr"]), 1.0).unwrap();
+            optimizer.step(&loss.backward().unwrap(), &|_| number(&s["lr"]), 1.0).unwrap();
             for (tensor_name, var) in &parameters {
                 let Some(expected) = stored.get(&format!("{prefix}{tensor_name}/param.{t}")) else { continue };
                 let label = format!("{name}/{tensor_name} after {} steps", t + 1);
@@ -114,6 +114,25 @@ fn schedules() {
         exactly(&mut tally, &format!("hard-mining rate, iteration {iteration}"), found, number(expected));
     }
     tally.finish("schedules");
+}
+
+/// Of Dinomaly2, constant and with a fall of 10, as its option `lr_decay_ratio` makes it.
+#[test]
+fn schedules_of_dinomaly2() {
+    let meta = read_json(&fixtures("dinomaly2/dinomaly2/meta.json"));
+    let mut tally = Tally::default();
+    for run in meta["schedules"].as_array().unwrap() {
+        let (total, ratio) = (run["total"].as_u64().unwrap() as usize, number(&run["final_ratio"]));
+        let schedule = of_dinomaly2(Schedule::official(total));
+        let schedule = Schedule { last: ratio * schedule.peak, ..schedule };
+        for (iteration, rates) in run["rates"].as_object().unwrap() {
+            let at = iteration.parse().unwrap();
+            let label = |what: &str| format!("{total} iterations, {what} at {iteration}");
+            exactly(&mut tally, &label("rate"), schedule.learning_rate(at), number(&rates[0]));
+            exactly(&mut tally, &label("rate of the first layer"), schedule.first_layer_rate(at), number(&rates[1]));
+        }
+    }
+    tally.finish("schedules of Dinomaly2");
 }
 
 /// Double precision on both sides: a few roundings may differ, of the cosine's sum.

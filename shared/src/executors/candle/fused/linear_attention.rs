@@ -33,19 +33,25 @@ pub fn heads_of(qkv: &Tensor, heads: usize) -> Result<Option<Heads>> {
 ///
 /// # Errors
 /// If the device fails.
-pub fn linear_attention(qkv: &Tensor, heads: Heads) -> Result<Mixed> {
+pub fn linear_attention(qkv: &Tensor, heads: Heads, eps: f32) -> Result<Mixed> {
     let qkv = qkv.contiguous()?;
     let sums = qkv.apply_op1_no_bwd(&Op(Sums { heads }))?;
-    Ok(Mixed { tokens: qkv.apply_op2_no_bwd(&sums, &Op(Attend { heads }))?, sums })
+    Ok(Mixed { tokens: qkv.apply_op2_no_bwd(&sums, &Op(Attend { heads, eps }))?, sums })
 }
 
 /// Gradient of `qkv`, stored like it, from the gradient of [`Mixed::tokens`].
 ///
 /// # Errors
 /// If the device fails.
-pub fn linear_attention_grad(qkv: &Tensor, sums: &Tensor, of_tokens: &Tensor, heads: Heads) -> Result<Tensor> {
+pub fn linear_attention_grad(
+    qkv: &Tensor,
+    sums: &Tensor,
+    of_tokens: &Tensor,
+    heads: Heads,
+    eps: f32,
+) -> Result<Tensor> {
     let of_tokens = of_tokens.to_dtype(qkv.dtype())?.contiguous()?;
-    qkv.contiguous()?.apply_op3_no_bwd(sums, &of_tokens, &Op(Grad { heads }))
+    qkv.contiguous()?.apply_op3_no_bwd(sums, &of_tokens, &Op(Grad { heads, eps }))
 }
 
 /// `ELU + 1`, and its derivative.
@@ -169,6 +175,7 @@ fn totals(sums: u64, heads: Heads) -> u64 {
 
 struct Attend {
     heads: Heads,
+    eps: f32,
 }
 
 impl Fused<2> for Attend {
@@ -181,7 +188,7 @@ impl Fused<2> for Attend {
             let mut out = vec![0f32; tokens * size];
             for (token, out) in out.chunks_exact_mut(size).enumerate() {
                 let query: Vec<f32> = head.row(token, 0).iter().map(|&x| feature(x).0).collect();
-                let below = dot(&query, vector);
+                let below = dot(&query, vector) + self.eps;
                 for (&query, row) in query.iter().zip(matrix.chunks_exact(size)) {
                     add_scaled(out, query / below, row);
                 }
@@ -197,7 +204,7 @@ impl Fused<2> for Attend {
         let (qkv, _) = operands[0];
         let (heads, element, shape) = (self.heads, Element::of(qkv.dtype())?, mixed_shape(self.heads));
         let out = compute(operands, [], qkv.dtype(), shape.elem_count(), |[qkv, sums], [], out| {
-            [kernels::attend(element, [qkv, sums, totals(sums, heads), out], heads)]
+            [kernels::attend(element, [qkv, sums, totals(sums, heads), out], heads, self.eps)]
         })?;
         Ok((out, shape))
     }
@@ -209,12 +216,13 @@ fn mixed_shape(heads: Heads) -> Shape {
 
 struct Grad {
     heads: Heads,
+    eps: f32,
 }
 
 impl Fused<3> for Grad {
     const NAME: &'static str = "linear-attention-grad";
 
-    /// For `y = φ(q) S / (φ(q) · t)`, where S and t are the sums: the gradient g of y gives `φ(q)ᵀ (g / normaliser)` for S and
+    /// For `y = φ(q) S / (φ(q) · t + eps)`, where S and t are the sums: the gradient g of y gives `φ(q)ᵀ (g / normaliser)` for S and
     /// `-(g · y) / normaliser` for the normaliser; S and t pass theirs on to every key and value.
     fn cpu(&self, [qkv, sums, of_result]: [&[f32]; 3], [shape, ..]: [&Shape; 3]) -> Result<(Vec<f32>, Shape)> {
         let Heads { tokens, size, .. } = self.heads;
@@ -227,7 +235,7 @@ impl Fused<3> for Grad {
             let mut query = vec![(0f32, 0f32); size];
             for (token, out) in out.chunks_exact_mut(3 * size).enumerate() {
                 query.iter_mut().zip(head.row(token, 0)).for_each(|(query, &x)| *query = feature(x));
-                let below = super::sum(query.iter().zip(vector).map(|((query, _), total)| query * total));
+                let below = super::sum(query.iter().zip(vector).map(|((query, _), total)| query * total)) + self.eps;
                 let (of_query, divided) = out.split_at_mut(size);
                 let divided = &mut divided[..size];
                 divided.iter_mut().zip(head.mixed(of_result, token)).for_each(|(divided, g)| *divided = g / below);
@@ -276,7 +284,7 @@ impl Fused<3> for Grad {
         let out = compute(operands, scratch, qkv.dtype(), count, |[qkv, sums, grad], scratch, out| {
             let ([inverses, slopes, of_sums, of_totals], totals) = (scratch, totals(sums, heads));
             let buffers = kernels::Grad { qkv, grad, sums, totals, inverses, slopes, of_sums, of_totals, out };
-            kernels::grad(element, &buffers, heads)
+            kernels::grad(element, &buffers, heads, self.eps)
         })?;
         Ok((out, layout.shape().clone()))
     }
@@ -293,15 +301,17 @@ mod tests {
     /// Measured differences are 1e-7 to 7e-7 of the largest value, for sums of up to 300 terms.
     #[test]
     fn the_fused_form_and_its_gradient_equal_the_composed_one() {
-        for (batch, tokens, heads, size) in [(1, 1, 1, 1), (2, 67, 3, 20), (1, 300, 2, 64), (2, 33, 1, 96)] {
+        let sizes = [(1, 1, 1, 1), (2, 67, 3, 20), (1, 300, 2, 64), (2, 33, 1, 96)];
+        // As in Dinomaly, and an epsilon that shows.
+        for ((batch, tokens, heads, size), eps) in sizes.into_iter().flat_map(|sizes| [(sizes, 0.0), (sizes, 20.0)]) {
             let qkv = Var::randn(0f32, 1f32, (batch, tokens, 3 * heads * size), &Device::Cpu).unwrap();
             let weights = Tensor::randn(0f32, 1f32, (batch, tokens, heads * size), &Device::Cpu).unwrap();
-            let composed = Candle::train(Device::Cpu, &no_noise).linear_attention(&qkv, heads, None).unwrap();
+            let composed = Candle::train(Device::Cpu, &no_noise).linear_attention(&qkv, heads, None, eps).unwrap();
             let gradients = (&composed * &weights).unwrap().sum_all().unwrap().backward().unwrap();
 
             let extents = heads_of(&qkv, heads).unwrap().unwrap();
-            let Mixed { tokens: found, sums } = linear_attention(&qkv.detach(), extents).unwrap();
-            let of_qkv = linear_attention_grad(&qkv.detach(), &sums, &weights, extents).unwrap();
+            let Mixed { tokens: found, sums } = linear_attention(&qkv.detach(), extents, eps as f32).unwrap();
+            let of_qkv = linear_attention_grad(&qkv.detach(), &sums, &weights, extents, eps as f32).unwrap();
             for (found, expected) in [(&found, &composed), (&of_qkv, gradients.get(&qkv).unwrap())] {
                 assert_eq!(found.dims(), expected.dims());
                 let largest = |t: &Tensor| t.abs().unwrap().flatten_all().unwrap().max(0).unwrap();

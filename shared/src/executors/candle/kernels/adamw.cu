@@ -1,4 +1,4 @@
-// StableAdamW with AMSGrad over many tensors at once, with gradients clipped by their total norm. Nothing is read back: the
+// StableAdamW over many tensors at once, with gradients clipped by their total norm. Nothing is read back: the
 // decision whether a step counts is made here.
 //
 // A block processes a piece of one tensor. `pieces` holds two numbers per block: tensor and first value.
@@ -7,11 +7,13 @@
 struct Tensor {
     float *parameter;
     const float *gradient;
-    // First moment, second moment, largest second moment so far.
+    // First moment, second moment, and that of the denominator: with AMSGrad the largest second moment so far.
     float *mean, *square, *largest;
     unsigned long long count;
     // Range of blocks with its pieces.
     unsigned long long first_block, blocks;
+    // Learning rate, and the share of the parameter that weight decay leaves.
+    float rate, kept;
 };
 
 // Result of `clip`: a factor on all gradients, and whether the step counts (0 or 1).
@@ -73,8 +75,8 @@ __device__ inline float correction(float log_beta, unsigned steps) { return -exp
 
 // Updates the moments by `beta` and `rest` = 1 - beta, and sums the squares of gradient / denominator over each piece.
 KERNEL adamw_moments(const Tensor *tensors, const unsigned *pieces, const Decision *decision, const unsigned *steps,
-                     float *out, unsigned length, float beta1, float rest1, float beta2, float rest2, float log_beta2,
-                     float eps) {
+                     float *out, unsigned length, unsigned amsgrad, float beta1, float rest1, float beta2, float rest2,
+                     float log_beta2, float eps) {
     if (decision->counts == 0) return;
     Piece p = piece(tensors, pieces, length);
     // Local copies: the compiler must assume that writes change the originals, and would read them again for every value.
@@ -84,7 +86,7 @@ KERNEL adamw_moments(const Tensor *tensors, const unsigned *pieces, const Decisi
         float g = gradient * factor;
         mean = beta1 * mean + rest1 * g;
         square = beta2 * square + rest2 * g * g;
-        largest = fmaxf(largest, square);
+        largest = amsgrad ? fmaxf(largest, square) : square;
         float ratio = g / denominator(largest, inverse_root, eps);
         sum += ratio * ratio;
     };
@@ -103,21 +105,20 @@ KERNEL adamw_moments(const Tensor *tensors, const unsigned *pieces, const Decisi
     if (threadIdx.x == 0) out[blockIdx.x] = sum;
 }
 
-// Updates the parameters, of which weight decay leaves the share `kept`. The step is smaller if the root mean square of
+// Updates the parameters. The step is smaller if the root mean square of
 // gradient / denominator over the whole tensor is above `threshold`.
 KERNEL adamw_apply(const Tensor *tensors, const unsigned *pieces, const Decision *decision, const unsigned *steps,
-                   const float *ratios, unsigned length, float log_beta1, float log_beta2, float eps, float rate,
-                   float kept, float threshold) {
+                   const float *ratios, unsigned length, float log_beta1, float log_beta2, float eps, float threshold) {
     if (decision->counts == 0) return;
     Piece p = piece(tensors, pieces, length);
     Tensor t = tensors[p.tensor];
     float sum = 0;
     for (unsigned i = threadIdx.x; i < t.blocks; i += blockDim.x) sum += ratios[t.first_block + i];
     float size = sqrtf(block_sum(sum) / t.count);
-    float step = rate / correction(log_beta1, *steps) / fmaxf(size / threshold, 1.0f);
+    float step = t.rate / correction(log_beta1, *steps) / fmaxf(size / threshold, 1.0f);
     float inverse_root = 1.0f / sqrtf(correction(log_beta2, *steps));
     auto moved = [&](float parameter, float mean, float largest) {
-        return parameter * kept - step * (mean / denominator(largest, inverse_root, eps));
+        return parameter * t.kept - step * (mean / denominator(largest, inverse_root, eps));
     };
     unsigned end = packs_end(p, aligned(t.parameter, t.mean, t.largest));
     for (unsigned i = p.begin + threadIdx.x * Quad::COUNT; i < end; i += blockDim.x * Quad::COUNT) {

@@ -240,7 +240,8 @@ __device__ inline float dot(const float *a, const float *b) {
 }
 
 template <class T, bool WHOLE>
-__device__ inline void attend(const T *qkv, const float *sums, const float *totals, T *out, const Shape<WHOLE> &s, Tiles &tiles) {
+__device__ inline void attend(const T *qkv, const float *sums, const float *totals, T *out, float eps, const Shape<WHOLE> &s,
+                              Tiles &tiles) {
     Work w = work(s, blockIdx.x);
     Part<const T> from(qkv, s, w.head, 0, 3);
     Part<T> to(out, s, w.head, 0, 1);
@@ -255,7 +256,7 @@ __device__ inline void attend(const T *qkv, const float *sums, const float *tota
         product(tiles.rows, tiles.matrix, above);
 #pragma unroll
         for (unsigned i = 0; i < HIGH; i++) {
-            float inverse = 1 / dot(&tiles.rows[row_of(i)][x], tiles.vector + x);
+            float inverse = 1 / (dot(&tiles.rows[row_of(i)][x], tiles.vector + x) + eps);
             for (unsigned j = 0; j < LONG; j++) above[i][j] *= inverse;
             unsigned token = first + row_of(i);
             if (token < w.end) put(to.row(token), x, above[i], s);
@@ -267,7 +268,7 @@ __device__ inline void attend(const T *qkv, const float *sums, const float *tota
 // gradient of the normaliser.
 template <class T, bool WHOLE>
 __device__ inline void grad_q(const T *qkv, const float *sums, const float *totals, const T *grad, T *out, float *inverses,
-                              float *slopes, const Shape<WHOLE> &s, Tiles &tiles) {
+                              float *slopes, float eps, const Shape<WHOLE> &s, Tiles &tiles) {
     Work w = work(s, blockIdx.x);
     Part<const T> from(qkv, s, w.head, 0, 3), of_result(grad, s, w.head, 0, 1);
     Part<T> to(out, s, w.head, 0, 3);
@@ -288,7 +289,7 @@ __device__ inline void grad_q(const T *qkv, const float *sums, const float *tota
             Quad q = {};
             if (token < w.end) q = values(from.row(token), x, s);
             for (unsigned j = 0; j < LONG; j++) q.at[j] = feature(q.at[j]);
-            float inverse = 1 / dot(q.at, tiles.vector + x);
+            float inverse = 1 / (dot(q.at, tiles.vector + x) + eps);
             // The normaliser's gradient needs gradient times output, which is q . (matrix gradient) / normaliser.
             float slope = -dot(q.at, of_q[i]) * inverse * inverse;
             for (unsigned j = 0; j < LONG; j++)
@@ -350,17 +351,17 @@ template <class Do> __device__ inline void in_shape(bool whole, Extents e, Do ac
                  [&](auto s) { key_value_sums(qkv, sums, totals, s, tiles); });                                        \
     }                                                                                                                  \
     KERNEL __launch_bounds__(THREADS, BLOCKS) attend_##NAME(const T *qkv, const float *sums, const float *totals,      \
-        T *out, unsigned tokens, unsigned heads, unsigned size, unsigned chunk) {                                      \
+        T *out, unsigned tokens, unsigned heads, unsigned size, unsigned chunk, float eps) {                           \
         __shared__ Tiles tiles;                                                                                        \
         in_shape(aligned(qkv, out) && aligned(sums), {tokens, heads, size, chunk},                                     \
-                 [&](auto s) { attend(qkv, sums, totals, out, s, tiles); });                                           \
+                 [&](auto s) { attend(qkv, sums, totals, out, eps, s, tiles); });                                      \
     }                                                                                                                  \
     KERNEL __launch_bounds__(THREADS, BLOCKS) grad_q_##NAME(const T *qkv, const float *sums, const float *totals,      \
         const T *grad, T *out, float *inverses, float *slopes, unsigned tokens, unsigned heads, unsigned size,         \
-        unsigned chunk) {                                                                                              \
+        unsigned chunk, float eps) {                                                                                   \
         __shared__ Tiles tiles;                                                                                        \
         in_shape(aligned(qkv, grad, out) && aligned(sums), {tokens, heads, size, chunk},                               \
-                 [&](auto s) { grad_q(qkv, sums, totals, grad, out, inverses, slopes, s, tiles); });                   \
+                 [&](auto s) { grad_q(qkv, sums, totals, grad, out, inverses, slopes, eps, s, tiles); });              \
     }                                                                                                                  \
     KERNEL __launch_bounds__(THREADS, BLOCKS) grad_sums_##NAME(const T *qkv, const T *grad, const float *inverses,     \
         const float *slopes, float *sums, float *totals, unsigned tokens, unsigned heads, unsigned size,               \

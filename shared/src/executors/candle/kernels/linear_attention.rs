@@ -58,9 +58,9 @@ pub fn key_value_sums<P>(stored: Element, pointers: [P; 3], heads: Heads) -> Lau
     heads.launch(stored.named("key_value_sums"), 1, pointers)
 }
 
-/// `qkv`, `sums` and `totals` → `out [batch, tokens, heads·size]`, stored like `qkv`.
-pub fn attend<P>(stored: Element, pointers: [P; 4], heads: Heads) -> Launch<P> {
-    heads.launch(stored.named("attend"), 1, pointers)
+/// `qkv`, `sums` and `totals` → `out [batch, tokens, heads·size]`, stored like `qkv`. `eps` is added to each normaliser.
+pub fn attend<P>(stored: Element, pointers: [P; 4], heads: Heads, eps: f32) -> Launch<P> {
+    heads.launch(stored.named("attend"), 1, pointers).floats([eps])
 }
 
 /// Buffers of the gradient.
@@ -87,10 +87,10 @@ pub struct Grad<P> {
 }
 
 /// Gradient of `qkv`.
-pub fn grad<P: Copy>(stored: Element, b: &Grad<P>, heads: Heads) -> [Launch<P>; 3] {
+pub fn grad<P: Copy>(stored: Element, b: &Grad<P>, heads: Heads, eps: f32) -> [Launch<P>; 3] {
     let of_q = [b.qkv, b.sums, b.totals, b.grad, b.out, b.inverses, b.slopes];
     [
-        heads.launch(stored.named("grad_q"), 1, of_q),
+        heads.launch(stored.named("grad_q"), 1, of_q).floats([eps]),
         heads.launch(stored.named("grad_sums"), 1, [b.qkv, b.grad, b.inverses, b.slopes, b.of_sums, b.of_totals]),
         heads.launch(stored.named("grad_kv"), 2, [b.qkv, b.of_sums, b.of_totals, b.out]),
     ]

@@ -14,6 +14,8 @@ struct Params {
     prefix: u32,
     grid: u32,
     reach: u32,
+    // Added to the normaliser.
+    eps: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -149,8 +151,8 @@ fn main(
     let hidden1 = hidden(photo, token + 1u, head, channel);
     let hidden2 = hidden(photo, token + 2u, head, channel);
     let hidden3 = hidden(photo, token + 3u, head, channel);
-    store(photo, token, head, channel, (sum0 - hidden0.sum) / (total.x - hidden0.total));
-    store(photo, token + 1u, head, channel, (sum1 - hidden1.sum) / (total.y - hidden1.total));
-    store(photo, token + 2u, head, channel, (sum2 - hidden2.sum) / (total.z - hidden2.total));
-    store(photo, token + 3u, head, channel, (sum3 - hidden3.sum) / (total.w - hidden3.total));
+    store(photo, token, head, channel, (sum0 - hidden0.sum) / (total.x - hidden0.total + p.eps));
+    store(photo, token + 1u, head, channel, (sum1 - hidden1.sum) / (total.y - hidden1.total + p.eps));
+    store(photo, token + 2u, head, channel, (sum2 - hidden2.sum) / (total.z - hidden2.total + p.eps));
+    store(photo, token + 3u, head, channel, (sum3 - hidden3.sum) / (total.w - hidden3.total + p.eps));
 }
