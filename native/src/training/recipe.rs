@@ -213,7 +213,7 @@ mod tests {
             ("--bottleneck-width its default, now 256", |r| r.config.bottleneck_width = Some(256)),
             ("--attention-eps its default, now 1e-8", |r| r.config.decoder.attention_eps = 1e-8),
             ("--lr-fall 10.0, now 1.0", |r| r.settings.schedule.last = r.settings.schedule.peak),
-            ("--optimizer its default, now stable-adamw; --augmentation its default, now few-shot", |r| {
+            ("--augmentation its default, now few-shot; --optimizer its default, now stable-adamw", |r| {
                 (r.settings.optimizer, r.settings.augmentation) = (Optimizer::StableAdamw, Augmentation::FewShot);
             }),
             ("--first-layer-lr its default, now 0.0002; --shots its default, now 4", |r| {

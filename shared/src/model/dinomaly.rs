@@ -223,7 +223,7 @@ mod tests {
     fn recentred_are_the_layers_in_anomalib_and_only_the_target_in_dinomaly2() {
         let (tokens, width, prefix) = (6, 4, 2);
         let value = |layer: usize, photo: usize, token: usize, channel: usize| {
-            ((layer * 31 + photo * 17 + token * 7 + channel * 3) % 23) as f64 / 5.0
+            ((layer * 31 + photo * 17 + (token + 2) * (channel + 3) * 7) % 23) as f64 / 5.0
         };
         let all = |of: &dyn Fn(usize, usize, usize) -> f64, tokens: std::ops::Range<usize>| -> Vec<f64> {
             let photo =

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use dinomaly_core::bundle::Model;
 use dinomaly_core::maps::metrics::Metrics;
-use dinomaly_core::model::config::Architecture;
+use dinomaly_core::model::config::{Architecture, Recentring};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
@@ -209,7 +209,14 @@ fn head(config: &Architecture) -> String {
         Architecture::Dinomaly(config) => {
             let decoder = &config.decoder;
             let blocks = format!("{} decoder blocks, {:?}", decoder.num_hidden_layers, decoder.mixer).to_lowercase();
-            format!("{blocks}; bottleneck dropout {}", config.bottleneck_dropout)
+            let width =
+                config.bottleneck_width.map_or(String::new(), |width| format!(", narrowed to {width} channels"));
+            let target = match config.recentring {
+                Recentring::None => "",
+                Recentring::Target => "; reconstructed is the difference from the class token",
+                Recentring::Layers => "; layers are differences from their class tokens",
+            };
+            format!("{blocks}; bottleneck dropout {}{width}{target}", config.bottleneck_dropout)
         }
         Architecture::Memory(config) => config.memory.to_string(),
     }
