@@ -173,7 +173,7 @@ fn linear_attention_with_an_epsilon() {
         let (shape, packed) = (qkv.shape.clone(), qkv.shape[2]);
         let mut values = qkv.to_f32().to_vec();
         for (token, row) in values.chunks_exact_mut(packed).enumerate() {
-            let offset = if token % 2 == 0 { -10.0 } else { -200.0 };
+            let offset = if token % 2 == 0 { -10.0 } else { -2000.0 };
             row[..packed / 3 * 2].iter_mut().for_each(|value| *value += offset);
         }
         Op::LinearAttention { qkv: HostTensor::f32(shape, values).unwrap(), heads, hidden: None, eps }
