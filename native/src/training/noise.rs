@@ -309,6 +309,21 @@ mod tests {
     }
 
     #[test]
+    fn a_bottleneck_that_narrows_its_input_drops_after_that() {
+        let x = Tensor::ones((2, 5, 4), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let mut config =
+            ModelConfig { bottleneck_dropout: 0.4, ..ModelConfig::published(EncoderConfig::tiny()).unwrap() };
+        let drops = |config: &ModelConfig, at| {
+            let noise = BottleneckNoise::new(config, 3, 7).apply(&x, at).unwrap();
+            noise.flatten_all().unwrap().to_vec1::<f32>().unwrap().contains(&0.0)
+        };
+        assert!(drops(&config, NoiseAt::Input));
+        config.bottleneck_width = Some(3);
+        assert!(!drops(&config, NoiseAt::Input));
+        assert!([NoiseAt::Narrowed, NoiseAt::Hidden, NoiseAt::Output].into_iter().all(|at| drops(&config, at)));
+    }
+
+    #[test]
     fn differs_between_places_and_iterations_and_repeats_for_the_same() {
         let x = Tensor::ones(64, candle_core::DType::F32, &Device::Cpu).unwrap();
         let draw = |iteration, at| Dropout::new(0.5, 1, iteration).apply(&x, at).unwrap().to_vec1::<f32>().unwrap();
