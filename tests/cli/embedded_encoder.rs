@@ -13,13 +13,13 @@ fn the_embedded_encoder_is_taken_and_named_if_no_backbone_is_given() {
     assert!(line.contains("dinomaly backbone fetch dinov2-reg-small"), "{line}");
     // The size that it was made for: the usual one does not divide into its patches.
     let inspected = shop.succeed(shop.command("inspect @model"));
-    assert!(inspected.contains("geometry  resized to 256 × 256, centre 224 × 224"), "{inspected}");
+    assert!(inspected.contains("geometry  whole photos, resized to 224 × 224"), "{inspected}");
     assert!(inspected.contains("patch 16"), "{inspected}");
 
     // Its bytes are part of the recipe, as a file's are.
     let again = shop.succeed(shop.command(train));
     assert!(again.contains("is trained already"), "{again}");
-    let other = shop.refuse(shop.command(&format!("{train} --backbone @encoder.safetensors --resize 256 --crop 224")));
+    let other = shop.refuse(shop.command(&format!("{train} --backbone @encoder.safetensors --crop 224")));
     assert!(other.contains("was trained with other settings"), "{other}");
 
     shop.succeed(shop.command("train @data --out @small --resize 72 --crop 64 --iterations 1 --batch 4"));

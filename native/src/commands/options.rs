@@ -22,7 +22,28 @@ pub struct LayoutOption {
     pub(crate) layout: Option<Layout>,
 }
 
-/// Resolution of the model's input.
+/// Resolution of the input of a model that is to be trained: all of a photo, unless both options say otherwise.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct ViewOption {
+    /// Side of the square that photos are resized to, in pixels [default: that of --crop]
+    #[arg(long, value_parser = within(1, Geometry::MAX_SIDE), value_name = "PIXELS")]
+    resize: Option<usize>,
+    /// Side of the centre crop that the model sees, in pixels [default: that of --resize, else 392, 224 for the embedded encoder]
+    ///
+    /// A crop that is smaller than --resize leaves the border of photos unseen, as the presets do.
+    #[arg(long, value_parser = within(1, Geometry::MAX_SIDE), value_name = "PIXELS")]
+    crop: Option<usize>,
+}
+
+impl ViewOption {
+    /// What the options say; `None` if neither is given.
+    pub fn geometry(self) -> Option<Geometry> {
+        let resize = self.resize.or(self.crop)?;
+        Some(Geometry { resize, crop: self.crop.unwrap_or(resize) })
+    }
+}
+
+/// Resolution of an imported model's input.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct GeometryOption {
     /// Side of the square that photos are resized to, in pixels

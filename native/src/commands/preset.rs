@@ -14,8 +14,6 @@ use crate::training::{Preset, PresetChoice};
 pub struct PresetOption {
     /// What was chosen, and what was given instead of its values.
     pub choice: Option<PresetChoice>,
-    /// Whether neither a preset nor an option says which part of a photo is looked at.
-    pub default_geometry: bool,
 }
 
 /// Description of a preset in `--help`.
@@ -72,9 +70,7 @@ impl FromArgMatches for PresetOption {
         let is_given = |option: &&str| matches.value_source(option) == Some(ValueSource::CommandLine);
         let options = preset.map(Preset::settings).unwrap_or_default().into_iter().map(|(option, _)| option);
         let given = options.filter(is_given).collect();
-        let is_default = |option| matches.value_source(option) == Some(ValueSource::DefaultValue);
-        let default_geometry = preset.is_none() && is_default("resize") && is_default("crop");
-        Ok(Self { choice: preset.map(|preset| PresetChoice { preset, given }), default_geometry })
+        Ok(Self { choice: preset.map(|preset| PresetChoice { preset, given }) })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::options::{
-    DevicesOption, FalseAlarms, GeometryOption, LayoutOption, TileOption, about_precision, named, parse_bytes,
+    DevicesOption, FalseAlarms, LayoutOption, TileOption, ViewOption, about_precision, named, parse_bytes,
     parse_colours, within,
 };
 use super::preset::PresetOption;
@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, value_name = "CLASS,…", help_heading = "Data")]
     classes: Vec<String>,
     #[command(flatten, next_help_heading = "Data")]
-    geometry: GeometryOption,
+    view: ViewOption,
     #[command(flatten, next_help_heading = "Data")]
     tiles: TileOption,
     /// Values of 16-bit grey that become black and white: range, percentile, clip or LOW..HIGH
@@ -79,7 +79,7 @@ pub struct Args {
     /// Pretrained encoder: a file (.pth, .safetensors), or a name from `dinomaly backbone list` [default: the embedded one]
     ///
     /// A file is a checkpoint of a ViT from its original project, timm or Hugging Face. `dinomaly backbone fetch NAME`
-    /// downloads an encoder that is known by name. The embedded encoder is small; its default is --resize 256 --crop 224.
+    /// downloads an encoder that is known by name. The embedded encoder is small.
     #[arg(long, value_name = "FILE|NAME", help_heading = "Encoder")]
     backbone: Option<PathBuf>,
     /// Number of the encoder's attention heads [default: width / 64]
@@ -245,7 +245,7 @@ impl Args {
             backbone: self.backbone.clone(),
             heads: self.heads,
             out: self.out.clone(),
-            geometry: (!self.preset.default_geometry).then(|| self.geometry.into()),
+            geometry: self.view.geometry(),
             tile_size: self.tiles.tile_size,
             window: self.window,
             mean: self.mean,
@@ -318,7 +318,7 @@ mod tests {
     fn a_preset_sets_defaults_and_what_is_given_wins() {
         let args = parse("--preset real-iad").unwrap();
         assert_eq!((args.iterations, args.optimizer_eps), (50_000, 1e-10));
-        assert_eq!(Geometry::from(args.geometry), Geometry { resize: 448, crop: 392 });
+        assert_eq!(args.view.geometry(), Some(Geometry { resize: 448, crop: 392 }));
         assert!(format!("{:?}", args.variant).contains("dropout: 0.4"), "{:?}", args.variant);
         let args = parse("--iterations 10000 --dropout 0.3 --preset mvtec-separate --mining-warmup=500").unwrap();
         assert_eq!((args.iterations, args.optimizer_eps), (10_000, 1e-8));
@@ -372,7 +372,10 @@ mod tests {
         let expected = TrainingPlan::new("data", "o");
         assert_eq!(plan, TrainingPlan { backbone: Some("b".into()), devices: vec![DeviceChoice::Cpu], ..expected });
         let geometry = |options| parse(options).unwrap().plan().geometry;
-        assert_eq!(geometry("--crop 196"), Some(Geometry { resize: 448, crop: 196 }));
+        assert_eq!(geometry("--crop 196"), Some(Geometry { resize: 196, crop: 196 }));
+        assert_eq!(geometry("--resize 448"), Some(Geometry { resize: 448, crop: 448 }));
+        assert_eq!(geometry("--resize 448 --crop 392"), Some(Geometry { resize: 448, crop: 392 }));
+        assert_eq!(geometry("--preset mvtec --crop 196"), Some(Geometry { resize: 448, crop: 196 }));
         assert_eq!(geometry("--preset vitad"), Some(Geometry { resize: 256, crop: 256 }));
     }
 }

@@ -6,8 +6,8 @@ use dinomaly_core::photo::preprocess::Geometry;
 use super::backbone::{self, Backbone};
 use crate::embedded::ENCODER;
 
-/// Input resolution that it was trained for. The published resolution is not a multiple of its patch size.
-pub const GEOMETRY: Geometry = Geometry { resize: 256, crop: 224 };
+/// All of a photo, at the resolution that it was trained for. The published resolution is not a multiple of its patch size.
+pub const GEOMETRY: Geometry = Geometry { resize: 224, crop: 224 };
 
 /// The encoder, and the bytes of its file, which identify it.
 ///

@@ -36,7 +36,7 @@ pub struct TrainingPlan {
     pub heads: Option<usize>,
     /// Folder to write the model to; the unfinished run lies beside it.
     pub out: PathBuf,
-    /// Part of a photo that is looked at: [`TrainingPlan::GEOMETRY`] if omitted, or what the embedded encoder was made for.
+    /// Part of a photo that is looked at: [`TrainingPlan::GEOMETRY`] if omitted, or all of it at the size that the embedded encoder was made for.
     pub geometry: Option<Geometry>,
     /// Side of tiles in pixels of the photo, each of which is resized to the model's input; if omitted, the photo is one square.
     pub tile_size: Option<usize>,
@@ -93,8 +93,8 @@ pub struct TrainingPlan {
 }
 
 impl TrainingPlan {
-    /// Part of a photo that is looked at where nothing else is said: the published choice.
-    pub const GEOMETRY: Geometry = Geometry { resize: 448, crop: 392 };
+    /// All of a photo, at the size of the published model's input. The presets resize to 448 pixels and look at the centre, as published.
+    pub const GEOMETRY: Geometry = Geometry { resize: 392, crop: 392 };
 
     /// The published model of the photos in `data`, on the embedded encoder and the processor.
     pub fn new(data: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {

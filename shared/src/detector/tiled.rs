@@ -82,13 +82,17 @@ mod tests {
             assert_eq!(block_on(detector.detect_in_tiles(&photo, batch)).unwrap(), found, "{batch}");
         }
         assert_eq!(block_on(detector.detect(&[photo.clone(), photo.clone()])).unwrap(), [found.clone(), found.clone()]);
+        // As many values as are 1 % of a tile's 256².
+        let mut values = found.map.values.clone();
+        values.sort_by(|a, b| b.total_cmp(a));
+        let of_tile = values[..655].iter().map(|&v| f64::from(v)).sum::<f64>() / 655.0;
+        assert!((f64::from(found.score) - of_tile).abs() < 1e-4 * of_tile, "{} is not {of_tile}", found.score);
         let mask = Photo { rgb: vec![0; 3 * 63 * 31], ..photo };
         assert_eq!(detector.preparation().mask(&mask).len(), found.map.values.len());
     }
 
-    /// A good photo with a defect in one tile of many scores as that tile alone does, and the map shows the place.
     #[test]
-    fn a_defect_counts_as_much_as_in_a_photo_of_one_tile() {
+    fn a_defect_is_where_it_is_and_leaves_other_tiles_as_they_are() {
         let detector = Detector::new(Reference, &tiled(Some(6))).unwrap();
         let (width, height) = (60, 24);
         let mut photo = Photo { width, height, rgb: vec![128; (3 * width * height) as usize] };

@@ -337,6 +337,7 @@ mod tests {
     use crate::maps::score::Heights;
     use crate::model::config::{Architecture, EncoderConfig};
     use crate::model::weights::model_shapes;
+    use crate::photo::tiles::Tiles;
     use crate::tensor::HostTensor;
 
     fn config(memory: MemoryKind) -> MemoryConfig {
@@ -378,27 +379,39 @@ mod tests {
         (0..count).map(photo).collect()
     }
 
-    fn encoded(memory: MemoryKind, count: usize) -> (FeatureEncoder<Reference>, MemoryConfig, Weights, Vec<Features>) {
+    type Encoded = (FeatureEncoder<Reference>, MemoryConfig, Weights, Vec<Features>);
+
+    fn encoded(memory: MemoryKind, count: usize) -> Encoded {
+        encoded_as(&preprocessor(), memory, count)
+    }
+
+    fn encoded_as(preprocessor: &Preprocessor, memory: MemoryKind, count: usize) -> Encoded {
         let config = config(memory);
         let weights = weights(&config);
-        let encoder = FeatureEncoder::new(Reference, &config, &preprocessor(), &weights).unwrap();
+        let encoder = FeatureEncoder::new(Reference, &config, preprocessor, &weights).unwrap();
         let photos = photos(count);
-        let prepare = |photo: Photo| PreparedPhoto::new(&preprocessor(), photo.clone(), &photo.rgb);
+        let prepare = |photo: Photo| PreparedPhoto::new(preprocessor, photo.clone(), &photo.rgb);
         let prepared = photos.into_iter().map(prepare).collect();
         let features = block_on(encoder.features(prepared)).unwrap();
         (encoder, config, weights, features)
     }
 
     /// Heights of a photo's map with the memory of some photos, by the published model.
-    fn heights(config: MemoryConfig, mut weights: Weights, memory: Weights, photo: usize) -> Heights {
+    fn heights(
+        of: &Preprocessor,
+        config: MemoryConfig,
+        mut weights: Weights,
+        memory: Weights,
+        photo: usize,
+    ) -> Heights {
         weights.0.extend(memory.0);
-        let detector = Detector::of_parts(Reference, &config.into(), &preprocessor(), &weights).unwrap();
+        let detector = Detector::of_parts(Reference, &config.into(), of, &weights).unwrap();
         let found = detector.detect_now(&photos(photo + 1)[photo]).unwrap();
         Heights { score: found.score, peak: found.map.peak() }
     }
 
     fn score(config: MemoryConfig, weights: Weights, memory: Weights, photo: usize) -> f32 {
-        heights(config, weights, memory, photo).score
+        heights(&preprocessor(), config, weights, memory, photo).score
     }
 
     /// Heights of photos' maps, each by the patches of all others.
@@ -410,26 +423,36 @@ mod tests {
 
     #[test]
     fn a_photo_left_out_scores_as_with_a_memory_of_the_others() {
-        let (encoder, config, weights, features) = encoded(MemoryKind::Bank { rows: 1 }, 4);
+        left_out_scores(&preprocessor(), 16);
+    }
+
+    /// 9 · 4 / 6 = 6 patches across and 11 · 4 / 6 = 7.3 down, of six tiles.
+    #[test]
+    fn a_photo_left_out_scores_so_in_tiles_too() {
+        left_out_scores(&Preprocessor { tiles: Some(Tiles::new(6)), ..preprocessor() }, 6 * 7);
+    }
+
+    fn left_out_scores(of: &Preprocessor, patches: usize) {
+        let (encoder, config, weights, features) = encoded_as(of, MemoryKind::Bank { rows: 1 }, 4);
         let all = refs(&features);
         let found = of_bank(&encoder, &all);
         for (i, found) in found.iter().enumerate() {
             let others: Vec<&Features> = (0..4).filter(|&j| j != i).map(|j| &features[j]).collect();
             let (config, memory) = bank::memory(&config, &others, &Bank::of(&others, 8, 1000)).unwrap();
-            assert_eq!(config.memory, MemoryKind::Bank { rows: 3 * 16 });
-            let expected = heights(config, weights.clone(), memory, i);
+            assert_eq!(config.memory, MemoryKind::Bank { rows: 3 * patches });
+            let expected = heights(of, config, weights.clone(), memory, i);
             let difference = (found.score - expected.score).abs().max((found.peak - expected.peak).abs());
             assert!(difference < 1e-6, "bank, photo {i}: {found:?}, not {expected:?}");
             assert!(found.score > 1e-4 && found.peak > found.score, "photo {i} is like the others");
         }
 
-        let (encoder, config, weights, features) = encoded(MemoryKind::Subspace { subspaces: 1 }, 4);
+        let (encoder, config, weights, features) = encoded_as(of, MemoryKind::Subspace { subspaces: 1 }, 4);
         let subspaces = Subspaces::new(8, 0.9);
         let found = block_on(leave_one_out::of_subspace(&encoder, &refs(&features), &subspaces, || ())).unwrap();
         for (i, found) in found.iter().enumerate() {
             let others: Vec<&Features> = (0..4).filter(|&j| j != i).map(|j| &features[j]).collect();
             let (config, memory) = subspace::memory(&config, &[&others], &subspaces).unwrap();
-            let expected = heights(config, weights.clone(), memory, i);
+            let expected = heights(of, config, weights.clone(), memory, i);
             for (found, expected) in [(found.score, expected.score), (found.peak, expected.peak)] {
                 assert!((found - expected).abs() < 1e-5 * expected, "subspace, photo {i}: {found}, not {expected}");
             }

@@ -3,16 +3,21 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use candle_core::Device;
 use clap::Parser;
 use dinomaly::cli::Cli;
 use dinomaly::dataset::photos as photos_in;
 use dinomaly::inference::photo_detector::PhotoDetector;
 use dinomaly::model_dir;
 use dinomaly::synth::Class;
+use dinomaly_core::bundle::Model;
 use dinomaly_core::detector::{Detection, Detector};
+use dinomaly_core::executors::candle::Candle;
+use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
+use dinomaly_core::photo::tiles::Tiles;
 use dinomaly_tests::page::chrome::Chrome;
-use dinomaly_tests::page::site::{MODELS, Site, detect, detector};
-use dinomaly_tests::{demo_model, max_difference};
+use dinomaly_tests::page::site::{MODELS, Site, detect, detector, model};
+use dinomaly_tests::{demo_model, max_difference, random};
 use image::RgbImage;
 use pollster::block_on;
 
@@ -37,7 +42,7 @@ fn photos_of_every_kind_get_the_map_of_the_native_detector() {
             assert_eq!(results.len(), photos.len(), "{device}, {name}: {}", page.text("main"));
             let native = detector(name);
             let allowed = allowed(device, name);
-            let threshold = dinomaly_tests::page::site::model(name).calibration.overall.threshold;
+            let threshold = model(name).calibration.overall.threshold;
             let mut largest = 0.0_f32;
             for found in &results {
                 let photo = read(path_of(&photos, found));
@@ -62,6 +67,37 @@ fn photos_of_every_kind_get_the_map_of_the_native_detector() {
             let tuning = page.eval("localStorage.getItem('dinomaly-gpu')");
             assert!(tuning.as_str().is_some_and(|text| text.ends_with(": registers")), "{tuning}");
         }
+    }
+}
+
+/// The map of a model of tiles has the photo's shape, on every device and in the canvas.
+#[test]
+fn large_photos_get_one_map_of_their_tiles() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let Model { config, weights, .. } = model(MODELS[0]);
+    let whole = Preprocessor::imagenet(Geometry { resize: 98, crop: 98 });
+    let tiled =
+        random::model("tiles", config, Preprocessor { tiles: Some(Tiles::new(100)), ..whole }, weights).unwrap();
+    let (path, photo) = (folder.path().join("tiles"), folder.path().join("long.png"));
+    model_dir::write(&path, &tiled).unwrap();
+    let colour = |x: u32, y: u32| [x * y % 251, x, 3 * y].map(|value| value as u8);
+    RgbImage::from_fn(430, 160, |x, y| image::Rgb(colour(x, y))).save(&photo).unwrap();
+    let expected = detect(&Detector::new(Candle::infer(Device::Cpu), &tiled).unwrap(), &read(&photo));
+    // 430 · 7 / 100 = 30.1 and 160 · 7 / 100 = 11.2 patches, each 256 / 7 pixels of the map.
+    assert_eq!((expected.map.width, expected.map.height), (1097, 402));
+    let site = Site::of(&[path], None);
+    for device in ["wasm", "webgpu"] {
+        let chrome = Chrome::launch();
+        let page = chrome.open(&format!("{}?device={device}", site.url));
+        page.wait_for_model();
+        page.drop_files(std::slice::from_ref(&photo));
+        let found = page.results(1).remove(0);
+        assert_eq!(found.region, [0.0, 0.0, 430.0, 160.0]);
+        let map = found.map();
+        assert_eq!((map.width, map.height), (expected.map.width, expected.map.height), "{device}");
+        assert_same(&format!("{device}, tiles"), TOLERANCE, [((&map.values[..], found.score), &expected)].into_iter());
+        assert_silent(&page);
     }
 }
 

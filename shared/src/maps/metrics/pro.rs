@@ -149,6 +149,16 @@ mod tests {
     }
 
     #[test]
+    fn each_map_has_rows_of_its_own_width() {
+        let map = [0.1, 0.2, 0.9, 0.8, 0.3, 0.4];
+        // In rows of three the two pixels do not touch.
+        let mask = [false, false, true, true, false, false];
+        let parts: [(&[f32], Option<&[bool]>); 2] = [(&map, Some(&mask)), (&map, Some(&mask))];
+        let curve = ProCurve::new(&Ranking::new("maps", &parts).unwrap(), &parts, &[3, 6]).unwrap();
+        assert_eq!(curve.regions, 3);
+    }
+
+    #[test]
     fn the_curve_is_that_of_the_plain_definition() {
         let mut state = 7_u32;
         let mut random = || {
