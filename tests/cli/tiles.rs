@@ -1,4 +1,4 @@
-//! `--tile-size`: large photos in overlapping tiles, in every command that takes models.
+//! What of a photo is looked at: all of it or its centre, and with `--tile-size` in overlapping tiles, in every command that takes models.
 
 use std::fs;
 use std::path::Path;
@@ -49,6 +49,36 @@ fn a_model_of_tiles_goes_where_one_of_whole_photos_goes() {
     assert!(error.contains("--tile-size: ") && error.contains("leaves its border out: resize to 64"), "{error}");
     let error = shop.refuse(shop.command(&format!("fewshot @data --out @other {SMALL}").replace("size 32", "size 2")));
     assert!(error.contains("tiles of 2 pixels cannot be resized to 64"), "{error}");
+}
+
+/// The centre of 64 of 72 pixels is looked at, 3.6 to 60.4 of the photo's 64.
+#[test]
+fn defects_that_a_cropping_model_cannot_see_are_counted() {
+    let shop = Workshop::new();
+    for name in ["good", "bad", "masks"] {
+        fs::create_dir_all(shop.path("labelled").join(name)).unwrap();
+    }
+    let picture = |name: &str, left: u32| {
+        let defect = |x: u32, y: u32| (left..left + 4).contains(&x) && (30..34).contains(&y);
+        GrayImage::from_fn(64, 64, |x, y| Luma([if defect(x, y) { 255 } else { 0 }]))
+            .save(shop.path("labelled").join(name))
+            .unwrap();
+    };
+    picture("good/0.png", 90);
+    for (number, left) in [(0, 0), (1, 2), (2, 30)] {
+        picture(&format!("bad/{number}.png"), left);
+        picture(&format!("masks/{number}.png"), left);
+    }
+    shop.succeed(shop.train("centre", "--iterations 1"));
+    let text = shop.succeed(shop.command("evaluate @centre @labelled --json @metrics.json"));
+    // Columns 0 to 3, 2 and 3 of 2 to 5, and none of 30 to 33.
+    assert!(text.contains("50.0 % of the defects' pixels lie outside"), "{text}");
+    assert!(text.contains("1 of 3 defective photos show no defect in it"), "{text}");
+    assert!(fs::read_to_string(shop.path("metrics.json")).unwrap().contains("\"unseen\""));
+    shop.succeed(shop.train("whole", "--iterations 1 --resize 64"));
+    let text = shop.succeed(shop.command("evaluate @whole @labelled --json @metrics.json"));
+    assert!(!text.contains("lie outside"), "{text}");
+    assert!(!fs::read_to_string(shop.path("metrics.json")).unwrap().contains("\"unseen\""));
 }
 
 /// A long photo of brushed metal: fine noise, lines along it, and cells that are slightly brighter or darker. A defect is four pixels
