@@ -119,7 +119,7 @@ pub async fn oddness<O: Read>(
     for (i, photo) in photos.iter().enumerate() {
         let mut scores = Vec::with_capacity(parts);
         for (_, residuals) in residuals.iter().enumerate().filter(|(part, _)| i % parts != *part) {
-            scores.push(by_subspaces(encoder, photo, residuals).await?);
+            scores.push(by_subspaces(encoder, photo, residuals).await?.score);
         }
         scores.sort_by(f32::total_cmp);
         oddness.push(scores[scores.len() / 2]);
