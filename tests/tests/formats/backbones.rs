@@ -85,9 +85,15 @@ fn layouts() -> Vec<(PathBuf, serde_json::Value)> {
 
 /// What our encoder must be made of: the file's tensors but those that are folded in or not used.
 fn ours(file: &Shapes) -> Shapes {
-    let unused = |name: &str| name == "mask_token" || name.starts_with("norm.") || name.ends_with(".gamma");
+    let unused = |name: &str| name == "mask_token" || name.ends_with(".gamma");
     let used = file.iter().filter(|(name, _)| !unused(name));
     used.map(|(name, shape)| (format!("encoder.{name}"), shape.clone())).collect()
+}
+
+/// An encoder's tensors with its final norm, from all blocks' shapes.
+fn with_final_norm(config: &EncoderConfig) -> Shapes {
+    let norm = ["weight", "bias"].map(|end| (format!("encoder.norm.{end}"), vec![config.hidden_size]));
+    encoder_shapes(config, config.num_hidden_layers).unwrap().into_iter().chain(norm).collect()
 }
 
 #[test]
@@ -99,8 +105,7 @@ fn published_layouts_become_our_names_in_every_naming() {
         for (naming, rule) in NAMINGS {
             let what = format!("{} as {naming}", path.display());
             let plan = plan(&rename(&original, rule), "name", None, None).unwrap_or_else(|e| panic!("{what}: {e:#}"));
-            let depth = plan.config.num_hidden_layers;
-            assert_eq!(encoder_shapes(&plan.config, depth).unwrap(), expected, "{what}");
+            assert_eq!(with_final_norm(&plan.config), expected, "{what}");
             assert!(plan.steps.iter().map(|step| &step.name).eq(expected.keys()), "{what}");
             assert_eq!(plan.config.num_attention_heads * 64, expected["encoder.cls_token"][2], "{what}");
             compared += expected.len();
@@ -109,7 +114,7 @@ fn published_layouts_become_our_names_in_every_naming() {
         let mut timm = rename(&original, NAMINGS[4].1);
         timm.get_mut("pos_embed").unwrap()[1] -= 1;
         let plan = plan(&timm, "name", None, None).unwrap();
-        assert_eq!(encoder_shapes(&plan.config, plan.config.num_hidden_layers).unwrap(), expected);
+        assert_eq!(with_final_norm(&plan.config), expected);
         compared += expected.len();
     }
     println!("{compared} tensors compared");
@@ -150,12 +155,13 @@ fn a_missing_misshapen_or_extra_tensor_is_named() {
         let original = encoder_keys(&layout);
         for (naming, rule) in [NAMINGS[0], NAMINGS[1], NAMINGS[4], NAMINGS[5]] {
             let whole = rename(&original, rule);
-            let unused = |name: &str| {
+            let is_final_norm = |name: &str| {
                 let inner = name.trim_start_matches("module.backbone.");
-                name.ends_with("mask_token") || inner.starts_with("norm.") || inner.starts_with("layernorm.")
+                inner.starts_with("norm.") || inner.starts_with("layernorm.")
             };
-            for (name, shape) in whole.iter().filter(|(name, _)| !unused(name)) {
-                if !is_another_encoder(name, None) {
+            for (name, shape) in whole.iter().filter(|(name, _)| !name.ends_with("mask_token")) {
+                // Without its final norm it is an encoder for most heads.
+                if !is_another_encoder(name, None) && !is_final_norm(name) {
                     let mut fewer = whole.clone();
                     fewer.remove(name);
                     // Without a class token nothing tells where the encoder is.
@@ -570,6 +576,26 @@ fn deit_tiny_is_read() {
     let read = backbone::read(&folder.join("deit_tiny_patch16_224.safetensors"), None).unwrap();
     let expected = EncoderConfig { name: "deit_tiny_patch16_224".into(), ..EncoderConfig::vit(192, 3, 16, 14) };
     assert_eq!(read.config, expected);
-    read.weights.check(&encoder_shapes(&expected, 12).unwrap()).unwrap();
-    assert_eq!(read.weights.parameters(), 5_717_416 - 1000 * 193 - 2 * 192);
+    read.weights.check(&with_final_norm(&expected)).unwrap();
+    assert_eq!(read.weights.parameters(), 5_717_416 - 1000 * 193);
+}
+
+#[test]
+fn a_final_norm_is_read_whole_or_not_at_all() {
+    for (naming, rule) in NAMINGS {
+        let whole = rename(&small(64, 256, 2, 3, 0, true), rule);
+        let names = |shapes: &Shapes| -> Vec<String> {
+            plan(shapes, "name", None, None).unwrap().steps.into_iter().map(|step| step.name).collect()
+        };
+        let is_norm = |name: &&String| name.starts_with("encoder.norm.");
+        assert_eq!(names(&whole).iter().filter(is_norm).count(), 2, "{naming}");
+        let norm = whole.keys().filter(|name| name.ends_with("norm.weight") || name.ends_with("norm.bias"));
+        let norm: Vec<String> = norm.cloned().collect();
+        assert_eq!(norm.len(), 2, "{naming}: {norm:?}");
+        for left_out in [&norm[..1], &norm[1..], &norm] {
+            let mut fewer = whole.clone();
+            left_out.iter().for_each(|name| drop(fewer.remove(name)));
+            assert_eq!(names(&fewer).iter().filter(is_norm).count(), 0, "{naming}, without {left_out:?}");
+        }
+    }
 }

@@ -317,6 +317,13 @@ impl Layout {
         }
     }
 
+    /// Names of the final norm, if the file has all of it.
+    pub fn final_norm(&self) -> Vec<&str> {
+        let norm = |name: &&str| name.starts_with("norm.") || name.starts_with("layernorm.");
+        let found: Vec<&str> = self.outside.iter().map(|(name, _)| *name).filter(norm).collect();
+        if found.len() == 2 { found } else { Vec::new() }
+    }
+
     /// Names and shapes in the file: first of what is used, then of all.
     pub fn file(&self) -> (Shapes, Shapes) {
         let ours = encoder_shapes(&self.config(), self.depth).unwrap();

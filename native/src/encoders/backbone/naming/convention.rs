@@ -46,8 +46,8 @@ impl Naming {
         names.iter().map(|name| vec![Part::Block(name.clone())]).collect()
     }
 
-    /// Whether a file's tensor belongs to an encoder but is not used: mask tokens, the final norm, classifiers, heads for training,
-    /// and tables that only repeat the architecture.
+    /// Whether a file's tensor belongs to an encoder but is not used: mask tokens, half of a final norm, classifiers, heads for
+    /// training, and tables that only repeat the architecture.
     pub(super) fn is_unused(self, name: &str) -> bool {
         const EXACT: [&str; 5] =
             ["mask_token", "embeddings.mask_token", "masked_embed", "rel_pos_bias.relative_position_index", "mask"];

@@ -20,9 +20,10 @@ pub(super) fn block(ours: &str) -> Ways {
 }
 
 pub(super) fn outer(ours: &str) -> Ways {
-    let name = match ours.strip_prefix("patch_embed.proj.") {
-        Some(end) => format!("embeddings.patch_embeddings.{end}"),
-        None => format!("embeddings.{ours}"),
+    let name = match ours.rsplit_once('.') {
+        Some(("patch_embed.proj", end)) => format!("embeddings.patch_embeddings.{end}"),
+        Some(("norm", _)) => ours.into(),
+        _ => format!("embeddings.{ours}"),
     };
     vec![vec![Part::Outer(name)]]
 }

@@ -30,8 +30,9 @@ pub(super) fn block(ours: &str) -> Ways {
 }
 
 pub(super) fn outer(ours: &str) -> Ways {
-    let name = match ours {
-        "pos_embed" => "embeddings.position_embeddings".into(),
+    let name = match split(ours) {
+        ("pos_embed", _) => "embeddings.position_embeddings".into(),
+        ("norm", end) => format!("layernorm.{end}"),
         _ => format!("embeddings.{}", ours.replace("patch_embed.proj", "patch_embeddings.projection")),
     };
     vec![vec![Part::Outer(name)]]

@@ -18,6 +18,9 @@ use dinomaly_core::tensor::named::{Shapes, unexpected};
 use convention::Naming;
 use part::{Part, Ways};
 
+/// Tensors of the norm after the last block, which few heads need: files may lack it, and what is published without need drops it.
+const FINAL_NORM: [&str; 2] = ["norm.weight", "norm.bias"];
+
 /// How to make an encoder from a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorPlan {
@@ -241,7 +244,11 @@ impl Tensors {
         let scaled = [1, 2].map(|half| self.chosen(self.naming.layer_scale(half)));
         let scaled = scaled.iter().any(|parts| self.has(parts)).then_some(scaled);
         let mut steps = Vec::new();
-        for (ours, mut shape) in encoder_shapes(config, blocks)? {
+        let mut shapes = encoder_shapes(config, blocks)?;
+        if FINAL_NORM.iter().all(|ours| self.has(&self.parts(ours, None))) {
+            shapes.extend(FINAL_NORM.map(|ours| (format!("encoder.{ours}"), vec![config.hidden_size])));
+        }
+        for (ours, mut shape) in shapes {
             let (block, tensor) = our_block(ours.trim_start_matches("encoder."));
             let number = block.unwrap_or(0);
             let mut fold = Fold::Nothing;
