@@ -3,6 +3,8 @@
 //! Activations are packed rows `[batch, tokens, channels]`. Operations record or compute and never wait: results are read
 //! back through [`Read`], once a photo. Dropping a tensor frees its memory.
 
+use std::ops::Range;
+
 use crate::maps::score::{AnomalyMap, MapLayout};
 use crate::photo::preprocess::Preprocessor;
 use crate::tensor::HostTensor;
@@ -79,6 +81,40 @@ impl Neighbours {
     /// If the tokens after the prefix do not form a square grid.
     pub fn grid(&self, tokens: usize) -> Result<usize> {
         square_grid(tokens.saturating_sub(self.prefix))
+    }
+}
+
+/// Places of a bank's rows on the grid of patches: row j is of photo `j / grid²`, and of the patch `j % grid²` of that photo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// Side of the grid in patches.
+    pub grid: usize,
+    /// Half side of the square window around a patch, which ends at the border.
+    pub reach: usize,
+    /// Number in the whole bank of the first row of a piece.
+    pub first: usize,
+}
+
+impl Places {
+    /// Number of patches of a photo.
+    pub fn patches(&self) -> usize {
+        self.grid * self.grid
+    }
+
+    /// Photos that a piece of `n` rows has rows of.
+    pub fn photos(&self, n: usize) -> Range<usize> {
+        self.first / self.patches()..(self.first + n).div_ceil(self.patches())
+    }
+
+    /// Rows or columns of the grid within reach of one of them.
+    pub fn around(&self, row: usize) -> Range<usize> {
+        row.saturating_sub(self.reach)..(row + self.reach + 1).min(self.grid)
+    }
+
+    /// Number in a piece of `n` rows of the row of a photo's patch, if the piece has it.
+    pub fn row_of(&self, photo: usize, row: usize, column: usize, n: usize) -> Option<usize> {
+        let at = photo * self.patches() + row * self.grid + column;
+        at.checked_sub(self.first).filter(|&at| at < n)
     }
 }
 
@@ -199,6 +235,54 @@ pub fn nearest_extents(cosines: &[usize], so_far: Option<&[usize]>) -> Result<[u
     }
 }
 
+/// `[batch, n, channels]` in [`Ops::top_rows`].
+///
+/// # Errors
+/// If the operands do not fit together, or one of tokens, n and channels is zero.
+pub fn top_extents(x: &[usize], rows: &[usize]) -> Result<[usize; 3]> {
+    match (x, rows) {
+        (&[batch, (1..), channels @ (1..)], &[n @ (1..), width]) if width == channels => Ok([batch, n, channels]),
+        _ => Err(Error::config(format!("tokens of shape {x:?} do not fit rows of shape {rows:?}"))),
+    }
+}
+
+/// `[batch, tokens, n, channels]` in [`Ops::nearest_around`].
+///
+/// # Errors
+/// If the operands do not fit together, or n or channels are zero.
+pub fn around_extents(
+    x: &[usize],
+    rows: &[usize],
+    chosen: &[usize],
+    places: Places,
+    so_far: Option<&[usize]>,
+) -> Result<[usize; 4]> {
+    let (&[batch, tokens, channels @ (1..)], &[n @ (1..), width], &[photos_of_batch, photos]) = (x, rows, chosen)
+    else {
+        return Err(Error::config(format!(
+            "tokens of shape {x:?} do not fit rows of shape {rows:?} and chosen photos of shape {chosen:?}"
+        )));
+    };
+    let Places { grid, first, .. } = places;
+    if channels != width || photos_of_batch != batch || grid == 0 || tokens < places.patches() {
+        return Err(Error::config(format!(
+            "tokens of shape {x:?} do not fit rows of shape {rows:?}, chosen photos of shape {chosen:?} and a grid of {grid} × {grid}"
+        )));
+    }
+    if first + n > photos * places.patches() {
+        return Err(Error::config(format!(
+            "rows {first} to {} are beyond {photos} photos of {grid} × {grid} patches",
+            first + n - 1
+        )));
+    }
+    match so_far {
+        Some(found) if found != [batch, tokens] => {
+            Err(Error::Shape { name: "distances so far".into(), expected: vec![batch, tokens], found: found.to_vec() })
+        }
+        _ => Ok([batch, tokens, n, channels]),
+    }
+}
+
 /// `[batch, tokens, n, channels]` in [`Ops::choose`].
 ///
 /// # Errors
@@ -236,6 +320,14 @@ pub trait Ops {
     /// As [`Ops::upload`].
     fn upload_weight(&self, weight: &HostTensor) -> Result<Self::Tensor> {
         self.upload(weight)
+    }
+
+    /// Copies rows `[n, channels]` of a bank for [`Ops::nearest_around`] to the executor. They may be stored in a smaller type, too.
+    ///
+    /// # Errors
+    /// As [`Ops::upload`].
+    fn upload_rows(&self, rows: &HostTensor) -> Result<Self::Tensor> {
+        self.upload(rows)
     }
 
     /// Uploads photos as patches `[batch, grid², 3·patch²]`, in the order of [`Preprocessor::patches`]; `cut` holds results of
@@ -332,6 +424,28 @@ pub trait Ops {
     /// first one of equal ones: `values [batch, tokens, n]`, `x [batch, tokens, channels]` and `prototypes [n, channels]` →
     /// `[batch, tokens]`. Norms as in [`Ops::cosine_distance`]. NaN in all of a photo if one of its cosines is NaN.
     fn choose(&self, values: &Self::Tensor, x: &Self::Tensor, prototypes: &Self::Tensor) -> Result<Self::Tensor>;
+
+    /// Which k rows are nearest to the class token: `x [batch, tokens, channels]` and `rows [n, channels]` → `[batch, n]`, of each
+    /// photo 1 for the k rows whose cosines with its first token are largest, earlier ones of equal ones first, and 0 for all others;
+    /// only 1 if k is n or more. Norms as in [`Ops::cosine_distance`]. NaN in all of a photo if one of its cosines is NaN.
+    fn top_rows(&self, x: &Self::Tensor, rows: &Self::Tensor, k: usize) -> Result<Self::Tensor>;
+
+    /// Cosine distance to the nearest row of a bank that lies around a token's place: unit rows `x [batch, tokens, channels]`, the
+    /// last `grid²` of which have places, unit `rows [n, channels]` from [`Ops::upload_rows`] at `places`, and
+    /// `chosen [batch, photos]` of 0 and 1 → `min(1 - max chosen · x·row, so_far)`, `[batch, tokens]`, with the maximum over rows
+    /// that are of chosen photos and of places within reach. 2, the largest distance, stands for a missing maximum, as of the tokens
+    /// before the first patch, and for `so_far [batch, tokens]` before the first piece of a bank. NaN if one of the compared values
+    /// is NaN.
+    ///
+    /// Not a product and then [`Ops::nearest`]: of a grid of 28, that would compute 87 times as many cosines for a reach of 1.
+    fn nearest_around(
+        &self,
+        x: &Self::Tensor,
+        rows: &Self::Tensor,
+        chosen: &Self::Tensor,
+        places: Places,
+        so_far: Option<&Self::Tensor>,
+    ) -> Result<Self::Tensor>;
 
     /// Noise of the bottleneck. Executors for inference return `x`, as the official model does in evaluation.
     fn bottleneck_noise(&self, x: &Self::Tensor, _at: NoiseAt) -> Result<Self::Tensor> {

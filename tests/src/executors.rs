@@ -6,7 +6,7 @@ use dinomaly_core::executors::processor::{Kernels, Processor, ProcessorPrecision
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::executors::webgpu::WebGpu;
 use dinomaly_core::maps::score::MapLayout;
-use dinomaly_core::ops::{Linear, Neighbours, Norm, Ops, Read, Then};
+use dinomaly_core::ops::{Linear, Neighbours, Norm, Ops, Places, Read, Then};
 use dinomaly_core::photo::preprocess::Preprocessor;
 use dinomaly_core::tensor::HostTensor;
 
@@ -33,6 +33,8 @@ pub enum Op {
     Nearest { cosines: HostTensor, so_far: Option<HostTensor> },
     SquaredNorms { x: HostTensor, parts: usize },
     Choose { values: HostTensor, x: HostTensor, prototypes: HostTensor },
+    TopRows { x: HostTensor, rows: HostTensor, k: usize },
+    NearestAround { x: HostTensor, rows: HostTensor, chosen: HostTensor, places: Places, so_far: Option<HostTensor> },
     Maps { groups: Vec<HostTensor>, layout: MapLayout },
 }
 
@@ -144,6 +146,11 @@ fn record<O: Ops>(ops: &O, op: &Op) -> O::Tensor {
         Op::Nearest { cosines, so_far } => ops.nearest(&up(cosines), so_far.as_ref().map(up).as_ref()),
         Op::SquaredNorms { x, parts } => ops.squared_norms(&up(x), *parts),
         Op::Choose { values, x, prototypes } => ops.choose(&up(values), &up(x), &up(prototypes)),
+        Op::TopRows { x, rows, k } => ops.top_rows(&up(x), &up(rows), *k),
+        Op::NearestAround { x, rows, chosen, places, so_far } => {
+            let rows = ops.upload_rows(rows).unwrap();
+            ops.nearest_around(&up(x), &rows, &up(chosen), *places, so_far.as_ref().map(up).as_ref())
+        }
         Op::Maps { .. } => unreachable!("read, not recorded"),
     }
     .unwrap()

@@ -4,8 +4,8 @@
 use std::rc::Rc;
 
 use crate::ops::{
-    Linear, Neighbours, Norm, Ops, Read, RelativeBias, Then, choose_extents, conv_extents, head_size, nearest_extents,
-    part_width, rotation_prefix,
+    Linear, Neighbours, Norm, Ops, Places, Read, RelativeBias, Then, around_extents, choose_extents, conv_extents,
+    head_size, nearest_extents, part_width, rotation_prefix, top_extents,
 };
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
@@ -313,6 +313,56 @@ impl Ops for Reference {
             rows.map(|row| chosen.map_or(f32::NAN, |chosen| row[chosen])).collect::<Vec<_>>()
         };
         Ok(ReferenceTensor::new(vec![batch, tokens], (0..batch).flat_map(of_photo).collect()))
+    }
+
+    fn top_rows(&self, x: &ReferenceTensor, rows: &ReferenceTensor, k: usize) -> Result<ReferenceTensor> {
+        let [batch, n, channels] = top_extents(&x.shape, &rows.shape)?;
+        let tokens = x.shape[1];
+        let of_photo = |photo: usize| {
+            let class_token = &x.values[photo * tokens * channels..][..channels];
+            let cosines: Vec<f64> = rows.values.chunks_exact(channels).map(|row| cosine(class_token, row)).collect();
+            if cosines.iter().any(|cosine| cosine.is_nan()) {
+                return vec![f32::NAN; n];
+            }
+            let mut order: Vec<usize> = (0..n).collect();
+            // Stable: earlier ones of equal ones stay first.
+            order.sort_by(|&a, &b| cosines[b].total_cmp(&cosines[a]));
+            let mut chosen = vec![0.0; n];
+            order.iter().take(k).for_each(|&row| chosen[row] = 1.0);
+            chosen
+        };
+        Ok(ReferenceTensor::new(vec![batch, n], (0..batch).flat_map(of_photo).collect()))
+    }
+
+    fn nearest_around(
+        &self,
+        x: &ReferenceTensor,
+        rows: &ReferenceTensor,
+        chosen: &ReferenceTensor,
+        places: Places,
+        so_far: Option<&ReferenceTensor>,
+    ) -> Result<ReferenceTensor> {
+        let so_far_shape = so_far.map(|found| &found.shape[..]);
+        let [batch, tokens, n, channels] = around_extents(&x.shape, &rows.shape, &chosen.shape, places, so_far_shape)?;
+        let (photos, prefix) = (chosen.shape[1], tokens - places.patches());
+        let distance = |at: usize| {
+            let mut values = vec![so_far.map_or(2.0, |found| f64::from(found.values[at]))];
+            let place = (at % tokens).checked_sub(prefix).map(|patch| (patch / places.grid, patch % places.grid));
+            if let Some((row, column)) = place {
+                for photo in places.photos(n) {
+                    let weight = f64::from(chosen.values[at / tokens * photos + photo]);
+                    let near = places.around(row).flat_map(|y| places.around(column).map(move |x| (y, x)));
+                    let near = near.filter_map(|(y, x)| places.row_of(photo, y, x, n));
+                    // A photo that is not chosen has no part, whatever its rows hold.
+                    for near in near.filter(|_| weight != 0.0) {
+                        let token = &x.values[at * channels..][..channels];
+                        values.push(1.0 - weight * dot(token, &rows.values[near * channels..][..channels]));
+                    }
+                }
+            }
+            smallest(&values) as f32
+        };
+        Ok(ReferenceTensor::new(vec![batch, tokens], (0..batch * tokens).map(distance).collect()))
     }
 }
 

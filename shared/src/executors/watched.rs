@@ -1,7 +1,7 @@
 //! Wrapper of an executor that shows the inputs of its operations to a callback.
 
 use crate::Result;
-use crate::ops::{Linear, Neighbours, Norm, Ops, Then};
+use crate::ops::{Linear, Neighbours, Norm, Ops, Places, Then};
 use crate::photo::preprocess::Preprocessor;
 use crate::tensor::HostTensor;
 
@@ -55,6 +55,12 @@ impl<O: Ops, W: Fn(Seen<'_, O::Tensor>) -> Result<()>> Ops for Watched<O, W> {
 
     fn upload_weight(&self, weight: &HostTensor) -> Result<O::Tensor> {
         let uploaded = self.ops.upload_weight(weight)?;
+        (self.watch)(Seen::Uploaded(&uploaded))?;
+        Ok(uploaded)
+    }
+
+    fn upload_rows(&self, rows: &HostTensor) -> Result<O::Tensor> {
+        let uploaded = self.ops.upload_rows(rows)?;
         (self.watch)(Seen::Uploaded(&uploaded))?;
         Ok(uploaded)
     }
@@ -146,5 +152,20 @@ impl<O: Ops, W: Fn(Seen<'_, O::Tensor>) -> Result<()>> Ops for Watched<O, W> {
 
     fn choose(&self, values: &O::Tensor, x: &O::Tensor, prototypes: &O::Tensor) -> Result<O::Tensor> {
         self.ops.choose(values, x, prototypes)
+    }
+
+    fn top_rows(&self, x: &O::Tensor, rows: &O::Tensor, k: usize) -> Result<O::Tensor> {
+        self.ops.top_rows(x, rows, k)
+    }
+
+    fn nearest_around(
+        &self,
+        x: &O::Tensor,
+        rows: &O::Tensor,
+        chosen: &O::Tensor,
+        places: Places,
+        so_far: Option<&O::Tensor>,
+    ) -> Result<O::Tensor> {
+        self.ops.nearest_around(x, rows, chosen, places, so_far)
     }
 }

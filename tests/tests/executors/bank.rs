@@ -1,14 +1,17 @@
 //! Operations that compare tokens with stored rows, which heads without training are made of, on every executor.
 //!
-//! Tolerances as in `ops.rs`, from 1.8e-7 measured of normalised rows and of squared norms; a minimum and a choice are exact.
+//! Tolerances as in `ops.rs`, from 1.8e-7 measured of normalised rows and of squared norms, and 9.4e-8 of distances around a place; a
+//! minimum and a choice are exact.
 
 use candle_core::Device;
 use dinomaly_core::executors::candle::{Candle, Taped, no_noise};
 use dinomaly_core::executors::processor::{Processor, ProcessorPrecision};
 use dinomaly_core::executors::reference::Reference;
-use dinomaly_core::ops::Ops;
+use dinomaly_core::ops::{Ops, Places};
+use dinomaly_core::quant::{Format, round_tensor};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_tests::executors::{Op, others, reference, webgpu};
+use dinomaly_tests::max_difference;
 use rand_chacha::ChaCha8Rng;
 
 use super::compare::{check, random, scaled};
@@ -108,6 +111,99 @@ fn the_first_of_equal_prototypes_is_chosen() {
     }
 }
 
+#[test]
+fn top_rows() {
+    check("top rows", 0.0, |generator| {
+        // Batch, tokens, rows, channels.
+        let sizes = [[1, 1, 1, 1], [3, 5, 1, 7], [3, 6, 3, 130], [1, 9, 1099, 5], [3, 37, 65, 48], [2, 300, 7, 384]];
+        let cases = sizes.into_iter().flat_map(|size| {
+            let [_, x, rows] = choice(generator, size);
+            // Every row of the second half is one of the first; and all are equal.
+            let half = rows.to_f32()[..size[2].div_ceil(2) * size[3]].repeat(2);
+            let twice = HostTensor::f32([size[2], size[3]], half[..size[2] * size[3]].to_vec()).unwrap();
+            let equal = scaled(rows.clone(), 0.0, 0.0);
+            let ks = [1, size[2].div_ceil(3), size[2] + 1];
+            let of = [rows, twice, equal];
+            of.into_iter()
+                .flat_map(move |rows| ks.map(|k| Op::TopRows { x: x.clone(), rows: rows.clone(), k }))
+                .collect::<Vec<_>>()
+        });
+        cases.collect()
+    });
+}
+
+/// Rows of a bank in every type that a model stores.
+fn stored(rows: &HostTensor) -> Vec<HostTensor> {
+    let rounded = [Format::F16, Format::Int8, Format::Int4].map(|to| round_tensor("rows", rows, to).unwrap());
+    [rows.clone()].into_iter().chain(rounded).collect()
+}
+
+#[test]
+fn nearest_around() {
+    check("nearest row around", 1.0e-6, |generator| {
+        // Batch, tokens before the first patch, grid, channels, photos, first row, rows, reach.
+        let sizes = [
+            [1, 0, 1, 1, 1, 0, 1, 0],
+            [2, 3, 2, 7, 3, 0, 12, 0],
+            [3, 1, 5, 130, 4, 13, 61, 1],
+            [1, 5, 7, 64, 3, 49, 49, 2],
+            [2, 1, 3, 33, 40, 7, 350, 1],
+            [1, 0, 4, 384, 9, 0, 144, 100],
+        ];
+        let mut cases = Vec::new();
+        for [batch, prefix, grid, channels, photos, first, n, reach] in sizes {
+            let tokens = prefix + grid * grid;
+            let places = Places { grid, reach, first };
+            let x = Reference.upload(&random(generator, &[batch, tokens, channels])).unwrap();
+            let unit = Reference.normalize(&x).unwrap();
+            let x = HostTensor::f32([batch, tokens, channels], unit.values.to_vec()).unwrap();
+            let rows = Reference.upload(&random(generator, &[1, n, channels])).unwrap();
+            let rows = HostTensor::f32([n, channels], Reference.normalize(&rows).unwrap().values.to_vec()).unwrap();
+            // Some photos, all, and none.
+            let some = scaled(random(generator, &[batch, photos]), 1.0, 0.0);
+            let some = some.to_f32().iter().map(|&v| f32::from(u8::from(v > 0.0))).collect();
+            let some = HostTensor::f32([batch, photos], some).unwrap();
+            let all = scaled(some.clone(), 0.0, 1.0);
+            let before = scaled(random(generator, &[batch, tokens]), 0.5, 0.7);
+            for chosen in [some, all.clone(), scaled(all, 0.0, 0.0)] {
+                for rows in stored(&rows) {
+                    for so_far in [None, Some(before.clone())] {
+                        let (x, rows, chosen) = (x.clone(), rows.clone(), chosen.clone());
+                        cases.push(Op::NearestAround { x, rows, chosen, places, so_far });
+                    }
+                }
+            }
+        }
+        cases
+    });
+}
+
+/// Rows of all places in one piece or many, which begin anywhere.
+#[test]
+fn pieces_of_a_bank_give_what_the_whole_gives() {
+    let (grid, photos, channels) = (3, 4, 5);
+    let generator = &mut ChaCha8Rng::seed_from_u64(3);
+    let (x, rows) = (random(generator, &[2, 10, channels]), random(generator, &[photos * grid * grid, channels]));
+    let chosen = HostTensor::f32([2, photos], vec![1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 1.0]).unwrap();
+    for executor in others().into_iter().chain([reference()]) {
+        let run = |begin: usize, end: usize, so_far: Option<Vec<f32>>| {
+            let piece = rows.to_f32()[begin * channels..end * channels].to_vec();
+            executor.run(&Op::NearestAround {
+                x: x.clone(),
+                rows: HostTensor::f32([end - begin, channels], piece).unwrap(),
+                chosen: chosen.clone(),
+                places: Places { grid, reach: 1, first: begin },
+                so_far: so_far.map(|found| HostTensor::f32([2, 10], found).unwrap()),
+            })
+        };
+        let whole = run(0, 36, None);
+        let pieces = [0, 1, 8, 20, 21, 36];
+        let found = pieces.windows(2).fold(None, |so_far, piece| Some(run(piece[0], piece[1], so_far)));
+        assert!(max_difference(&found.unwrap(), &whole) < 1e-5, "{}", executor.name);
+        assert_eq!((whole[0], whole[10]), (2.0, 2.0), "{}: the class token has no place", executor.name);
+    }
+}
+
 /// Both signs: a processor's own NaN is negative.
 #[test]
 fn what_is_no_number_stays_so() {
@@ -156,8 +252,40 @@ fn what_is_no_number_stays_so() {
             let prototypes = HostTensor::f32([n, 3], prototypes).unwrap();
             let x = HostTensor::f32([2, 3, 3], vec![1.0; 18]).unwrap();
             is_spoilt(&Op::Choose { values: cosines, x: x.clone(), prototypes }, &|_| true, &what);
-            is_spoilt(&Op::Choose { values: values(0.5), x, prototypes: ones }, &|i| i == 1 && at == 0, &what);
+            is_spoilt(&Op::Choose { values: values(0.5), x, prototypes: ones.clone() }, &|i| i == 1 && at == 0, &what);
+
+            let top = |x: HostTensor, rows: HostTensor| Op::TopRows { x, rows, k: 2 };
+            is_spoilt(&top(tokens(10), ones.clone()), &|i| i >= n, &what);
+            is_spoilt(&top(tokens(13), ones.clone()), &|_| false, &what);
+            let mut rows = ones.to_f32().to_vec();
+            rows[3 * at + 2] = spoilt;
+            is_spoilt(&top(tokens(17), HostTensor::f32([n, 3], rows).unwrap()), &|_| true, &what);
         }
+    }
+    for spoilt in [f32::NAN, -f32::NAN] {
+        // A class token and two by two patches; rows of two photos. What is not compared spoils nothing.
+        let around = |token: Option<usize>, row: Option<usize>, chosen: [f32; 2], before: Option<usize>| {
+            let with = |shape: &[usize], at: Option<usize>| {
+                let mut values = vec![0.5; shape.iter().product()];
+                at.iter().for_each(|&at| values[at] = spoilt);
+                HostTensor::f32(shape, values).unwrap()
+            };
+            Op::NearestAround {
+                x: with(&[1, 5, 3], token.map(|token| 3 * token + 1)),
+                rows: with(&[8, 3], row.map(|row| 3 * row + 2)),
+                chosen: HostTensor::f32([1, 2], chosen.to_vec()).unwrap(),
+                places: Places { grid: 2, reach: 0, first: 0 },
+                so_far: Some(with(&[1, 5], before)),
+            }
+        };
+        let what = format!("{spoilt:?} around a place");
+        is_spoilt(&around(Some(2), None, [1.0, 1.0], None), &|i| i == 2, &what);
+        is_spoilt(&around(Some(0), None, [1.0, 1.0], None), &|_| false, &what);
+        is_spoilt(&around(None, Some(5), [0.0, 1.0], None), &|i| i == 2, &what);
+        is_spoilt(&around(None, Some(5), [1.0, 0.0], None), &|_| false, &what);
+        is_spoilt(&around(None, None, [spoilt, 0.0], None), &|i| i > 0, &what);
+        is_spoilt(&around(None, None, [1.0, 0.0], Some(3)), &|i| i == 3, &what);
+        is_spoilt(&around(None, None, [0.0, 0.0], Some(0)), &|i| i == 0, &what);
     }
 }
 
@@ -192,6 +320,31 @@ fn shapes_that_do_not_fit_are_named() {
             let why = format!("values of shape {values:?} do not fit tokens of shape {x:?} and prototypes of shape");
             check(ops.choose(&up(values), &up(x), &up(prototypes)), &why);
         }
+        for [x, rows] in
+            [[&[2, 3, 6], [5, 7].as_slice()], [&[2, 0, 6], &[5, 6]], [&[2, 6], &[5, 6]], [&[2, 3, 6], &[0, 6]]]
+        {
+            check(ops.top_rows(&up(x), &up(rows), 1), &format!("tokens of shape {x:?} do not fit rows of shape"));
+        }
+        let rows = |shape: &[usize]| {
+            ops.upload_rows(&HostTensor::f32(shape, vec![0.5; shape.iter().product()]).unwrap()).unwrap()
+        };
+        let (x, chosen) = (up(&[2, 5, 6]), up(&[2, 3]));
+        let at = |first: usize| Places { grid: 2, reach: 1, first };
+        assert!(ops.nearest_around(&x, &rows(&[5, 6]), &chosen, at(7), None).is_ok(), "{name}");
+        check(
+            ops.nearest_around(&x, &rows(&[5, 7]), &chosen, at(0), None),
+            "tokens of shape [2, 5, 6] do not fit rows of shape [5, 7]",
+        );
+        check(ops.nearest_around(&x, &rows(&[5, 6]), &up(&[1, 3]), at(0), None), "chosen photos of shape [1, 3]");
+        check(ops.nearest_around(&up(&[2, 3, 6]), &rows(&[5, 6]), &chosen, at(0), None), "a grid of 2 × 2");
+        check(
+            ops.nearest_around(&x, &rows(&[5, 6]), &chosen, at(8), None),
+            "rows 8 to 12 are beyond 3 photos of 2 × 2 patches",
+        );
+        check(
+            ops.nearest_around(&x, &rows(&[5, 6]), &chosen, at(0), Some(&chosen)),
+            "distances so far: expected shape [2, 5], found [2, 3]",
+        );
     }
     refuses("reference", &Reference);
     refuses("processor", &Processor::new(ProcessorPrecision::F32));

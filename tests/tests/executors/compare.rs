@@ -75,6 +75,14 @@ fn shapes(op: &Op) -> String {
         Op::Nearest { cosines, so_far } => format!("{:?}, resumed: {}", cosines.shape, so_far.is_some()),
         Op::SquaredNorms { x, parts } => format!("{:?} in {parts} parts", x.shape),
         Op::Choose { x, prototypes, .. } => format!("{:?}, prototypes {:?}", x.shape, prototypes.shape),
+        Op::TopRows { x, rows, k } => format!("{k} of rows {:?}, x {:?}", rows.shape, x.shape),
+        Op::NearestAround { x, rows, chosen, places, so_far } => format!(
+            "x {:?}, rows {:?}, chosen {:?}, {places:?}, resumed: {}",
+            x.shape,
+            rows.shape,
+            chosen.shape,
+            so_far.is_some()
+        ),
         Op::Maps { groups, layout } => format!("{} of {:?}, {layout:?}", groups.len(), groups[0].shape),
     }
 }

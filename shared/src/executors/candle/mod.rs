@@ -13,8 +13,8 @@ use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::softmax;
 
 use crate::ops::{
-    Linear, Neighbours, NoiseAt, Norm, Ops, Read, RelativeBias, Then, choose_extents, conv_extents, nearest_extents,
-    part_width, rotation_prefix,
+    Linear, Neighbours, NoiseAt, Norm, Ops, Places, Read, RelativeBias, Then, around_extents, choose_extents,
+    conv_extents, nearest_extents, part_width, rotation_prefix, top_extents,
 };
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
@@ -277,6 +277,59 @@ impl Ops for Candle<'_> {
         let chosen = chosen.reshape((batch, 1, 1))?.broadcast_as((batch, tokens, 1))?.contiguous()?;
         let found = single(values)?.contiguous()?.gather(&chosen, 2)?.squeeze(2)?;
         Ok(keep_nan(&found, &cosines.sum_keepdim(1)?.broadcast_as((batch, tokens))?)?)
+    }
+
+    fn top_rows(&self, x: &Tensor, rows: &Tensor, k: usize) -> Result<Tensor> {
+        let [batch, n, _] = top_extents(x.dims(), rows.dims())?;
+        let cosines = cosines(&single(&x.narrow(1, 0, 1)?)?, &single(rows)?.unsqueeze(0)?)?.detach();
+        // Number of rows before each one, because sorting on CUDA keeps no order of equal ones.
+        let (own, others) = (cosines.unsqueeze(2)?, cosines.unsqueeze(1)?);
+        let places = Tensor::arange(0, n as u32, x.device())?;
+        let earlier = places.unsqueeze(0)?.broadcast_lt(&places.unsqueeze(1)?)?.broadcast_as((batch, n, n))?;
+        let none = earlier.zeros_like()?;
+        let before = own.broadcast_eq(&others)?.where_cond(&earlier, &none)?;
+        let before = (single(&own.broadcast_lt(&others)?)? + single(&before)?)?.sum(D::Minus1)?;
+        let chosen = single(&before.lt(k as f64)?)?;
+        Ok(keep_nan(&chosen, &cosines.sum_keepdim(1)?.broadcast_as((batch, n))?)?)
+    }
+
+    fn nearest_around(
+        &self,
+        x: &Tensor,
+        rows: &Tensor,
+        chosen: &Tensor,
+        places: Places,
+        so_far: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let [batch, tokens, n, channels] =
+            around_extents(x.dims(), rows.dims(), chosen.dims(), places, so_far.map(Tensor::dims))?;
+        // All cosines, and then those around a token's place: one product is faster than many small ones.
+        let product = self.factor(x)?.reshape((batch * tokens, channels))?.matmul(&self.factor(rows)?.t()?)?;
+        let cosines = single(&product)?.reshape((batch, tokens, n))?;
+        let of_row = |of: &dyn Fn(usize) -> usize| -> Result<Tensor> {
+            let numbers: Vec<u32> = (places.first..places.first + n).map(|row| of(row) as u32).collect();
+            Ok(Tensor::from_vec(numbers, n, x.device())?)
+        };
+        let weights = single(chosen)?.index_select(&of_row(&|row| row / places.patches())?, 1)?.unsqueeze(1)?;
+        let mut used = weights.ne(0.0)?.broadcast_as((batch, tokens, n))?;
+        let none = used.zeros_like()?;
+        let (grid, prefix) = (places.grid, tokens - places.patches());
+        let lines: [&dyn Fn(usize) -> usize; 2] = [&|patch| patch / grid, &|patch| patch % grid];
+        for line in lines {
+            // Tokens before the first patch are out of reach.
+            let of_token = |token: usize| token.checked_sub(prefix).map_or(-1e6, |patch| line(patch) as f32);
+            let token = Tensor::from_vec((0..tokens).map(of_token).collect(), (tokens, 1), x.device())?;
+            let row = single(&of_row(&|row| line(row % places.patches()))?)?;
+            let near = token.broadcast_sub(&row)?.abs()?.le(places.reach as f64)?;
+            used = near.broadcast_as((batch, tokens, n))?.where_cond(&used, &none)?;
+        }
+        let cosines = cosines.broadcast_mul(&weights)?;
+        let lowest = Tensor::full(-1f32, cosines.shape(), x.device())?;
+        let total = used.where_cond(&cosines, &cosines.zeros_like()?)?.sum(D::Minus1)?;
+        let distance = (1.0 - used.where_cond(&cosines, &lowest)?.max(D::Minus1)?)?.minimum(2.0)?;
+        let Some(so_far) = so_far else { return Ok(keep_nan(&distance, &total)?) };
+        let so_far = single(so_far)?;
+        Ok(keep_nan(&distance.minimum(&so_far)?, &(total + so_far)?)?)
     }
 
     fn bottleneck_noise(&self, x: &Tensor, at: NoiseAt) -> Result<Tensor> {

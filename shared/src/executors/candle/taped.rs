@@ -11,7 +11,7 @@ use candle_core::{DType, Tensor, TensorId, Var};
 
 use super::{Candle, Mode, fused, single};
 use crate::Result;
-use crate::ops::{Linear, Neighbours, NoiseAt, Norm, Ops, Then};
+use crate::ops::{Linear, Neighbours, NoiseAt, Norm, Ops, Places, Then};
 use crate::tensor::HostTensor;
 
 /// Executor of the head that records a tape. Its tensors have no graph of candle's; variables among them are parameters.
@@ -270,6 +270,25 @@ impl Ops for Taped<'_> {
         self.by_candle(&[values, x, prototypes], |ops, leaves| ops.choose(&leaves[0], &leaves[1], &leaves[2]))
     }
 
+    fn top_rows(&self, x: &Tensor, rows: &Tensor, k: usize) -> Result<Tensor> {
+        // A choice has no gradient.
+        self.ops.top_rows(x, rows, k)
+    }
+
+    fn nearest_around(
+        &self,
+        x: &Tensor,
+        rows: &Tensor,
+        chosen: &Tensor,
+        places: Places,
+        so_far: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let inputs: Vec<&Tensor> = [x, rows, chosen].into_iter().chain(so_far).collect();
+        self.by_candle(&inputs, |ops, leaves| {
+            ops.nearest_around(&leaves[0], &leaves[1], &leaves[2], places, leaves.get(3))
+        })
+    }
+
     fn bottleneck_noise(&self, x: &Tensor, at: NoiseAt) -> Result<Tensor> {
         let Mode::Train(noise) = self.ops.mode else { return Ok(x.clone()) };
         if at == NoiseAt::Input {
@@ -376,7 +395,12 @@ mod tests {
     #[test]
     fn gradients_of_comparisons_with_stored_rows_are_candles() {
         type Operation = fn(&dyn Ops<Tensor = Tensor>, &Tensor) -> Result<Tensor>;
-        let operations: [Operation; 7] = [
+        fn around(ops: &dyn Ops<Tensor = Tensor>, x: &Tensor, so_far: Option<&Tensor>) -> Result<Tensor> {
+            let places = Places { grid: 2, reach: 1, first: 3 };
+            let chosen = Tensor::new(&[[1f32, 0.0], [1.0, 1.0]], x.device())?;
+            ops.nearest_around(x, &random(5, &[4, 6]), &chosen, places, so_far)
+        }
+        let operations: [Operation; 9] = [
             |ops, x| ops.normalize(x),
             |ops, x| ops.nearest(x, None),
             |ops, x| ops.nearest(x, Some(&random(1, &[2, 5]).affine(0.5, 0.8)?)),
@@ -384,6 +408,8 @@ mod tests {
             |ops, x| ops.recentre(x, None),
             |ops, x| ops.recentre(x, Some(1e-8)),
             |ops, x| ops.choose(x, x, &random(2, &[6, 6])),
+            |ops, x| around(ops, x, None),
+            |ops, x| around(ops, x, Some(&random(1, &[2, 5]).affine(0.5, 0.8)?)),
         ];
         for (i, operation) in operations.into_iter().enumerate() {
             let x = Var::from_tensor(&random(3, &[2, 5, 6])).unwrap();

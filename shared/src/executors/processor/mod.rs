@@ -17,8 +17,8 @@ mod tensor;
 use std::rc::Rc;
 
 use crate::ops::{
-    Linear, Neighbours, Norm, Ops, Read, RelativeBias, Then, choose_extents, conv_extents, nearest_extents, part_width,
-    rotation_prefix,
+    Linear, Neighbours, Norm, Ops, Places, Read, RelativeBias, Then, around_extents, choose_extents, conv_extents,
+    nearest_extents, part_width, rotation_prefix, top_extents,
 };
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
@@ -290,6 +290,34 @@ impl Ops for Processor {
         let [batch, tokens, _, channels] = choose_extents(values.shape(), x.shape(), prototypes.shape())?;
         let mut result = self.result(vec![batch, tokens]);
         bank::choose(values.values()?, x.values()?, prototypes.values()?, channels, tokens, result.values_mut()?);
+        Ok(result)
+    }
+
+    fn top_rows(&self, x: &ProcessorTensor, rows: &ProcessorTensor, k: usize) -> Result<ProcessorTensor> {
+        let [batch, n, channels] = top_extents(x.shape(), rows.shape())?;
+        let mut result = self.result(vec![batch, n]);
+        bank::top_rows(x.values()?, x.shape()[1], rows.values()?, channels, k, result.values_mut()?);
+        Ok(result)
+    }
+
+    fn nearest_around(
+        &self,
+        x: &ProcessorTensor,
+        rows: &ProcessorTensor,
+        chosen: &ProcessorTensor,
+        places: Places,
+        so_far: Option<&ProcessorTensor>,
+    ) -> Result<ProcessorTensor> {
+        let so_far_shape = so_far.map(ProcessorTensor::shape);
+        let [batch, tokens, _, channels] =
+            around_extents(x.shape(), rows.shape(), chosen.shape(), places, so_far_shape)?;
+        let mut result = self.result(vec![batch, tokens]);
+        match so_far {
+            Some(found) => result.values_mut()?.copy_from_slice(found.values()?),
+            None => result.values_mut()?.fill(2.0),
+        }
+        let extents = [tokens, channels, chosen.shape()[1]];
+        bank::nearest_around(x.values()?, rows.values()?, chosen.values()?, places, extents, result.values_mut()?);
         Ok(result)
     }
 }

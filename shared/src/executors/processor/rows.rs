@@ -117,7 +117,7 @@ pub(super) fn depthwise_conv(x: &[f32], width: usize, kernels: &[f32], grid: usi
 }
 
 /// Dot product in sixteen lanes, which is vectorised and rounds less than a sequential sum.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (mut lanes, mut chunks) = ([0f32; 16], a.chunks_exact(16).zip(b.chunks_exact(16)));
     for (a, b) in &mut chunks {
         lanes.iter_mut().zip(a).zip(b).for_each(|((lane, a), b)| *lane += a * b);

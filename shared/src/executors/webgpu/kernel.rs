@@ -30,10 +30,16 @@ pub(super) enum Kernel {
     Normalize,
     Nearest,
     SquaredNorms,
+    ClassCosines,
     Choose,
     Recentre,
+    TopRows,
+    NearestAround(Operands),
     MapAxis,
 }
+
+const ORDER: &str = include_str!("kernels/order.wgsl");
+const REDUCE: &str = include_str!("kernels/reduce.wgsl");
 
 /// Name and complete WGSL source of every kernel. Each has one entry point, `main`, and compiles with its default constants. A
 /// test compiles them in a browser too, because browsers are stricter than naga.
@@ -57,7 +63,7 @@ impl Kernel {
     ];
 
     /// All other kernels, linear layers excluded.
-    const RARE: [Self; 10] = [
+    const RARE: [Self; 16] = [
         Self::QuantizeRows,
         Self::Rotate,
         Self::Swiglu,
@@ -66,13 +72,20 @@ impl Kernel {
         Self::Normalize,
         Self::Nearest,
         Self::SquaredNorms,
+        Self::ClassCosines,
         Self::Choose,
         Self::Recentre,
+        Self::TopRows,
+        Self::NearestAround(Operands::F32),
+        Self::NearestAround(Operands::F16),
+        Self::NearestAround(Operands::Int8),
+        Self::NearestAround(Operands::Int4),
     ];
 
     fn name(self) -> String {
         match self {
             Self::Linear(operands, tile) => format!("linear_{}_{}", operands.name(), tile.name()),
+            Self::NearestAround(rows) => format!("nearest_around_{}", rows.name()),
             other => other.file().0.into(),
         }
     }
@@ -80,7 +93,28 @@ impl Kernel {
     fn source(self) -> Cow<'static, str> {
         match self {
             Self::Linear(operands, tile) => linear::source(operands, tile).into(),
-            other => other.file().1.into(),
+            other => match other.before() {
+                [] => other.file().1.into(),
+                before => [before.concat().as_str(), other.file().1, other.after()].concat().into(),
+            },
+        }
+    }
+
+    /// Files before that of a kernel.
+    fn before(self) -> &'static [&'static str] {
+        match self {
+            Self::SquaredNorms => &[REDUCE],
+            Self::ClassCosines | Self::TopRows => &[ORDER],
+            Self::Nearest | Self::Choose | Self::NearestAround(_) => &[ORDER, REDUCE],
+            _ => &[],
+        }
+    }
+
+    /// File after that of a kernel.
+    fn after(self) -> &'static str {
+        match self {
+            Self::NearestAround(rows) => rows.weight(),
+            _ => "",
         }
     }
 
@@ -109,8 +143,11 @@ impl Kernel {
             Self::Normalize => file!("normalize"),
             Self::Nearest => file!("nearest"),
             Self::SquaredNorms => file!("squared_norms"),
+            Self::ClassCosines => file!("class_cosines"),
             Self::Choose => file!("choose"),
             Self::Recentre => file!("recentre"),
+            Self::TopRows => file!("top_rows"),
+            Self::NearestAround(_) => file!("nearest_around"),
             Self::MapAxis => file!("map_axis"),
         }
     }

@@ -70,11 +70,18 @@ impl Operands {
 
     fn source(self) -> [&'static str; 2] {
         match self {
-            Self::F32 => [OPERANDS_F32, WEIGHT_F32],
-            Self::F16 => [OPERANDS_F32, WEIGHT_F16],
-            Self::Int8 => [OPERANDS_F32, WEIGHT_INT8],
-            Self::Int4 => [OPERANDS_F32, WEIGHT_INT4],
             Self::Int8Both => [OPERANDS_INT8, ""],
+            _ => [OPERANDS_F32, self.weight()],
+        }
+    }
+
+    /// How the weight is read; of [`Operands::Int8Both`] there is no reading of it alone.
+    pub fn weight(self) -> &'static str {
+        match self {
+            Self::F32 => WEIGHT_F32,
+            Self::F16 => WEIGHT_F16,
+            Self::Int8 | Self::Int8Both => WEIGHT_INT8,
+            Self::Int4 => WEIGHT_INT4,
         }
     }
 }

@@ -5,8 +5,8 @@ use super::linear::{Operands, Tile};
 use super::tensor::{GpuTensor, Storage, padded_row};
 use super::{GpuPrecision, WebGpu};
 use crate::ops::{
-    Linear, Neighbours, Norm, Ops, RelativeBias, Then, choose_extents, conv_extents, head_size, nearest_extents,
-    part_width, rotation_prefix,
+    Linear, Neighbours, Norm, Ops, Places, RelativeBias, Then, around_extents, choose_extents, conv_extents, head_size,
+    nearest_extents, part_width, rotation_prefix, top_extents,
 };
 use crate::photo::preprocess::Preprocessor;
 use crate::tensor::HostTensor;
@@ -30,6 +30,10 @@ impl Ops for WebGpu {
     fn upload_weight(&self, weight: &HostTensor) -> Result<GpuTensor> {
         self.gpu.check()?;
         GpuTensor::upload_weight(&self.pool, weight, self.precision)
+    }
+
+    fn upload_rows(&self, rows: &HostTensor) -> Result<GpuTensor> {
+        self.upload_weight(rows)
     }
 
     fn upload_photos(&self, cut: &[Vec<u8>], preprocessor: &Preprocessor, patch: usize) -> Result<GpuTensor> {
@@ -288,18 +292,95 @@ impl Ops for WebGpu {
     }
 
     fn choose(&self, values: &GpuTensor, x: &GpuTensor, prototypes: &GpuTensor) -> Result<GpuTensor> {
-        let [batch, tokens, n, channels] = choose_extents(values.shape(), x.shape(), prototypes.shape())?;
+        let [batch, tokens, n, _] = choose_extents(values.shape(), x.shape(), prototypes.shape())?;
+        let cosines = self.class_cosines(x, prototypes)?;
         self.dispatch(
             Kernel::Choose,
-            words([tokens, padded_row(tokens), n, padded_row(n), padded_row(channels) / 4])?,
+            words([tokens, padded_row(tokens), n, padded_row(n)])?,
             vec![batch, tokens],
-            &[values.buffer("values")?, x.buffer("tokens")?, prototypes.buffer("prototypes")?],
+            &[values.buffer("values")?, cosines.buffer("cosines")?],
             [batch, 1, 1],
+        )
+    }
+
+    fn top_rows(&self, x: &GpuTensor, rows: &GpuTensor, k: usize) -> Result<GpuTensor> {
+        let [batch, n, _] = top_extents(x.shape(), rows.shape())?;
+        let cosines = self.class_cosines(x, rows)?;
+        let (pitch, length) = (padded_row(n), batch * padded_row(n));
+        self.dispatch(
+            Kernel::TopRows,
+            words([length, n, pitch, k.min(n)])?,
+            vec![batch, n],
+            &[cosines.buffer("cosines")?],
+            [length.div_ceil(256), 1, 1],
+        )
+    }
+
+    fn nearest_around(
+        &self,
+        x: &GpuTensor,
+        rows: &GpuTensor,
+        chosen: &GpuTensor,
+        places: Places,
+        so_far: Option<&GpuTensor>,
+    ) -> Result<GpuTensor> {
+        let so_far_shape = so_far.map(GpuTensor::shape);
+        let [batch, tokens, n, channels] =
+            around_extents(x.shape(), rows.shape(), chosen.shape(), places, so_far_shape)?;
+        let (pitch, inputs4) = (padded_row(tokens), padded_row(channels) / 4);
+        let photos = chosen.buffer("chosen photos")?;
+        // If there are no distances so far, their binding takes any buffer.
+        let found = so_far.map_or(Ok(photos), |found| found.buffer("distances so far"))?;
+        let mut operands = vec![x.buffer("tokens")?, photos, found];
+        let (kind, group4) = match rows.storage() {
+            Storage::F32(values) => {
+                operands.push(&values.buffer);
+                (Operands::F32, 0)
+            }
+            Storage::F16(values) => {
+                operands.push(&values.buffer);
+                (Operands::F16, 0)
+            }
+            Storage::Int8 { values, scales } => {
+                operands.extend([&values.buffer, &scales.buffer]);
+                (Operands::Int8, 0)
+            }
+            Storage::Int4 { values, scales, group4 } => {
+                operands.extend([&values.buffer, &scales.buffer]);
+                (Operands::Int4, *group4)
+            }
+        };
+        let Places { grid, reach, first } = places;
+        let [rows, tokens_, pitch, grid, reach, first, n] =
+            words([batch * pitch, tokens, pitch, grid, reach.min(grid), first, n])?;
+        let [inputs4, group4, pitch_photos, resumed] =
+            words([inputs4, group4, padded_row(chosen.shape()[1]), usize::from(so_far.is_some())])?;
+        self.dispatch(
+            Kernel::NearestAround(kind),
+            [rows, tokens_, pitch, grid, reach, first, n, inputs4, group4, pitch_photos, resumed],
+            vec![batch, tokens],
+            &operands,
+            one_a_row(batch * padded_row(tokens)),
         )
     }
 }
 
 impl WebGpu {
+    /// Cosines of each photo's first token with rows, as places in the order of numbers: `x [batch, tokens, channels]` and
+    /// `rows [n, channels]` → `[batch, n]`.
+    fn class_cosines(&self, x: &GpuTensor, rows: &GpuTensor) -> Result<GpuTensor> {
+        let [batch, n, channels] = top_extents(x.shape(), rows.shape())?;
+        let (pitch, channels4) = (padded_row(n), padded_row(channels) / 4);
+        let length = batch * pitch;
+        self.dispatch(
+            Kernel::ClassCosines,
+            words([length, n, pitch, x.shape()[1] * channels4, channels4])?,
+            vec![batch, n],
+            &[x.buffer("tokens")?, rows.buffer("rows")?],
+            [length.div_ceil(256), 1, 1],
+        )
+    }
+
     /// Whether int8 weights are multiplied with int8 activations.
     fn rounds_activations(&self) -> bool {
         self.precision == GpuPrecision::Int8 && self.gpu.adapter.integer_dot

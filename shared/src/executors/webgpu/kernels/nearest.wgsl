@@ -1,5 +1,4 @@
-// One minus the largest cosine of a row, or the distance so far, if that is smaller; one workgroup per row. Numbers are compared
-// by whole numbers of the same order, because `max` of numbers may lose a NaN.
+// One minus the largest cosine of a row, or the distance so far, if that is smaller; one workgroup per row.
 
 struct Params {
     rows: u32,
@@ -19,23 +18,10 @@ struct Params {
 @group(0) @binding(2) var<storage, read> cosines: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read> so_far: array<u32>;
 
-const LANES = 64u;
-const SIGN = 0x80000000u;
-const INFINITY = 0x7f800000u;
-const NAN = 0x7fc00000u;
-// Place of a NaN, after all numbers. Before all of them is zero.
-const LAST = 0xffffffffu;
-var<workgroup> scratch: array<u32, LANES>;
+alias Value = u32;
 
-// Places of numbers, in their order, from their bits.
-fn places(bits: vec4<u32>) -> vec4<u32> {
-    let size = bits & vec4(~SIGN);
-    let place = select(vec4(SIGN) + size, vec4(SIGN) - size, bits >= vec4(SIGN));
-    return select(place, vec4(LAST), size > vec4(INFINITY));
-}
-
-fn number_at(place: u32) -> f32 {
-    return bitcast<f32>(select(SIGN | (SIGN - place), place - SIGN, place >= SIGN));
+fn combine(a: u32, b: u32) -> u32 {
+    return max(a, b);
 }
 
 @compute @workgroup_size(LANES)
@@ -63,27 +49,8 @@ fn main(
         largest = max(largest, select(vec4(0u), places(cosines[start + i]), column < vec4(p.n)));
     }
     let pair = max(largest.xy, largest.zw);
-    scratch[lane] = max(pair.x, pair.y);
-    workgroupBarrier();
-    for (var stride = LANES / 2u; stride > 0u; stride /= 2u) {
-        if lane < stride {
-            scratch[lane] = max(scratch[lane], scratch[lane + stride]);
-        }
-        workgroupBarrier();
-    }
+    let nearest = reduce(lane, max(pair.x, pair.y));
     if lane == 0u {
-        var found = NAN;
-        if scratch[0] != LAST {
-            let distance = 1.0 - number_at(scratch[0]);
-            found = bitcast<u32>(distance);
-            if p.resumed == 1u {
-                let before = so_far[at];
-                let spoilt = (before & ~SIGN) > INFINITY;
-                if spoilt || bitcast<f32>(before) < distance {
-                    found = before;
-                }
-            }
-        }
-        y[at] = found;
+        y[at] = smaller_distance(nearest, select(INFINITY, so_far[at], p.resumed == 1u));
     }
 }

@@ -14,8 +14,11 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 @group(0) @binding(2) var<storage, read> x: array<f32>;
 
-const LANES = 64u;
-var<workgroup> scratch: array<f32, LANES>;
+alias Value = f32;
+
+fn combine(a: f32, b: f32) -> f32 {
+    return a + b;
+}
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -39,15 +42,8 @@ fn main(
     for (var i = lane; i < p.width; i += LANES) {
         sum += x[start + i] * x[start + i];
     }
-    scratch[lane] = sum;
-    workgroupBarrier();
-    for (var stride = LANES / 2u; stride > 0u; stride /= 2u) {
-        if lane < stride {
-            scratch[lane] += scratch[lane + stride];
-        }
-        workgroupBarrier();
-    }
+    sum = reduce(lane, sum);
     if lane == 0u {
-        y[at] = scratch[0];
+        y[at] = sum;
     }
 }
