@@ -94,11 +94,15 @@ pub fn parts(config: &Architecture, grid: usize) -> Result<Vec<Part>> {
             ));
         }
         Architecture::Memory(config) => {
-            let outputs = match config.memory {
+            // Rows that a token is compared with.
+            let rows = match config.memory {
                 MemoryKind::Bank { rows } => rows as u64,
+                MemoryKind::Places { photos, grid, nearest, reach } => {
+                    (nearest.min(photos) * (2 * reach + 1).min(grid).pow(2)) as u64
+                }
                 MemoryKind::Subspace { subspaces } => subspaces as u64 * width,
             };
-            parts.push(part("memory", "memory.", "", config.groups.len() as u64 * tokens * width * outputs, 0));
+            parts.push(part("memory", "memory.", "", config.groups.len() as u64 * tokens * width * rows, 0));
         }
     }
     Ok(parts)

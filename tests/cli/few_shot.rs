@@ -5,9 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
+use dinomaly::encoders::backbone;
 use dinomaly::model_dir;
 use dinomaly_core::bundle::Manifest;
 use dinomaly_core::model::config::{Architecture, MemoryKind};
+use dinomaly_core::tensor::HostTensor;
 
 use crate::workshop::{Workshop, names};
 
@@ -21,13 +23,17 @@ fn score(text: &str) -> f64 {
 fn a_model_without_training_goes_where_a_trained_one_goes() {
     let shop = Workshop::new();
     let class = names(&shop.path("data")).remove(0);
-    for (memory, kind) in
-        [("subspace", MemoryKind::Subspace { subspaces: 2 }), ("bank", MemoryKind::Bank { rows: 2 * 10 * 16 })]
-    {
-        shop.succeed(shop.command(&format!("fewshot @data --out @{memory} --memory {memory} {SMALL}")));
+    let places = MemoryKind::Places { photos: 2 * 10, grid: 4, nearest: 6, reach: 2 };
+    for (memory, options, kind) in [
+        ("subspace", "", MemoryKind::Subspace { subspaces: 2 }),
+        ("bank", "", MemoryKind::Bank { rows: 2 * 10 * 16 }),
+        ("rad", "--nearest 6 --reach 2", places),
+    ] {
+        shop.succeed(shop.command(&format!("fewshot @data --out @{memory} --memory {memory} {options} {SMALL}")));
         let model = model_dir::read(&shop.path(memory)).unwrap();
         let Architecture::Memory(config) = &model.config else { panic!("{:?}", model.config) };
         assert_eq!((config.memory, config.target_layers.as_slice()), (kind, &[2, 5, 8][..]));
+        assert!(!config.final_norm, "the encoder has none");
         assert_eq!(model.calibration.classes.len(), 2);
         assert!(model.calibration.held_out);
         assert_eq!(model.calibration.classes[&class].good_scores.count, 10);
@@ -64,7 +70,7 @@ fn one_photo_makes_a_model_and_no_promise() {
     let class = names(&shop.path("data")).remove(0);
     fs::create_dir(shop.path("one")).unwrap();
     fs::copy(shop.path(&format!("data/{class}/train/good/000.png")), shop.path("one/photo.png")).unwrap();
-    for memory in ["bank", "subspace"] {
+    for memory in ["bank", "rad", "subspace"] {
         let mut command = shop.command(&format!("fewshot @one --out @{memory} --memory {memory} {SMALL}"));
         let Output { status, stderr, .. } = command.output().unwrap();
         let text = String::from_utf8(stderr).unwrap();
@@ -84,7 +90,12 @@ fn what_does_not_fit_is_refused_and_leaves_nothing() {
         ("--layers 3,12", "layer 12 is not there: the encoder has blocks 0 to 11"),
         ("--memory bank --bank-size 1KiB", "has room for 1 patch of each layer, and one photo has 16"),
         ("--memory bank --variance 0.5", "--variance is for --memory subspace"),
-        ("--bank-size 1MiB", "--bank-size is for --memory bank"),
+        ("--memory rad --bank-size 1KiB", "a bank of 1024 bytes: it has room for 0 patches at each place"),
+        ("--bank-size 1MiB", "--bank-size is for --memory bank or rad"),
+        ("--memory bank --nearest 3", "--nearest is for --memory rad"),
+        ("--reach 3", "--reach is for --memory rad"),
+        ("--memory rad --turns", "--turns is for --memory subspace or bank"),
+        ("--memory rad --tile-size 32", "--tile-size is for --memory subspace or bank"),
     ] {
         let error = shop.refuse(shop.command(&format!(
             "fewshot @data --out @model --backbone @encoder.safetensors {}",
@@ -123,7 +134,7 @@ fn photos_added_later_give_the_model_of_all_at_once() {
     fs::copy(shop.path("all/first/90.png"), shop.path("all/first/again.png")).unwrap();
     photos(&classes[1], 0..2, "other");
 
-    for memory in ["subspace", "bank"] {
+    for memory in ["subspace", "bank", "rad"] {
         shop.succeed(shop.command(&format!("fewshot @all/first --out @at-once/{memory} --memory {memory} {SMALL}")));
         shop.succeed(shop.command(&format!("fewshot @first --out @begun/{memory} --memory {memory} {SMALL}")));
         let text = shop.succeed(shop.command(&format!("fewshot @more --add @begun/{memory} --out @added/{memory}")));
@@ -160,4 +171,40 @@ fn photos_added_later_give_the_model_of_all_at_once() {
     let error = shop.refuse(shop.command("fewshot @more --add @at-once/bank"));
     assert!(error.contains("holds no few-shot.json"), "{error}");
     assert!(files(&shop.path("begun/bank")) == before, "a refusal changes nothing");
+}
+
+#[test]
+fn rad_applies_the_final_norm_of_the_encoder_and_says_if_there_is_none() {
+    let shop = Workshop::new();
+    let make = |backbone: &str, out: &str| {
+        let mut command = shop.command(&format!(
+            "fewshot @data --out @{out} --memory rad --bank-size 20KiB --backbone @{backbone} --size 64 --layers 2,8"
+        ));
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        let text = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
+        assert!(status.success(), "{text}");
+        let model = model_dir::read(&shop.path(out)).unwrap();
+        let Architecture::Memory(config) = &model.config else { panic!("{:?}", model.config) };
+        assert_eq!(model.weights.has_final_norm(), config.final_norm);
+        // Room for five patches of 64 channels at each of 16 places in two layers; three of them of the first class.
+        assert!(matches!(config.memory, MemoryKind::Places { photos: 5, nearest: 3, .. }), "{}", config.memory);
+        assert!(text.contains("thinned: those left out are at a mean distance of"), "{text}");
+        (config.final_norm, text)
+    };
+    let (applied, text) = make("encoder.safetensors", "without");
+    assert!(!applied && text.contains("has no final norm, which this memory is to apply"), "{text}");
+
+    let mut backbone = backbone::read(&shop.path("encoder.safetensors"), None).unwrap();
+    for (end, value) in [("weight", 1.5), ("bias", 0.1)] {
+        let tensor = HostTensor::f32([64], vec![value; 64]).unwrap();
+        backbone.weights.0.insert(format!("encoder.norm.{end}"), tensor);
+    }
+    backbone::write(&shop.path("normed.safetensors"), &backbone).unwrap();
+    let (applied, text) = make("normed.safetensors", "with");
+    assert!(applied && !text.contains("has no final norm"), "{text}");
+    // A memory that does not apply it publishes none.
+    shop.succeed(
+        shop.command(&format!("fewshot @data --out @subspace --backbone @normed.safetensors --size 64 --layers 2,8")),
+    );
+    assert!(!model_dir::read(&shop.path("subspace")).unwrap().weights.has_final_norm());
 }

@@ -57,6 +57,8 @@ struct Options {
     layers: Vec<usize>,
     side: Option<usize>,
     bank_size: Option<f64>,
+    nearest: Option<usize>,
+    reach: Option<usize>,
     variance: Option<f64>,
     turns: bool,
     false_alarm_rate: Option<f64>,
@@ -76,6 +78,8 @@ impl Options {
             memory,
             layers: self.layers.clone(),
             bank_size: self.bank_size.map_or(usual.bank_size, |bytes| bytes as u64),
+            nearest: self.nearest.unwrap_or(usual.nearest),
+            reach: self.reach.unwrap_or(usual.reach),
             variance: self.variance.unwrap_or(usual.variance),
             turns: self.turns,
             false_alarm_rate: self.false_alarm_rate.unwrap_or(usual.false_alarm_rate),
@@ -137,10 +141,9 @@ impl FewShot {
         model.place(executor, name, &content).map_err(refusal)
     }
 
-    /// Begins a detector with these options: `{memory: 'subspace' | 'bank', side, layers, bankSize, variance, turns,
-    /// falseAlarmRate}`, or none.
-    /// `side` of the square that whole photos are resized to in pixels, as the model's if omitted; all others as in
-    /// `dinomaly fewshot`.
+    /// Begins a detector with these options: `{memory: 'subspace' | 'bank' | 'rad', side, layers, bankSize, nearest, reach, variance,
+    /// turns, falseAlarmRate}`, or none. `side` of the square that whole photos are resized to in pixels, as the model's if omitted; all
+    /// others as in `dinomaly fewshot`, but that the encoder's final norm is applied only if the model's files have it.
     ///
     /// # Errors
     /// If a file is missing, or an option does not fit.

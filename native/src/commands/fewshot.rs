@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(
         long,
         value_name = "MODEL",
-        conflicts_with_all = ["backbone", "memory", "classes", "size", "tile_size", "layers", "bank_size", "variance", "turns", "heads", "window", "rate"]
+        conflicts_with_all = ["backbone", "memory", "classes", "size", "tile_size", "layers", "bank_size", "nearest", "reach", "variance", "turns", "heads", "window", "rate"]
     )]
     add: Option<PathBuf>,
     /// Class of added photos, if they are a folder of photos [default: the model's, if it has one]
@@ -44,12 +44,18 @@ pub struct Args {
     size: Option<usize>,
     #[command(flatten)]
     tiles: TileOption,
-    /// Encoder blocks to compare, counted from 0 [default: all, every other one for a bank]
+    /// Encoder blocks to compare, counted from 0 [default: all, every other one for a bank, 3,6,9,11 of 12 for rad]
     #[arg(long, value_delimiter = ',', value_name = "N,…")]
     layers: Vec<usize>,
-    /// Largest size of a bank; more patches are thinned to those that cover the others best [default: 64MiB]
+    /// Largest size of a bank or of rad's; more patches are thinned to those that cover the others best [default: 64MiB]
     #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
     bank_size: Option<u64>,
+    /// Number of the most similar good photos that rad compares a photo with [default: 150]
+    #[arg(long, value_parser = within(1, 1 << 20), value_name = "PHOTOS")]
+    nearest: Option<usize>,
+    /// Number of patches in each direction that rad looks beyond a patch's own place [default: 1]
+    #[arg(long, value_parser = within(0, 1 << 12), value_name = "PATCHES")]
+    reach: Option<usize>,
     /// Share of the patches' variance that a subspace explains [default: 0.99]
     #[arg(long, value_parser = within(0.01, 0.9999), value_name = "SHARE")]
     variance: Option<f64>,
@@ -73,6 +79,9 @@ fn about_memory(memory: MemoryChoice) -> &'static str {
     match memory {
         MemoryChoice::Subspace => "Principal directions of good patches (SubspaceAD): of one size, however many photos",
         MemoryChoice::Bank => "Good patches themselves (AnomalyDINO): grows with the photos, up to --bank-size",
+        MemoryChoice::Places => {
+            "Good patches at their places, of the most similar photos (RAD): for parts that lie alike"
+        }
     }
 }
 
@@ -81,10 +90,18 @@ fn about_memory(memory: MemoryChoice) -> &'static str {
 /// # Errors
 /// As [`publish::few_shot`] and [`publish::add`].
 pub fn run(args: &Args) -> Result<()> {
-    match args.memory {
-        MemoryChoice::Bank if args.variance.is_some() => bail!("--variance is for --memory subspace"),
-        MemoryChoice::Subspace if args.bank_size.is_some() => bail!("--bank-size is for --memory bank"),
-        _ => {}
+    let is = |memory: MemoryChoice| args.memory == memory;
+    for (option, given, fits, kinds) in [
+        ("--variance", args.variance.is_some(), is(MemoryChoice::Subspace), "subspace"),
+        ("--bank-size", args.bank_size.is_some(), !is(MemoryChoice::Subspace), "bank or rad"),
+        ("--nearest", args.nearest.is_some(), is(MemoryChoice::Places), "rad"),
+        ("--reach", args.reach.is_some(), is(MemoryChoice::Places), "rad"),
+        ("--turns", args.turns, !is(MemoryChoice::Places), "subspace or bank"),
+        ("--tile-size", args.tiles.tile_size.is_some(), !is(MemoryChoice::Places), "subspace or bank"),
+    ] {
+        if given && !fits {
+            bail!("{option} is for --memory {kinds}");
+        }
     }
     let (made, out) = match (&args.add, &args.out) {
         (Some(model), out) => (added(args, model)?, out.as_ref().unwrap_or(model)),
@@ -113,6 +130,8 @@ fn new(args: &Args, out: &Path) -> Result<Made> {
             memory: args.memory,
             layers: args.layers.clone(),
             bank_size: args.bank_size.unwrap_or(usual.bank_size),
+            nearest: args.nearest.unwrap_or(usual.nearest),
+            reach: args.reach.unwrap_or(usual.reach),
             variance: args.variance.unwrap_or(usual.variance),
             turns: args.turns,
             false_alarm_rate: args.false_alarms.rate,

@@ -199,6 +199,7 @@ impl Model {
         self.preprocessor
             .validate(self.config.encoder().patch_size)
             .map_err(|e| e.in_file(Kind::Preprocessor.file_name()))?;
+        self.config.check_view(&self.preprocessor).map_err(|e| e.in_file(Kind::Config.file_name()))?;
         self.calibration.validate().map_err(|e| e.in_file(Kind::Calibration.file_name()))?;
         if let Some(self_test) = &self.self_test {
             self_test.validate().map_err(|e| e.in_file(MANIFEST))?;

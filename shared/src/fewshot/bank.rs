@@ -67,7 +67,7 @@ fn shares(whole: usize, parts: usize) -> impl Iterator<Item = usize> {
 
 /// Indices of `most` rows, each the farthest from those before it, and the mean distance of a row to the nearest of them. Rows are
 /// unit vectors, distances 1 - cosine.
-fn centres(rows: &[&[f32]], most: usize) -> (Vec<usize>, f32) {
+pub(super) fn centres(rows: &[&[f32]], most: usize) -> (Vec<usize>, f32) {
     let mut nearest = vec![f32::INFINITY; rows.len()];
     let (mut centres, mut next) = (Vec::with_capacity(most), 0);
     while centres.len() < most.min(rows.len()) {
@@ -91,7 +91,7 @@ fn centres(rows: &[&[f32]], most: usize) -> (Vec<usize>, f32) {
 }
 
 /// Inner product, in sums that a compiler can vectorise.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0_f32; 16];
     let (mut left, mut right) = (a.chunks_exact(16), b.chunks_exact(16));
     for (a, b) in left.by_ref().zip(right.by_ref()) {

@@ -1,14 +1,17 @@
 //! Heights of each good photo's map by a memory of all others: what the next good photo may show.
 
 use super::bank::Bank;
+use super::places::{PlacedBank, rows_of_piece};
 use super::subspace::{Residual, Subspaces};
 use super::{FeatureEncoder, Features};
 use crate::maps::score::{Heights, mean};
+use crate::model::config::MemoryKind;
+use crate::model::memory::{PlacedRows, bank_pieces};
 use crate::ops::{Linear, Ops, Read, Then};
 use crate::tensor::{Data, HostTensor};
 use crate::{Error, Result};
 
-/// Number of subspaces that are made of a class's photos to score them. With more photos, each leaves out several of them.
+/// Number of memories that are made to score photos. With more photos, each leaves out several of them.
 const FOLDS: usize = 16;
 
 /// Number of parts of a class's photos, each of which judges the others.
@@ -63,6 +66,76 @@ impl<'a, O: Read> Pieces<'a, O> {
         };
         heights(self.encoder, photo, distances).await.map(Some)
     }
+}
+
+/// A bank of places on the encoder's executor, perhaps without some of its photos.
+pub(super) struct Placed<'a, O: Read> {
+    encoder: &'a FeatureEncoder<O>,
+    photos: &'a [&'a Features],
+    bank: &'a PlacedBank,
+    groups: Vec<PlacedRows<O::Tensor>>,
+}
+
+impl<'a, O: Read> Placed<'a, O> {
+    /// The patches that a bank keeps of its photos, with others in place of those of photos that are left out.
+    ///
+    /// # Errors
+    /// If the executor fails, or the encoder is for another kind of memory.
+    pub(super) fn new(
+        encoder: &'a FeatureEncoder<O>,
+        photos: &'a [&'a Features],
+        bank: &'a PlacedBank,
+        left_out: &dyn Fn(usize) -> bool,
+    ) -> Result<Self> {
+        let MemoryKind::Places { reach, .. } = encoder.config.memory else {
+            return Err(Error::config(format!("a {} has no places", encoder.config.memory)));
+        };
+        let (ops, width, grid) = (encoder.ops(), encoder.config.encoder.hidden_size, encoder.grid());
+        let placed = |group: usize| -> Result<PlacedRows<O::Tensor>> {
+            let rows = bank.rows(group, photos, left_out);
+            let pieces = bank_pieces(rows.len() / width)
+                .map(|(_, first, count)| Ok((first, ops.upload_rows(&rows_of_piece(&rows, width, first, count))?)));
+            Ok(PlacedRows { grid, reach, pieces: pieces.collect::<Result<_>>()? })
+        };
+        let groups = (0..encoder.config.groups.len()).map(placed).collect::<Result<_>>()?;
+        Ok(Self { encoder, photos, bank, groups })
+    }
+
+    /// Heights of a photo's map by the patches of the nearest photos, never those of the photo `without`.
+    ///
+    /// # Errors
+    /// If the executor fails.
+    pub(super) async fn heights(&self, photo: &Features, without: Option<usize>) -> Result<Heights> {
+        let ops = self.encoder.ops();
+        let chosen = self.bank.chosen(&photo.class_token, self.photos, without);
+        let chosen = ops.upload(&HostTensor::f32([1, chosen.len()], chosen)?)?;
+        heights(self.encoder, photo, |group, x| self.groups[group].distances(ops, x, &chosen)).await
+    }
+}
+
+/// Heights of the maps of a bank's photos, each by the patches of all others at their places. Of a thinned bank, which mixes photos, several photos
+/// are left out at a time. `done` is called after each photo.
+///
+/// # Errors
+/// If the executor fails, or the encoder is for another kind of memory.
+pub async fn of_places<O: Read>(
+    encoder: &FeatureEncoder<O>,
+    photos: &[&Features],
+    bank: &PlacedBank,
+    mut done: impl FnMut(),
+) -> Result<Vec<Heights>> {
+    let folds = if bank.is_thinned() { photos.len().min(FOLDS) } else { 1 };
+    let mut found = vec![None; photos.len()];
+    for fold in 0..folds {
+        // A photo that is a slot of its own is left out by not choosing it.
+        let left_out = |photo: usize| folds > 1 && photo % folds == fold;
+        let placed = Placed::new(encoder, photos, bank, &left_out)?;
+        for i in (fold..photos.len()).step_by(folds) {
+            found[i] = Some(placed.heights(photos[i], Some(i)).await?);
+            done();
+        }
+    }
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Heights of the maps of a class's photos, each by a subspace that was made without it. `done` is called after each photo.

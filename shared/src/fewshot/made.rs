@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::bank::{self, Bank};
-use super::leave_one_out::{self, Pieces, by_subspaces, uploaded};
+use super::leave_one_out::{self, Pieces, Placed, by_subspaces, uploaded};
+use super::places::{self, PlacedBank};
 use super::subspace::{self, Subspaces};
 use super::thresholds;
 use super::{FeatureEncoder, Features, Measured, MemoryChoice, PreparedPhoto, Recipe};
@@ -33,7 +34,7 @@ pub struct Made {
     pub calibration: Calibration,
     /// What the memory says about a generated picture.
     pub self_test: SelfTest,
-    /// Mean distance of patches that are left out of a bank to the nearest kept one; 0 if none is.
+    /// Mean distance of patches that are left out of a bank to the nearest kept one, of their place if it has places; 0 if none is.
     pub loss: f32,
     /// What the photos do not tell about a class's threshold, as a sentence.
     pub doubts: BTreeMap<String, String>,
@@ -63,6 +64,7 @@ pub async fn make<O: Read>(
     let photos: usize = classes.values().map(Vec::len).sum();
     let Remembered { config, weights, good, loss } = match recipe.memory {
         MemoryChoice::Bank => in_bank(encoder, classes, recipe, done).await?,
+        MemoryChoice::Places => in_places(encoder, classes, recipe, done).await?,
         MemoryChoice::Subspace => in_subspaces(encoder, classes, recipe, done).await?,
     };
     let memory = encoder.memory(&config, &weights)?;
@@ -111,7 +113,7 @@ impl Made {
              An anomaly detector for {classes}, made of good photos without training.\n\n\
              | | |\n|---|---|\n\
              | encoder | {encoder}, frozen |\n\
-             | memory | {memory} of blocks {layers:?} |\n\
+             | memory | {memory} of blocks {layers:?}{normed} |\n\
              | geometry | {view} |\n\
              | photos | {photos} good ones{turns} |\n\
              {thresholds}\n",
@@ -119,6 +121,7 @@ impl Made {
             memory = config.memory,
             view = preprocessor.view(),
             layers = config.target_layers,
+            normed = if config.final_norm { ", each after the encoder's final norm" } else { "" },
             photos = self.photos,
             turns = if self.turns { ", each in four quarter turns" } else { "" },
             thresholds = if self.calibration.held_out {
@@ -172,6 +175,43 @@ async fn in_bank<O: Read>(
         }
         good.extend(class, found);
         first += photos.len();
+    }
+    Ok(Remembered { config, weights, good, loss: bank.loss })
+}
+
+/// All classes' photos at their places, with the heights of each photo's map by all others.
+async fn in_places<O: Read>(
+    encoder: &FeatureEncoder<O>,
+    classes: &GoodPhotos<'_>,
+    recipe: &Recipe,
+    done: impl FnMut(),
+) -> Result<Remembered> {
+    if encoder.preprocessor().tiles.is_some() {
+        return Err(Error::config("a bank of places knows those of one square, not of tiles: take another memory"));
+    }
+    let (config, grid) = (encoder.config(), encoder.grid());
+    let width = config.encoder.hidden_size;
+    let most = (recipe.bank_size / (2 * width * config.groups.len() * grid * grid) as u64) as usize;
+    let of_class: Vec<&[&Features]> = classes.values().map(Vec::as_slice).collect();
+    let bank = PlacedBank::of(&of_class, width, grid, recipe.nearest, most)
+        .map_err(|e| Error::config(format!("a bank of {} bytes: {e}", recipe.bank_size)))?;
+    let photos = of_class.concat();
+    let (config, weights) = places::memory(config, &photos, &bank)?;
+    let found = leave_one_out::of_places(encoder, &photos, &bank, done).await?;
+    let (mut good, mut first) = (Measured::default(), 0);
+    for (class, of_class) in classes {
+        let mut of_photos = found[first..first + of_class.len()].to_vec();
+        let copies = copies_of_one(encoder, of_class).await?;
+        if !copies.is_empty() {
+            // One photo has no others.
+            of_photos.clear();
+            let placed = Placed::new(encoder, &photos, &bank, &|_| false)?;
+            for copy in copies {
+                of_photos.push(placed.heights(&copy, None).await?);
+            }
+        }
+        good.extend(class, of_photos);
+        first += of_class.len();
     }
     Ok(Remembered { config, weights, good, loss: bank.loss })
 }

@@ -1,13 +1,14 @@
 //! Detectors without training: a handful of good photos → a memory of their patches.
 //!
 //! [`FeatureEncoder`] gives the [`Features`] of photos on any executor, and [`make`] turns them into the parts of a published model
-//! after a [`Recipe`]: a [`Memory`] by [`bank`] or [`subspace`], and [`thresholds`] from the scores that [`leave_one_out`] gives each
-//! photo with a memory of all others.
+//! after a [`Recipe`]: a [`Memory`] by [`bank`], [`places`] or [`subspace`], and [`thresholds`] from the scores that
+//! [`leave_one_out`] gives each photo with a memory of all others.
 
 pub mod bank;
 pub mod leave_one_out;
 mod made;
 mod measured;
+pub mod places;
 mod recipe;
 mod student;
 pub mod subspace;
@@ -35,8 +36,8 @@ use crate::{Error, Result};
 /// Features of a good photo.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
-    /// Of each group of layers the patches' features `[copies · patches, width]`: first the photo's own, then those of its turned
-    /// copies.
+    /// Of each group of layers the patches' features `[copies · patches, width]`, row by row of the grid: first the photo's own, then
+    /// those of its turned copies.
     pub groups: Vec<Vec<f32>>,
     /// Number of copies of the photo, itself included.
     pub copies: usize,
@@ -114,6 +115,7 @@ impl<O: Read> FeatureEncoder<O> {
         config.validate()?;
         let patch = config.encoder.patch_size;
         preprocessor.validate(patch)?;
+        config.check_tiles(preprocessor)?;
         let encoder = weights.encoder(&ops, config.taps(), preprocessor.geometry.grid(patch))?;
         Ok(Self::of_encoder(ops, encoder, config, preprocessor))
     }
@@ -123,7 +125,7 @@ impl<O: Read> FeatureEncoder<O> {
     ///
     /// # Errors
     /// [`Error::Config`] if the recipe does not take the model's last layer, without which its files hold too much; as
-    /// [`FeatureEncoder::new`].
+    /// [`FeatureEncoder::new`]. The final norm is applied if the model's files have it, for the same reason.
     pub fn of_arrived(ops: O, arrived: &Arriving<O::Tensor>, recipe: &Recipe, side: Option<usize>) -> Result<Self> {
         let model = arrived.model().ok_or_else(|| Error::config("the model's description was not loaded"))?;
         let taps = model.config.taps();
@@ -142,6 +144,7 @@ impl<O: Read> FeatureEncoder<O> {
             Preprocessor { geometry: Geometry { resize: side, crop: side }, ..model.preprocessor.clone() };
         config.validate()?;
         preprocessor.validate(taps.encoder.patch_size)?;
+        config.check_tiles(&preprocessor)?;
         let grid = preprocessor.geometry.grid(taps.encoder.patch_size);
         let encoder = arrived.encoder(&ops, config.taps(), grid)?;
         Ok(Self::of_encoder(ops, encoder, &config, &preprocessor).with_turns(recipe.turns))
@@ -154,7 +157,7 @@ impl<O: Read> FeatureEncoder<O> {
         config: &MemoryConfig,
         preprocessor: &Preprocessor,
     ) -> Self {
-        let unit = matches!(config.memory, MemoryKind::Bank { .. });
+        let unit = !matches!(config.memory, MemoryKind::Subspace { .. });
         Self {
             ops,
             encoder,
@@ -191,6 +194,11 @@ impl<O: Read> FeatureEncoder<O> {
     /// Geometry and normalisation.
     pub fn preprocessor(&self) -> &Preprocessor {
         &self.preprocessor
+    }
+
+    /// Side of the encoder's input in patches.
+    fn grid(&self) -> usize {
+        self.preprocessor.geometry.grid(self.patch())
     }
 
     /// Side of the encoder's input in pixels.
@@ -308,12 +316,7 @@ impl<O: Read> FeatureEncoder<O> {
 
     /// How the distances of a photo become its anomaly map, if `prefix` tokens come before the first patch.
     fn layout(&self, prefix: usize) -> MapLayout {
-        MapLayout {
-            prefix,
-            grid: self.preprocessor.geometry.grid(self.patch()),
-            input_side: self.side(),
-            border: self.config.map_border,
-        }
+        MapLayout { prefix, grid: self.grid(), input_side: self.side(), border: self.config.map_border }
     }
 }
 
@@ -330,6 +333,7 @@ mod tests {
     use pollster::block_on;
 
     use super::bank::Bank;
+    use super::places::PlacedBank;
     use super::subspace::Subspaces;
     use super::*;
     use crate::detector::Detector;
@@ -461,12 +465,56 @@ mod tests {
         assert!(one.is_empty(), "one photo has no others");
     }
 
+    const PLACES: MemoryKind = MemoryKind::Places { photos: 1, grid: 1, nearest: 2, reach: 1 };
+
+    #[test]
+    fn a_photo_left_out_scores_as_with_the_places_of_the_others() {
+        let (encoder, config, weights, features) = encoded(PLACES, 5);
+        let all = refs(&features);
+        // The last photo is of another class. With room for all, and with two and one for each place.
+        let of = |photos: &[&Features], first: usize, most: usize| {
+            PlacedBank::of(&[&photos[..first], &photos[first..]], 8, 4, 2, most).unwrap()
+        };
+        let bank = of(&all, 4, 1000);
+        let found: Vec<f32> = block_on(leave_one_out::of_places(&encoder, &all, &bank, || ()))
+            .unwrap()
+            .into_iter()
+            .map(|heights| heights.score)
+            .collect();
+        for (i, found) in found.iter().enumerate().take(4) {
+            let others: Vec<&Features> = (0..5).filter(|&j| j != i).map(|j| &features[j]).collect();
+            let (config, memory) = places::memory(&config, &others, &of(&others, 3, 1000)).unwrap();
+            assert_eq!(config.memory, MemoryKind::Places { photos: 4, grid: 4, nearest: 2, reach: 1 });
+            let expected = score(config, weights.clone(), memory, i);
+            assert!((found - expected).abs() < 1e-6, "photo {i}: {found}, not {expected}");
+            assert!(*found > 1e-4, "photo {i} is like the others");
+        }
+        let thinned = of(&all, 4, 3);
+        let (config, memory) = places::memory(&config, &all, &thinned).unwrap();
+        assert_eq!(config.memory, MemoryKind::Places { photos: 3, grid: 4, nearest: 2, reach: 1 });
+        let found: Vec<f32> = block_on(leave_one_out::of_places(&encoder, &all, &thinned, || ()))
+            .unwrap()
+            .into_iter()
+            .map(|heights| heights.score)
+            .collect();
+        for (i, found) in found.iter().enumerate().take(4) {
+            // With its own patches in the memory a photo scores lower, with fewer patches of others no lower than with all.
+            let with = score(config.clone(), weights.clone(), memory.clone(), i);
+            assert!(*found >= with && *found > 1e-4, "photo {i}: {found}, with its own {with}");
+        }
+    }
+
     #[test]
     fn a_photo_of_the_memory_is_at_no_distance() {
         let (_, config, weights, features) = encoded(MemoryKind::Bank { rows: 1 }, 2);
         let all = refs(&features);
         let (config, memory) = bank::memory(&config, &all, &Bank::of(&all, 8, 1000)).unwrap();
         // Rows in half precision.
+        assert!(score(config, weights, memory, 1) < 1e-3);
+        let (_, config, weights, features) = encoded(PLACES, 2);
+        let all = refs(&features);
+        let bank = PlacedBank::of(&[&all], 8, 4, 1, 1000).unwrap();
+        let (config, memory) = places::memory(&config, &all, &bank).unwrap();
         assert!(score(config, weights, memory, 1) < 1e-3);
         let (_, config, weights, features) = encoded(MemoryKind::Subspace { subspaces: 1 }, 2);
         let (config, memory) = subspace::memory(&config, &[&refs(&features)], &Subspaces::new(8, 1.0)).unwrap();

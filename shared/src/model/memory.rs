@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::model::config::{MemoryConfig, MemoryKind};
 use crate::model::vit::{Load, load_linear};
-use crate::ops::{Linear, Ops, Then};
+use crate::ops::{Linear, Ops, Places, Then};
 
 /// Number of rows of a bank in one tensor. A piece of the widest encoder (1536) fits a shard, and the cosines of a batch of
 /// eight photos with it fit a WebGPU buffer.
@@ -15,9 +15,11 @@ const SUBSPACE_PIECE: usize = 1 << 22;
 /// Memory of good photos.
 #[derive(Clone, Debug)]
 pub struct Memory<T> {
+    kind: MemoryKind,
     groups: Vec<(Vec<usize>, GroupMemory<T>)>,
-    /// Class tokens that subspaces are chosen by `[subspaces, width]`, if there are several.
-    prototypes: Option<T>,
+    /// Class tokens that a photo's is compared with: of several subspaces, to choose one by `[subspaces, width]`; of photos, to choose
+    /// the nearest ones `[photos, width]`.
+    class_tokens: Option<T>,
 }
 
 /// Memory of a group of layers.
@@ -25,15 +27,47 @@ pub struct Memory<T> {
 enum GroupMemory<T> {
     /// A product with a piece gives a token's cosines with its rows.
     Bank(Vec<Linear<T>>),
+    /// Rows at their places.
+    Placed(PlacedRows<T>),
     /// Matrix `I - PᵀP` and bias `-(I - PᵀP) mean` for each subspace, several in a piece: a product gives what the directions
     /// `P` leave of the token. With each piece the number of its subspaces.
     Subspaces(Vec<(usize, Linear<T>)>),
 }
 
+/// Rows of a group of layers at their places on the grid.
+#[derive(Clone, Debug)]
+pub(crate) struct PlacedRows<T> {
+    /// Side of the grid, and half side of the window around a place, in patches.
+    pub(crate) grid: usize,
+    pub(crate) reach: usize,
+    /// Pieces from [`Ops::upload_rows`], each with the number of its first row.
+    pub(crate) pieces: Vec<(usize, T)>,
+}
+
+impl<T: Clone> PlacedRows<T> {
+    /// Distances `[batch, tokens]` of unit vectors to rows of chosen photos around their places.
+    ///
+    /// # Errors
+    /// As [`Ops`].
+    pub(crate) fn distances<O: Ops<Tensor = T>>(&self, ops: &O, x: &T, chosen: &T) -> Result<T> {
+        let mut nearest = None;
+        for (first, rows) in &self.pieces {
+            let places = Places { grid: self.grid, reach: self.reach, first: *first };
+            nearest = Some(ops.nearest_around(x, rows, chosen, places, nearest.as_ref())?);
+        }
+        Ok(nearest.expect("a bank has rows"))
+    }
+}
+
+/// Whether a tensor holds rows at their places, which are uploaded by [`Ops::upload_rows`].
+pub(crate) fn is_placed_rows(name: &str) -> bool {
+    name.starts_with("memory.") && name.contains(".places.")
+}
+
 impl<T: Clone> Memory<T> {
-    /// Builds the memory from `memory.GROUP.rows.PIECE.weight [rows, width]`, or from
-    /// `memory.GROUP.residual.PIECE.weight [subspaces·width, width]`, `….bias` and, of several subspaces,
-    /// `memory.prototypes [subspaces, width]`.
+    /// Builds the memory from `memory.GROUP.rows.PIECE.weight [rows, width]`; from `memory.GROUP.places.PIECE.weight [rows, width]`
+    /// and `memory.class_tokens [photos, width]`; or from `memory.GROUP.residual.PIECE.weight [subspaces·width, width]`, `….bias`
+    /// and, of several subspaces, `memory.prototypes [subspaces, width]`.
     ///
     /// # Errors
     /// Those of `load`.
@@ -48,6 +82,12 @@ impl<T: Clone> Memory<T> {
                     });
                     Ok(GroupMemory::Bank(pieces.collect::<Result<_>>()?))
                 }
+                MemoryKind::Places { photos, grid, reach, .. } => {
+                    let pieces = bank_pieces(photos * grid * grid).map(|(piece, first, rows)| {
+                        Ok((first, load(&format!("memory.{group}.places.{piece}.weight"), &[rows, width])?))
+                    });
+                    Ok(GroupMemory::Placed(PlacedRows { grid, reach, pieces: pieces.collect::<Result<_>>()? }))
+                }
                 MemoryKind::Subspace { subspaces } => {
                     let pieces = subspace_pieces(subspaces, width).map(|(piece, _, subspaces)| {
                         let name = format!("memory.{group}.residual.{piece}");
@@ -59,13 +99,14 @@ impl<T: Clone> Memory<T> {
         };
         let groups = config.groups.iter().enumerate().map(|(i, layers)| Ok((layers.clone(), group(i)?)));
         let groups = groups.collect::<Result<_>>()?;
-        let prototypes = match config.memory {
+        let class_tokens = match config.memory {
             MemoryKind::Subspace { subspaces } if subspaces > 1 => {
                 Some(load("memory.prototypes", &[subspaces, width])?)
             }
+            MemoryKind::Places { photos, .. } => Some(load("memory.class_tokens", &[photos, width])?),
             _ => None,
         };
-        Ok(Self { groups, prototypes })
+        Ok(Self { kind: config.memory, groups, class_tokens })
     }
 
     /// Target layers' outputs, each `[batch, tokens, width]` → for each group the distances `[batch, tokens]`.
@@ -74,7 +115,18 @@ impl<T: Clone> Memory<T> {
     /// As [`Ops`].
     pub fn distances<O: Ops<Tensor = T>>(&self, ops: &O, layers: &[T]) -> Result<Vec<T>> {
         let units = layers.iter().map(|layer| ops.normalize(layer)).collect::<Result<Vec<_>>>()?;
+        let last = &units[units.len() - 1];
+        let chosen = match (self.kind, &self.class_tokens) {
+            (MemoryKind::Places { nearest, .. }, Some(class_tokens)) => {
+                Some(ops.top_rows(last, class_tokens, nearest)?)
+            }
+            _ => None,
+        };
         let group = |(group, memory): &(Vec<usize>, GroupMemory<T>)| match memory {
+            GroupMemory::Placed(rows) => {
+                let chosen = chosen.as_ref().expect("rows at places have class tokens");
+                rows.distances(ops, &unit_mean(ops, &units, group)?, chosen)
+            }
             GroupMemory::Bank(pieces) => {
                 let x = unit_mean(ops, &units, group)?;
                 let mut nearest = None;
@@ -91,8 +143,8 @@ impl<T: Clone> Memory<T> {
                 });
                 let mut norms = norms.collect::<Result<Vec<_>>>()?;
                 let norms = if norms.len() == 1 { norms.remove(0) } else { ops.concatenate(&norms)? };
-                match &self.prototypes {
-                    Some(prototypes) => ops.choose(&norms, &units[units.len() - 1], prototypes),
+                match &self.class_tokens {
+                    Some(prototypes) => ops.choose(&norms, last, prototypes),
                     None => Ok(norms),
                 }
             }
@@ -199,6 +251,43 @@ mod tests {
             for (token, found) in layer.values.chunks(WIDTH).zip(found) {
                 let nearest = bank.chunks(WIDTH).map(|row| 1.0 - dot(&unit(token), row)).fold(f64::MAX, f64::min);
                 assert!((f64::from(*found) - nearest).abs() < 1e-6, "{found}, not {nearest}");
+            }
+        }
+    }
+
+    #[test]
+    fn places_give_the_nearest_row_around_of_the_nearest_photos() {
+        // The first tokens of 730 are class token and register; 27² rows of a photo, so that pieces begin in its middle.
+        let (photos, grid, nearest, reach) = (4, 27, 2, 1);
+        let config = config(&[&[0], &[1]], MemoryKind::Places { photos, grid, nearest, reach });
+        let tokens = grid * grid + 2;
+        let layers = [tensor(&[2, tokens, WIDTH], 1), tensor(&[2, tokens, WIDTH], 2)];
+        let (found, loaded) = distances(&config, &layers);
+        let (_, class_tokens) = loaded.iter().find(|(name, _)| name == "memory.class_tokens").unwrap();
+        assert_eq!(loaded[1].0, "memory.0.places.1.weight");
+        for (group, (layer, found)) in layers.iter().zip(&found).enumerate() {
+            let bank = [&loaded[2 * group].1[..], &loaded[2 * group + 1].1].concat();
+            assert_eq!(bank.len(), photos * grid * grid * WIDTH);
+            for photo in 0..2 {
+                let class_token = unit(&layers[1].values[photo * tokens * WIDTH..][..WIDTH]);
+                let mut order: Vec<usize> = (0..photos).collect();
+                let cosine = |i: usize| {
+                    dot(&class_token, &class_tokens[i * WIDTH..][..WIDTH])
+                        / unit_norm(&class_tokens[i * WIDTH..][..WIDTH])
+                };
+                order.sort_by(|&a, &b| cosine(b).total_cmp(&cosine(a)));
+                for patch in 0..grid * grid {
+                    let at = photo * tokens + 2 + patch;
+                    let token = unit(&layer.values[at * WIDTH..][..WIDTH]);
+                    let (row, column) = (patch / grid, patch % grid);
+                    let near = (0..grid * grid)
+                        .filter(|&other| row.abs_diff(other / grid) <= reach && column.abs_diff(other % grid) <= reach);
+                    let rows =
+                        near.flat_map(|other| order[..nearest].iter().map(move |photo| photo * grid * grid + other));
+                    let distances = rows.map(|row| 1.0 - dot(&token, &bank[row * WIDTH..][..WIDTH]));
+                    let expected = distances.fold(2.0, f64::min);
+                    assert!((f64::from(found[at]) - expected).abs() < 1e-6, "{}, not {expected}", found[at]);
+                }
             }
         }
     }

@@ -21,8 +21,9 @@ impl<T: Clone> Network<T> {
     /// Builds both parts for an input of `grid × grid` patches; see [`Encoder::load`] and the head's `load` for the names.
     ///
     /// # Errors
-    /// Those of `load`.
+    /// Those of `load`; [`crate::Error::Config`] if the head does not fit the grid.
     pub fn load(architecture: &Architecture, grid: usize, load: &mut Load<'_, T>) -> Result<Self> {
+        architecture.check_grid(grid)?;
         Ok(match architecture {
             Architecture::Dinomaly(config) => Self::Dinomaly(Box::new(Dinomaly::load(config, grid, load)?)),
             Architecture::Memory(config) => {

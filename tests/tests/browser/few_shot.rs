@@ -127,8 +127,10 @@ fn a_model_made_in_the_page_is_the_native_one_and_opens_everywhere() {
     for (device, memory) in [
         ("cpu", MemoryChoice::Subspace),
         ("cpu", MemoryChoice::Bank),
+        ("cpu", MemoryChoice::Places),
         ("gpu", MemoryChoice::Subspace),
         ("gpu", MemoryChoice::Bank),
+        ("gpu", MemoryChoice::Places),
     ] {
         let made = made_in_page(&page, device, memory.name());
         let doubts = made["doubts"].as_array().unwrap();

@@ -12,6 +12,7 @@ use dinomaly_core::quant::{Format, round_tensor};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_tests::executors::{Op, others, reference, webgpu};
 use dinomaly_tests::max_difference;
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::compare::{check, random, scaled};

@@ -9,16 +9,19 @@ use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::processor::{Processor, ProcessorPrecision};
 use dinomaly_core::executors::reference::Reference;
 use dinomaly_core::fewshot::bank::{self, Bank};
+use dinomaly_core::fewshot::places::{self, PlacedBank};
 use dinomaly_core::fewshot::subspace::{self, Subspaces};
 use dinomaly_core::fewshot::{FeatureEncoder, Features, PreparedPhoto};
 use dinomaly_core::maps::score::MapBorder;
 use dinomaly_core::model::config::{Architecture, EncoderConfig, MemoryConfig, MemoryKind};
+use dinomaly_core::model::memory::Memory;
 use dinomaly_core::model::weights::encoder_shapes;
 use dinomaly_core::ops::Read;
 use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
+use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::tensor::named::Weights;
 use dinomaly_tests::executors::webgpu;
-use dinomaly_tests::{max_difference, random};
+use dinomaly_tests::{fixtures, max_difference, random, read_golden};
 use pollster::block_on;
 
 /// Ten times what was measured.
@@ -60,6 +63,12 @@ fn made(memory: MemoryKind) -> (Architecture, Weights) {
             let photos = classes.concat();
             bank::memory(&config, &photos, &Bank::of(&photos, 64, 1 << 20)).unwrap()
         }
+        MemoryKind::Places { nearest, .. } => {
+            let of_class = classes.each_ref().map(Vec::as_slice);
+            // Five of six patches of each place.
+            let bank = PlacedBank::of(&of_class, 64, 21, nearest, 5).unwrap();
+            places::memory(&config, &classes.concat(), &bank).unwrap()
+        }
         MemoryKind::Subspace { .. } => {
             subspace::memory(&config, &classes.each_ref().map(Vec::as_slice), &Subspaces::new(64, 0.9)).unwrap()
         }
@@ -76,11 +85,13 @@ fn maps<O: Read>(ops: O, (config, weights): &(Architecture, Weights)) -> Vec<f32
 
 #[test]
 fn every_executor_agrees() {
-    for memory in [MemoryKind::Bank { rows: 1 }, MemoryKind::Subspace { subspaces: 1 }] {
+    let places = MemoryKind::Places { photos: 1, grid: 21, nearest: 2, reach: 1 };
+    for memory in [MemoryKind::Bank { rows: 1 }, places, MemoryKind::Subspace { subspaces: 1 }] {
         let made = made(memory);
         let Architecture::Memory(config) = &made.0 else { panic!("{:?}", made.0) };
         match config.memory {
             MemoryKind::Bank { rows } => assert_eq!(rows, 6 * 21 * 21, "two pieces"),
+            MemoryKind::Places { photos, .. } => assert_eq!(photos, 5),
             MemoryKind::Subspace { subspaces } => assert_eq!(subspaces, 2),
         }
         let expected = maps(Reference, &made);
@@ -95,5 +106,53 @@ fn every_executor_agrees() {
             println!("{}: {name} differs by {difference:.1e} of {largest:.3}", config.memory);
             assert!(difference <= TOLERANCE, "{} on {name}: {difference:e}", config.memory);
         }
+    }
+}
+
+/// anomalib's RAD on the same features, which `tests/peers/rad.py` wrote: equal but for rounding.
+#[test]
+fn places_give_the_scores_of_anomalibs_rad() {
+    fn compare<O: Read>(name: &str, ops: &O) {
+        let file = read_golden(&fixtures("rad").join("expected.safetensors"));
+        let [photos, tokens, width] = file["good.0"].shape[..] else { panic!("{:?}", file["good.0"].shape) };
+        let tests = file["test.0"].shape[0];
+        // Unit vectors of all tokens, class tokens first.
+        let good = |layer: &str| -> Vec<Vec<f32>> {
+            let unit = |row: &[f32]| {
+                let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt();
+                row.iter().map(|v| v / norm).collect()
+            };
+            file[&format!("good.{layer}")].values.chunks(width).map(unit).collect()
+        };
+        for reach in [0, 1, 2] {
+            let memory = MemoryKind::Places { photos, grid: 5, nearest: 3, reach };
+            let encoder = EncoderConfig { hidden_size: width, ..EncoderConfig::vit(width, 1, 8, 5) };
+            let config =
+                MemoryConfig { encoder, target_layers: vec![0, 1], groups: vec![vec![0], vec![1]], ..config(memory) };
+            let memory = Memory::load(&config, &mut |name, shape| {
+                let layer = if name == "memory.class_tokens" { "1" } else { &name["memory.".len()..][..1] };
+                let rows = good(layer).into_iter().enumerate();
+                let rows = rows.filter(|(i, _)| (i % tokens == 0) == (name == "memory.class_tokens"));
+                let values = rows.flat_map(|(_, row)| row).collect();
+                ops.upload_rows(&HostTensor::f32(shape, values)?)
+            });
+            let layers = ["test.0", "test.1"].map(|name| {
+                ops.upload(&HostTensor::f32([tests, tokens, width], file[name].values.clone()).unwrap()).unwrap()
+            });
+            let distances = memory.unwrap().distances(ops, &layers).unwrap();
+            let found = block_on(ops.read_back(&distances.iter().collect::<Vec<_>>())).unwrap();
+            let is_patch = |i: &usize| i % tokens > 0;
+            let mean = (0..tests * tokens).filter(is_patch).map(|i| (found[0][i] + found[1][i]) / 2.0);
+            let expected = &file[&format!("scores.{reach}")].values;
+            let difference = max_difference(&mean.collect::<Vec<_>>(), expected);
+            println!("{name}, reach {reach}: {difference:.1e} of {:.3}", expected.iter().fold(0_f32, |a, &b| a.max(b)));
+            assert!(difference <= 1e-6, "{name}, reach {reach}: {difference:e}");
+        }
+    }
+    compare("reference", &Reference);
+    compare("processor", &Processor::new(ProcessorPrecision::F32));
+    compare("candle", &Candle::infer(Device::Cpu));
+    if let Some(gpu) = webgpu() {
+        compare("webgpu", &gpu);
     }
 }

@@ -196,7 +196,14 @@ impl Making<'_> {
         let preprocessor = record.preprocessor.clone();
         grey16::warn_if_clipped(&preprocessor, &photos.values().flatten().cloned().collect::<Vec<_>>());
         let blocks = config.num_hidden_layers;
-        let config = record.recipe.config(config, blocks)?;
+        let mut config = record.recipe.config(config, blocks)?;
+        if config.final_norm && !weights.has_final_norm() {
+            eprintln!(
+                "dinomaly: {} has no final norm, which this memory is to apply: its blocks are compared as they are",
+                config.encoder.name
+            );
+            config.final_norm = false;
+        }
         let turns = record.recipe.turns;
         let encoder = GoodPhotoEncoder { config: &config, preprocessor: &preprocessor, weights: &weights, turns };
         let mut made = encoder.on(device, Remember { record: &mut record, photos: &photos })?;

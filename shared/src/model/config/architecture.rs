@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{EncoderConfig, MemoryConfig, ModelConfig, Taps};
 use crate::maps::score::{MapBorder, TOP_SHARE};
+use crate::photo::preprocess::Preprocessor;
 use crate::{Error, Result};
 
 /// Configuration of a detector, by the kind of its head.
@@ -99,6 +100,28 @@ impl Architecture {
             Self::Dinomaly(config) => config.validate(),
             Self::Memory(config) => config.validate(),
         }
+    }
+
+    /// Checks that the head fits an input of `grid × grid` patches. Dinomaly's fits every one.
+    ///
+    /// # Errors
+    /// As [`MemoryConfig::check_grid`].
+    pub fn check_grid(&self, grid: usize) -> Result<()> {
+        match self {
+            Self::Dinomaly(_) => Ok(()),
+            Self::Memory(config) => config.check_grid(grid),
+        }
+    }
+
+    /// Checks that the head fits what is seen of photos.
+    ///
+    /// # Errors
+    /// As [`MemoryConfig::check_tiles`] and [`MemoryConfig::check_grid`].
+    pub fn check_view(&self, preprocessor: &Preprocessor) -> Result<()> {
+        if let Self::Memory(config) = self {
+            config.check_tiles(preprocessor)?;
+        }
+        self.check_grid(preprocessor.geometry.grid(self.encoder().patch_size))
     }
 
     /// The configuration of bottleneck and decoder, for `what` needs them.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::encoder::check_limits;
 use super::{EncoderConfig, Taps, is_default};
 use crate::maps::score::MapBorder;
+use crate::photo::preprocess::Preprocessor;
 use crate::{Error, Result};
 
 /// Configuration of encoder, target layers and memory. Serialised as `config.json` of a published model.
@@ -41,6 +42,18 @@ pub enum MemoryKind {
         /// Number of vectors of each group.
         rows: usize,
     },
+    /// Unit vectors of good patches at their places (RAD, arXiv 2601.22763): a patch's distance is 1 - its largest cosine with patches
+    /// around its place of the photos whose class tokens are nearest to its own photo's.
+    Places {
+        /// Number of photos, or, where they were thinned, of patches of each place.
+        photos: usize,
+        /// Side of the grid in patches, that of the geometry.
+        grid: usize,
+        /// Number of nearest photos; all, if there are no more.
+        nearest: usize,
+        /// Half side in patches of the square window around a place.
+        reach: usize,
+    },
     /// Mean and principal directions of good patches (SubspaceAD): a patch's distance is the squared norm of what the directions
     /// leave of it.
     Subspace {
@@ -54,6 +67,9 @@ impl fmt::Display for MemoryKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bank { rows } => write!(f, "bank of {rows} patches"),
+            Self::Places { photos, grid, nearest, reach } => {
+                write!(f, "{photos} patches at each of {grid} × {grid} places, {nearest} nearest photos, reach {reach}")
+            }
             Self::Subspace { subspaces: 1 } => write!(f, "subspace"),
             Self::Subspace { subspaces } => write!(f, "{subspaces} subspaces"),
         }
@@ -86,6 +102,39 @@ impl MemoryConfig {
         match self.memory {
             MemoryKind::Bank { rows } => check_limits("memory.bank.rows", rows, 1, 1 << 24),
             MemoryKind::Subspace { subspaces } => check_limits("memory.subspace.subspaces", subspaces, 1, 1 << 12),
+            MemoryKind::Places { photos, grid, nearest, reach } => {
+                check_limits("memory.places.photos", photos, 1, 1 << 20)?;
+                check_limits("memory.places.grid", grid, 1, 1 << 12)?;
+                check_limits("memory.places.nearest", nearest, 1, 1 << 20)?;
+                check_limits("memory.places.reach", reach, 0, 1 << 12)?;
+                check_limits("memory.places.photos · grid²", photos.saturating_mul(grid * grid), 1, 1 << 24)
+            }
+        }
+    }
+
+    /// Checks that photos are looked at as the memory needs it: rows at places do not fit tiles, which have places of their own.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if they are not.
+    pub fn check_tiles(&self, preprocessor: &Preprocessor) -> Result<()> {
+        match self.memory {
+            MemoryKind::Places { .. } if preprocessor.tiles.is_some() => Err(Error::config(
+                "memory.places compares places of whole photos, and these are looked at in tiles: leave the tiles out, or take a bank",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that the memory fits an input of `grid × grid` patches.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with both grids.
+    pub fn check_grid(&self, found: usize) -> Result<()> {
+        match self.memory {
+            MemoryKind::Places { grid, .. } if grid != found => Err(Error::config(format!(
+                "memory.places.grid = {grid} does not fit a geometry of {found} × {found} patches: make the model again at this size"
+            ))),
+            _ => Ok(()),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::model::config::{Architecture, EncoderConfig, ModelConfig, Taps};
 use crate::model::dinomaly::{Dinomaly, Head};
 use crate::model::encoder::Encoder;
-use crate::model::memory::Memory;
+use crate::model::memory::{Memory, is_placed_rows};
 use crate::model::network::Network;
 use crate::ops::Ops;
 use crate::tensor::HostTensor;
@@ -77,6 +77,11 @@ impl Weights {
         });
     }
 
+    /// Whether the encoder's final norm is there.
+    pub fn has_final_norm(&self) -> bool {
+        self.0.keys().any(|name| name.starts_with(FINAL_NORM))
+    }
+
     /// Builds the encoder for an input of `grid × grid` patches.
     ///
     /// # Errors
@@ -140,8 +145,11 @@ impl Weights {
     }
 }
 
-/// Uploads a tensor, the weight of a linear layer by [`Ops::upload_weight`].
+/// Uploads a tensor, the weight of a linear layer by [`Ops::upload_weight`], rows at their places by [`Ops::upload_rows`].
 pub(crate) fn place<O: Ops>(ops: &O, name: &str, tensor: &HostTensor) -> Result<O::Tensor> {
+    if is_placed_rows(name) {
+        return ops.upload_rows(tensor);
+    }
     let shape = &tensor.shape;
     if shape.len() == 2 && is_linear_weight(name, shape) { ops.upload_weight(tensor) } else { ops.upload(tensor) }
 }
