@@ -90,7 +90,7 @@ fn what_does_not_fit_is_refused_and_leaves_nothing() {
         ("--layers 3,12", "layer 12 is not there: the encoder has blocks 0 to 11"),
         ("--memory bank --bank-size 1KiB", "has room for 1 patch of each layer, and one photo has 16"),
         ("--memory bank --variance 0.5", "--variance is for --memory subspace"),
-        ("--memory rad --bank-size 1KiB", "a bank of 1024 bytes: it has room for 0 patches at each place"),
+        ("--memory rad --bank-size 1KiB", "a bank of this size has room for 0 patches at each place"),
         ("--bank-size 1MiB", "--bank-size is for --memory bank or rad"),
         ("--memory bank --nearest 3", "--nearest is for --memory rad"),
         ("--reach 3", "--reach is for --memory rad"),

@@ -193,8 +193,7 @@ async fn in_places<O: Read>(
     let width = config.encoder.hidden_size;
     let most = (recipe.bank_size / (2 * width * config.groups.len() * grid * grid) as u64) as usize;
     let of_class: Vec<&[&Features]> = classes.values().map(Vec::as_slice).collect();
-    let bank = PlacedBank::of(&of_class, width, grid, recipe.nearest, most)
-        .map_err(|e| Error::config(format!("a bank of {} bytes: {e}", recipe.bank_size)))?;
+    let bank = PlacedBank::of(&of_class, width, grid, recipe.nearest, most)?;
     let photos = of_class.concat();
     let (config, weights) = places::memory(config, &photos, &bank)?;
     let found = leave_one_out::of_places(encoder, &photos, &bank, done).await?;

@@ -45,7 +45,7 @@ impl PlacedBank {
         }
         if most < classes.len() {
             return Err(Error::config(format!(
-                "it has room for {most} patches at each place, and there are {} classes: allow a larger bank",
+                "a bank of this size has room for {most} patches at each place, and there are {} classes: allow a larger one",
                 classes.len()
             )));
         }
