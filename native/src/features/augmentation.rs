@@ -23,7 +23,7 @@ pub enum Augmentation {
     /// None: a photo's features are computed once.
     #[default]
     None,
-    /// A random part of the crop's area in place of the centre, turned and mirrored ([`View`]; official `get_strong_transforms`).
+    /// A random part of the crop's area in place of the centre, turned and mirrored (official `get_strong_transforms`).
     FewShot,
 }
 
