@@ -116,7 +116,7 @@ impl<T: Clone> Arriving<T> {
     ///
     /// # Errors
     /// [`Error::Model`] naming the missing file or tensor; as [`Ops`].
-    pub(crate) fn encoder<O: Ops<Tensor = T>>(&self, ops: &O, taps: Taps<'_>, grid: usize) -> Result<Encoder<T>> {
+    pub fn encoder<O: Ops<Tensor = T>>(&self, ops: &O, taps: Taps<'_>, grid: usize) -> Result<Encoder<T>> {
         self.check_tensors(|name| Kind::of_tensor(name) == Kind::Encoder)?;
         self.uploaded.encoder(ops, taps, grid)
     }
