@@ -203,8 +203,6 @@ fn rad_applies_the_final_norm_of_the_encoder_and_says_if_there_is_none() {
     let (applied, text) = make("normed.safetensors", "with");
     assert!(applied && !text.contains("has no final norm"), "{text}");
     // A memory that does not apply it publishes none.
-    shop.succeed(
-        shop.command(&format!("fewshot @data --out @subspace --backbone @normed.safetensors --size 64 --layers 2,8")),
-    );
+    shop.succeed(shop.command("fewshot @data --out @subspace --backbone @normed.safetensors --size 64 --layers 2,8"));
     assert!(!model_dir::read(&shop.path("subspace")).unwrap().weights.has_final_norm());
 }

@@ -136,7 +136,7 @@ impl MapLayout {
     }
 
     /// Height and width of the map of `[rows, columns]` patches that were stitched of tiles: as many pixels for each patch as the map
-    /// of a photo that is one tile, but at most [`LONGEST`] on the longer side.
+    /// of a photo that is one tile, but at most 2048 on the longer side.
     pub fn stitched_size(&self, patches: [usize; 2]) -> [usize; 2] {
         let longest = patches[0].max(patches[1]);
         let of_longest = (MAP_SIDE * longest / self.grid).min(LONGEST.max(MAP_SIDE));
