@@ -89,11 +89,15 @@ fn photos_change_what_is_rounded_and_the_report_holds_every_metric() {
     assert_eq!(first.len(), 4, "{before}");
     for (before, after) in first.iter().zip(&second).skip(1) {
         let class = &before[0];
-        // Class, good, defective, then the metrics.
+        // Class, good, defective, then the seven metrics, then the one at a threshold.
         for (what, row) in [("before", before), ("int4", after)] {
-            assert!(seen.card.contains(&format!("| {class} | {what} | {} |\n", row[3..].join(" | "))), "{}", seen.card);
+            assert!(
+                seen.card.contains(&format!("| {class} | {what} | {} |\n", row[3..10].join(" | "))),
+                "{}",
+                seen.card
+            );
             let printed = text.lines().find(|line| line.split_whitespace().take(2).eq([class.as_str(), what]));
-            assert!(printed.unwrap().split_whitespace().skip(2).eq(row[3..].iter()), "{text}");
+            assert!(printed.unwrap().split_whitespace().skip(2).eq(row[3..10].iter()), "{text}");
         }
         let cells = seen.card.lines().find_map(|line| line.strip_prefix(&format!("| {class} | difference | ")));
         let points: Vec<f64> =

@@ -51,10 +51,10 @@ pub struct Args {
     #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
     bank_size: Option<u64>,
     /// Number of the most similar good photos that rad compares a photo with [default: 150]
-    #[arg(long, value_parser = within(1, 1 << 20), value_name = "PHOTOS")]
+    #[arg(long, value_parser = within(1_usize, 1 << 20), value_name = "PHOTOS")]
     nearest: Option<usize>,
     /// Number of patches in each direction that rad looks beyond a patch's own place [default: 1]
-    #[arg(long, value_parser = within(0, 1 << 12), value_name = "PATCHES")]
+    #[arg(long, value_parser = within(0_usize, 1 << 12), value_name = "PATCHES")]
     reach: Option<usize>,
     /// Share of the patches' variance that a subspace explains [default: 0.99]
     #[arg(long, value_parser = within(0.01, 0.9999), value_name = "SHARE")]
