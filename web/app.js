@@ -4,6 +4,7 @@
 import { byId, make, sentence, shown } from './dom.js';
 import { Gallery } from './gallery.js';
 import { listen } from './intake.js';
+import { Own } from './own.js';
 import { Pool } from './pool.js';
 import { profile } from './profile.js';
 import { readIndex } from './site.js';
@@ -24,7 +25,10 @@ let detector;
 
 // Look for a newer page early, but on a first visit only after the model has loaded.
 if (fromCache) prepareNextVisit();
-listen((files) => gallery.add(files));
+/** @type {Own | undefined} */
+let own;
+listen((files) => gallery.add(files), (files) => own?.add(files));
+addEventListener('dinomaly:good', (event) => own?.forgive(/** @type {CustomEvent<File>} */ (event).detail));
 const query = new URLSearchParams(location.search);
 const asked = query.get('device');
 if (asked && [...devices.options].some(({ value }) => value === asked)) devices.value = asked;
@@ -34,10 +38,22 @@ try {
   models.replaceChildren(...index.models.map(({ id, name }) => make('option', { value: id, textContent: name })));
   models.disabled = index.models.length < 2;
   offer(index.samples);
+  /** @type {ModelEntry | undefined} */
+  let made;
+  const chosen = () => [...index.models, made].find((model) => model?.id === models.value);
   const open = () => {
-    const model = index.models.find(({ id }) => id === models.value);
+    const model = chosen();
     if (model) void run(index, model);
   };
+  const source = () => index.models.find(({ id }) => id === models.value) ?? index.models[0];
+  own = new Own(index, source, () => /** @type {DeviceChoice} */ (devices.value), (model) => {
+    const option = [...models.options].find(({ value }) => value === made?.id) ?? models.appendChild(make('option'));
+    Object.assign(option, { value: model.id, textContent: shown(`${model.name} (made here)`) });
+    made = model;
+    models.value = model.id;
+    models.disabled = false;
+    open();
+  });
   models.addEventListener('change', open);
   devices.addEventListener('change', open);
   open();
@@ -63,6 +79,7 @@ async function run(index, model) {
   detector?.close();
   gallery.pause();
   page.dataset.state = 'loading';
+  page.dataset.made = model.made ? 'here' : '';
   status('Loading…');
   offerProducts(model.classes);
   const choice = /** @type {DeviceChoice} */ (devices.value);

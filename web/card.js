@@ -119,6 +119,17 @@ export class Card {
       make('p', { className: 'numbers', textContent: against }),
       make('p', { className: 'numbers', textContent: time }),
     );
+    // Only a model that was made here can learn at once.
+    if (defective && document.documentElement.dataset.made) this.body.append(this.#forgive());
+  }
+
+  /** Button that makes the photo one of the good ones. */
+  #forgive() {
+    const button = make('button', { type: 'button', className: 'forgive', textContent: 'This is good after all' });
+    button.addEventListener('click', () => {
+      this.element.dispatchEvent(new CustomEvent('dinomaly:good', { bubbles: true, detail: this.file }));
+    });
+    return button;
   }
 
   /** @param {number} opacity */

@@ -202,7 +202,7 @@ export class Detector {
 }
 
 /** Tuning of this browser's GPU from an earlier visit. */
-function recall() {
+export function recall() {
   try {
     return localStorage.getItem(TUNING);
   } catch {
@@ -224,7 +224,7 @@ function remember(tuning) {
  * A worker created from a blob inherits the page's Content-Security-Policy. One fetched from a server has only the policy of
  * that response, and static hosts send none.
  */
-function spawn() {
+export function spawn() {
   const script = `import ${JSON.stringify(new URL('worker.js', document.baseURI).href)};`;
   const url = URL.createObjectURL(new Blob([script], { type: 'text/javascript' }));
   const worker = new Worker(url, { type: 'module' });

@@ -3,8 +3,11 @@
 
 import { byId } from './dom.js';
 
-/** @param {(files: File[]) => void} take */
-export function listen(take) {
+/**
+ * @param {(files: File[]) => void} take photos to inspect
+ * @param {(files: File[]) => void} takeGood photos of good parts, dropped on the panel that makes a detector
+ */
+export function listen(take, takeGood) {
   const zone = byId('intake', HTMLLabelElement);
   const input = byId('files', HTMLInputElement);
 
@@ -28,7 +31,8 @@ export function listen(take) {
     if (!hasFiles(event)) return;
     event.preventDefault();
     hover(-depth);
-    take([...(event.dataTransfer?.files ?? [])]);
+    const good = event.target instanceof Element && event.target.closest('#own');
+    (good ? takeGood : take)([...(event.dataTransfer?.files ?? [])]);
   });
 
   addEventListener('paste', (event) => {

@@ -32,7 +32,19 @@
  * @property {number} bytes of all files
  * @property {string} manifest path
  * @property {Record<string, string>} files paths by name
+ * @property {Record<string, Uint8Array<ArrayBuffer>>} [made] contents by name of the files that are not on the site, because the model was
+ *   made here
  */
+
+/**
+ * A model made of photos of good parts.
+ * @typedef {object} Made
+ * @property {{name: string, content: Uint8Array<ArrayBuffer>}[]} files without the shards of the encoder, `manifest.json` last
+ * @property {{product: string, doubt: string}[]} doubts what the photos do not tell about a threshold
+ * @property {string} memory
+ */
+
+/** @typedef {{name: string, bytes: ArrayBuffer}} GoodPhoto */
 
 /**
  * @typedef {object} Sample
@@ -97,14 +109,16 @@
 
 /**
  * @typedef {object} Progress
- * @property {'download' | 'prepare'} phase
- * @property {number} loaded bytes
- * @property {number} total bytes
+ * @property {'download' | 'prepare' | 'encode'} phase
+ * @property {number} loaded bytes, or photos
+ * @property {number} total bytes, or photos
  */
 
 /**
  * Request of the page to the worker.
  * @typedef {{kind: 'open', id: number, base: string, index: Index, model: ModelEntry, device: DeviceChoice, tuning: string | null}
+ *   | {kind: 'make', id: number, base: string, index: Index, model: ModelEntry, device: DeviceChoice, tuning: string | null,
+ *   name: string, photos: GoodPhoto[]}
  *   | {kind: 'detect', id: number, name: string, bytes: ArrayBuffer, class: string | null}
  *   | {kind: 'colours', id: number, map: Float32Array, class: string | null}
  *   | {kind: 'profile', id: number}

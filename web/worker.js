@@ -6,7 +6,7 @@ import { Store, obtain } from './download.js';
 import { moduleFor } from './modules.js';
 import { parse } from './site.js';
 
-/** @import {Description, DeviceChoice, FileListed, Index, Message, ModelEntry, Request} from './types.js' */
+/** @import {Description, DeviceChoice, FileListed, Index, Made, Message, ModelEntry, Module, Request} from './types.js' */
 /** @import {Detector} from './wasm/cpu.js' */
 
 /** Number of parallel downloads. */
@@ -33,9 +33,9 @@ async function answer(request) {
 
 /** @param {Request} request */
 async function perform(request) {
-  if (request.kind === 'open') {
+  if (request.kind === 'open' || request.kind === 'make') {
     if (request.device === 'auto') await demandRealGpu();
-    return load(request);
+    return request.kind === 'open' ? load(request) : makeModel(request);
   }
   // As after the loss of a device, the page opens the model again.
   if (!detector) throw unusable('no model is open');
@@ -61,6 +61,75 @@ async function demandRealGpu() {
 }
 
 /**
+ * Downloads the device's module, unless it is cached, and starts it.
+ * @param {(path: string) => string} url
+ * @param {Module} half
+ * @param {Store} store
+ * @param {(bytes: number) => void} grew
+ * @param {(milliseconds: number) => void} compiled
+ */
+async function startModule(url, half, store, grew, compiled) {
+  const glue = await import(url(half.glue)).catch(() => {
+    throw new Error('the detector could not be downloaded: check the connection and reload the page');
+  });
+  await obtain(store, url(half.wasm), 'the detector', grew, async (bytes) => {
+    const fetched = performance.now();
+    await glue.default({ module_or_path: bytes }).catch(notAModule);
+    compiled(performance.now() - fetched);
+  });
+  return /** @type {typeof import('./wasm/cpu.js')} */ (glue);
+}
+
+/**
+ * The device's module on this site.
+ * @param {DeviceChoice} device
+ * @param {Index} index
+ */
+function halfFor(device, index) {
+  const half = moduleFor(device, index.modules);
+  // As in `dinomaly demo` until it is built.
+  if (!half) throw unusable('this site has no module for the graphics processor yet: load the page again in some minutes');
+  return half;
+}
+
+/**
+ * Makes a model of photos of good parts, on the encoder of another model.
+ * @param {Extract<Request, {kind: 'make'}>} request
+ * @returns {Promise<Made>}
+ */
+async function makeModel({ base, index, model, device, tuning, name, photos }) {
+  const url = (/** @type {string} */ path) => new URL(path, base).href;
+  const store = await Store.open();
+  const { FewShot, openDevice } = await startModule(url, halfFor(device, index), store, () => {}, () => {});
+  const maker = new FewShot(await obtain(store, url(model.manifest), 'manifest.json', () => {}, (bytes) => bytes));
+  maker.useDevice(await openDevice(tuning ?? undefined));
+  /** @type {FileListed[]} */
+  const files = maker.files();
+  for (const file of files) {
+    const content = await obtain(store, pathOf(model, file.name, url), `model file ${file.name}`, () => {}, (bytes) => (maker.verify(file.name, bytes), bytes));
+    maker.add(file.name, content);
+  }
+  maker.start(undefined);
+  for (const [i, photo] of photos.entries()) {
+    say({ kind: 'progress', progress: { phase: 'encode', loaded: i, total: photos.length } });
+    await maker.addPhoto(photo.name, new Uint8Array(photo.bytes), name);
+  }
+  return maker.make(name);
+}
+
+/**
+ * Address of a model's file.
+ * @param {ModelEntry} model
+ * @param {string} name
+ * @param {(path: string) => string} url
+ */
+function pathOf(model, name, url) {
+  const path = model.files[name];
+  if (!path) throw new Error(`model file ${name}: models.json does not list it: write the site again`);
+  return url(path);
+}
+
+/**
  * Downloads the device's module and the model, except for cached files, and starts the model. Weights are uploaded to the device as
  * they arrive.
  * @param {{base: string, index: Index, model: ModelEntry, device: DeviceChoice, tuning: string | null}} request
@@ -68,9 +137,7 @@ async function demandRealGpu() {
  */
 async function load({ base, index, model, device, tuning }) {
   const url = (/** @type {string} */ path) => new URL(path, base).href;
-  const half = moduleFor(device, index.modules);
-  // As in `dinomaly demo` until it is built.
-  if (!half) throw unusable('this site has no module for the graphics processor yet: load the page again in some minutes');
+  const half = halfFor(device, index);
   const total = half.bytes + model.bytes;
   let loaded = 0;
   const grew = (/** @type {number} */ bytes) => {
@@ -81,20 +148,10 @@ async function load({ base, index, model, device, tuning }) {
   const began = performance.now();
   const store = await Store.open();
   let compile = 0;
-  const module = async () => {
-    const glue = await import(url(half.glue)).catch(() => {
-      throw new Error('the detector could not be downloaded: check the connection and reload the page');
-    });
-    await obtain(store, url(half.wasm), 'the detector', grew, async (bytes) => {
-      const fetched = performance.now();
-      await glue.default({ module_or_path: bytes }).catch(notAModule);
-      compile = performance.now() - fetched;
-    });
-    return /** @type {typeof import('./wasm/cpu.js')} */ (glue);
-  };
   const [{ Detector, openDevice }, manifest] = await Promise.all([
-    module(),
-    obtain(store, url(model.manifest), 'manifest.json', () => {}, (bytes) => (parse('manifest.json', new TextDecoder().decode(bytes)), bytes)),
+    startModule(url, half, store, grew, (milliseconds) => (compile = milliseconds)),
+    model.made?.['manifest.json'] ??
+      obtain(store, url(model.manifest), 'manifest.json', () => {}, (bytes) => (parse('manifest.json', new TextDecoder().decode(bytes)), bytes)),
   ]);
   const opened = new Detector(manifest);
   /** @type {FileListed[]} */
@@ -106,9 +163,9 @@ async function load({ base, index, model, device, tuning }) {
     const lane = async () => {
       for (let file = queue.shift(); file; file = queue.shift()) {
         const { name } = file;
-        const path = model.files[name];
-        if (!path) throw new Error(`model file ${name}: models.json does not list it: write the site again`);
-        const content = await obtain(store, url(path), `model file ${name}`, count, (bytes) => (opened.verify(name, bytes), bytes));
+        const made = model.made?.[name];
+        const content = made ?? (await obtain(store, pathOf(model, name, url), `model file ${name}`, count, (bytes) => (opened.verify(name, bytes), bytes)));
+        if (made) count(made.length);
         await ready;
         opened.add(name, content);
       }
@@ -173,6 +230,7 @@ function say(message, transfer = []) {
  * @returns {Transferable[]}
  */
 function transferable(value) {
-  const parts = [value, value?.map, value?.preview, value?.colours?.rgba];
+  const made = (value?.files ?? []).map((/** @type {{content: Uint8Array}} */ { content }) => content);
+  const parts = [value, value?.map, value?.preview, value?.colours?.rgba, ...made];
   return parts.filter((part) => ArrayBuffer.isView(part)).map((part) => part.buffer);
 }

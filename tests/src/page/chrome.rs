@@ -252,10 +252,17 @@ impl Page {
 
     /// Drops files as a person does: dragged in from outside, over the drop zone, let go.
     pub fn drop_files(&self, paths: &[PathBuf]) {
-        let centre = self.eval(
-            "(() => { const { x, y, width, height } = document.getElementById('intake').getBoundingClientRect();
-                return [x + width / 2, y + height / 2]; })()",
-        );
+        self.drop_files_on("intake", paths);
+    }
+
+    /// Drops files on the element with this id.
+    pub fn drop_files_on(&self, id: &str, paths: &[PathBuf]) {
+        let centre = self.eval(&format!(
+            "(() => {{ const element = document.getElementById({id:?});
+                element.scrollIntoView({{ block: 'center' }});
+                const {{ x, y, width, height }} = element.getBoundingClientRect();
+                return [x + width / 2, y + height / 2]; }})()",
+        ));
         let (x, y) = (centre[0].as_f64().unwrap(), centre[1].as_f64().unwrap());
         use Input::DispatchDragEventTypeOption::{DragEnter, DragOver, Drop};
         for step in [DragEnter, DragOver, Drop] {

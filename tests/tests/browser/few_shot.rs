@@ -177,3 +177,77 @@ fn a_model_made_in_the_page_is_the_native_one_and_opens_everywhere() {
     assert_eq!(page.results(1).len(), 1);
     assert_silent(&page);
 }
+
+/// What a visitor does: drops good photos, names the product, inspects photos, saves the model.
+#[test]
+fn a_visitor_makes_a_detector_of_dropped_photos() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let photo = |name: &str, photo: image::RgbImage| {
+        let path = folder.path().join(name);
+        photo.save(&path).unwrap();
+        path
+    };
+    let good: Vec<_> =
+        (0..4).map(|i| photo(&format!("good-{i}.png"), Class::Gear.good(3, "visitor", i, 256))).collect();
+    let next = photo("next.png", Class::Fabric.good(3, "visitor", 9, 256));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model");
+    let site = Site::of(std::slice::from_ref(&source), None);
+    let chrome = Chrome::launch();
+    let page = chrome.open(&format!("{}?device=wasm", site.url));
+    page.wait_for_model();
+
+    page.eval("document.querySelector('#own').open = true");
+    page.drop_files_on("own", &good[..3]);
+    assert_eq!(page.eval("document.querySelectorAll('#own-photos li').length"), Value::from(3));
+    assert_eq!(page.eval("document.querySelectorAll('.card').length"), Value::from(0), "they are not inspected");
+    page.eval("document.querySelector('#own-photos button').click()");
+    page.drop_files_on("own", &good[2..4]);
+    page.eval("document.querySelectorAll('#own-photos button')[1].click()");
+    page.eval("document.getElementById('own-name').value = 'gears'");
+    page.eval("document.getElementById('own-make').click()");
+    page.wait_for("document.getElementById('own-status').textContent.startsWith('Ready')");
+    page.wait_for_model();
+    let said = page.text("#own-status");
+    assert!(said.contains("subspace of 3 good photos") && said.contains("3 good photos cannot tell"), "{said}");
+    assert_eq!(
+        page.eval("document.querySelector('#model option:checked').textContent"),
+        Value::from("gears (made here)")
+    );
+
+    page.drop_files(&[good[0].clone(), next.clone()]);
+    let found = page.results(2);
+    assert!(found[0].score < found[1].score, "{} and {}", found[0].score, found[1].score);
+    assert!(found[1].score > found[1].threshold, "cloth is no gear");
+
+    // Wrongly accused, so it is good from now on.
+    page.eval("document.querySelector('.card[data-verdict=defective] .forgive').click()");
+    page.wait_for("document.getElementById('own-status').textContent.includes('of 4 good photos')");
+    page.wait_for_model();
+    let again = page.results(2);
+    assert!(again[1].score < 0.5 * found[1].score, "{} and {}", again[1].score, found[1].score);
+
+    // The zip holds a model that the program reads, with the scores of the page.
+    let zip = page.eval(
+        "new Promise((resolve) => {
+            HTMLAnchorElement.prototype.click = async function () {
+                const bytes = new Uint8Array(await (await new Response(blobs.get(this.href))).arrayBuffer());
+                resolve([this.download, btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''))]);
+            };
+            window.blobs = new Map();
+            const create = URL.createObjectURL;
+            URL.createObjectURL = (blob) => { const url = create(blob); blobs.set(url, blob); return url; };
+            document.getElementById('own-save').click();
+        })",
+    );
+    assert_eq!(zip[0], Value::from("gears.zip"));
+    let bytes = BASE64_STANDARD.decode(zip[1].as_str().unwrap()).unwrap();
+    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
+    archive.extract(folder.path()).unwrap();
+    let model = model_dir::read(&folder.path().join("gears")).unwrap();
+    let detector = Detector::new(Processor::new(ProcessorPrecision::F32), &model).unwrap();
+    let native = detector.detect_now(&crate::read(&next)).unwrap().score;
+    // The page multiplies int8 weights with activations of thirteen bits.
+    assert!((native / again[1].score - 1.0).abs() < 0.03, "{native} and {}", again[1].score);
+    assert_silent(&page);
+}
