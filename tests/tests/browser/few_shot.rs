@@ -151,12 +151,12 @@ fn a_model_made_in_the_page_is_the_native_one_and_opens_everywhere() {
         let expected = made_natively(&source, &samples, memory);
         assert_eq!((&found.config, &found.card), (&expected.config, &expected.card));
 
-        let look = |model: &Model| {
+        let look = |model: &Model, path: &Path| {
             let detector = Detector::new(Processor::new(ProcessorPrecision::F32), model).unwrap();
             block_on(detector.verify("processor", model.self_test.as_ref().unwrap(), 0.0)).unwrap();
-            detector.detect_now(&photo(&test)).unwrap()
+            detector.detect_now(&photo(path)).unwrap()
         };
-        let (found_map, expected_map) = (look(&found), look(&expected));
+        let (found_map, expected_map) = (look(&found, &test), look(&expected, &test));
         let difference =
             found_map.map.values.iter().zip(&expected_map.map.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         println!("{device}, {memory:?}: {difference:e} of {}", expected_map.score);
@@ -165,7 +165,8 @@ fn a_model_made_in_the_page_is_the_native_one_and_opens_everywhere() {
             let found = found.calibration.classes[class].threshold;
             assert!((found / expected.threshold - 1.0).abs() < 1e-3, "{device}, {memory:?}, {class}: {found}");
         }
-        assert!(expected_map.score > expected.calibration.classes["gear"].good_scores.median() as f32);
+        let known = look(&found, &sample(&samples, 0)).score;
+        assert!(known < 0.9 * found_map.score, "{known} of a photo of the memory, {} of another", found_map.score);
     }
     assert_silent(&page);
 
@@ -225,7 +226,8 @@ fn a_visitor_makes_a_detector_of_dropped_photos() {
     page.wait_for("document.getElementById('own-status').textContent.includes('of 4 good photos')");
     page.wait_for_model();
     let again = page.results(2);
-    assert!(again[1].score < 0.5 * found[1].score, "{} and {}", again[1].score, found[1].score);
+    let (before, now) = (&found[1], &again[1]);
+    assert!(now.score < before.score && now.score <= now.threshold, "{before:?}, {now:?}");
 
     // The zip holds a model that the program reads, with the scores of the page.
     let zip = page.eval(
