@@ -227,7 +227,13 @@ fn a_visitor_makes_a_detector_of_dropped_photos() {
     page.wait_for_model();
     let again = page.results(2);
     let (before, now) = (&found[1], &again[1]);
-    assert!(now.score < before.score && now.score <= now.threshold, "{before:?}, {now:?}");
+    assert!(
+        now.score < before.score && now.score <= now.threshold,
+        "{}, {} of {}",
+        before.score,
+        now.score,
+        now.threshold
+    );
 
     // The zip holds a model that the program reads, with the scores of the page.
     let zip = page.eval(
