@@ -82,7 +82,7 @@ impl Options {
             reach: self.reach.unwrap_or(usual.reach),
             variance: self.variance.unwrap_or(usual.variance),
             turns: self.turns,
-            false_alarm_rate: self.false_alarm_rate.unwrap_or(usual.false_alarm_rate),
+            false_alarm_rate: self.false_alarm_rate,
         })
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use dinomaly_core::fewshot::{Made, MemoryChoice, Recipe};
 use dinomaly_core::photo::preprocess::Geometry;
 
-use super::options::{DeviceOption, FalseAlarms, LayoutOption, TileOption, named, parse_bytes, within};
+use super::options::{DeviceOption, LayoutOption, TileOption, named, parse_bytes, parse_rate, within};
 use crate::dataset::{WindowChoice, counted};
 use crate::publish::{self, AddPlan, FewShotPlan};
 
@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(
         long,
         value_name = "MODEL",
-        conflicts_with_all = ["backbone", "memory", "classes", "size", "tile_size", "layers", "bank_size", "nearest", "reach", "variance", "turns", "heads", "window", "rate"]
+        conflicts_with_all = ["backbone", "memory", "classes", "size", "tile_size", "layers", "bank_size", "nearest", "reach", "variance", "turns", "heads", "window", "false_alarm_rate"]
     )]
     add: Option<PathBuf>,
     /// Class of added photos, if they are a folder of photos [default: the model's, if it has one]
@@ -68,8 +68,9 @@ pub struct Args {
     /// Values of 16-bit grey that become black and white: range, percentile, clip or LOW..HIGH
     #[arg(long, default_value_t, value_name = "WINDOW")]
     window: WindowChoice,
-    #[command(flatten)]
-    false_alarms: FalseAlarms,
+    /// Share of good parts that may be called defective [default: 0.01, or as little as so few photos can promise]
+    #[arg(long, value_parser = parse_rate, value_name = "SHARE")]
+    false_alarm_rate: Option<f64>,
     #[command(flatten)]
     device: DeviceOption,
 }
@@ -134,7 +135,7 @@ fn new(args: &Args, out: &Path) -> Result<Made> {
             reach: args.reach.unwrap_or(usual.reach),
             variance: args.variance.unwrap_or(usual.variance),
             turns: args.turns,
-            false_alarm_rate: args.false_alarms.rate,
+            false_alarm_rate: args.false_alarm_rate,
         },
         side: args.size,
         tile_size: args.tiles.tile_size,

@@ -78,7 +78,7 @@ pub struct FalseAlarms {
     pub rate: f64,
 }
 
-fn parse_rate(text: &str) -> Result<f64, String> {
+pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().map_err(|_| format!("{text} is not a number"))?;
     if rate > 0.0 && rate < 1.0 { Ok(rate) } else { Err("it must lie between 0 and 1".into()) }
 }

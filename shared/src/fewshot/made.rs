@@ -7,7 +7,7 @@ use super::bank::{self, Bank};
 use super::leave_one_out::{self, Pieces, Placed, by_subspaces, uploaded};
 use super::places::{self, PlacedBank};
 use super::subspace::{self, Subspaces};
-use super::thresholds;
+use super::thresholds::{self, FALSE_ALARM_RATE, promised_rate};
 use super::{FeatureEncoder, Features, Measured, MemoryChoice, PreparedPhoto, Recipe};
 use crate::bundle::{Calibration, SelfTest};
 use crate::detector::{SELF_TEST_SEED, SELF_TEST_TOLERANCE};
@@ -68,14 +68,21 @@ pub async fn make<O: Read>(
         MemoryChoice::Subspace => in_subspaces(encoder, classes, recipe, done).await?,
     };
     let memory = encoder.memory(&config, &weights)?;
-    let doubts = thresholds::doubts(&good.scores, recipe.false_alarm_rate);
+    let fewest = good.scores.values().map(Vec::len).min().unwrap_or(0);
+    let rate = recipe.false_alarm_rate.unwrap_or_else(|| promised_rate(fewest));
+    let doubts = thresholds::doubts(&good.scores, rate);
     let mut doubts: BTreeMap<String, String> = doubts.into_iter().map(|(class, why)| (class.to_owned(), why)).collect();
+    if rate > FALSE_ALARM_RATE && recipe.false_alarm_rate.is_none() {
+        for (class, photos) in classes {
+            doubts.entry(class.clone()).or_insert_with(|| promise(photos.len(), rate));
+        }
+    }
     for (class, _) in classes.iter().filter(|(_, photos)| photos.len() == 1) {
         let why = "one photo does not tell how good parts differ; it is set by copies of it, moved by half a patch";
         doubts.insert(class.clone(), why.into());
     }
     let held_out = classes.values().all(|photos| photos.len() > 1);
-    let calibration = thresholds::of_measured(&good, recipe.false_alarm_rate, held_out)?;
+    let calibration = thresholds::of_measured(&good, rate, held_out)?;
     let picture = encoder.preprocessor().geometry.cut(&SelfTest::picture_of(SELF_TEST_SEED));
     let map = encoder.maps(&memory, &[picture]).await?.remove(0);
     let Heights { score, .. } = Heights::of(&map, config.score_share);
@@ -91,6 +98,14 @@ pub async fn make<O: Read>(
         repeated: given - photos,
         turns: encoder.turns,
     })
+}
+
+/// What thresholds of so few photos are worth, as a sentence.
+fn promise(photos: usize, rate: f64) -> String {
+    let (one_in, enough) = ((1.0 / rate).round(), (1.0 / FALSE_ALARM_RATE).round() - 1.0);
+    format!(
+        "it is the highest of {photos} good photos: 1 in {one_in} good parts may exceed it; {enough} or more photos promise 1 in 100"
+    )
 }
 
 /// The photos of each class in the order of their hashes, each once.

@@ -82,8 +82,8 @@ pub struct Recipe {
     /// Whether the memory also holds each photo in its other quarter turns: for parts that lie in any orientation.
     #[serde(default)]
     pub turns: bool,
-    /// Share of good photos that the thresholds may call defective.
-    pub false_alarm_rate: f64,
+    /// Share of good photos that the thresholds may call defective; if omitted, 1 %, or as little as so few photos can promise.
+    pub false_alarm_rate: Option<f64>,
 }
 
 impl Default for Recipe {
@@ -97,7 +97,7 @@ impl Default for Recipe {
             reach: 1,
             variance: 0.99,
             turns: false,
-            false_alarm_rate: FALSE_ALARM_RATE,
+            false_alarm_rate: None,
         }
     }
 }
@@ -108,7 +108,8 @@ impl Recipe {
     /// # Errors
     /// [`Error::Config`] if a share is outside its range, or a layer is not there.
     pub fn config(&self, encoder: EncoderConfig, blocks: usize) -> Result<MemoryConfig> {
-        for (name, share) in [("variance", self.variance), ("false-alarm rate", self.false_alarm_rate)] {
+        let rate = self.false_alarm_rate.unwrap_or(FALSE_ALARM_RATE);
+        for (name, share) in [("variance", self.variance), ("false-alarm rate", rate)] {
             if !(share > 0.0 && share < 1.0) {
                 return Err(Error::config(format!("a {name} of {share} is outside 0..1")));
             }
@@ -170,7 +171,10 @@ mod tests {
             refusal(Recipe { layers: vec![2, 4], ..recipe.clone() }).contains("layer 4 is not there: the encoder has")
         );
         assert!(refusal(Recipe { variance: 1.5, ..recipe.clone() }).contains("a variance of 1.5 is outside 0..1"));
-        assert!(refusal(Recipe { false_alarm_rate: f64::NAN, ..recipe.clone() }).contains("a false-alarm rate of NaN"));
+        assert!(
+            refusal(Recipe { false_alarm_rate: Some(f64::NAN), ..recipe.clone() })
+                .contains("a false-alarm rate of NaN")
+        );
         let turned = Recipe { memory: MemoryChoice::Places, turns: true, ..recipe.clone() };
         assert!(refusal(turned).contains("turned photos lie at other places"));
         let config = Recipe { layers: vec![3, 1, 3], ..recipe }.config(EncoderConfig::tiny(), 4).unwrap();

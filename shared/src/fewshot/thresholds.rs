@@ -76,15 +76,15 @@ pub fn of_scores(by_class: &Scores, rate: f64, held_out: bool) -> Result<Calibra
 
 /// What these scores cannot tell about a threshold; `None` with enough of them.
 fn doubt(scores: &[f32], rate: f64) -> Option<String> {
-    if exceeding(scores.len(), rate) > 0 {
-        return None;
-    }
     let found = format!("{} good photo{}", scores.len(), if scores.len() == 1 { "" } else { "s" });
     let (enough, percent) = ((1.0 / rate).ceil() - 1.0, 100.0 * rate);
     if scores.len() > 1 && Spread::of(scores).std < ROUNDING {
         return Some(format!(
             "the scores of {found} are equal: are they one photo, several times? Its threshold is their score"
         ));
+    }
+    if exceeding(scores.len(), rate) > 0 {
+        return None;
     }
     if scores.len() < ENOUGH {
         let some = if enough > ENOUGH as f64 { format!("{ENOUGH} or more, ") } else { String::new() };
@@ -96,6 +96,13 @@ fn doubt(scores: &[f32], rate: f64) -> Option<String> {
     (f64::from(largest(scores)) * FARTHEST < unbounded(scores, rate, None)).then(|| {
         format!("the scores of {found} spread so widely that {percent} % is a guess: calibrate with {enough} or more")
     })
+}
+
+/// The lowest rate of false alarms that so many good photos can promise, whatever the distribution of their scores: that of the
+/// highest score as the threshold. But no lower than the usual one.
+pub fn promised_rate(photos: usize) -> f64 {
+    // A little more, so that rounding does not make it less.
+    ((1.0 + 1e-9) / (photos + 1) as f64).max(FALSE_ALARM_RATE)
 }
 
 /// Of so many good photos and one more, how many are called defective at this rate.
@@ -324,6 +331,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn so_few_photos_promise_no_less_than_their_highest_score() {
+        for photos in 1..99 {
+            let scores: Vec<f32> = (0..photos).map(|i| 0.1 + 0.001 * ((i * 7) % 13) as f32).collect();
+            let rate = promised_rate(photos);
+            assert!(rate < 1.0 && exceeding(photos, rate) == 1, "{photos}: {rate}");
+            assert_eq!(threshold(&scores, rate, None) as f32, largest(&scores), "{photos}");
+        }
+        assert_eq!(promised_rate(100), FALSE_ALARM_RATE);
     }
 
     #[test]

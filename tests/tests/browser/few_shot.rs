@@ -135,7 +135,10 @@ fn a_model_made_in_the_page_is_the_native_one_and_opens_everywhere() {
         let made = made_in_page(&page, device, memory.name());
         let doubts = made["doubts"].as_array().unwrap();
         assert_eq!(doubts.len(), 2, "{device}, {memory:?}: {doubts:?}");
-        assert!(doubts[0]["doubt"].as_str().unwrap().contains("2 good photos cannot tell"), "{doubts:?}");
+        assert!(
+            doubts[0]["doubt"].as_str().unwrap().contains("highest of 2 good photos: 1 in 3 good parts"),
+            "{doubts:?}"
+        );
 
         let out = folder.path().join(format!("{device} {}", memory.name()));
         fs::create_dir(&out).unwrap();
@@ -210,7 +213,10 @@ fn a_visitor_makes_a_detector_of_dropped_photos() {
     page.wait_for("document.getElementById('own-status').textContent.startsWith('Ready')");
     page.wait_for_model();
     let said = page.text("#own-status");
-    assert!(said.contains("subspace of 3 good photos") && said.contains("3 good photos cannot tell"), "{said}");
+    assert!(
+        said.contains("subspace of 3 good photos") && said.contains("highest of 3 good photos: 1 in 4 good parts"),
+        "{said}"
+    );
     assert_eq!(
         page.eval("document.querySelector('#model option:checked').textContent"),
         Value::from("gears (made here)")
