@@ -6,7 +6,7 @@ use super::subspace::{Residual, Subspaces};
 use super::{FeatureEncoder, Features};
 use crate::maps::score::{Heights, mean};
 use crate::model::config::MemoryKind;
-use crate::model::memory::{PlacedRows, bank_pieces};
+use crate::model::memory::{PlacedRows, bank_pieces, of_only_subspace};
 use crate::ops::{Linear, Ops, Read, Then};
 use crate::tensor::{Data, HostTensor};
 use crate::{Error, Result};
@@ -224,7 +224,11 @@ pub(super) async fn by_subspaces<O: Read>(
     residuals: &[Linear<O::Tensor>],
 ) -> Result<Heights> {
     let ops = encoder.ops();
-    let distances = |group: usize, x: &O::Tensor| ops.squared_norms(&ops.linear(x, &residuals[group], Then::Store)?, 1);
+    let width = encoder.config.encoder.hidden_size;
+    let distances = |group: usize, x: &O::Tensor| {
+        let norms = ops.squared_norms(&ops.linear(x, &residuals[group], Then::Store)?, 1)?;
+        of_only_subspace(ops, &norms, x, width)
+    };
     heights(encoder, photo, distances).await
 }
 

@@ -4,6 +4,7 @@ use crate::Result;
 use crate::model::config::{MemoryConfig, MemoryKind};
 use crate::model::vit::{Load, load_linear};
 use crate::ops::{Linear, Ops, Places, Then};
+use crate::tensor::HostTensor;
 
 /// Number of rows of a bank in one tensor. A piece of the widest encoder (1536) fits a shard, and the cosines of a batch of
 /// eight photos with it fit a WebGPU buffer.
@@ -20,6 +21,7 @@ pub struct Memory<T> {
     /// Class tokens that a photo's is compared with: of several subspaces, to choose one by `[subspaces, width]`; of photos, to choose
     /// the nearest ones `[photos, width]`.
     class_tokens: Option<T>,
+    width: usize,
 }
 
 /// Memory of a group of layers.
@@ -106,7 +108,7 @@ impl<T: Clone> Memory<T> {
             MemoryKind::Places { photos, .. } => Some(load("memory.class_tokens", &[photos, width])?),
             _ => None,
         };
-        Ok(Self { kind: config.memory, groups, class_tokens })
+        Ok(Self { kind: config.memory, groups, class_tokens, width })
     }
 
     /// Target layers' outputs, each `[batch, tokens, width]` → for each group the distances `[batch, tokens]`.
@@ -145,12 +147,18 @@ impl<T: Clone> Memory<T> {
                 let norms = if norms.len() == 1 { norms.remove(0) } else { ops.concatenate(&norms)? };
                 match &self.class_tokens {
                     Some(prototypes) => ops.choose(&norms, last, prototypes),
-                    None => Ok(norms),
+                    None => of_only_subspace(ops, &norms, &x, self.width),
                 }
             }
         };
         self.groups.iter().map(group).collect()
     }
+}
+
+/// Squared norms `[batch, tokens, 1]` that an only subspace leaves of tokens `x [batch, tokens, width]` → distances `[batch, tokens]`:
+/// the choice among one. An executor may store the two shapes differently.
+pub(crate) fn of_only_subspace<O: Ops>(ops: &O, norms: &O::Tensor, x: &O::Tensor, width: usize) -> Result<O::Tensor> {
+    ops.choose(norms, x, &ops.upload(&HostTensor::f32([1, width], vec![1.0; width])?)?)
 }
 
 /// A token's feature for a subspace: the mean of its unit vectors in the group's layers.

@@ -69,8 +69,9 @@ fn made(memory: MemoryKind) -> (Architecture, Weights) {
             let bank = PlacedBank::of(&of_class, 64, 21, nearest, 5).unwrap();
             places::memory(&config, &classes.concat(), &bank).unwrap()
         }
-        MemoryKind::Subspace { .. } => {
-            subspace::memory(&config, &classes.each_ref().map(Vec::as_slice), &Subspaces::new(64, 0.9)).unwrap()
+        MemoryKind::Subspace { subspaces } => {
+            let classes = classes.each_ref().map(Vec::as_slice);
+            subspace::memory(&config, &classes[..subspaces], &Subspaces::new(64, 0.9)).unwrap()
         }
     };
     weights.0.extend(made.0);
@@ -86,13 +87,14 @@ fn maps<O: Read>(ops: O, (config, weights): &(Architecture, Weights)) -> Vec<f32
 #[test]
 fn every_executor_agrees() {
     let places = MemoryKind::Places { photos: 1, grid: 21, nearest: 2, reach: 1 };
-    for memory in [MemoryKind::Bank { rows: 1 }, places, MemoryKind::Subspace { subspaces: 1 }] {
+    let subspaces = [1, 2].map(|subspaces| MemoryKind::Subspace { subspaces });
+    for memory in [MemoryKind::Bank { rows: 1 }, places].into_iter().chain(subspaces) {
         let made = made(memory);
         let Architecture::Memory(config) = &made.0 else { panic!("{:?}", made.0) };
         match config.memory {
             MemoryKind::Bank { rows } => assert_eq!(rows, 6 * 21 * 21, "two pieces"),
             MemoryKind::Places { photos, .. } => assert_eq!(photos, 5),
-            MemoryKind::Subspace { subspaces } => assert_eq!(subspaces, 2),
+            MemoryKind::Subspace { .. } => assert_eq!(config.memory, memory),
         }
         let expected = maps(Reference, &made);
         let largest = expected.iter().fold(0_f32, |largest, v| largest.max(*v));
