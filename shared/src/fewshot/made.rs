@@ -104,7 +104,7 @@ pub async fn make<O: Read>(
 fn promise(photos: usize, rate: f64) -> String {
     let (one_in, enough) = ((1.0 / rate).round(), (1.0 / FALSE_ALARM_RATE).round() - 1.0);
     format!(
-        "it is the highest of {photos} good photos: 1 in {one_in} good parts may exceed it; {enough} or more photos promise 1 in 100"
+        "it is the highest score of {photos} good photos: 1 in {one_in} good parts may exceed it; {enough} or more photos promise 1 in 100"
     )
 }
 

@@ -136,7 +136,7 @@ fn a_model_made_in_the_page_is_the_native_one_and_opens_everywhere() {
         let doubts = made["doubts"].as_array().unwrap();
         assert_eq!(doubts.len(), 2, "{device}, {memory:?}: {doubts:?}");
         assert!(
-            doubts[0]["doubt"].as_str().unwrap().contains("highest of 2 good photos: 1 in 3 good parts"),
+            doubts[0]["doubt"].as_str().unwrap().contains("highest score of 2 good photos: 1 in 3 good parts"),
             "{doubts:?}"
         );
 
@@ -214,7 +214,8 @@ fn a_visitor_makes_a_detector_of_dropped_photos() {
     page.wait_for_model();
     let said = page.text("#own-status");
     assert!(
-        said.contains("subspace of 3 good photos") && said.contains("highest of 3 good photos: 1 in 4 good parts"),
+        said.contains("subspace of 3 good photos")
+            && said.contains("highest score of 3 good photos: 1 in 4 good parts"),
         "{said}"
     );
     assert_eq!(
