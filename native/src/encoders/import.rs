@@ -27,7 +27,7 @@ const FIRST_OF_2: &str = "bottleneck.0.0.weight";
 pub struct Imported {
     /// Config of the model.
     pub config: ModelConfig,
-    /// Weights of encoder and head.
+    /// Weights of head and encoder, as far as the head needs it.
     pub weights: Weights,
     /// Per-channel mean for normalisation.
     pub mean: [f32; 3],
@@ -58,6 +58,7 @@ pub fn read(
             config.map_border = MapBorder::Reflect;
         }
         let mut weights = encoder.weights;
+        weights.prune(config.taps());
         weights.0.extend(head(checkpoint, prefix, &config, anomalib)?);
         Ok(Imported { config, weights, mean: encoder.mean, std: encoder.std })
     })
