@@ -45,7 +45,9 @@ try {
     const model = chosen();
     if (model) void run(index, model);
   };
-  const source = () => index.models.find(({ id }) => id === models.value) ?? index.models[0];
+  // A model that is made again keeps its encoder.
+  let from = index.models[0];
+  const source = () => (from = index.models.find(({ id }) => id === models.value) ?? from);
   own = new Own(index, source, () => /** @type {DeviceChoice} */ (devices.value), (model) => {
     const option = [...models.options].find(({ value }) => value === made?.id) ?? models.appendChild(make('option'));
     Object.assign(option, { value: model.id, textContent: shown(`${model.name} (made here)`) });

@@ -131,7 +131,8 @@ fn measured<O: Read>(
     if plan.best_f1 {
         defective::choose(&mut calibration, &good.scores, &defective.scores);
         // As rare as the alarms of the chosen thresholds.
-        thresholds::set_pixel_thresholds(&mut calibration, &good.peaks);
+        let rate = calibration.false_alarm_rate;
+        thresholds::set_pixel_thresholds(&mut calibration, &good.peaks, rate);
     } else {
         scores::say_doubts(&good.scores, plan.false_alarm_rate);
     }

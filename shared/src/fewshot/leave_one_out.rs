@@ -30,7 +30,7 @@ impl<'a, O: Read> Pieces<'a, O> {
     /// # Errors
     /// If the executor fails.
     pub(super) fn new(encoder: &'a FeatureEncoder<O>, photos: &[&Features], bank: &Bank) -> Result<Self> {
-        let (ops, width) = (encoder.ops(), encoder.config.encoder.hidden_size);
+        let (ops, width) = (encoder.ops(), encoder.config().encoder.hidden_size);
         let piece = |group: usize, photo: usize| -> Result<Option<Linear<O::Tensor>>> {
             let values = bank.rows(group, photo, photos[photo], width);
             if values.is_empty() {
@@ -40,7 +40,7 @@ impl<'a, O: Read> Pieces<'a, O> {
             Ok(Some(Linear { weight: ops.upload_weight(&tensor)?, bias: None }))
         };
         let of_group = |group| (0..photos.len()).map(|photo| piece(group, photo)).collect();
-        let pieces = (0..encoder.config.groups.len()).map(of_group).collect::<Result<_>>()?;
+        let pieces = (0..encoder.config().groups.len()).map(of_group).collect::<Result<_>>()?;
         Ok(Self { encoder, pieces })
     }
 
@@ -87,17 +87,17 @@ impl<'a, O: Read> Placed<'a, O> {
         bank: &'a PlacedBank,
         left_out: &dyn Fn(usize) -> bool,
     ) -> Result<Self> {
-        let MemoryKind::Places { reach, .. } = encoder.config.memory else {
-            return Err(Error::config(format!("a {} has no places", encoder.config.memory)));
+        let MemoryKind::Places { reach, .. } = encoder.config().memory else {
+            return Err(Error::config(format!("a {} has no places", encoder.config().memory)));
         };
-        let (ops, width, grid) = (encoder.ops(), encoder.config.encoder.hidden_size, encoder.grid());
+        let (ops, width, grid) = (encoder.ops(), encoder.config().encoder.hidden_size, encoder.grid());
         let placed = |group: usize| -> Result<PlacedRows<O::Tensor>> {
             let rows = bank.rows(group, photos, left_out);
             let pieces = bank_pieces(rows.len() / width)
                 .map(|(_, first, count)| Ok((first, ops.upload_rows(&rows_of_piece(&rows, width, first, count))?)));
             Ok(PlacedRows { grid, reach, pieces: pieces.collect::<Result<_>>()? })
         };
-        let groups = (0..encoder.config.groups.len()).map(placed).collect::<Result<_>>()?;
+        let groups = (0..encoder.config().groups.len()).map(placed).collect::<Result<_>>()?;
         Ok(Self { encoder, photos, bank, groups })
     }
 
@@ -206,7 +206,7 @@ pub(super) fn uploaded<O: Read>(
     encoder: &FeatureEncoder<O>,
     residuals: Vec<Residual>,
 ) -> Result<Vec<Linear<O::Tensor>>> {
-    let (ops, width) = (encoder.ops(), encoder.config.encoder.hidden_size);
+    let (ops, width) = (encoder.ops(), encoder.config().encoder.hidden_size);
     let layer = |Residual { weight, bias, .. }: Residual| {
         let weight = ops.upload_weight(&HostTensor::f32([width, width], weight)?)?;
         Ok(Linear { weight, bias: Some(ops.upload(&HostTensor::f32([width], bias)?)?) })
@@ -224,7 +224,7 @@ pub(super) async fn by_subspaces<O: Read>(
     residuals: &[Linear<O::Tensor>],
 ) -> Result<Heights> {
     let ops = encoder.ops();
-    let width = encoder.config.encoder.hidden_size;
+    let width = encoder.config().encoder.hidden_size;
     let distances = |group: usize, x: &O::Tensor| {
         let norms = ops.squared_norms(&ops.linear(x, &residuals[group], Then::Store)?, 1)?;
         of_only_subspace(ops, &norms, x, width)
@@ -243,8 +243,8 @@ async fn heights<O: Read>(
     photo: &Features,
     distances: impl Fn(usize, &O::Tensor) -> Result<O::Tensor>,
 ) -> Result<Heights> {
-    let (ops, layout, width) = (encoder.ops(), encoder.layout(0), encoder.config.encoder.hidden_size);
-    let (share, groups) = (encoder.config.score_share, 0..photo.groups.len());
+    let (ops, layout, width) = (encoder.ops(), encoder.layout(0), encoder.config().encoder.hidden_size);
+    let (share, groups) = (encoder.config().score_share, 0..photo.groups.len());
     let Some(plan) = &photo.plan else {
         let of_group = |group| distances(group, &upload(ops, photo.own(group), width)?);
         let groups = groups.map(of_group).collect::<Result<Vec<_>>>()?;

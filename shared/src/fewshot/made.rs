@@ -7,7 +7,7 @@ use super::bank::{self, Bank};
 use super::leave_one_out::{self, Pieces, Placed, by_subspaces, uploaded};
 use super::places::{self, PlacedBank};
 use super::subspace::{self, Subspaces};
-use super::thresholds::{self, FALSE_ALARM_RATE, promised_rate};
+use super::thresholds::{self, Rate};
 use super::{FeatureEncoder, Features, Measured, MemoryChoice, PreparedPhoto, Recipe};
 use crate::bundle::{Calibration, SelfTest};
 use crate::detector::{SELF_TEST_SEED, SELF_TEST_TOLERANCE};
@@ -68,15 +68,9 @@ pub async fn make<O: Read>(
         MemoryChoice::Subspace => in_subspaces(encoder, classes, recipe, done).await?,
     };
     let memory = encoder.memory(&config, &weights)?;
-    let fewest = good.scores.values().map(Vec::len).min().unwrap_or(0);
-    let rate = recipe.false_alarm_rate.unwrap_or_else(|| promised_rate(fewest));
+    let rate = recipe.false_alarm_rate.map_or(Rate::Promised, Rate::Asked);
     let doubts = thresholds::doubts(&good.scores, rate);
     let mut doubts: BTreeMap<String, String> = doubts.into_iter().map(|(class, why)| (class.to_owned(), why)).collect();
-    if rate > FALSE_ALARM_RATE && recipe.false_alarm_rate.is_none() {
-        for (class, photos) in classes {
-            doubts.entry(class.clone()).or_insert_with(|| promise(photos.len(), rate));
-        }
-    }
     for (class, _) in classes.iter().filter(|(_, photos)| photos.len() == 1) {
         let why = "one photo does not tell how good parts differ; it is set by copies of it, moved by half a patch";
         doubts.insert(class.clone(), why.into());
@@ -96,16 +90,8 @@ pub async fn make<O: Read>(
         doubts,
         photos,
         repeated: given - photos,
-        turns: encoder.turns,
+        turns: recipe.turns,
     })
-}
-
-/// What thresholds of so few photos are worth, as a sentence.
-fn promise(photos: usize, rate: f64) -> String {
-    let (one_in, enough) = ((1.0 / rate).round(), (1.0 / FALSE_ALARM_RATE).round() - 1.0);
-    format!(
-        "it is the highest score of {photos} good photos: 1 in {one_in} good parts may exceed it; {enough} or more photos promise 1 in 100"
-    )
 }
 
 /// The photos of each class in the order of their hashes, each once.

@@ -21,8 +21,35 @@ const SMALLEST_SCORE: f64 = 1e-6;
 /// Relative difference of scores that is rounding.
 const ROUNDING: f64 = 1e-5;
 
+/// Share of good photos that thresholds may call defective.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rate {
+    /// This one for every class.
+    Asked(f64),
+    /// [`FALSE_ALARM_RATE`] or, of `n` photos of a class, too few to promise that, `1 / (n + 1)`: that of the highest score as the
+    /// threshold, for any distribution.
+    Promised,
+}
+
+impl Rate {
+    /// The rate of a class of so many photos.
+    fn of(self, photos: usize) -> f64 {
+        match self {
+            Self::Asked(rate) => rate,
+            Self::Promised => FALSE_ALARM_RATE.max(1.0 / (photos + 1) as f64),
+        }
+    }
+}
+
+impl From<f64> for Rate {
+    fn from(rate: f64) -> Self {
+        Self::Asked(rate)
+    }
+}
+
 /// Classes that have too few photos to tell their thresholds, each with the reason as a sentence.
-pub fn doubts(by_class: &Scores, rate: f64) -> BTreeMap<&str, String> {
+pub fn doubts(by_class: &Scores, rate: impl Into<Rate>) -> BTreeMap<&str, String> {
+    let rate = rate.into();
     by_class.iter().filter_map(|(name, scores)| Some((name.as_str(), doubt(scores, rate)?))).collect()
 }
 
@@ -30,21 +57,21 @@ pub fn doubts(by_class: &Scores, rate: f64) -> BTreeMap<&str, String> {
 ///
 /// # Errors
 /// As [`of_scores`].
-pub fn of_measured(good: &Measured, rate: f64, held_out: bool) -> Result<Calibration> {
+pub fn of_measured(good: &Measured, rate: impl Into<Rate>, held_out: bool) -> Result<Calibration> {
+    let rate = rate.into();
     let mut calibration = of_scores(&good.scores, rate, held_out)?;
-    set_pixel_thresholds(&mut calibration, &good.peaks);
+    set_pixel_thresholds(&mut calibration, &good.peaks, rate);
     Ok(calibration)
 }
 
-/// Sets the pixel thresholds at the calibration's rate of false alarms, from the highest values of good photos' maps.
+/// Sets the pixel thresholds at a rate of false alarms, from the highest values of good photos' maps.
 ///
 /// A false alarm is a good photo with any region at all, because that is what its viewer sees, and neighbouring pixels are no
 /// independent trials. A photo has one if its highest value is above the threshold, so what holds for thresholds of scores holds for
 /// these.
-pub fn set_pixel_thresholds(calibration: &mut Calibration, peaks: &Scores) {
-    let rate = calibration.false_alarm_rate;
-    let usual = usual_spread(peaks);
-    let of = |peaks: &[f32]| Some(threshold(peaks, rate, usual) as f32);
+pub fn set_pixel_thresholds(calibration: &mut Calibration, peaks: &Scores, rate: impl Into<Rate>) {
+    let (rate, usual) = (rate.into(), usual_spread(peaks));
+    let of = |peaks: &[f32]| Some(threshold(peaks, rate.of(peaks.len()), usual) as f32);
     for (name, class) in &mut calibration.classes {
         class.pixel_threshold = peaks.get(name).and_then(|peaks| of(peaks));
     }
@@ -55,32 +82,42 @@ fn usual_spread(by_class: &Scores) -> Option<Spread> {
     Spread::usual(&by_class.values().map(|scores| Spread::of(scores)).collect::<Vec<_>>())
 }
 
-/// The thresholds of classes, from the scores of their good photos; without those of pixels. `rate`: the share of good photos that they may call defective;
-/// `held_out`: whether the model was not made of these photos.
+/// The thresholds of classes, from the scores of their good photos; without those of pixels. `held_out`: whether the model was not made
+/// of these photos. The calibration states the highest rate of its classes.
 ///
 /// # Errors
 /// [`Error::Config`] if there are no scores, or a score is not finite.
-pub fn of_scores(by_class: &Scores, rate: f64, held_out: bool) -> Result<Calibration> {
-    let usual = usual_spread(by_class);
+pub fn of_scores(by_class: &Scores, rate: impl Into<Rate>, held_out: bool) -> Result<Calibration> {
+    let (rate, usual) = (rate.into(), usual_spread(by_class));
     let class = |scores: &[f32]| -> Result<ClassCalibration> {
         let good_scores = ScoreStatistics::of(scores)?;
-        Ok(ClassCalibration { threshold: threshold(scores, rate, usual) as f32, pixel_threshold: None, good_scores })
+        let threshold = threshold(scores, rate.of(scores.len()), usual) as f32;
+        Ok(ClassCalibration { threshold, pixel_threshold: None, good_scores })
     };
     if by_class.is_empty() {
         return Err(Error::config("no good photos to set thresholds with"));
     }
     let classes = by_class.iter().map(|(name, scores)| Ok((name.clone(), class(scores)?))).collect::<Result<_>>()?;
     let all: Vec<f32> = by_class.values().flatten().copied().collect();
-    Ok(Calibration { classes, overall: class(&all)?, held_out, false_alarm_rate: rate })
+    let false_alarm_rate = by_class.values().map(|scores| rate.of(scores.len())).fold(0.0, f64::max);
+    Ok(Calibration { classes, overall: class(&all)?, held_out, false_alarm_rate })
 }
 
 /// What these scores cannot tell about a threshold; `None` with enough of them.
-fn doubt(scores: &[f32], rate: f64) -> Option<String> {
+fn doubt(scores: &[f32], rate: impl Into<Rate>) -> Option<String> {
+    let promised = rate.into();
+    let rate = promised.of(scores.len());
     let found = format!("{} good photo{}", scores.len(), if scores.len() == 1 { "" } else { "s" });
     let (enough, percent) = ((1.0 / rate).ceil() - 1.0, 100.0 * rate);
     if scores.len() > 1 && Spread::of(scores).std < ROUNDING {
         return Some(format!(
             "the scores of {found} are equal: are they one photo, several times? Its threshold is their score"
+        ));
+    }
+    if promised == Rate::Promised && rate > FALSE_ALARM_RATE {
+        let (one_in, enough) = (scores.len() + 1, (1.0 / FALSE_ALARM_RATE).round() - 1.0);
+        return Some(format!(
+            "it is the highest score of {found}: 1 in {one_in} good parts may exceed it; {enough} or more photos promise 1 in 100"
         ));
     }
     if exceeding(scores.len(), rate) > 0 {
@@ -98,16 +135,10 @@ fn doubt(scores: &[f32], rate: f64) -> Option<String> {
     })
 }
 
-/// The lowest rate of false alarms that so many good photos can promise, whatever the distribution of their scores: that of the
-/// highest score as the threshold. But no lower than the usual one.
-pub fn promised_rate(photos: usize) -> f64 {
-    // A little more, so that rounding does not make it less.
-    ((1.0 + 1e-9) / (photos + 1) as f64).max(FALSE_ALARM_RATE)
-}
-
 /// Of so many good photos and one more, how many are called defective at this rate.
 fn exceeding(photos: usize, rate: f64) -> usize {
-    (rate * (photos + 1) as f64).floor() as usize
+    // 1 / 49 · 49 is rounded to less than 1.
+    (rate * (photos + 1) as f64 + 1e-9).floor() as usize
 }
 
 fn largest(scores: &[f32]) -> f32 {
@@ -337,11 +368,24 @@ mod tests {
     fn so_few_photos_promise_no_less_than_their_highest_score() {
         for photos in 1..99 {
             let scores: Vec<f32> = (0..photos).map(|i| 0.1 + 0.001 * ((i * 7) % 13) as f32).collect();
-            let rate = promised_rate(photos);
+            let rate = Rate::Promised.of(photos);
             assert!(rate < 1.0 && exceeding(photos, rate) == 1, "{photos}: {rate}");
             assert_eq!(threshold(&scores, rate, None) as f32, largest(&scores), "{photos}");
         }
-        assert_eq!(promised_rate(100), FALSE_ALARM_RATE);
+        assert_eq!(Rate::Promised.of(100), FALSE_ALARM_RATE);
+    }
+
+    #[test]
+    fn a_class_of_few_photos_leaves_the_promise_of_others_alone() {
+        let scores = |photos: usize| (0..photos).map(|i| 0.1 + 0.001 * i as f32).collect::<Vec<f32>>();
+        let both = Scores::from([("few".into(), scores(4)), ("many".into(), scores(199))]);
+        let found = of_scores(&both, Rate::Promised, true).unwrap();
+        assert_eq!(found.false_alarm_rate, 0.2, "a number that can be asked for again");
+        assert_eq!(found.classes["few"].threshold, scores(4)[3]);
+        assert_eq!(found.classes["many"].threshold, scores(199)[197]);
+        let said = doubts(&both, Rate::Promised);
+        assert_eq!(said.len(), 1);
+        assert!(said["few"].starts_with("it is the highest score of 4 good photos: 1 in 5 good parts"), "{said:?}");
     }
 
     #[test]
