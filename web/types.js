@@ -101,10 +101,57 @@
  * @property {number} mapWidth of the map in pixels
  * @property {number} mapHeight
  * @property {Float32Array} map anomaly values, row by row
+ * @property {Region[]} [regions] for the class; absent if the model has no pixel threshold
  * @property {number} previewWidth
  * @property {{class: string | null, rgba: Uint8Array<ArrayBuffer>}} colours heatmap for the class
  * @property {Uint8ClampedArray<ArrayBuffer>} preview the photo, small, RGBA
  * @property {{decode: number, detect: number}} timings in milliseconds
+ */
+
+/** @typedef {'good' | 'defective' | 'unknown'} Verdict */
+
+/** What the visitor says of a photo. @typedef {'good' | 'bad' | null} Label */
+
+/**
+ * A connected part of a photo whose map lies above the pixel threshold of its class. Lengths are in pixels of the photo.
+ * @typedef {object} Region
+ * @property {[number, number, number, number]} box x0, y0, x1, y1
+ * @property {number} area
+ * @property {number} peak highest value of the map
+ * @property {number} mean
+ * @property {[number, number][]} outline corners, clockwise
+ */
+
+/** An anomaly map. @typedef {{values: Float32Array, width: number, height: number}} AnomalyMap */
+
+/**
+ * Numbers of an inspected photo, as they can be kept.
+ * @typedef {object} Row
+ * @property {string} id unique, also over reloads
+ * @property {string} name of the photo
+ * @property {string | null} product class whose threshold counts
+ * @property {Verdict} verdict
+ * @property {number} score
+ * @property {number} threshold that the verdict rests on
+ * @property {Label} label
+ * @property {'webgpu' | 'wasm'} device
+ * @property {number} time of the inspection, milliseconds since 1970
+ * @property {number} width of the photo, upright
+ * @property {number} height
+ * @property {boolean} unknown whether the photo is unlike anything that the model knows
+ * @property {Region[]} [regions] absent if the model has no pixel threshold
+ * @property {Blob | null} thumbnail the photo, small
+ * @property {Blob | null} heat its heatmap, small, with transparency
+ * @property {[number, number, number, number]} region inspected part: x0, y0, x1, y1 in pixels of the photo
+ * @property {File} [file] the photo; absent in restored rows whose photo was not kept
+ */
+
+/**
+ * An inspected photo on the page, from `gallery.results()`. `map` and `picture` refuse if the photo was not kept.
+ * @typedef {Row & {
+ *   map: () => Promise<AnomalyMap>,
+ *   picture: (mode: 'heatmap' | 'overlay') => Promise<Blob>,
+ * }} Result
  */
 
 /**
