@@ -14,7 +14,6 @@ import { fromCache, prepareNextVisit } from './visits.js';
 
 const page = document.documentElement;
 const models = byId('model', HTMLSelectElement);
-const products = byId('class', HTMLSelectElement);
 const devices = byId('device', HTMLSelectElement);
 const bar = byId('progress', HTMLProgressElement);
 const more = byId('status-more', HTMLParagraphElement);
@@ -62,7 +61,6 @@ try {
 } catch (error) {
   failed(error);
 }
-products.addEventListener('change', () => void gallery.choose(products.value || null));
 
 /** The text of `models.json`. */
 async function fetchIndex() {
@@ -83,7 +81,6 @@ async function run(index, model) {
   page.dataset.state = 'loading';
   page.dataset.made = model.made ? 'here' : '';
   status('Loading…');
-  offerProducts(model.classes);
   const choice = /** @type {DeviceChoice} */ (devices.value);
   const opened = new Pool(index, model, choice, (progress) => opened === detector && advance(progress));
   detector = opened;
@@ -151,16 +148,6 @@ function tell(...lines) {
   const shown = lines.filter(Boolean);
   more.replaceChildren(...shown.map((line) => make('span', { textContent: line })));
   more.hidden = shown.length === 0;
-}
-
-/** @param {string[]} classes */
-function offerProducts(classes) {
-  const names = classes.map((name) => make('option', { value: name, textContent: name }));
-  // A single class needs no choice.
-  const any = classes.length === 1 ? [] : [make('option', { value: '', textContent: 'Any' })];
-  products.replaceChildren(...any, ...names);
-  products.disabled = classes.length === 1;
-  void gallery.choose(products.value || null);
 }
 
 /** @param {Sample[]} samples */

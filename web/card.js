@@ -1,152 +1,264 @@
 // @ts-check
-// Card of a photo: waiting, working, done or failed.
+// Card of a photo: waiting, working, done or failed. It has pictures only while it is near the view.
 
 import { make, sentence, shown } from './dom.js';
-import { Picture } from './picture.js';
+import { short } from './judge.js';
 
-/** @import {Description, Detection} from './types.js' */
-/** @import {Pool} from './pool.js' */
+/** @import {Detection, Label, Verdict} from './types.js' */
+/** @import {Judge} from './judge.js' */
+/** @import {Inspected} from './result.js' */
+
+/** @type {Record<Verdict, string>} */
+export const VERDICTS = { good: 'Good', defective: 'Defective', unknown: 'Unknown product' };
+
+/**
+ * @typedef {object} Actions
+ * @property {(card: Card) => void} remove
+ * @property {(card: Card) => void} open shows the photo large
+ * @property {(card: Card, product: string) => void} choose
+ * @property {(card: Card) => void} again inspects the photo again
+ */
+
+/** What is known of a photo before it is inspected. @typedef {{product: string | null, truth: Label, note: string | null}} About */
 
 export class Card {
-  /** @type {Detection | undefined} */
+  /** The class that the visitor chose. @type {string | null} */
+  chosen = null;
+  /** @type {Inspected | undefined} */
+  result;
+  /** The detector's answer, until it is announced. @type {Detection | undefined} */
   detection;
-  /** @type {Picture | undefined} */
-  #picture;
+  /** Whether the result was kept on an earlier visit. */
+  restored = false;
+  /** Number of the photos that came together, and the place among them. */
+  batch = 0;
+  place = 0;
+  #near = false;
+  /** Addresses of the pictures. @type {string[]} */
+  #urls = [];
+  #photo = make('img', { alt: '', className: 'photo', draggable: false });
+  #heat = make('img', { alt: '', className: 'heat', draggable: false });
 
   /**
-   * @param {File} file
-   * @param {string | null} product the photo's class, if known for certain
-   * @param {(card: Card) => void} remove
+   * @param {File | undefined} file
+   * @param {string} name
+   * @param {About} about
+   * @param {Actions} actions
    */
-  constructor(file, product, remove) {
+  constructor(file, name, about, actions) {
     this.file = file;
-    this.product = product;
+    this.name = name;
+    this.about = about;
+    this.label = about.truth;
+    this.actions = actions;
     const close = make('button', { type: 'button', className: 'close', textContent: '×' });
-    close.setAttribute('aria-label', shown(`Remove ${file.name}`));
-    close.addEventListener('click', () => remove(this));
+    close.setAttribute('aria-label', shown(`Remove ${name}`));
+    close.addEventListener('click', () => actions.remove(this));
     this.body = make('div', { className: 'card-body' });
     this.element = make('li', { className: 'card' }, this.body, close);
     this.wait();
   }
 
+  get state() {
+    return this.element.dataset.state;
+  }
+
   /** Shows that the photo waits for inspection. */
   wait() {
-    this.detection = undefined;
-    this.element.dataset.state = 'waiting';
-    this.body.replaceChildren(make('div', { className: 'stage shimmer' }), this.#caption('Waiting…'));
+    this.#pend('waiting', 'Waiting…');
   }
 
   /** Shows that the photo is being inspected. */
   work() {
-    this.element.dataset.state = 'working';
-    this.body.replaceChildren(make('div', { className: 'stage shimmer' }), this.#caption('Inspecting…'));
+    this.#pend('working', 'Inspecting…');
+  }
+
+  /**
+   * @param {string} state
+   * @param {string} text
+   */
+  #pend(state, text) {
+    this.result = undefined;
+    this.detection = undefined;
+    this.restored = false;
+    this.stage = undefined;
+    this.#release();
+    this.element.dataset.state = state;
+    delete this.element.dataset.verdict;
+    this.body.replaceChildren(make('div', { className: 'stage shimmer' }), this.#caption(text));
   }
 
   /** @param {unknown} error */
   fail(error) {
-    this.element.dataset.state = 'failed';
+    this.#pend('failed', '');
     const message = make('p', { className: 'refusal', textContent: sentence(error) });
     message.setAttribute('role', 'alert');
     this.body.replaceChildren(message);
   }
 
   /**
-   * @param {Detection} detection
-   * @param {Description} description
-   * @param {Pool} detector
-   * @param {string | null} product the class chosen on the page
-   * @param {number} opacity
+   * @param {Inspected} result
+   * @param {Judge | undefined} judge undefined for restored results, whose verdict stands
    */
-  async show(detection, description, detector, product, opacity) {
-    this.detection = detection;
-    const canvas = make('canvas');
-    canvas.setAttribute('role', 'img');
-    this.#picture = new Picture(canvas, detection);
-    // The canvas has a copy. Hundreds of photos must not be in memory twice.
-    detection.preview = new Uint8ClampedArray();
-    this.stage = make('button', { type: 'button', className: 'stage', title: 'Enlarge or shrink' }, canvas);
-    this.stage.addEventListener('click', () => this.element.classList.toggle('wide'));
-    await this.judge(description, detector, product);
-    this.draw(opacity);
+  show(result, judge) {
+    this.result = result;
+    const { width, height, region } = result;
+    const frame = make('span', { className: 'frame' }, this.#photo, this.#heat);
+    frame.style.setProperty('--shape', String(width / height));
+    const [x0, y0, x1, y1] = region;
+    Object.assign(this.#heat.style, {
+      left: percent(x0 / width), top: percent(y0 / height), width: percent((x1 - x0) / width), height: percent((y1 - y0) / height),
+    });
+    this.stage = make('button', { type: 'button', className: 'stage' }, frame);
+    this.stage.addEventListener('click', () => this.actions.open(this));
     this.element.dataset.state = 'done';
+    this.element.dataset.score = String(result.score);
+    this.write(judge);
+    this.redraw();
   }
 
   /**
-   * The class whose threshold counts: the photo's own, or the one chosen on the page, if the model knows it.
-   * @param {Description} description
-   * @param {string | null} chosen
+   * Writes verdict and numbers.
+   * @param {Judge | undefined} judge
    */
-  known(description, chosen) {
-    return description.classes.find(({ name }) => name === (this.product ?? chosen));
-  }
-
-  /**
-   * Compares the score with the threshold of the photo's class, or of the class chosen on the page.
-   * @param {Description} description
-   * @param {Pool} detector
-   * @param {string | null} chosen
-   */
-  async judge(description, detector, chosen) {
-    const { detection, stage } = this;
-    if (!detection || !stage) return;
-    const known = this.known(description, chosen);
-    const threshold = known?.threshold ?? description.threshold;
-    const defective = detection.score > threshold;
-    const product = known?.name ?? null;
-    if (detection.colours.class !== product) {
-      detection.colours = { class: product, rgba: await detector.colours(detection.map, product) };
-    }
-    this.#picture?.paint(detection.colours.rgba, detection.mapWidth);
-
-    const verdict = make('span', { className: 'verdict', textContent: defective ? 'Defective' : 'Good' });
-    const gauge = make('div', { className: 'gauge' });
-    gauge.style.setProperty('--score', String(Math.min(1, detection.score / (2 * threshold))));
-    const device = description.device.kind === 'webgpu' ? 'GPU' : 'CPU';
-    const against = `Score ${short(detection.score)} · threshold ${short(threshold)}${known ? ` (${known.name})` : ''}`;
-    const { decode, detect } = detection.timings;
-    const time = `${duration(decode + detect)} on the ${device}`;
-    stage.querySelector('canvas')?.setAttribute(
-      'aria-label',
-      shown(`${this.file.name} with its heatmap: ${defective ? 'defective' : 'good'}, score ${short(detection.score)}`),
-    );
-    this.element.dataset.verdict = defective ? 'defective' : 'good';
-    this.element.dataset.score = String(detection.score);
+  write(judge) {
+    const { result, stage } = this;
+    if (!result || !stage) return;
+    const { verdict, score, threshold, middle, product } = result;
+    result.label = this.label;
+    this.element.dataset.verdict = verdict;
     this.element.dataset.threshold = String(threshold);
+    stage.setAttribute('aria-label', shown(`Enlarge ${this.name}: ${VERDICTS[verdict].toLowerCase()}, score ${short(score)}`));
+    const gauge = make('div', { className: 'gauge' });
+    gauge.style.setProperty('--score', String(Math.min(1, score / (2 * threshold))));
+    const model = middle === threshold ? '' : `; model’s: ${short(middle)}`;
+    const note = `${product ?? ''}${model}`.replace(/^; /, '');
+    const against = `Score ${short(score)} · threshold ${short(threshold)}${note ? ` (${note})` : ''}`;
+    const focused = this.body.contains(document.activeElement) ? document.activeElement?.className : undefined;
     this.body.replaceChildren(
       stage,
-      this.#caption(verdict),
+      this.#caption(make('span', { className: 'verdict', textContent: VERDICTS[verdict] })),
       gauge,
       make('p', { className: 'numbers', textContent: against }),
-      make('p', { className: 'numbers', textContent: time }),
+      make('p', { className: 'numbers', textContent: when(result) }),
+      make('div', { className: 'extras' }, ...this.#extras(result, judge)),
     );
+    // What had the focus was made anew.
+    if (focused) /** @type {HTMLElement | null} */ (this.body.querySelector(`.${focused}`))?.focus();
+  }
+
+  /**
+   * @param {Inspected} result
+   * @param {Judge | undefined} judge
+   */
+  *#extras({ verdict }, judge) {
+    const truth = disagreement(this.label, verdict);
+    if (truth) yield make('p', { className: truth.startsWith('Labelled') ? 'label' : 'label wrong', textContent: truth });
+    if (this.about.note) yield make('p', { className: 'note', textContent: this.about.note });
+    if (verdict === 'unknown') {
+      yield make('p', { className: 'note', textContent: 'Unlike anything that this model knows, so it cannot tell good from defective.' });
+      yield this.#button('make-own', 'Make a detector from a few good photos', makeOwn);
+    }
+    if (judge && judge.description.classes.length > 1) yield this.productChoice(judge);
     // Only a model that was made here can learn at once.
-    if (defective && document.documentElement.dataset.made) this.body.append(this.#forgive());
+    if (verdict === 'defective' && this.file && document.documentElement.dataset.made) {
+      yield this.#button('forgive', 'This is good after all', () => {
+        this.element.dispatchEvent(new CustomEvent('dinomaly:good', { bubbles: true, detail: this.file }));
+      });
+    }
+    if (this.restored) {
+      yield make('p', { className: 'note', textContent: 'Kept from an earlier visit.' });
+      if (this.file) yield this.#button('again', 'Inspect again', () => this.actions.again(this));
+    }
   }
 
-  /** Button that makes the photo one of the good ones. */
-  #forgive() {
-    const button = make('button', { type: 'button', className: 'forgive', textContent: 'This is good after all' });
-    button.addEventListener('click', () => {
-      this.element.dispatchEvent(new CustomEvent('dinomaly:good', { bubbles: true, detail: this.file }));
-    });
+  /**
+   * List of the model's classes, to change that of the photo.
+   * @param {Judge} judge
+   */
+  productChoice({ description }) {
+    const present = this.result?.product ?? '';
+    const options = description.classes.map(({ name }) => make('option', { value: name, textContent: name }));
+    if (!present) options.unshift(make('option', { value: '', textContent: 'no product', disabled: true }));
+    const select = make('select', { className: 'product' }, ...options);
+    select.value = present;
+    select.setAttribute('aria-label', shown(`Product of ${this.name}`));
+    select.addEventListener('change', () => this.actions.choose(this, select.value));
+    return select;
+  }
+
+  /** Keeps pictures only near the view. @param {boolean} near */
+  set near(near) {
+    if (near === this.#near) return;
+    this.#near = near;
+    this.redraw();
+  }
+
+  /** Takes the present thumbnails. */
+  redraw() {
+    this.#release();
+    const { result } = this;
+    if (!this.#near || !result) return;
+    for (const [image, blob] of /** @type {const} */ ([[this.#photo, result.thumbnail], [this.#heat, result.heat]])) {
+      if (!blob) continue;
+      const url = URL.createObjectURL(blob);
+      this.#urls.push(url);
+      image.src = url;
+    }
+  }
+
+  #release() {
+    for (const url of this.#urls.splice(0)) URL.revokeObjectURL(url);
+    this.#photo.removeAttribute('src');
+    this.#heat.removeAttribute('src');
+  }
+
+  /**
+   * @param {string} className
+   * @param {string} text
+   * @param {() => void} press
+   */
+  #button(className, text, press) {
+    const button = make('button', { type: 'button', className, textContent: text });
+    button.addEventListener('click', press);
     return button;
-  }
-
-  /** @param {number} opacity */
-  draw(opacity) {
-    this.#picture?.draw(opacity);
   }
 
   /** @param {Node | string} state */
   #caption(state) {
-    const name = make('span', { className: 'name', textContent: this.file.name, title: this.file.name });
+    const name = make('span', { className: 'name', textContent: this.name, title: this.name });
     return make('div', { className: 'caption' }, name, state);
   }
 }
 
-/** @param {number} value */
-const short = (value) => value.toPrecision(3);
+/**
+ * What a label says about a verdict; nothing without a label.
+ * @param {Label} label
+ * @param {Verdict} verdict
+ */
+export function disagreement(label, verdict) {
+  if (!label) return '';
+  if (label === 'bad' && verdict === 'good') return 'Missed: this part is bad';
+  if (label === 'good' && verdict === 'defective') return 'False alarm: this part is good';
+  return `Labelled ${label}`;
+}
 
-/** @param {number} milliseconds */
-const duration = (milliseconds) =>
-  milliseconds < 1000 ? `${Math.max(1, Math.round(milliseconds))} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
+/** Opens the panel that makes a detector of the visitor's own. */
+export function makeOwn() {
+  const panel = document.getElementById('own');
+  if (!(panel instanceof HTMLDetailsElement)) return;
+  panel.open = true;
+  panel.scrollIntoView({ block: 'start' });
+  panel.querySelector('summary')?.focus();
+}
+
+/** @param {Inspected} result */
+function when({ duration, device, time }) {
+  const where = device === 'webgpu' ? 'GPU' : 'CPU';
+  if (duration === undefined) return `Inspected ${new Date(time).toLocaleString()} on the ${where}`;
+  const spent = duration < 1000 ? `${Math.max(1, Math.round(duration))} ms` : `${(duration / 1000).toFixed(1)} s`;
+  return `${spent} on the ${where}`;
+}
+
+/** @param {number} share */
+const percent = (share) => `${100 * share}%`;

@@ -1,7 +1,7 @@
 // @ts-check
 // The page's side of a worker: requests, answers, and recovery after the loss of a device.
 
-/** @import {DeviceChoice, Description, Detection, Index, KernelTime, Message, ModelEntry, Progress} from './types.js' */
+/** @import {AnomalyMap, DeviceChoice, Description, Detection, Index, KernelTime, Message, ModelEntry, Progress, Region} from './types.js' */
 
 const CRASHED = 'the detector stopped, probably out of memory: use smaller photos or close other pages';
 
@@ -92,7 +92,7 @@ export class Detector {
   /**
    * Inspects a photo. A device that fails is opened again once; if it fails again, the CPU takes over.
    * @param {File} file
-   * @param {string | null} product the class whose threshold sets the heatmap's colours
+   * @param {string | null} product the class whose regions are told
    * @param {(description: Description) => void} reopened called after the device was opened again
    * @returns {Promise<Detection>}
    */
@@ -151,6 +151,17 @@ export class Detector {
    */
   colours(map, product) {
     return this.#ask({ kind: 'colours', map, class: product });
+  }
+
+  /**
+   * Regions of a map above the pixel threshold of a class; undefined if the model has none.
+   * @param {AnomalyMap} map
+   * @param {[number, number, number, number]} region part of the photo that the map covers
+   * @param {string | null} product
+   * @returns {Promise<Region[] | undefined>}
+   */
+  regions(map, region, product) {
+    return this.#ask({ kind: 'regions', map, region, class: product });
   }
 
   /** Times the kernels of photos from now on. @returns {Promise<void>} */

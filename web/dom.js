@@ -3,13 +3,13 @@
 
 /**
  * Element with this id, which must be of this type.
- * @template {HTMLElement} T
+ * @template {Element} T
  * @param {string} id
  * @param {new () => T} type
  * @returns {T}
  */
 export function byId(id, type) {
-  const element = document.getElementById(id);
+  const element = /** @type {Element | null} */ (document.getElementById(id));
   if (!(element instanceof type)) throw new Error(`the page has no ${type.name} ${id}`);
   return element;
 }

@@ -3,60 +3,119 @@
 
 import { Card } from './card.js';
 import { byId } from './dom.js';
+import { Judge } from './judge.js';
+import { Inspected } from './result.js';
+import { Shelf } from './shelf.js';
+import { Tuning } from './tuning.js';
+import { Viewer } from './viewer.js';
 
-/** @import {Description} from './types.js' */
+/** @import {Description, Label, Result, Row} from './types.js' */
 /** @import {Pool} from './pool.js' */
 
+/** Colours of the scale. */
+const COLOURS = 256;
+
+/** @typedef {{detector: Pool, judge: Judge, palette: Promise<Uint8ClampedArray<ArrayBuffer>>}} Running */
+
 export class Gallery {
-  /** @type {Card[]} */
-  #cards = [];
-  /** @type {{detector: Pool, description: Description} | undefined} */
+  /** @type {Running | undefined} */
   #running;
+  /** The last model's thresholds. @type {Judge | undefined} */
+  #judge;
   /** Number of photos being inspected. */
   #looking = 0;
+  #batches = 0;
   /** Queue of announcements, so that results are announced in the order of the photos. */
   #announced = Promise.resolve();
-  /** @type {string | null} */
-  #product = null;
   #section = byId('results', HTMLElement);
-  #list = byId('cards', HTMLUListElement);
   #summary = byId('summary', HTMLParagraphElement);
   #opacity = byId('opacity', HTMLInputElement);
+  #shelf = new Shelf(() => this.#summarise());
+  #tuning = new Tuning(this.#shelf, (product, threshold) => this.#tune(product, threshold));
+  #viewer = new Viewer(this.#shelf, {
+    label: (card, label) => this.#label(card, label),
+    choose: (card, product) => this.#choose(card, product),
+  });
 
   /** @param {(description: Description) => void} reopened called after a lost device was opened again */
   constructor(reopened) {
     this.reopened = reopened;
-    this.#opacity.addEventListener('input', () => {
-      this.#opacity.setAttribute('aria-valuetext', `${this.#opacity.value} %`);
-      for (const card of this.#cards) card.draw(this.opacity);
-    });
-    byId('clear', HTMLButtonElement).addEventListener('click', () => {
-      for (const card of [...this.#cards]) this.#remove(card);
-    });
+    this.#opacity.addEventListener('input', () => this.#fade());
+    this.#fade();
+    byId('clear', HTMLButtonElement).addEventListener('click', () => this.#remove(this.#shelf.cards));
   }
 
-  get opacity() {
-    return Number(this.#opacity.value) / 100;
+  /** Every heatmap lies over its photo in a layer of its own, so that nothing is drawn again. */
+  #fade() {
+    const { value } = this.#opacity;
+    this.#opacity.setAttribute('aria-valuetext', `${value} %`);
+    byId('cards', HTMLUListElement).style.setProperty('--heat', String(Number(value) / 100));
+    this.#viewer.opacity = Number(value) / 100;
   }
 
   /**
    * Adds photos; the newest are shown first.
    * @param {File[]} files
    * @param {string | null} product their class, if known for certain
+   * @param {{truth?: Label, note?: string | null}} about what is known of them besides: what they are, how they were read
    */
-  add(files, product = null) {
-    const cards = files.map((file) => new Card(file, product, (card) => this.#remove(card)));
-    this.#cards.push(...cards);
-    this.#list.prepend(...cards.map(({ element }) => element));
-    this.#summarise();
+  add(files, product = null, { truth = null, note = null } = {}) {
+    this.#put(files.map((file) => this.#card(file, file.name, { product, truth, note })));
     this.#work();
+  }
+
+  /** Results of all inspected photos, in order of arrival. @returns {Result[]} */
+  results() {
+    return this.#shelf.cards.flatMap(({ result }) => result ?? []);
+  }
+
+  /**
+   * Shows results that were kept on an earlier visit. They stay as they are, whichever model is chosen.
+   * @param {Row[]} rows
+   */
+  restore(rows) {
+    const cards = rows.map((row) => {
+      const card = this.#card(row.file, row.name, { product: row.product, truth: row.label, note: null });
+      card.restored = true;
+      card.show(Inspected.restored(row), undefined);
+      return card;
+    });
+    this.#put(cards);
+  }
+
+  /**
+   * @param {File | undefined} file
+   * @param {string} name
+   * @param {import('./card.js').About} about
+   */
+  #card(file, name, about) {
+    return new Card(file, name, about, {
+      remove: (card) => this.#remove([card]),
+      open: (card) => this.#viewer.open(card),
+      choose: (card, product) => this.#choose(card, product),
+      again: (card) => {
+        card.wait();
+        this.#work();
+      },
+    });
+  }
+
+  /** @param {Card[]} cards */
+  #put(cards) {
+    this.#batches += 1;
+    cards.forEach((card, place) => Object.assign(card, { batch: this.#batches, place }));
+    this.#shelf.add(cards);
+    this.#changed();
   }
 
   /** Makes photos wait, while there is no model. */
   pause() {
     this.#running = undefined;
-    for (const card of this.#cards) if (card.element.dataset.state !== 'waiting') card.wait();
-    this.#summarise();
+    this.#tuning.judge = undefined;
+    this.#viewer.judge = undefined;
+    for (const card of this.#shelf.cards) if (card.state !== 'waiting' && !card.restored) card.wait();
+    this.#viewer.refresh();
+    this.#changed();
   }
 
   /**
@@ -65,32 +124,21 @@ export class Gallery {
    * @param {Description} description
    */
   resume(detector, description) {
-    this.#running = { detector, description };
-    void this.#drawScale(detector, description);
+    // The same model on another device keeps the thresholds that the visitor has set.
+    if (this.#judge && same(this.#judge.description, description)) this.#judge.description = description;
+    else this.#judge = new Judge(description);
+    const ramp = Float32Array.from({ length: COLOURS }, (_, i) => (i / (COLOURS - 1)) * 2 * description.threshold);
+    const palette = detector.colours(ramp, null).then((rgba) => new Uint8ClampedArray(rgba));
+    palette.then(drawScale, () => {});
+    this.#running = { detector, judge: this.#judge, palette };
+    this.#tuning.judge = this.#viewer.judge = this.#judge;
+    this.#tuning.show();
     this.#work();
-  }
-
-  /** @param {string | null} product the class whose threshold counts */
-  async choose(product) {
-    this.#product = product;
-    if (!this.#running) return;
-    const { detector, description } = this.#running;
-    for (const card of [...this.#cards]) {
-      try {
-        await card.judge(description, detector, product);
-        card.draw(this.opacity);
-      } catch {
-        // The device was lost, or another model was chosen: the photo is inspected again.
-        card.wait();
-      }
-    }
-    this.#work();
-    this.#summarise();
   }
 
   #work() {
     while (this.#running && this.#looking < this.#running.detector.lanes) {
-      const card = this.#next();
+      const card = this.#shelf.cards.find(({ state }) => state === 'waiting');
       if (!card) return;
       const running = this.#running;
       this.#looking += 1;
@@ -99,85 +147,178 @@ export class Gallery {
         this.#work();
       });
       this.#announced = Promise.all([looked, this.#announced]).then(([seen]) => {
-        if (seen && this.#running === running) this.#announce(card, running.description);
+        if (seen && this.#running === running) announce(card);
+        card.detection = undefined;
       });
     }
-  }
-
-  #next() {
-    return this.#cards.find(({ element }) => element.dataset.state === 'waiting');
   }
 
   /**
    * Inspects a photo; returns whether there is a result.
    * @param {Card} card
-   * @param {{detector: Pool, description: Description}} running
+   * @param {Running} running
    * @returns {Promise<boolean>}
    */
   async #look(card, running) {
     card.work();
     const superseded = () => this.#running !== running;
+    const { file } = card;
+    if (!file) throw new Error('a restored result without its photo cannot be inspected');
     try {
-      const known = card.known(running.description, this.#product);
-      const detection = await running.detector.detect(card.file, known?.name ?? null, (description) => {
+      const { judge } = running;
+      const product = judge.product([card.chosen, card.about.product]);
+      const detection = await running.detector.detect(file, product, (description) => {
         if (superseded()) return;
-        running.description = description;
+        judge.description = description;
         this.reopened(description);
       });
-      await card.show(detection, running.description, running.detector, this.#product, this.opacity);
+      const result = Inspected.of(file, detection, judge.description.device.kind);
+      judge.apply(result, judge.product([card.chosen, card.about.product, result.nearest]));
+      await result.keep(detection, await running.palette);
       if (superseded()) card.wait();
+      else {
+        card.detection = detection;
+        card.show(result, judge);
+      }
     } catch (error) {
       if (superseded()) card.wait();
       else card.fail(error);
     }
-    this.#summarise();
-    return card.element.dataset.state === 'done';
+    this.#shelf.settle(card);
+    this.#changed();
+    return card.state === 'done';
   }
 
   /**
-   * Dispatches the event `dinomaly:result` with the detection's numbers, for scripts and tests.
+   * The visitor says which product a photo shows.
    * @param {Card} card
-   * @param {Description} description
+   * @param {string} product
    */
-  #announce(card, { device }) {
-    const { file, detection } = card;
-    if (!detection) return;
-    const { preview: _preview, previewWidth: _previewWidth, colours: _colours, ...numbers } = detection;
-    const detail = { file: file.name, device: device.kind, threshold: Number(card.element.dataset.threshold), ...numbers };
-    card.element.dispatchEvent(new CustomEvent('dinomaly:result', { bubbles: true, detail }));
+  async #choose(card, product) {
+    card.chosen = product;
+    const { result } = card;
+    if (!result || !this.#running) return;
+    const { judge, detector } = this.#running;
+    const moved = judge.apply(result, judge.product([product]));
+    card.write(judge);
+    this.#shelf.settle(card);
+    this.#changed();
+    if (!moved || !result.whole) return;
+    await result.recolour();
+    if (result.regions) {
+      const regions = await detector.regions(await result.map(), result.region, product).catch(() => undefined);
+      result.regions = regions;
+    }
+    card.redraw();
+    this.#viewer.refresh();
   }
 
-  /** @param {Card} card */
-  #remove(card) {
-    this.#cards = this.#cards.filter((other) => other !== card);
-    card.element.remove();
+  /**
+   * Sets the threshold of a class, or takes the model's again.
+   * @param {string | null} product
+   * @param {number | null} threshold
+   */
+  #tune(product, threshold) {
+    const judge = this.#running?.judge;
+    if (!judge) return;
+    judge.set(product, threshold);
+    for (const card of this.#shelf.cards) {
+      const { result } = card;
+      if (!result || card.restored || result.product !== product) continue;
+      judge.apply(result, product);
+      card.write(judge);
+      this.#shelf.settle(card);
+    }
+    this.#changed();
+  }
+
+  /**
+   * @param {Card} card
+   * @param {Label} label
+   */
+  #label(card, label) {
+    card.label = label;
+    card.write(card.restored ? undefined : this.#judge);
+    this.#changed();
+  }
+
+  /** @param {Card[]} cards */
+  #remove(cards) {
+    const removed = [...cards];
+    const next = removed.length === 1 ? neighbour(removed[0]) : undefined;
+    this.#shelf.remove(new Set(removed));
+    this.#changed();
+    (next ?? byId('files', HTMLInputElement)).focus();
+    const undo = () => {
+      this.#shelf.putBack(removed);
+      this.#changed();
+      this.#work();
+    };
+    this.#section.dispatchEvent(new CustomEvent('dinomaly:removed', { bubbles: true, detail: { count: removed.length, undo } }));
+  }
+
+  #changed() {
+    this.#shelf.offer();
     this.#summarise();
-    if (this.#cards.length === 0) byId('files', HTMLInputElement).focus();
+    this.#tuning.show();
+    this.#section.dispatchEvent(new CustomEvent('dinomaly:changed', { bubbles: true }));
   }
 
   #summarise() {
-    const count = (/** @type {(card: Card) => boolean} */ is) => this.#cards.filter(is).length;
-    const verdict = (/** @type {string} */ name) => count(({ element: { dataset } }) => dataset.state === 'done' && dataset.verdict === name);
-    const parts = [
-      [verdict('defective'), 'defective'],
-      [verdict('good'), 'good'],
-      [count(({ element }) => element.dataset.state === 'failed'), 'failed'],
-      [count(({ element }) => ['waiting', 'working'].includes(element.dataset.state ?? '')), 'waiting'],
-    ];
-    this.#summary.textContent = parts.filter(([n]) => n).map(([n, what]) => `${n} ${what}`).join(' · ');
-    this.#section.hidden = this.#cards.length === 0;
+    const { cards } = this.#shelf;
+    const counts = new Map();
+    for (const { state, element } of cards) {
+      const kind = state === 'done' ? element.dataset.verdict : state === 'working' ? 'waiting' : state;
+      counts.set(kind, (counts.get(kind) ?? 0) + 1);
+    }
+    const parts = ['defective', 'good', 'unknown', 'failed', 'waiting'].filter((kind) => counts.has(kind));
+    this.#summary.textContent = parts.map((kind) => `${counts.get(kind)} ${kind}`).join(' · ');
+    this.#section.hidden = cards.length === 0;
+    byId('none-shown', HTMLParagraphElement).hidden = cards.length === 0 || cards.some(({ element }) => !element.hidden);
   }
+}
 
-  /**
-   * Draws the legend, in the colours of the heatmaps.
-   * @param {Pool} detector
-   * @param {Description} description
-   */
-  async #drawScale(detector, { threshold }) {
-    const ramp = Float32Array.from({ length: 256 }, (_, i) => (i / 255) * 2 * threshold);
-    const rgba = await detector.colours(ramp, null).catch(() => undefined);
-    if (!rgba) return;
-    const row = new ImageData(new Uint8ClampedArray(rgba), 256);
-    byId('scale', HTMLCanvasElement).getContext('2d')?.putImageData(row, 0, 0);
+/**
+ * Dispatches the event `dinomaly:result` with the detection's numbers, for scripts and tests.
+ * @param {Card} card
+ */
+function announce({ name, element, detection, result }) {
+  if (!detection || !result) return;
+  const { preview: _preview, previewWidth: _previewWidth, ...numbers } = detection;
+  const detail = { file: name, device: result.device, threshold: result.threshold, ...numbers };
+  element.dispatchEvent(new CustomEvent('dinomaly:result', { bubbles: true, detail }));
+}
+
+/**
+ * Draws the legend, in the colours of the heatmaps.
+ * @param {Uint8ClampedArray<ArrayBuffer>} palette
+ */
+function drawScale(palette) {
+  for (const id of ['scale', 'viewer-scale']) {
+    byId(id, HTMLCanvasElement).getContext('2d')?.putImageData(new ImageData(palette.slice(), COLOURS), 0, 0);
   }
+}
+
+/**
+ * Whether two descriptions are of one model.
+ * @param {Description} a
+ * @param {Description} b
+ */
+function same(a, b) {
+  return a.name === b.name && JSON.stringify([a.threshold, a.classes]) === JSON.stringify([b.threshold, b.classes]);
+}
+
+/**
+ * Button that takes the focus of a removed card: the next one's, or the one's before.
+ * @param {Card} card
+ * @returns {HTMLElement | undefined}
+ */
+function neighbour({ element }) {
+  for (const side of /** @type {const} */ (['nextElementSibling', 'previousElementSibling'])) {
+    let other = element[side];
+    while (other instanceof HTMLElement && other.hidden) other = other[side];
+    const button = other?.querySelector('button');
+    if (button) return button;
+  }
+  return undefined;
 }

@@ -3,7 +3,7 @@
 
 import { Detector } from './detector.js';
 
-/** @import {Description, Detection, DeviceChoice, Index, ModelEntry, Progress} from './types.js' */
+/** @import {AnomalyMap, Description, Detection, DeviceChoice, Index, ModelEntry, Progress} from './types.js' */
 
 /** Number of photos in a GPU's worker: one is computed, one prepared. */
 const GPU_LANES = 2;
@@ -53,7 +53,7 @@ export class Pool {
   /**
    * Inspects a photo as soon as a worker is free.
    * @param {File} file
-   * @param {string | null} product the class whose threshold sets the heatmap's colours
+   * @param {string | null} product the class whose regions are told
    * @param {(description: Description) => void} reopened called after the device was opened again
    * @returns {Promise<Detection>}
    */
@@ -75,6 +75,16 @@ export class Pool {
   colours(map, product) {
     // A busy worker would answer only after its photo.
     return (this.#free[0] ?? this.#workers[0]).colours(map, product);
+  }
+
+  /**
+   * Regions of a map above the pixel threshold of a class; undefined if the model has none.
+   * @param {AnomalyMap} map
+   * @param {[number, number, number, number]} region part of the photo that the map covers
+   * @param {string | null} product
+   */
+  regions(map, region, product) {
+    return (this.#free[0] ?? this.#workers[0]).regions(map, region, product);
   }
 
   /** Times the kernels of photos from now on, if the GPU supports it. */

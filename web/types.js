@@ -56,14 +56,25 @@
 /** @typedef {'auto' | 'webgpu' | 'wasm'} DeviceChoice */
 
 /**
+ * What a model says of a class.
+ * @typedef {object} Calibration
+ * @property {number} threshold
+ * @property {number | null} [pixelThreshold] value above which a pixel belongs to a region
+ * @property {{count: number, quantiles: {level: number, score: number}[]}} [good] scores of good photos
+ */
+
+/**
  * A running model and its device.
  * @typedef {object} Description
  * @property {string} name
  * @property {string} encoder
  * @property {number} parameters
  * @property {number} inputSide in pixels
- * @property {{name: string, threshold: number}[]} classes
- * @property {number} threshold for photos of no chosen class
+ * @property {({name: string} & Calibration)[]} classes
+ * @property {number} threshold for photos of no class
+ * @property {Calibration['pixelThreshold']} [pixelThreshold]
+ * @property {Calibration['good']} [good]
+ * @property {boolean} [heldOut] whether the good photos of `good` were held out from training
  * @property {boolean} selfTested
  * @property {Device} device
  * @property {string[]} refused faster precisions that failed the self-test
@@ -101,9 +112,10 @@
  * @property {number} mapWidth of the map in pixels
  * @property {number} mapHeight
  * @property {Float32Array} map anomaly values, row by row
+ * @property {boolean} [unknown] whether the photo is unlike anything that the model knows
+ * @property {string | null} [nearest] class whose good photos are nearest
  * @property {Region[]} [regions] for the class; absent if the model has no pixel threshold
  * @property {number} previewWidth
- * @property {{class: string | null, rgba: Uint8Array<ArrayBuffer>}} colours heatmap for the class
  * @property {Uint8ClampedArray<ArrayBuffer>} preview the photo, small, RGBA
  * @property {{decode: number, detect: number}} timings in milliseconds
  */
@@ -168,6 +180,7 @@
  *   name: string, photos: GoodPhoto[]}
  *   | {kind: 'detect', id: number, name: string, bytes: ArrayBuffer, class: string | null}
  *   | {kind: 'colours', id: number, map: Float32Array, class: string | null}
+ *   | {kind: 'regions', id: number, map: AnomalyMap, region: [number, number, number, number], class: string | null}
  *   | {kind: 'profile', id: number}
  *   | {kind: 'kernels', id: number}} Request
  */

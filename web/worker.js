@@ -42,8 +42,12 @@ async function perform(request) {
   if (request.kind === 'detect') {
     const detection = await detector.detect(request.name, new Uint8Array(request.bytes));
     // Part of the same answer, because a later request would wait for the next photo.
-    const rgba = detector.colours(detection.map, request.class ?? undefined);
-    return { ...detection, colours: { class: request.class, rgba } };
+    const regions = detector.regions(detection.map, detection.mapWidth, detection.region, request.class ?? detection.nearest ?? undefined);
+    return { ...detection, regions };
+  }
+  if (request.kind === 'regions') {
+    const { map, region } = request;
+    return detector.regions(map.values, map.width, region, request.class ?? undefined);
   }
   if (request.kind === 'profile') return detector.startProfile();
   if (request.kind === 'kernels') return detector.kernelTimes();
@@ -231,6 +235,6 @@ function say(message, transfer = []) {
  */
 function transferable(value) {
   const made = (value?.files ?? []).map((/** @type {{content: Uint8Array}} */ { content }) => content);
-  const parts = [value, value?.map, value?.preview, value?.colours?.rgba, ...made];
+  const parts = [value, value?.map, value?.preview, ...made];
   return parts.filter((part) => ArrayBuffer.isView(part)).map((part) => part.buffer);
 }

@@ -12,9 +12,11 @@ mod results;
 use dinomaly_core::Error;
 use dinomaly_core::bundle::{Arriving, Manifest, Model};
 use dinomaly_core::detector;
+use dinomaly_core::maps::defects::defects;
 use dinomaly_core::maps::heatmap;
 use dinomaly_core::maps::score::AnomalyMap;
 use dinomaly_core::ops::Ops;
+use dinomaly_core::photo::preprocess::Region;
 use wasm_bindgen::prelude::*;
 use web_sys::WorkerGlobalScope;
 
@@ -212,6 +214,28 @@ impl Detector {
         let threshold = self.ready()?.model.calibration.of_class(product.as_deref()).threshold;
         let map = AnomalyMap { width: map.len(), height: 1, values: map };
         Ok(heatmap::heat_rgba(&map, heatmap::range_around(threshold)))
+    }
+
+    /// Regions of a map of this width above the pixel threshold of this class, or the overall one, highest first: `{box: [x0, y0,
+    /// x1, y1], area, peak, mean, outline: [x, y][]}[]` in pixels of the photo. `undefined` if the model has no pixel threshold.
+    /// `region` is that of [`Detector::detect`].
+    ///
+    /// # Errors
+    /// Before [`Detector::start`], or if the map has no such width.
+    pub fn regions(
+        &self,
+        map: Vec<f32>,
+        width: usize,
+        region: Vec<f64>,
+        product: Option<String>,
+    ) -> Result<JsValue, JsValue> {
+        let calibration = self.ready()?.model.calibration.of_class(product.as_deref());
+        let Some(threshold) = calibration.pixel_threshold else { return Ok(JsValue::UNDEFINED) };
+        let ([x0, y0, x1, y1], true) = (region[..], width > 0 && !map.is_empty() && map.len() % width == 0) else {
+            return Err(refusal(Error::config("this is no map of a photo: give what detect returned")));
+        };
+        let map = AnomalyMap { width, height: map.len() / width, values: map };
+        results::regions(&defects(&map, Region { x0, y0, x1, y1 }, threshold, 0.0))
     }
 
     fn arrival(&mut self) -> Result<&mut Arrival, JsValue> {

@@ -1,8 +1,10 @@
 //! Results for the page, as plain JavaScript objects.
 
-use dinomaly_core::bundle::{FileEntry, Model};
+use dinomaly_core::bundle::{Calibration, ClassCalibration, FileEntry, Model, Quantile, ScoreStatistics};
 use dinomaly_core::detector::Detection;
+use dinomaly_core::maps::defects::Defect;
 use dinomaly_core::photo::decode::Photo;
+use dinomaly_core::photo::preprocess::Region;
 use dinomaly_core::photo::resize::resize;
 use js_sys::{Float32Array, Reflect, Uint8ClampedArray};
 use serde::Serialize;
@@ -38,8 +40,14 @@ pub struct Described<'a> {
     parameters: f64,
     input_side: usize,
     classes: Vec<Class<'a>>,
-    /// Threshold for photos of no chosen class.
+    /// Threshold for photos of no class.
     threshold: f32,
+    /// Pixel threshold for photos of no class.
+    pixel_threshold: Option<f32>,
+    /// Scores of the good photos of all classes.
+    good: GoodScores<'a>,
+    /// Whether the photos of `good` were held out from training.
+    held_out: bool,
     self_tested: bool,
     device: DeviceDescribed,
     /// Faster precisions that failed the self-test.
@@ -48,9 +56,25 @@ pub struct Described<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Class<'a> {
     name: &'a str,
     threshold: f32,
+    pixel_threshold: Option<f32>,
+    good: GoodScores<'a>,
+}
+
+/// Scores of a class's good photos.
+#[derive(Serialize)]
+struct GoodScores<'a> {
+    count: f64,
+    quantiles: &'a [Quantile],
+}
+
+impl<'a> From<&'a ScoreStatistics> for GoodScores<'a> {
+    fn from(scores: &'a ScoreStatistics) -> Self {
+        Self { count: scores.count as f64, quantiles: &scores.quantiles }
+    }
 }
 
 /// Description of a device.
@@ -103,14 +127,23 @@ impl<'a> Described<'a> {
         refused: Vec<&'static str>,
         timings: StartTimings,
     ) -> Self {
-        let classes = model.calibration.classes.iter();
+        let Calibration { classes, overall, held_out, .. } = &model.calibration;
+        let class = |(name, class): (&'a String, &'a ClassCalibration)| Class {
+            name,
+            threshold: class.threshold,
+            pixel_threshold: class.pixel_threshold,
+            good: (&class.good_scores).into(),
+        };
         Self {
             name: &model.name,
             encoder: &model.config.encoder().name,
             parameters: parameters as f64,
             input_side: model.preprocessor.geometry.crop,
-            classes: classes.map(|(name, class)| Class { name, threshold: class.threshold }).collect(),
-            threshold: model.calibration.overall.threshold,
+            classes: classes.iter().map(class).collect(),
+            threshold: overall.threshold,
+            pixel_threshold: overall.pixel_threshold,
+            good: (&overall.good_scores).into(),
+            held_out: *held_out,
             self_tested: model.self_test.is_some(),
             device: device::describe(executor),
             refused,
@@ -157,6 +190,28 @@ pub fn detection(photo: &Photo, detection: &Detection, timings: Timings) -> Resu
     Reflect::set(&detected, &"previewWidth".into(), &width.into())?;
     Reflect::set(&detected, &"preview".into(), &Uint8ClampedArray::from(rgba.as_slice()))?;
     Ok(detected)
+}
+
+#[derive(Serialize)]
+struct RegionFound {
+    #[serde(rename = "box")]
+    bounds: [f64; 4],
+    area: f64,
+    peak: f32,
+    mean: f32,
+    outline: Vec<[f64; 2]>,
+}
+
+/// Regions of a photo.
+pub fn regions(found: &[Defect]) -> Result<JsValue, JsValue> {
+    let region = |Defect { bounds: Region { x0, y0, x1, y1 }, area, peak, mean, outline }: &'_ Defect| RegionFound {
+        bounds: [*x0, *y0, *x1, *y1],
+        area: *area,
+        peak: *peak,
+        mean: *mean,
+        outline: outline.clone(),
+    };
+    Ok(serde_wasm_bindgen::to_value(&found.iter().map(region).collect::<Vec<_>>())?)
 }
 
 /// Small upright copy of the photo: width in pixels, RGBA.
