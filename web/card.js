@@ -159,7 +159,7 @@ export class Card {
       yield make('p', { className: 'note', textContent: 'Unlike anything that this model knows, so it cannot tell good from defective.' });
       yield this.#button('make-own', 'Make a detector from a few good photos', makeOwn);
     }
-    if (judge && judge.description.classes.length > 1) yield this.productChoice(judge);
+    if (judge && judge.description.classes.length > 1) yield this.#productButton(judge);
     // Only a model that was made here can learn at once.
     if (verdict === 'defective' && this.file && document.documentElement.dataset.made) {
       yield this.#button('forgive', 'This is good after all', () => {
@@ -170,6 +170,21 @@ export class Card {
       yield make('p', { className: 'note', textContent: 'Kept from an earlier visit.' });
       if (this.file) yield this.#button('again', 'Inspect again', () => this.actions.again(this));
     }
+  }
+
+  /**
+   * Button that becomes the list of classes: hundreds of lists would keep the browser busy.
+   * @param {Judge} judge
+   */
+  #productButton(judge) {
+    const button = this.#button('product', this.result?.product ?? 'no product', () => {
+      const list = this.productChoice(judge);
+      button.replaceWith(list);
+      list.focus();
+      list.addEventListener('blur', () => list.isConnected && list.replaceWith(button));
+    });
+    button.setAttribute('aria-label', shown(`Product of ${this.name}: ${button.textContent}. Change it`));
+    return button;
   }
 
   /**
@@ -185,6 +200,11 @@ export class Card {
     select.setAttribute('aria-label', shown(`Product of ${this.name}`));
     select.addEventListener('change', () => this.actions.choose(this, select.value));
     return select;
+  }
+
+  /** @param {number} opacity of the heatmap, 0 to 1 */
+  set opacity(opacity) {
+    this.#heat.style.opacity = String(opacity);
   }
 
   /** Keeps pictures only near the view. @param {boolean} near */

@@ -45,11 +45,11 @@ export class Gallery {
     byId('clear', HTMLButtonElement).addEventListener('click', () => this.#remove(this.#shelf.cards));
   }
 
-  /** Every heatmap lies over its photo in a layer of its own, so that nothing is drawn again. */
+  /** Every heatmap lies over its photo in a layer of its own: nothing is drawn again. */
   #fade() {
     const { value } = this.#opacity;
     this.#opacity.setAttribute('aria-valuetext', `${value} %`);
-    byId('cards', HTMLUListElement).style.setProperty('--heat', String(Number(value) / 100));
+    this.#shelf.fade(Number(value) / 100);
     this.#viewer.opacity = Number(value) / 100;
   }
 
@@ -61,6 +61,9 @@ export class Gallery {
    */
   add(files, product = null, { truth = null, note = null } = {}) {
     this.#put(files.map((file) => this.#card(file, file.name, { product, truth, note })));
+    const { top } = this.#section.getBoundingClientRect();
+    // On a phone the results lie below what was tapped.
+    if (files.length > 0 && top > innerHeight * 0.7) this.#section.scrollIntoView({ block: 'start' });
     this.#work();
   }
 

@@ -86,8 +86,7 @@ export class Inspected {
     this.#palette = palette;
     const values = { values: map, width: mapWidth, height: mapHeight };
     const small = new ImageData(preview, previewWidth);
-    const head = await this.file?.slice(0, HEAD).arrayBuffer();
-    if (!head || !read(new Uint8Array(head))) this.#copy = await copy(small);
+    if (this.file && !(await plain(this.file))) this.#copy = await copy(small);
     this.thumbnail = await thumbnail(small, region, width, height);
     this.heat = await heatThumbnail(values, palette, this.middle);
     this.#map = await pack(values);
@@ -103,23 +102,18 @@ export class Inspected {
     return this.#map !== undefined;
   }
 
-  /** Whether {@link Inspected.photo} is a reduced copy. */
-  get isCopy() {
-    return this.#copy !== undefined || this.file === undefined;
-  }
-
   async map() {
     if (!this.#map) throw new Error('the map was not kept: inspect the photo again');
     return unpack(this.#map);
   }
 
-  /** The photo, upright. The caller closes it. */
+  /** The photo, upright; if it cannot be read, a smaller copy. The caller closes it. */
   async photo() {
-    const source = this.#copy ?? this.file ?? this.thumbnail;
-    if (!source) throw new Error('the photo was not kept: drop it again');
-    return createImageBitmap(source, { imageOrientation: 'from-image' }).catch(() => {
-      throw new Error('the photo cannot be read any more: it may have been moved or changed');
-    });
+    for (const source of [this.#copy ?? this.file, this.thumbnail]) {
+      const bitmap = source && (await createImageBitmap(source, { imageOrientation: 'from-image' }).catch(() => undefined));
+      if (bitmap) return bitmap;
+    }
+    throw new Error('the photo cannot be read any more: it may have been moved or changed');
   }
 
   /** The heatmap, in the map's size. */
@@ -147,10 +141,13 @@ function identity() {
 }
 
 /**
- * Whether every browser reads a file that begins so, with the detector's brightness: JPEG, PNG of 8 bits, WebP, BMP.
- * @param {Uint8Array} head
+ * Whether every browser reads a file, with the detector's brightness: JPEG, PNG of 8 bits, WebP, BMP.
+ * @param {File} file
  */
-function read(head) {
+async function plain(file) {
+  // Looking into every file would take longer than all the rest.
+  if (['image/jpeg', 'image/webp', 'image/bmp'].includes(file.type)) return true;
+  const head = new Uint8Array(await file.slice(0, HEAD).arrayBuffer());
   const text = String.fromCharCode(...head);
   if (text.startsWith('\xff\xd8\xff') || text.startsWith('BM')) return true;
   if (text.startsWith('RIFF') && text.slice(8, 12) === 'WEBP') return true;

@@ -18,6 +18,9 @@ export class Shelf {
   #cards = [];
   /** @type {WeakMap<Element, Card>} */
   #of = new WeakMap();
+  /** Cards near the view. @type {Set<Card>} */
+  #visible = new Set();
+  #opacity = 1;
   #list = byId('cards', HTMLUListElement);
   #sort = byId('sort', HTMLSelectElement);
   #verdicts = byId('verdicts', HTMLSelectElement);
@@ -26,7 +29,7 @@ export class Shelf {
     (entries) => {
       for (const { target, isIntersecting } of entries) {
         const card = this.#of.get(target);
-        if (card) card.near = isIntersecting;
+        if (card) this.#approach(card, isIntersecting);
       }
     },
     { rootMargin: MARGIN },
@@ -82,12 +85,32 @@ export class Shelf {
     else for (const card of cards) this.#place(card);
   }
 
+  /**
+   * Fades heatmaps. Those outside the view follow when they come near, so that hundreds of photos cost no more than a few.
+   * @param {number} opacity
+   */
+  fade(opacity) {
+    this.#opacity = opacity;
+    for (const card of this.#visible) card.opacity = opacity;
+  }
+
+  /**
+   * @param {Card} card
+   * @param {boolean} near
+   */
+  #approach(card, near) {
+    if (near) this.#visible.add(card);
+    else this.#visible.delete(card);
+    if (near) card.opacity = this.#opacity;
+    card.near = near;
+  }
+
   /** @param {Set<Card>} cards */
   remove(cards) {
     this.#cards = this.#cards.filter((card) => !cards.has(card));
     for (const card of cards) {
       this.#near.unobserve(card.element);
-      card.near = false;
+      this.#approach(card, false);
       card.element.remove();
     }
   }

@@ -143,9 +143,9 @@ export class Tuning {
     line.hidden = !good;
     if (!good) return;
     const count = Math.round(shareAbove(good.quantiles, threshold) * good.count);
-    const some = count === 0 ? 'none scores' : count === 1 ? 'about 1 scores' : `about ${count} score`;
+    const some = count === 0 ? 'none lies' : count === 1 ? 'about 1 lies' : `about ${count} lie`;
     const doubt = this.judge?.description.heldOut ? '' : ' It was made of them: new good photos score higher.';
-    line.textContent = `Of the model’s ${good.count} good photos ${some} higher.${doubt}`;
+    line.textContent = `The green strip shows the scores of the model’s good photos, its thick part the middle half. Of these ${good.count} ${some} above the line.${doubt}`;
   }
 
   /** Cards of the chosen product; all without a choice. @returns {Card[]} */
