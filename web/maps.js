@@ -38,7 +38,7 @@ export async function pack({ values, width, height }) {
       before = level;
     }
   }
-  const deflated = new Blob([bytes]).stream().pipeThrough(new CompressionStream('deflate-raw'));
+  const deflated = new Blob([bytes]).stream().pipeThrough(new CompressionStream('deflate'));
   return { width, height, low, high, content: await new Response(deflated).blob() };
 }
 
@@ -47,7 +47,7 @@ export async function pack({ values, width, height }) {
  * @returns {Promise<AnomalyMap>}
  */
 export async function unpack({ width, height, low, high, content }) {
-  const inflated = content.stream().pipeThrough(new DecompressionStream('deflate-raw'));
+  const inflated = content.stream().pipeThrough(new DecompressionStream('deflate'));
   const bytes = new Uint8Array(await new Response(inflated).arrayBuffer());
   const values = new Float32Array(width * height);
   const unit = (high - low) / STEPS;

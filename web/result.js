@@ -111,7 +111,9 @@ export class Inspected {
   async photo() {
     for (const source of [this.#copy ?? this.file, this.thumbnail]) {
       const bitmap = source && (await createImageBitmap(source, { imageOrientation: 'from-image' }).catch(() => undefined));
-      if (bitmap) return bitmap;
+      // A browser that does not turn photos as their EXIF says would show them under the wrong heatmap.
+      if (bitmap && (source !== this.file || bitmap.width === this.width)) return bitmap;
+      bitmap?.close();
     }
     throw new Error('the photo cannot be read any more: it may have been moved or changed');
   }

@@ -289,6 +289,13 @@ impl Page {
         ));
     }
 
+    /// Presses keys, as named in `KeyboardEvent.key`, one after the other.
+    pub fn press(&self, keys: &[&str]) {
+        for key in keys {
+            self.tab.press_key(key).unwrap();
+        }
+    }
+
     /// Waits until so many photos were looked at or refused since the page was opened; takes the results.
     pub fn results(&self, photos: usize) -> Vec<Found> {
         self.wait_for(&format!(
