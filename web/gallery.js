@@ -1,19 +1,18 @@
 // @ts-check
-// All photos on the page, inspected in order of arrival, as many at a time as the detector takes.
+// All photos on the page, inspected in order of arrival, those in view first, as many at a time as the detector takes.
 
+import { Batch } from './batch.js';
 import { Card } from './card.js';
 import { byId } from './dom.js';
 import { Judge } from './judge.js';
+import { drawScale, paletteOf } from './palette.js';
 import { Inspected } from './result.js';
-import { Shelf } from './shelf.js';
+import { Shelf, neighbour } from './shelf.js';
 import { Tuning } from './tuning.js';
 import { Viewer } from './viewer.js';
 
 /** @import {Description, Label, Result, Row} from './types.js' */
 /** @import {Pool} from './pool.js' */
-
-/** Colours of the scale. */
-const COLOURS = 256;
 
 /** @typedef {{detector: Pool, judge: Judge, palette: Promise<Uint8ClampedArray<ArrayBuffer>>}} Running */
 
@@ -25,12 +24,13 @@ export class Gallery {
   /** Number of photos being inspected. */
   #looking = 0;
   #batches = 0;
-  /** Queue of announcements, so that results are announced in the order of the photos. */
+  /** Queue of announcements, so that results are announced in the order in which photos were taken up. */
   #announced = Promise.resolve();
   #section = byId('results', HTMLElement);
   #summary = byId('summary', HTMLParagraphElement);
   #opacity = byId('opacity', HTMLInputElement);
   #shelf = new Shelf(() => this.#summarise());
+  #batch = new Batch(() => this.#work());
   #tuning = new Tuning(this.#shelf, (product, threshold) => this.#tune(product, threshold));
   #viewer = new Viewer(this.#shelf, {
     label: (card, label) => this.#label(card, label),
@@ -130,8 +130,7 @@ export class Gallery {
     // The same model on another device keeps the thresholds that the visitor has set.
     if (this.#judge && same(this.#judge.description, description)) this.#judge.description = description;
     else this.#judge = new Judge(description);
-    const ramp = Float32Array.from({ length: COLOURS }, (_, i) => (i / (COLOURS - 1)) * 2 * description.threshold);
-    const palette = detector.colours(ramp, null).then((rgba) => new Uint8ClampedArray(rgba));
+    const palette = paletteOf(detector, description.threshold);
     palette.then(drawScale, () => {});
     this.#running = { detector, judge: this.#judge, palette };
     this.#tuning.judge = this.#viewer.judge = this.#judge;
@@ -140,8 +139,8 @@ export class Gallery {
   }
 
   #work() {
-    while (this.#running && this.#looking < this.#running.detector.lanes) {
-      const card = this.#shelf.cards.find(({ state }) => state === 'waiting');
+    while (this.#running && !this.#batch.paused && this.#looking < this.#running.detector.lanes) {
+      const card = this.#shelf.next();
       if (!card) return;
       const running = this.#running;
       this.#looking += 1;
@@ -188,6 +187,7 @@ export class Gallery {
       else card.fail(error);
     }
     this.#shelf.settle(card);
+    this.#batch.count();
     this.#changed();
     return card.state === 'done';
   }
@@ -276,6 +276,7 @@ export class Gallery {
     }
     const parts = ['defective', 'good', 'unknown', 'failed', 'waiting'].filter((kind) => counts.has(kind));
     this.#summary.textContent = parts.map((kind) => `${counts.get(kind)} ${kind}`).join(' · ');
+    this.#batch.show(this.#running ? (counts.get('waiting') ?? 0) : 0);
     this.#section.hidden = cards.length === 0;
     byId('none-shown', HTMLParagraphElement).hidden = cards.length === 0 || cards.some(({ element }) => !element.hidden);
   }
@@ -293,35 +294,10 @@ function announce({ name, element, detection, result }) {
 }
 
 /**
- * Draws the legend, in the colours of the heatmaps.
- * @param {Uint8ClampedArray<ArrayBuffer>} palette
- */
-function drawScale(palette) {
-  for (const id of ['scale', 'viewer-scale']) {
-    byId(id, HTMLCanvasElement).getContext('2d')?.putImageData(new ImageData(palette.slice(), COLOURS), 0, 0);
-  }
-}
-
-/**
  * Whether two descriptions are of one model.
  * @param {Description} a
  * @param {Description} b
  */
 function same(a, b) {
   return a.name === b.name && JSON.stringify([a.threshold, a.classes]) === JSON.stringify([b.threshold, b.classes]);
-}
-
-/**
- * Button that takes the focus of a removed card: the next one's, or the one's before.
- * @param {Card} card
- * @returns {HTMLElement | undefined}
- */
-function neighbour({ element }) {
-  for (const side of /** @type {const} */ (['nextElementSibling', 'previousElementSibling'])) {
-    let other = element[side];
-    while (other instanceof HTMLElement && other.hidden) other = other[side];
-    const button = other?.querySelector('button');
-    if (button) return button;
-  }
-  return undefined;
 }

@@ -73,6 +73,12 @@ export class Shelf {
     return this.#products.value || null;
   }
 
+  /** The photo to inspect next: one in view, else the first that waits. */
+  next() {
+    const waiting = this.#cards.filter(({ state }) => state === 'waiting');
+    return waiting.find((card) => this.#visible.has(card)) ?? waiting[0];
+  }
+
   /** @param {Card[]} cards */
   add(cards) {
     this.#cards.push(...cards);
@@ -212,4 +218,19 @@ function remembered() {
   } catch {
     return null;
   }
+}
+
+/**
+ * Button that takes the focus of a removed card: the next one's, or the one's before.
+ * @param {Card} card
+ * @returns {HTMLElement | undefined}
+ */
+export function neighbour({ element }) {
+  for (const side of /** @type {const} */ (['nextElementSibling', 'previousElementSibling'])) {
+    let other = element[side];
+    while (other instanceof HTMLElement && other.hidden) other = other[side];
+    const button = other?.querySelector('button');
+    if (button) return button;
+  }
+  return undefined;
 }
