@@ -230,8 +230,8 @@ export class Gallery {
       if (!result || card.restored || result.product !== product) continue;
       judge.apply(result, product);
       card.write(judge);
-      this.#shelf.settle(card);
     }
+    this.#shelf.filter();
     this.#changed();
   }
 

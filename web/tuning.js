@@ -39,7 +39,11 @@ export class Tuning {
     this.#slider.addEventListener('input', () => this.#preview());
     this.#slider.addEventListener('change', () => {
       const flipping = this.#flipping();
-      this.set(this.#product() ?? null, Number(this.#slider.value));
+      const product = this.#product() ?? null;
+      const model = this.judge?.of(product).threshold ?? 0;
+      const value = Number(this.#slider.value);
+      // The model's threshold lies between two positions of the slider.
+      this.set(product, Math.abs(value - model) <= Number(this.#slider.step) / 2 ? null : value);
       this.#flips.textContent = flipping ? `Changed: ${flipping}.` : 'No verdict changed.';
     });
     this.#reset.addEventListener('click', () => {
