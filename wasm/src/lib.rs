@@ -231,9 +231,11 @@ impl Detector {
     ) -> Result<JsValue, JsValue> {
         let calibration = self.ready()?.model.calibration.of_class(product.as_deref());
         let Some(threshold) = calibration.pixel_threshold else { return Ok(JsValue::UNDEFINED) };
-        let ([x0, y0, x1, y1], true) = (region[..], width > 0 && !map.is_empty() && map.len() % width == 0) else {
-            return Err(refusal(Error::config("this is no map of a photo: give what detect returned")));
-        };
+        let wrong = || refusal(Error::config("this is no map of a photo: give what detect returned"));
+        let [x0, y0, x1, y1]: [f64; 4] = region.try_into().map_err(|_| wrong())?;
+        if map.is_empty() || !map.len().is_multiple_of(width) {
+            return Err(wrong());
+        }
         let map = AnomalyMap { width, height: map.len() / width, values: map };
         results::regions(&defects(&map, Region { x0, y0, x1, y1 }, threshold, 0.0))
     }
