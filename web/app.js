@@ -1,10 +1,11 @@
 // @ts-check
 // The page: choice of model and device, and its status.
 
+import { Choice } from './choice.js';
 import { byId, make, sentence, shown } from './dom.js';
+import { chosenFiles } from './folders.js';
 import { Gallery } from './gallery.js';
-import { listen } from './intake.js';
-import { Own } from './own.js';
+import { Intake } from './intake.js';
 import { Pool } from './pool.js';
 import { profile } from './profile.js';
 import { readIndex } from './site.js';
@@ -24,37 +25,34 @@ let detector;
 
 // Look for a newer page early, but on a first visit only after the model has loaded.
 if (fromCache) prepareNextVisit();
-/** @type {Own | undefined} */
-let own;
-listen((files) => gallery.add(files), (files) => own?.add(files));
-addEventListener('dinomaly:good', (event) => own?.forgive(/** @type {CustomEvent<File>} */ (event).detail));
+/** @type {(choice: Choice) => void} */
+let tellChoice = () => {};
+/** @type {Promise<Choice>} */
+const choice = new Promise((resolve) => { tellChoice = resolve; });
+const intake = new Intake({
+  inspect: (photos) => gallery.add(photos),
+  good: (photos, place) => void choice.then(({ own }) => own.add(photos, place)),
+  open: (model) => void choice.then((list) => list.add(model)),
+});
+addEventListener('dinomaly:good', (event) => {
+  const file = /** @type {CustomEvent<File>} */ (event).detail;
+  void choice.then(({ own }) => own.forgive(file, products.value || null));
+});
 const query = new URLSearchParams(location.search);
 const asked = query.get('device');
 if (asked && [...devices.options].some(({ value }) => value === asked)) devices.value = asked;
 
 try {
   const index = readIndex(await fetchIndex(), document.baseURI);
-  models.replaceChildren(...index.models.map(({ id, name }) => make('option', { value: id, textContent: name })));
-  models.disabled = index.models.length < 2;
   offer(index.samples);
-  /** @type {ModelEntry | undefined} */
-  let made;
-  const chosen = () => [...index.models, made].find((model) => model?.id === models.value);
   const open = () => {
-    const model = chosen();
-    if (model) void run(index, model);
+    const model = list.chosen;
+    if (model) void run(index, model, list);
+    else empty();
   };
-  // A model that is made again keeps its encoder.
-  let from = index.models[0];
-  const source = () => (from = index.models.find(({ id }) => id === models.value) ?? from);
-  own = new Own(index, source, () => /** @type {DeviceChoice} */ (devices.value), (model) => {
-    const option = [...models.options].find(({ value }) => value === made?.id) ?? models.appendChild(make('option'));
-    Object.assign(option, { value: model.id, textContent: shown(`${model.name} (made here)`) });
-    made = model;
-    models.value = model.id;
-    models.disabled = false;
-    open();
-  });
+  const list = new Choice(index, () => /** @type {DeviceChoice} */ (devices.value), open, (files, place) => intake.take(chosenFiles(files), place));
+  await list.restore();
+  tellChoice(list);
   models.addEventListener('change', open);
   devices.addEventListener('change', open);
   open();
@@ -74,12 +72,13 @@ async function fetchIndex() {
  * Loads a model in place of the previous one.
  * @param {Index} index
  * @param {ModelEntry} model
+ * @param {Choice} list
  */
-async function run(index, model) {
+async function run(index, model, list) {
   detector?.close();
   gallery.pause();
   page.dataset.state = 'loading';
-  page.dataset.made = model.made ? 'here' : '';
+  page.dataset.made = list.learns ? 'here' : '';
   status('Loading…');
   const choice = /** @type {DeviceChoice} */ (devices.value);
   const opened = new Pool(index, model, choice, (progress) => opened === detector && advance(progress));
@@ -99,6 +98,17 @@ async function run(index, model) {
     detector = undefined;
     failed(error);
   }
+}
+
+/** The site has encoders, but no model, and none was made yet. */
+function empty() {
+  detector?.close();
+  detector = undefined;
+  gallery.pause();
+  page.dataset.state = 'empty';
+  byId('own', HTMLDetailsElement).open = true;
+  status('No detector yet: make one below from a few photos of good parts. Photos to inspect wait for it.');
+  prepareNextVisit();
 }
 
 /** @param {Progress} progress */

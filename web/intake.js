@@ -1,44 +1,134 @@
 // @ts-check
-// Intake of photos: dropped anywhere on the page, chosen, or pasted.
+// Intake of photos and models: dropped anywhere on the page, chosen, or pasted. What cannot be taken is said in one message.
 
-import { byId } from './dom.js';
+import { sortOut } from './arrivals.js';
+import { byId, make, shown } from './dom.js';
+import { chosenFiles, droppedFiles } from './folders.js';
+
+/** @import {ModelEntry} from './types.js' */
+/** @import {Arrived} from './folders.js' */
+
+/** Refused files that are named; of more only the number is said. */
+const NAMED = 20;
 
 /**
- * @param {(files: File[]) => void} take photos to inspect
- * @param {(files: File[]) => void} takeGood photos of good parts, dropped on the panel that makes a detector
+ * Takers of what arrives.
+ * @typedef {object} Takers
+ * @property {(photos: File[]) => void} inspect
+ * @property {(photos: File[], place: Element) => void} good photos of good parts, given at this place in the panel that makes a detector
+ * @property {(model: ModelEntry) => void} open
  */
-export function listen(take, takeGood) {
-  const zone = byId('intake', HTMLLabelElement);
-  const input = byId('files', HTMLInputElement);
 
-  input.addEventListener('change', () => {
-    take([...(input.files ?? [])]);
-    // Allows the same file to be chosen again.
-    input.value = '';
-  });
+export class Intake {
+  /** Files are taken in the order of their arrival. */
+  #queue = Promise.resolve();
+  #zone = byId('intake', HTMLElement);
+  #said = byId('arrived', HTMLParagraphElement);
+  #refused = byId('refused', HTMLElement);
+  #names = byId('refused-names', HTMLUListElement);
+  /** Numbers of files that were refused and left out since the message was closed. */
+  #counts = { refused: 0, leftOut: 0 };
 
-  // A drag enters and leaves elements of the page all the time; their sum tells whether it is over the page.
-  let depth = 0;
-  const hover = (/** @type {number} */ change) => {
-    depth = Math.max(0, depth + change);
-    zone.classList.toggle('over', depth > 0);
-  };
-  const hasFiles = (/** @type {DragEvent} */ event) => event.dataTransfer?.types.includes('Files') ?? false;
-  addEventListener('dragenter', (event) => hasFiles(event) && hover(1));
-  addEventListener('dragleave', (event) => hasFiles(event) && hover(-1));
-  addEventListener('dragover', (event) => hasFiles(event) && event.preventDefault());
-  addEventListener('drop', (event) => {
-    if (!hasFiles(event)) return;
-    event.preventDefault();
-    hover(-depth);
-    const good = event.target instanceof Element && event.target.closest('#own');
-    (good ? takeGood : take)([...(event.dataTransfer?.files ?? [])]);
-  });
+  /** @param {Takers} takers */
+  constructor(takers) {
+    this.takers = takers;
+    for (const id of ['files', 'folder']) this.#listen(byId(id, HTMLInputElement));
+    byId('choose-folder', HTMLButtonElement).addEventListener('click', () => byId('folder', HTMLInputElement).click());
+    byId('refused-close', HTMLButtonElement).addEventListener('click', () => this.#forget());
+    this.#listenToDrags();
+    addEventListener('paste', (event) => {
+      const files = [...(event.clipboardData?.files ?? [])];
+      if (files.length === 0) return;
+      event.preventDefault();
+      this.take(chosenFiles(files), null);
+    });
+  }
 
-  addEventListener('paste', (event) => {
-    const files = [...(event.clipboardData?.files ?? [])];
-    if (files.length === 0) return;
-    event.preventDefault();
-    take(files);
-  });
+  /** @param {HTMLInputElement} input */
+  #listen(input) {
+    input.addEventListener('change', () => {
+      this.take(chosenFiles(input.files ?? []), null);
+      // Allows the same file to be chosen again.
+      input.value = '';
+    });
+  }
+
+  #listenToDrags() {
+    // A drag enters and leaves elements of the page all the time; their sum tells whether it is over the page.
+    let depth = 0;
+    const hover = (/** @type {number} */ change) => {
+      depth = Math.max(0, depth + change);
+      this.#zone.classList.toggle('over', depth > 0);
+    };
+    // Browsers open what is dropped elsewhere, and some tell of files only as addresses. Text may be dropped into a field.
+    const ours = (/** @type {DragEvent} */ { target, dataTransfer }) =>
+      dataTransfer?.types.includes('Files') || !(target instanceof Element && target.closest('input[type="text"], textarea'));
+    addEventListener('dragenter', (event) => ours(event) && hover(1));
+    addEventListener('dragleave', (event) => ours(event) && hover(-1));
+    addEventListener('dragover', (event) => ours(event) && event.preventDefault());
+    addEventListener('drop', (event) => {
+      if (!ours(event)) return;
+      event.preventDefault();
+      hover(-depth);
+      const { target, dataTransfer } = event;
+      if (!dataTransfer || (dataTransfer.items.length === 0 && dataTransfer.files.length === 0)) return;
+      const place = target instanceof Element && target.closest('#own') ? target : null;
+      this.take(droppedFiles(dataTransfer), place);
+    });
+  }
+
+  /**
+   * Takes files in turn.
+   * @param {Arrived[] | Promise<Arrived[]>} arriving
+   * @param {Element | null} place in the panel that makes a detector, where they were given
+   */
+  take(arriving, place) {
+    this.#queue = this.#queue.then(async () => {
+      const arrived = await arriving;
+      if (arrived.length === 0) return this.#say('The browser handed no file over: use “choose files”.');
+      let photos = 0;
+      for await (const sorted of sortOut(arrived)) {
+        photos += sorted.photos.length;
+        this.#count(sorted.refused, sorted.leftOut);
+        for (const model of sorted.models) this.takers.open(model);
+        if (sorted.photos.length === 0) continue;
+        if (place) this.takers.good(sorted.photos, place);
+        else this.takers.inspect(sorted.photos);
+        this.#say(photos === 1 ? '1 photo taken.' : `${photos} photos taken.`);
+      }
+    });
+  }
+
+  /** @param {string} text */
+  #say(text) {
+    this.#said.textContent = text;
+  }
+
+  /**
+   * Adds files to the message of those that were not taken.
+   * @param {{name: string, why: string}[]} refused
+   * @param {number} leftOut
+   */
+  #count(refused, leftOut) {
+    if (refused.length === 0 && leftOut === 0) return;
+    const before = this.#counts.refused;
+    this.#counts.refused += refused.length;
+    this.#counts.leftOut += leftOut;
+    const { refused: number, leftOut: others } = this.#counts;
+    const named = refused.slice(0, Math.max(0, NAMED - before));
+    this.#names.append(...named.map(({ name, why }) => make('li', { textContent: why.startsWith(name) ? why : `${name} ${why}` })));
+    const parts = [
+      number > 0 ? `${number === 1 ? '1 file was' : `${number} files were`} not taken${number > NAMED ? `, the first ${NAMED} of them` : ''}` : '',
+      others > 0 ? `${others === 1 ? '1 file' : `${others} files`} in folders or archives ${others === 1 ? 'is no photo and was' : 'are no photos and were'} left out` : '',
+    ];
+    byId('refused-title', HTMLParagraphElement).textContent = shown(`${parts.filter(Boolean).join('; ')}${number > 0 ? ':' : '.'}`);
+    this.#refused.hidden = false;
+  }
+
+  #forget() {
+    this.#counts = { refused: 0, leftOut: 0 };
+    this.#names.replaceChildren();
+    this.#refused.hidden = true;
+    byId('files', HTMLInputElement).focus();
+  }
 }

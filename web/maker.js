@@ -2,49 +2,50 @@
 // Photos of good parts → a model, in a worker of its own.
 
 import { recall, spawn } from './detector.js';
+import { Store, obtain } from './download.js';
 
-/** @import {DeviceChoice, GoodPhoto, Index, Made, Message, ModelEntry, Progress} from './types.js' */
+/** @import {DeviceChoice, EncoderEntry, GoodPhoto, Index, Made, Message, ModelEntry, Progress} from './types.js' */
+/** @import {GoodPhotos} from './kept-models.js' */
 
 /**
- * Makes a model of photos of good parts of one product. With the choice `auto` the CPU is used if there is no usable GPU.
+ * Makes a model of photos of good parts. With the choice `auto` the CPU is used if there is no usable GPU.
  * @param {Index} index
- * @param {ModelEntry} source the model whose encoder is used
+ * @param {EncoderEntry} source what has the encoder: an encoder, or a model
  * @param {DeviceChoice} device
- * @param {string} name of the product, and of the model
- * @param {File[]} photos
+ * @param {GoodPhotos[]} products
  * @param {(progress: Progress) => void} report
- * @returns {Promise<ModelEntry & {doubts: string[], memory: string}>}
+ * @returns {Promise<ModelEntry & {doubts: {product: string, doubt: string}[], memory: string}>}
  */
-export async function makeModel(index, source, device, name, photos, report) {
-  const read = await Promise.all(photos.map(async (file) => {
-    const bytes = await file.arrayBuffer().catch(() => {
-      throw new Error(`photo ${file.name}: cannot be read: it may be a folder, or was moved`);
-    });
-    return { name: file.name, bytes };
-  }));
-  const made = await ask(index, source, device, name, read, report).catch((error) => {
+export async function makeModel(index, source, device, products, report) {
+  const name = products.map(({ name }) => name).join(', ');
+  const photos = products.flatMap(({ name, photos }) => photos.map((file) => ({ file, product: name })));
+  const made = await ask(index, source, device, name, photos, report).catch((error) => {
     if (device !== 'auto' || error.name !== 'DeviceError') throw error;
-    return ask(index, source, 'wasm', name, read, report);
+    return ask(index, source, 'wasm', name, photos, report);
   });
-  const contents = Object.fromEntries(made.files.map((file) => [file.name, file.content]));
-  // The encoder's shards are those of the source.
-  const shards = Object.entries(source.files).filter(([file]) => file.startsWith('encoder-'));
-  return {
-    id: `made-${crypto.randomUUID()}`,
-    name,
-    classes: [name],
-    bytes: source.bytes,
-    manifest: source.manifest,
-    files: Object.fromEntries(shards),
-    made: contents,
-    doubts: made.doubts.map(({ doubt }) => doubt),
-    memory: made.memory,
-  };
+  const files = Object.fromEntries(made.files.map(({ name, content }) => [name, new Blob([content])]));
+  const bytes = source.bytes;
+  const model = { name, classes: products.map(({ name }) => name).sort(), bytes, manifest: '', files: {}, made: { ...files, ...(await encoderOf(source)) } };
+  return { ...model, id: `made-${crypto.getRandomValues(new Uint32Array(3)).join('-')}`, origin: 'here', doubts: made.doubts, memory: made.memory };
+}
+
+/**
+ * The encoder's files, so that the model stays whole whatever the site offers later.
+ * @param {EncoderEntry} source
+ */
+async function encoderOf({ files, made = {} }) {
+  const store = await Store.open();
+  const fetched = Object.entries(files).filter(([name]) => name.startsWith('encoder-')).map(async ([name, path]) => {
+    const content = await obtain(store, new URL(path, document.baseURI).href, `model file ${name}`, () => {}, (bytes) => new Blob([bytes]));
+    return /** @type {[string, Blob]} */ ([name, content]);
+  });
+  const own = Object.entries(made).filter(([name]) => name.startsWith('encoder-'));
+  return Object.fromEntries([...own, ...(await Promise.all(fetched))]);
 }
 
 /**
  * @param {Index} index
- * @param {ModelEntry} model
+ * @param {EncoderEntry} model
  * @param {DeviceChoice} device
  * @param {string} name
  * @param {GoodPhoto[]} photos

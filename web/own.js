@@ -1,115 +1,217 @@
 // @ts-check
-// The panel for a detector of the visitor's own: photos of good parts, and the model made of them.
+// The panel for a detector of the visitor's own: products, their photos of good parts, and the model made of them.
 
 import { byId, make, sentence, shown } from './dom.js';
+import { forgetModel, goodPhotosOf, keepGoodPhotos, keepModel } from './kept-models.js';
 import { makeModel } from './maker.js';
-import { saveModel } from './save.js';
+import { packModel } from './model-zip.js';
+import { Products } from './products.js';
+import { save } from './save.js';
 
-/** @import {DeviceChoice, Index, ModelEntry} from './types.js' */
+/** @import {DeviceChoice, EncoderEntry, Index, ModelEntry} from './types.js' */
+
+/** Names of the encoder's files, which tell its content. @param {EncoderEntry} entry */
+const encoderOf = ({ files, made }) => Object.keys(made ?? files).filter((name) => name.startsWith('encoder-')).join(' ');
+
+const BETTER = 'A larger encoder that was trained on real photos finds more defects; who writes this page names one: dinomaly site --encoder NAME.';
 
 export class Own {
-  /** @type {File[]} */
-  #photos = [];
-  /** @type {ModelEntry | undefined} */
+  /** The model of the present photos. @type {ModelEntry | undefined} */
   #model;
   #busy = false;
+  /** What has an encoder, by the encoder's files. @type {Map<string, {entry: EncoderEntry, text: string}>} */
+  #sources = new Map();
   #panel = byId('own', HTMLDetailsElement);
-  #name = byId('own-name', HTMLInputElement);
   #make = byId('own-make', HTMLButtonElement);
   #save = byId('own-save', HTMLButtonElement);
-  #list = byId('own-photos', HTMLUListElement);
+  #new = byId('own-new', HTMLButtonElement);
+  #consent = byId('own-consent', HTMLInputElement);
+  #encoders = byId('own-encoder', HTMLSelectElement);
   #bar = byId('own-progress', HTMLProgressElement);
   #status = byId('own-status', HTMLParagraphElement);
+  #products = new Products(byId('own-products', HTMLUListElement), (files, product) => this.receive(files, product.element), () => this.#show());
 
   /**
    * @param {Index} index
-   * @param {() => ModelEntry} source the model whose encoder is used
+   * @param {() => ModelEntry[]} models that the page offers
    * @param {() => DeviceChoice} device
-   * @param {(model: ModelEntry) => void} use called with each model that was made
+   * @param {(model: ModelEntry, old: ModelEntry | undefined) => void} use called with each model that was made, and the one that it replaces
+   * @param {(files: File[], place: Element) => void} receive takes photos that were chosen for a product
    */
-  constructor(index, source, device, use) {
+  constructor(index, models, device, use, receive) {
     this.index = index;
-    this.source = source;
+    this.models = models;
     this.device = device;
     this.use = use;
-    const files = byId('own-files', HTMLInputElement);
-    files.addEventListener('change', () => {
-      this.add([...(files.files ?? [])]);
-      files.value = '';
-    });
+    this.receive = receive;
     this.#make.addEventListener('click', () => void this.#work());
     this.#save.addEventListener('click', () => void this.#keep());
+    this.#new.addEventListener('click', () => {
+      this.#model = undefined;
+      this.#say('');
+      this.#products.show([]);
+      this.#products.at(null).input.focus();
+    });
+    byId('own-another', HTMLButtonElement).addEventListener('click', () => {
+      this.#products.another().input.select();
+      this.#show();
+    });
+    this.#consent.addEventListener('change', () => void this.#keepPhotos());
+    this.#encoders.addEventListener('change', () => this.#describeEncoder());
+    this.offerEncoders();
+    this.#show();
   }
 
-  /** @param {File[]} files photos of good parts */
-  add(files) {
+  /** Lists the encoders: the site's own, then those of models; each once. */
+  offerEncoders() {
+    const before = this.#encoders.value;
+    const encoders = this.index.encoders.map((entry) => ({ entry, text: entry.name }));
+    const models = this.models().map((entry) => ({ entry, text: `that of the model ${entry.name}` }));
+    this.#sources = new Map([...encoders, ...models].reverse().map(({ entry, text }) => [encoderOf(entry), { entry, text }]));
+    const options = [...this.#sources].reverse().map(([value, { text }]) => make('option', { value, textContent: text }));
+    this.#encoders.replaceChildren(...options);
+    if (this.#sources.has(before)) this.#encoders.value = before;
+    this.#encoders.disabled = options.length < 2;
+    this.#describeEncoder();
+  }
+
+  /** The entry whose encoder is used. */
+  get #source() {
+    return this.#sources.get(this.#encoders.value)?.entry;
+  }
+
+  #describeEncoder() {
+    const source = this.#source;
+    const size = source ? `The encoder is a file of ${(source.bytes / 1e6).toFixed(0)} MB. ` : '';
+    byId('own-about', HTMLParagraphElement).textContent = `${size}${BETTER}`;
+  }
+
+  /**
+   * Adds photos of good parts.
+   * @param {File[]} files
+   * @param {Element | null} place where they were dropped or chosen
+   */
+  add(files, place = null) {
     this.#panel.open = true;
-    this.#photos.push(...files);
+    const twice = this.#products.at(place).add(files);
+    if (twice > 0) this.#say(`${twice} of these photos ${twice === 1 ? 'was' : 'were'} there already.`);
     this.#show();
+  }
+
+  /**
+   * Whether a model can be made again with one more photo.
+   * @param {ModelEntry} model
+   */
+  learns(model) {
+    return model.id === this.#model?.id;
   }
 
   /**
    * Adds a photo that the detector accused wrongly, and makes the detector again.
    * @param {File} file
+   * @param {string | null} product
    */
-  forgive(file) {
-    this.add([file]);
+  forgive(file, product) {
+    this.#panel.open = true;
+    const known = product !== null && this.#products.has(product);
+    if (!known && this.#products.count > 1) return this.#say('Choose the product of the photo first, then say again that it is good.');
+    this.#products.at(product).add([file]);
+    this.#show();
     void this.#work();
   }
 
+  /**
+   * Shows the photos of a model that was chosen, if they were kept.
+   * @param {ModelEntry} model
+   */
+  async follow(model) {
+    if (model.origin !== 'here' || this.learns(model) || this.#busy) return;
+    const kept = await goodPhotosOf(model.id).catch(() => undefined);
+    if (!kept || (this.#products.photos.length > 0 && !this.#model)) return;
+    this.#model = model;
+    this.#consent.checked = true;
+    this.#encoders.value = encoderOf(model);
+    this.#describeEncoder();
+    this.#products.show(kept);
+    this.#say('');
+  }
+
+  /**
+   * Forgets a model. Its photos stay in the panel until the page is left.
+   * @param {ModelEntry} model
+   */
+  async forget(model) {
+    await forgetModel(model.id).catch(() => {});
+    if (this.learns(model)) this.#model = undefined;
+    this.#show();
+  }
+
   #show() {
-    this.#list.replaceChildren(...this.#photos.map((file) => {
-      const remove = make('button', { type: 'button', className: 'own-remove', textContent: '×' });
-      remove.setAttribute('aria-label', shown(`Remove ${file.name}`));
-      remove.addEventListener('click', () => {
-        this.#photos = this.#photos.filter((other) => other !== file);
-        this.#show();
-        this.#make.focus();
-      });
-      return make('li', {}, make('span', { textContent: file.name }), remove);
-    }));
-    this.#make.disabled = this.#busy || this.#photos.length === 0;
+    const photos = this.#products.photos.reduce((sum, { photos }) => sum + photos.length, 0);
+    this.#make.disabled = this.#busy || photos === 0;
     this.#make.textContent = this.#model ? 'Make it again' : 'Make the detector';
+    this.#save.hidden = !this.#model;
+    this.#new.hidden = !this.#model;
+    this.#new.disabled = this.#busy;
+  }
+
+  /** @param {string} text */
+  #say(text) {
+    this.#status.textContent = shown(text);
   }
 
   async #work() {
-    if (this.#busy) return;
-    const name = this.#name.value.trim();
-    if (!name) {
-      this.#status.textContent = 'Name the product first.';
-      this.#name.focus();
+    const source = this.#source;
+    if (this.#busy || !source) return;
+    const unnamed = this.#products.unnamed;
+    if (unnamed) {
+      this.#say(unnamed.name ? `Two products are called ${unnamed.name}: give one another name.` : 'Name the product first.');
+      unnamed.input.focus();
       return;
     }
     this.#busy = true;
     this.#show();
     this.#bar.hidden = false;
     this.#bar.removeAttribute('value');
-    this.#status.textContent = 'Making the detector…';
+    this.#say('Making the detector…');
     try {
-      const photos = [...this.#photos];
-      const model = await makeModel(this.index, this.source(), this.device(), name, photos, ({ phase, loaded, total }) => {
+      const products = this.#products.photos;
+      const { doubts, memory, ...model } = await makeModel(this.index, source, this.device(), products, ({ phase, loaded, total }) => {
         if (phase === 'encode') this.#bar.value = loaded / total;
       });
+      const old = this.#model;
       this.#model = model;
-      const count = photos.length === 1 ? '1 good photo' : `${photos.length} good photos`;
-      const doubts = model.doubts.map((doubt) => ` About its threshold: ${doubt}.`).join('');
-      this.#status.textContent = shown(`Ready: ${model.memory} of ${count}.${doubts} Drop photos to inspect.`);
-      this.use(model);
+      const kept = await keepModel(model).then(() => '', () => ' This browser does not keep it: save it, or it is gone with this page.');
+      if (old) await forgetModel(old.id).catch(() => {});
+      await this.#keepPhotos();
+      const sum = products.reduce((sum, { photos }) => sum + photos.length, 0);
+      const of = (/** @type {string} */ product) => (products.length > 1 ? ` of ${product}` : '');
+      const limits = doubts.map(({ product, doubt }) => ` About the threshold${of(product)}: ${doubt}.`).join('');
+      this.#say(`Ready: ${memory} of ${sum === 1 ? '1 good photo' : `${sum} good photos`}.${limits}${kept} Drop photos to inspect.`);
+      this.use(model, old);
     } catch (error) {
-      this.#status.textContent = shown(`No detector was made: ${sentence(error)}`);
+      this.#say(`No detector was made: ${sentence(error)}`);
     }
     this.#busy = false;
     this.#bar.hidden = true;
-    this.#save.hidden = !this.#model;
     this.#show();
+  }
+
+  async #keepPhotos() {
+    if (!this.#model) return;
+    try {
+      await keepGoodPhotos(this.#model.id, this.#consent.checked ? this.#products.photos : undefined);
+    } catch {
+      if (this.#consent.checked) this.#say('The photos were not kept: this browser keeps nothing for the page, or the device is full.');
+    }
   }
 
   async #keep() {
     if (!this.#model) return;
     try {
-      await saveModel(this.#model);
+      save(await packModel(this.#model));
     } catch (error) {
-      this.#status.textContent = shown(`The model was not saved: ${sentence(error)}`);
+      this.#say(`The model was not saved: ${sentence(error)}`);
     }
   }
 }

@@ -29,18 +29,15 @@ export function readIndex(text, page) {
     size(module.bytes, `modules.${name}.bytes`);
   }
   const models = list(index.models, 'models');
-  // Without one the page would wait for ever.
-  if (models.length === 0) throw wrong('models', 'is empty');
+  // Sites of earlier versions have none.
+  const encoders = list(index.encoders ?? [], 'encoders');
+  // Without any the page would wait for ever.
+  if (models.length === 0 && encoders.length === 0) throw wrong('models', 'is empty');
   models.forEach((value, i) => {
-    const model = object(value, `models[${i}]`);
-    string(model.id, `models[${i}].id`);
-    string(model.name, `models[${i}].name`);
+    const model = published(value, `models[${i}]`, site);
     list(model.classes, `models[${i}].classes`).forEach((name, k) => string(name, `models[${i}].classes[${k}]`));
-    size(model.bytes, `models[${i}].bytes`);
-    path(model.manifest, `models[${i}].manifest`, site);
-    const files = object(model.files, `models[${i}].files`);
-    for (const [name, file] of Object.entries(files)) path(file, `models[${i}].files: ${name}`, site);
   });
+  encoders.forEach((value, i) => published(value, `encoders[${i}]`, site));
   list(index.samples, 'samples').forEach((value, i) => {
     const sample = object(value, `samples[${i}]`);
     string(sample.name, `samples[${i}].name`);
@@ -48,7 +45,24 @@ export function readIndex(text, page) {
     path(sample.path, `samples[${i}].path`, site);
   });
   const checked = Object.entries(modules).filter(([name]) => MODULES.includes(name));
-  return /** @type {any} */ ({ ...index, modules: Object.fromEntries(checked) });
+  return /** @type {any} */ ({ ...index, encoders, modules: Object.fromEntries(checked) });
+}
+
+/**
+ * What models and encoders have in common.
+ * @param {unknown} value
+ * @param {string} name
+ * @param {string} site
+ */
+function published(value, name, site) {
+  const entry = object(value, name);
+  string(entry.id, `${name}.id`);
+  string(entry.name, `${name}.name`);
+  size(entry.bytes, `${name}.bytes`);
+  path(entry.manifest, `${name}.manifest`, site);
+  const files = object(entry.files, `${name}.files`);
+  for (const [file, place] of Object.entries(files)) path(place, `${name}.files: ${file}`, site);
+  return entry;
 }
 
 /**

@@ -7,6 +7,7 @@
  * @property {number} version
  * @property {Modules} modules
  * @property {ModelEntry[]} models
+ * @property {EncoderEntry[]} encoders that detectors can be made with
  * @property {Sample[]} samples
  */
 
@@ -32,8 +33,13 @@
  * @property {number} bytes of all files
  * @property {string} manifest path
  * @property {Record<string, string>} files paths by name
- * @property {Record<string, Uint8Array<ArrayBuffer>>} [made] contents by name of the files that are not on the site, because the model was
- *   made here
+ * @property {Record<string, Blob>} [made] contents by name, `manifest.json` included, of a model that is not on the site
+ * @property {'here' | 'file'} [origin] where such a model is from: made here, or opened from a zip
+ */
+
+/**
+ * What has an encoder: an encoder without a head, or a model.
+ * @typedef {Pick<ModelEntry, 'id' | 'name' | 'bytes' | 'manifest' | 'files' | 'made'>} EncoderEntry
  */
 
 /**
@@ -44,7 +50,7 @@
  * @property {string} memory
  */
 
-/** @typedef {{name: string, bytes: ArrayBuffer}} GoodPhoto */
+/** A photo of a good part. @typedef {{file: File, product: string}} GoodPhoto */
 
 /**
  * @typedef {object} Sample
@@ -176,7 +182,7 @@
 /**
  * Request of the page to the worker.
  * @typedef {{kind: 'open', id: number, base: string, index: Index, model: ModelEntry, device: DeviceChoice, tuning: string | null}
- *   | {kind: 'make', id: number, base: string, index: Index, model: ModelEntry, device: DeviceChoice, tuning: string | null,
+ *   | {kind: 'make', id: number, base: string, index: Index, model: EncoderEntry, device: DeviceChoice, tuning: string | null,
  *   name: string, photos: GoodPhoto[]}
  *   | {kind: 'detect', id: number, name: string, bytes: ArrayBuffer, class: string | null}
  *   | {kind: 'colours', id: number, map: Float32Array, class: string | null}

@@ -6,7 +6,7 @@ import { Store, obtain } from './download.js';
 import { moduleFor } from './modules.js';
 import { parse } from './site.js';
 
-/** @import {Description, DeviceChoice, FileListed, Index, Made, Message, ModelEntry, Module, Request} from './types.js' */
+/** @import {Description, DeviceChoice, EncoderEntry, FileListed, Index, Made, Message, ModelEntry, Module, Request} from './types.js' */
 /** @import {Detector} from './wasm/cpu.js' */
 
 /** Number of parallel downloads. */
@@ -105,25 +105,48 @@ async function makeModel({ base, index, model, device, tuning, name, photos }) {
   const url = (/** @type {string} */ path) => new URL(path, base).href;
   const store = await Store.open();
   const { FewShot, openDevice } = await startModule(url, halfFor(device, index), store, () => {}, () => {});
-  const maker = new FewShot(await obtain(store, url(model.manifest), 'manifest.json', () => {}, (bytes) => bytes));
+  const maker = new FewShot(await contentOf(model, 'manifest.json', () => url(model.manifest), store, () => {}, (bytes) => bytes));
   maker.useDevice(await openDevice(tuning ?? undefined));
   /** @type {FileListed[]} */
   const files = maker.files();
   for (const file of files) {
-    const content = await obtain(store, pathOf(model, file.name, url), `model file ${file.name}`, () => {}, (bytes) => (maker.verify(file.name, bytes), bytes));
-    maker.add(file.name, content);
+    const { name } = file;
+    maker.add(name, await contentOf(model, name, () => pathOf(model, name, url), store, () => {}, (bytes) => (maker.verify(name, bytes), bytes)));
   }
   maker.start(undefined);
   for (const [i, photo] of photos.entries()) {
     say({ kind: 'progress', progress: { phase: 'encode', loaded: i, total: photos.length } });
-    await maker.addPhoto(photo.name, new Uint8Array(photo.bytes), name);
+    const bytes = await photo.file.arrayBuffer().catch(() => {
+      throw new Error(`photo ${photo.file.name}: cannot be read: it may be a folder, or was moved`);
+    });
+    await maker.addPhoto(photo.file.name, new Uint8Array(bytes), photo.product);
   }
   return maker.make(name);
 }
 
 /**
+ * A model's file: its own if it was made here or came as a zip, else from the cache or the site.
+ * @template T
+ * @param {EncoderEntry} model
+ * @param {string} name
+ * @param {() => string} address on the site
+ * @param {Store} store
+ * @param {(bytes: number) => void} grew
+ * @param {(content: Uint8Array<ArrayBuffer>) => T} take throws if the content is wrong
+ * @returns {Promise<T>}
+ */
+async function contentOf(model, name, address, store, grew, take) {
+  if (!model.made) return obtain(store, address(), name === 'manifest.json' ? name : `model file ${name}`, grew, take);
+  const own = model.made[name];
+  if (!own) throw new Error(`model file ${name} is missing: save or pack the whole model again`);
+  const content = new Uint8Array(await own.arrayBuffer());
+  grew(content.length);
+  return take(content);
+}
+
+/**
  * Address of a model's file.
- * @param {ModelEntry} model
+ * @param {EncoderEntry} model
  * @param {string} name
  * @param {(path: string) => string} url
  */
@@ -154,8 +177,7 @@ async function load({ base, index, model, device, tuning }) {
   let compile = 0;
   const [{ Detector, openDevice }, manifest] = await Promise.all([
     startModule(url, half, store, grew, (milliseconds) => (compile = milliseconds)),
-    model.made?.['manifest.json'] ??
-      obtain(store, url(model.manifest), 'manifest.json', () => {}, (bytes) => (parse('manifest.json', new TextDecoder().decode(bytes)), bytes)),
+    contentOf(model, 'manifest.json', () => url(model.manifest), store, () => {}, (bytes) => (parse('manifest.json', new TextDecoder().decode(bytes)), bytes)),
   ]);
   const opened = new Detector(manifest);
   /** @type {FileListed[]} */
@@ -167,9 +189,7 @@ async function load({ base, index, model, device, tuning }) {
     const lane = async () => {
       for (let file = queue.shift(); file; file = queue.shift()) {
         const { name } = file;
-        const made = model.made?.[name];
-        const content = made ?? (await obtain(store, pathOf(model, name, url), `model file ${name}`, count, (bytes) => (opened.verify(name, bytes), bytes)));
-        if (made) count(made.length);
+        const content = await contentOf(model, name, () => pathOf(model, name, url), store, count, (bytes) => (opened.verify(name, bytes), bytes));
         await ready;
         opened.add(name, content);
       }
@@ -187,7 +207,7 @@ async function load({ base, index, model, device, tuning }) {
   await Promise.all([opening, described, fetchAll(weights, Promise.all([opening, described]), grew)]);
   const download = performance.now() - began;
   const modules = Object.values(index.modules).map(({ wasm }) => wasm);
-  const needed = index.models.flatMap(({ files, manifest }) => [manifest, ...Object.values(files)]);
+  const needed = [...index.models, ...index.encoders].flatMap(({ files, manifest }) => [manifest, ...Object.values(files)]);
   await store.retain(url('.'), new Set([...modules, ...needed].map(url)));
   say({ kind: 'progress', progress: { phase: 'prepare', loaded: total, total } });
   /** @type {Description | undefined} */
