@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
         println!("building the page (a few minutes the first time)");
         Modules::build(first)?
     };
-    site::write(&out, std::slice::from_ref(&model), &samples, &modules)?;
+    site::write(&out, std::slice::from_ref(&model), &[], &samples, &modules)?;
     let server = Server::bind_or_any(&out, args.port)?;
     if !is_embedded {
         println!("building the modules for the graphics processor and for relaxed SIMD meanwhile");
@@ -66,7 +66,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// Builds further modules and writes the site again.
 fn add_modules(names: &[&str], out: &Path, model: PathBuf, samples: &[Sample]) -> Result<()> {
     let modules = Modules::build(names)?;
-    site::write(out, &[model], samples, &modules)
+    site::write(out, &[model], &[], samples, &modules)
 }
 
 /// Writes the embedded model's folder.

@@ -1,5 +1,6 @@
 //! `dinomaly site`: models → a folder of static files.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,14 +10,19 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::site::page::halves;
+use crate::publish;
 use crate::site::{self, Modules, Sample};
 
 /// Arguments of `dinomaly site`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Model folders, in the order in which the page offers them
-    #[arg(required = true, value_name = "MODEL")]
+    #[arg(required_unless_present = "encoder", value_name = "MODEL")]
     models: Vec<PathBuf>,
+    /// Encoder for detectors that visitors make of their own good photos: a file, a name from `dinomaly backbone list`, or
+    /// `embedded`; may be given several times
+    #[arg(long, value_name = "FILE|NAME")]
+    encoder: Vec<PathBuf>,
     /// Folder to write the site to; an earlier site there is replaced
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -33,18 +39,31 @@ pub struct Args {
 /// # Errors
 /// One sentence naming what is wrong; an earlier site is unchanged then.
 pub fn run(args: &Args) -> Result<()> {
+    let temporary = tempfile::Builder::new().prefix("dinomaly-encoders-").tempdir()?;
+    let mut encoders = Vec::new();
+    for (i, encoder) in args.encoder.iter().enumerate() {
+        let folder = temporary.path().join(i.to_string()).join(encoder_name(encoder));
+        publish::encoder(encoder, &folder)?;
+        encoders.push(folder);
+    }
     // Before the modules are built for minutes.
-    site::check(&args.out, &args.models)?;
+    site::check(&args.out, &args.models, &encoders)?;
     let samples = args.samples.as_deref().map(site::read_samples).transpose()?.unwrap_or_default();
     let modules = Modules::find(args.wasm.as_deref())?;
-    write(&args.out, &args.models, &samples, &modules)?;
+    write(&args.out, &args.models, &encoders, &samples, &modules)?;
     println!("look at it with: dinomaly serve {}", args.out.display());
     Ok(())
 }
 
 /// Writes a site and prints its size and that of the page's modules.
-pub(super) fn write(out: &Path, models: &[PathBuf], samples: &[Sample], modules: &Modules) -> Result<()> {
-    let written = site::write(out, models, samples, modules)?;
+pub(super) fn write(
+    out: &Path,
+    models: &[PathBuf],
+    encoders: &[PathBuf],
+    samples: &[Sample],
+    modules: &Modules,
+) -> Result<()> {
+    let written = site::write(out, models, encoders, samples, modules)?;
     println!("site {}: {} files, {:.1} MB", out.display(), written.files, written.bytes as f64 / 1e6);
     for name in modules.names() {
         let [_, wasm] = halves(name);
@@ -52,6 +71,11 @@ pub(super) fn write(out: &Path, models: &[PathBuf], samples: &[Sample], modules:
         println!("module {name}: {:.2} MB, {:.2} MB with gzip", raw as f64 / 1e6, compressed as f64 / 1e6);
     }
     Ok(())
+}
+
+/// What visitors read of an encoder: its name, or that of its file.
+fn encoder_name(encoder: &Path) -> &OsStr {
+    encoder.file_stem().filter(|_| encoder.exists()).unwrap_or(encoder.as_os_str())
 }
 
 /// Sizes in bytes of a file as it is, and compressed with gzip as web servers send it.

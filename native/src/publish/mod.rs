@@ -2,6 +2,7 @@
 
 mod calibrate;
 mod defective;
+mod encoder;
 mod few_shot;
 mod import;
 #[doc(hidden)]
@@ -29,6 +30,7 @@ use crate::training::{RecentLosses, Trained};
 
 pub use calibrate::{Calibrated, CalibrationPlan, calibrate};
 pub use defective::{ClassRecall, Recall};
+pub use encoder::encoder;
 pub use few_shot::{AddPlan, FewShotPlan, add, few_shot};
 pub use import::{ImportPlan, import};
 pub use quantize::{QuantizePlan, Quantized, quantize};

@@ -33,6 +33,8 @@ struct Small {
 struct Index {
     modules: BTreeMap<String, Module>,
     models: Vec<Model>,
+    #[serde(default)]
+    encoders: Vec<Model>,
 }
 
 #[derive(Deserialize)]
@@ -70,7 +72,8 @@ fn list(folder: &Path) -> Result<Entries> {
         let hash = module.wasm.split_once('?').map_or("", |(_, hash)| hash);
         entries.insert(without_query(&module.wasm).into(), content(hash).with_context(|| damaged(INDEX))?);
     }
-    for path in index.models.into_iter().flat_map(|model| model.files.into_values().chain([model.manifest])) {
+    let published = index.models.into_iter().chain(index.encoders);
+    for path in published.flat_map(|model| model.files.into_values().chain([model.manifest])) {
         let hash = content(&Path::new(&path).file_stem().unwrap_or_default().to_string_lossy());
         entries.insert(path.into(), hash.with_context(|| damaged(INDEX))?);
     }
@@ -101,7 +104,7 @@ mod tests {
             fs::write(place.path().join(half), "half").unwrap();
         }
         let (demo, site) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo-model"), place.path().join("site"));
-        write(&site, &[demo], &[], &Modules::Folder(place.path().into())).unwrap();
+        write(&site, std::slice::from_ref(&demo), &[demo.clone()], &[], &Modules::Folder(place.path().into())).unwrap();
         check_broken_off_removals(&OWNER, |folder| {
             fs::create_dir(folder).unwrap();
             for path in walk(&site).unwrap() {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use dinomaly_core::bundle::{MANIFEST, Manifest};
+use dinomaly_core::bundle::{FileEntry, Kind, MANIFEST, Manifest};
 use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -30,9 +30,14 @@ const NO_SITE: &str = "const SITE = { version: '', files: {} };";
 #[derive(Serialize)]
 struct Index<'a> {
     version: u32,
+    /// Version of this program, for exported results.
+    program: &'static str,
     /// What computes, by name. The demo has the first alone until the others are built.
     modules: BTreeMap<&'static str, IndexedModule>,
     models: Vec<IndexedModel>,
+    /// Encoders for detectors that visitors make; their classes are empty. Pages of earlier versions do not know them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    encoders: Vec<IndexedModel>,
     samples: Vec<IndexedSample<'a>>,
 }
 
@@ -76,14 +81,21 @@ pub struct Written {
 }
 
 /// Writes a site of these model folders, in the order in which they are offered, with the page's modules. An
-/// earlier site in the same place is replaced in one step.
+/// earlier site in the same place is replaced in one step. Of `encoders`, folders of
+/// [`publish::encoder`](crate::publish::encoder()), all but the head is offered, for detectors that visitors make.
 ///
 /// # Errors
 /// Naming the model or file that cannot be used; if something else than a site stands at `out`, or it cannot be written.
 /// What was there is unchanged then.
-pub fn write(out: &Path, models: &[PathBuf], samples: &[Sample], modules: &Modules) -> Result<Written> {
-    check(out, models)?;
-    atomic::replace_folder(out, &OWNER, |folder| fill(folder, models, samples, modules))
+pub fn write(
+    out: &Path,
+    models: &[PathBuf],
+    encoders: &[PathBuf],
+    samples: &[Sample],
+    modules: &Modules,
+) -> Result<Written> {
+    check(out, models, encoders)?;
+    atomic::replace_folder(out, &OWNER, |folder| fill(folder, models, encoders, samples, modules))
         .with_context(|| format!("the site {} was not written", out.display()))?;
     measure(out)
 }
@@ -92,16 +104,22 @@ pub fn write(out: &Path, models: &[PathBuf], samples: &[Sample], modules: &Modul
 ///
 /// # Errors
 /// As [`write()`].
-pub fn check(out: &Path, models: &[PathBuf]) -> Result<()> {
-    if models.is_empty() {
-        bail!("a site needs at least one model");
+pub fn check(out: &Path, models: &[PathBuf], encoders: &[PathBuf]) -> Result<()> {
+    if models.is_empty() && encoders.is_empty() {
+        bail!("a site needs at least one model or encoder");
     }
     models.iter().try_for_each(|model| model_dir::read(model).map(drop))?;
     OWNER.check(out)?;
     atomic::check_folder(out)
 }
 
-fn fill(folder: &Path, models: &[PathBuf], samples: &[Sample], modules: &Modules) -> Result<()> {
+fn fill(
+    folder: &Path,
+    models: &[PathBuf],
+    encoders: &[PathBuf],
+    samples: &[Sample],
+    modules: &Modules,
+) -> Result<()> {
     for name in ["wasm", "files", "samples"] {
         fs::create_dir(folder.join(name)).with_context(|| format!("folder {name} cannot be made"))?;
     }
@@ -124,7 +142,11 @@ fn fill(folder: &Path, models: &[PathBuf], samples: &[Sample], modules: &Modules
     }
     let modules = indexed;
     small.extend(modules.values().map(|module| module.glue.clone()));
-    let models = models.iter().map(|model| add_model(folder, model)).collect::<Result<Vec<_>>>()?;
+    let models = models.iter().map(|model| add_model(folder, model, |_| true)).collect::<Result<Vec<_>>>()?;
+    let without_head = |file: &FileEntry| file.kind != Kind::Head;
+    let mut encoders =
+        encoders.iter().map(|encoder| add_model(folder, encoder, without_head)).collect::<Result<Vec<_>>>()?;
+    encoders.iter_mut().for_each(|encoder| encoder.classes.clear());
     let mut indexed = Vec::new();
     for (i, sample) in samples.iter().enumerate() {
         let path = format!("samples/{:03}.{}", i + 1, sample.extension);
@@ -132,7 +154,7 @@ fn fill(folder: &Path, models: &[PathBuf], samples: &[Sample], modules: &Modules
         small.push(path.clone());
         indexed.push(IndexedSample { name: &sample.name, class: sample.class.as_deref(), path });
     }
-    let index = Index { version: INDEX_VERSION, modules, models, samples: indexed };
+    let index = Index { version: INDEX_VERSION, program: env!("CARGO_PKG_VERSION"), modules, models, encoders, samples: indexed };
     atomic::write_new(folder, INDEX, &serde_json::to_vec_pretty(&index)?)?;
     small.push(INDEX.to_owned());
     atomic::write_new(folder, OFFLINE, service_worker(folder, &small)?.as_bytes())
@@ -163,16 +185,16 @@ fn add_half(folder: &Path, modules: &Modules, name: &str) -> Result<(String, u64
     Ok((format!("wasm/{name}?{}", &hash(&bytes)[..16]), bytes.len() as u64))
 }
 
-/// Copies a model's files to where their content belongs.
-fn add_model(folder: &Path, model: &Path) -> Result<IndexedModel> {
-    let manifest = model_dir::read_manifest(model)?;
-    let mut files = BTreeMap::new();
-    for name in manifest.files.iter().map(|file| file.name.as_str()) {
-        files.insert(name.to_owned(), add_file(folder, model, name)?.0);
+/// Copies those of a model's files that are wanted to where their content belongs.
+fn add_model(folder: &Path, model: &Path, wanted: impl Fn(&FileEntry) -> bool) -> Result<IndexedModel> {
+    let Manifest { name, classes, files: listed, .. } = model_dir::read_manifest(model)?;
+    let (mut files, mut bytes) = (BTreeMap::new(), 0);
+    for file in listed.into_iter().filter(wanted) {
+        let (path, _) = add_file(folder, model, &file.name)?;
+        files.insert(file.name, path);
+        bytes += file.bytes;
     }
     let (path, id) = add_file(folder, model, MANIFEST)?;
-    let bytes = manifest.total_bytes();
-    let Manifest { name, classes, .. } = manifest;
     Ok(IndexedModel { id, name, classes, bytes, manifest: path, files })
 }
 
@@ -236,12 +258,12 @@ mod tests {
         let out = folder.path().join("site");
         let missing = folder.path().join("no-model");
         let modules = Modules::Folder(folder.path().to_owned());
-        let error = format!("{:#}", write(&out, &[], &[], &modules).unwrap_err());
-        assert!(error.contains("at least one model"), "{error}");
-        let error = format!("{:#}", write(&out, &[missing], &[], &modules).unwrap_err());
+        let error = format!("{:#}", write(&out, &[], &[], &[], &modules).unwrap_err());
+        assert!(error.contains("at least one model or encoder"), "{error}");
+        let error = format!("{:#}", write(&out, &[missing], &[], &[], &modules).unwrap_err());
         assert!(error.contains("no-model cannot be used"), "before the modules are asked for: {error}");
         let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo-model");
-        let error = format!("{:#}", write(&out, &[demo], &[], &modules).unwrap_err());
+        let error = format!("{:#}", write(&out, &[demo], &[], &[], &modules).unwrap_err());
         assert!(error.contains("cpu.js") && error.contains("--wasm"), "{error}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }

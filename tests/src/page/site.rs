@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use candle_core::Device;
 use dinomaly::model_dir;
+use dinomaly::publish;
 use dinomaly::site;
 use dinomaly::site::Modules;
 use dinomaly::site::serve::Server;
@@ -57,7 +58,17 @@ impl Site {
     pub fn of(models: &[PathBuf], samples: Option<&Path>) -> Self {
         Self::filled(|folder| {
             let samples = samples.map(|folder| site::read_samples(folder).unwrap()).unwrap_or_default();
-            site::write(folder, models, &samples, modules()).unwrap();
+            site::write(folder, models, &[], &samples, modules()).unwrap();
+        })
+    }
+
+    /// The site of an encoder alone, by file or as `dinomaly site --encoder` names it.
+    pub fn of_encoder(encoder: &Path) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let published = folder.path().join("encoder");
+        publish::encoder(encoder, &published).unwrap();
+        Self::filled(|folder| {
+            site::write(folder, &[], &[published], &[], modules()).unwrap();
         })
     }
 
@@ -108,7 +119,7 @@ impl Site {
 /// Writes the site of one of [`MODELS`].
 pub fn write(folder: &Path, name: &str) {
     let model = pristine().with_file_name(name);
-    site::write(folder, &[model], &[], modules()).unwrap();
+    site::write(folder, &[model], &[], &[], modules()).unwrap();
 }
 
 /// Lines put before the worker's own: how a test gets at what only the worker sees.
@@ -164,7 +175,7 @@ fn pristine() -> &'static Path {
             model_dir::write(&path, &model(name)).unwrap();
             path
         });
-        site::write(&folder.path().join("site"), &models, &[], modules()).unwrap();
+        site::write(&folder.path().join("site"), &models, &[], &[], modules()).unwrap();
         folder
     });
     static PATH: OnceLock<PathBuf> = OnceLock::new();
