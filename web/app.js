@@ -3,15 +3,19 @@
 
 import { Choice } from './choice.js';
 import { byId, make, sentence, shown } from './dom.js';
+import { Export } from './export.js';
 import { chosenFiles } from './folders.js';
+import { noteOn } from './formats.js';
 import { Gallery } from './gallery.js';
 import { Intake } from './intake.js';
 import { Pool } from './pool.js';
 import { profile } from './profile.js';
+import { Session } from './session.js';
 import { readIndex } from './site.js';
+import { offerUndo } from './undo.js';
 import { fromCache, prepareNextVisit } from './visits.js';
 
-/** @import {Description, DeviceChoice, Index, ModelEntry, Progress, Sample} from './types.js' */
+/** @import {Description, DeviceChoice, Index, Judged, ModelEntry, Progress, Sample} from './types.js' */
 
 const page = document.documentElement;
 const models = byId('model', HTMLSelectElement);
@@ -25,18 +29,29 @@ let detector;
 
 // Look for a newer page early, but on a first visit only after the model has loaded.
 if (fromCache) prepareNextVisit();
+/** What photos are judged by now. @type {Judged} */
+let judging = { model: '', hash: '', program: null };
+const session = new Session(() => gallery.results(), () => judging);
+const restored = session.restore((rows) => gallery.restore(rows));
+new Export(() => gallery.results(), (id) => session.judged(id));
+
 /** @type {(choice: Choice) => void} */
 let tellChoice = () => {};
 /** @type {Promise<Choice>} */
 const choice = new Promise((resolve) => { tellChoice = resolve; });
 const intake = new Intake({
-  inspect: (photos) => gallery.add(photos),
+  inspect: (photos) => void restored.then(() => inspect(photos)),
   good: (photos, place) => void choice.then(({ own }) => own.add(photos, place)),
   open: (model) => void choice.then((list) => list.add(model)),
 });
 addEventListener('dinomaly:good', (event) => {
   const file = /** @type {CustomEvent<File>} */ (event).detail;
-  void choice.then(({ own }) => own.forgive(file, products.value || null));
+  const product = gallery.results().find((result) => result.file === file)?.product ?? null;
+  void choice.then(({ own }) => own.forgive(file, product));
+});
+addEventListener('dinomaly:removed', (event) => {
+  const { count, undo } = /** @type {CustomEvent<{count: number, undo: () => void}>} */ (event).detail;
+  offerUndo(count === 1 ? '1 photo was removed.' : `${count} photos were removed.`, undo);
 });
 const query = new URLSearchParams(location.search);
 const asked = query.get('device');
@@ -53,11 +68,21 @@ try {
   const list = new Choice(index, () => /** @type {DeviceChoice} */ (devices.value), open, (files, place) => intake.take(chosenFiles(files), place));
   await list.restore();
   tellChoice(list);
+  addEventListener('beforeunload', (event) => {
+    const waiting = document.querySelector('.card[data-state="waiting"], .card[data-state="working"]');
+    if (waiting || session.loses || list.own.unused) event.preventDefault();
+  });
   models.addEventListener('change', open);
   devices.addEventListener('change', open);
   open();
 } catch (error) {
   failed(error);
+}
+
+/** @param {File[]} photos */
+function inspect(photos) {
+  const notes = new Set(photos.map(noteOn));
+  for (const note of notes) gallery.add(photos.filter((photo) => noteOn(photo) === note), null, { note });
 }
 
 /** The text of `models.json`. */
@@ -78,6 +103,7 @@ async function run(index, model, list) {
   detector?.close();
   gallery.pause();
   page.dataset.state = 'loading';
+  judging = { model: model.name, hash: model.id.replace(/^(made|opened)-/, ''), program: index.program ?? null };
   page.dataset.made = list.learns ? 'here' : '';
   status('Loading…');
   const choice = /** @type {DeviceChoice} */ (devices.value);

@@ -4,7 +4,7 @@
 /** Names of photos, for files in folders and archives, where much else may be. */
 const PHOTO = /\.(png|jpe?g|jpe|jfif|webp|tiff?|bmp|gif|avif|heic|heif|jxl)$/i;
 
-/** Photos that the browser decoded, with their formats. @type {WeakMap<File, string>} */
+/** Photos that the browser decoded: their formats, and the files as they arrived. @type {WeakMap<File, {format: string, from: File}>} */
 const decoded = new WeakMap();
 
 /** @param {string} name */
@@ -13,12 +13,20 @@ export function isPhotoName(name) {
 }
 
 /**
- * What the browser did to a photo for the detector; undefined if nothing.
+ * What the browser did to a photo for the detector; null if nothing.
  * @param {File} file
  */
 export function noteOn(file) {
-  const format = decoded.get(file);
-  return format && `${format}, decoded by the browser`;
+  const known = decoded.get(file);
+  return known ? `${known.format}, decoded by the browser` : null;
+}
+
+/**
+ * A photo's file as it arrived.
+ * @param {File} file
+ */
+export function arrivedAs(file) {
+  return decoded.get(file)?.from ?? file;
 }
 
 /**
@@ -36,7 +44,7 @@ export async function readable(file) {
   const format = nameOf(head);
   const png = await decode(file);
   if (png) {
-    decoded.set(png, format ?? 'a format that the detector does not read');
+    decoded.set(png, { format: format ?? 'A format that the detector does not read', from: file });
     return png;
   }
   if (format === 'HEIC') throw new Error('is HEIC, which this browser does not decode: convert it to JPEG or PNG, or open this page in Safari');

@@ -3,6 +3,7 @@
 
 import { recall, spawn } from './detector.js';
 import { Store, obtain } from './download.js';
+import { identityOf } from './model-zip.js';
 
 /** @import {DeviceChoice, EncoderEntry, GoodPhoto, Index, Made, Message, ModelEntry, Progress} from './types.js' */
 /** @import {GoodPhotos} from './kept-models.js' */
@@ -24,9 +25,18 @@ export async function makeModel(index, source, device, products, report) {
     return ask(index, source, 'wasm', name, photos, report);
   });
   const files = Object.fromEntries(made.files.map(({ name, content }) => [name, new Blob([content])]));
-  const bytes = source.bytes;
-  const model = { name, classes: products.map(({ name }) => name).sort(), bytes, manifest: '', files: {}, made: { ...files, ...(await encoderOf(source)) } };
-  return { ...model, id: `made-${crypto.getRandomValues(new Uint32Array(3)).join('-')}`, origin: 'here', doubts: made.doubts, memory: made.memory };
+  return {
+    id: `made-${await identityOf(files['manifest.json'])}`,
+    name,
+    classes: products.map(({ name }) => name).sort(),
+    bytes: source.bytes,
+    manifest: '',
+    files: {},
+    made: { ...files, ...(await encoderOf(source)) },
+    origin: 'here',
+    doubts: made.doubts,
+    memory: made.memory,
+  };
 }
 
 /**

@@ -46,7 +46,7 @@ export async function openModel(archive, files, manifest) {
     if (found && found !== entry.sha256) throw refuse(`${entry.name} was altered: save or pack it again`);
     made[entry.name] = content;
   }
-  const id = (await sha256(listed))?.slice(0, 16) ?? crypto.getRandomValues(new Uint32Array(2)).join('-');
+  const id = await identityOf(listed);
   const bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0);
   return { id: `opened-${id}`, name, classes, bytes, manifest: '', files: {}, made, origin: 'file' };
 }
@@ -71,6 +71,14 @@ function read(text, refuse) {
     files.every((file) => texts(file?.name, file?.sha256) && Number.isSafeInteger(file?.bytes));
   if (!whole) throw refuse(`its ${MANIFEST} is of another kind`);
   return { name, classes, files };
+}
+
+/**
+ * What identifies a model: the beginning of its manifest's hash, as for models of the site. Without https chance has to do.
+ * @param {Blob} manifest
+ */
+export async function identityOf(manifest) {
+  return (await sha256(manifest))?.slice(0, 16) ?? crypto.getRandomValues(new Uint32Array(2)).join('-');
 }
 
 /**

@@ -20,6 +20,8 @@ export function readIndex(text, page) {
     const version = typeof index.version === 'number' ? `version ${index.version}` : 'no version';
     throw new Error(`models.json has ${version}, but this page reads ${VERSION}: reload the page`);
   }
+  // Sites of earlier versions do not say it.
+  if (index.program !== undefined) string(index.program, 'program');
   const modules = object(index.modules, 'modules');
   // The others are missing in the demo until they are built.
   for (const name of MODULES.filter((name) => name === 'cpu' || modules[name] !== undefined)) {

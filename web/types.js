@@ -5,6 +5,7 @@
  * `models.json`, written by `dinomaly site`. Paths are relative to the page.
  * @typedef {object} Index
  * @property {number} version
+ * @property {string} [program] version of the program that wrote the site
  * @property {Modules} modules
  * @property {ModelEntry[]} models
  * @property {EncoderEntry[]} encoders that detectors can be made with
@@ -170,6 +171,15 @@
  *   map: () => Promise<AnomalyMap>,
  *   picture: (mode: 'heatmap' | 'overlay') => Promise<Blob>,
  * }} Result
+ */
+
+/**
+ * What a photo was judged by, and what identifies it.
+ * @typedef {object} Judged
+ * @property {string} model its name
+ * @property {string} hash beginning of the SHA-256 of its manifest
+ * @property {string | null} program version of the program that wrote the site
+ * @property {string} [photo] SHA-256 of the photo's file
  */
 
 /**

@@ -1,0 +1,183 @@
+// @ts-check
+// Results over a reload, Back and a crash: numbers and thumbnails are kept on this device, photos only with consent.
+
+import { byId } from './dom.js';
+import { arrivedAs } from './formats.js';
+import { sha256 } from './model-zip.js';
+import { all, clear, put, remove } from './store.js';
+
+/** @import {Judged, Result, Row} from './types.js' */
+
+/** Key of the consent in the local storage. */
+const CONSENT = `dinomaly-photos ${new URL('.', document.baseURI).href}`;
+
+/** Time in milliseconds in which changes are gathered. */
+const GATHER = 300;
+
+export class Session {
+  /** What is kept, by the result's id: what of it may change. @type {Map<string, string>} */
+  #kept = new Map();
+  /** Ids of results whose photos are kept. @type {Set<string>} */
+  #photos = new Set();
+  /** What results were judged by. @type {Map<string, Judged>} */
+  #judged = new Map();
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+  /** Each saving begins after the one before. */
+  #saved = Promise.resolve();
+  /** Whether the last attempt to keep something succeeded. */
+  #works = true;
+  #consent = byId('keep-photos', HTMLInputElement);
+
+  /**
+   * @param {() => Result[]} results
+   * @param {() => Judged} current what photos are judged by now
+   */
+  constructor(results, current) {
+    this.results = results;
+    this.current = current;
+    this.#consent.checked = recall();
+    this.#consent.addEventListener('change', () => {
+      remember(this.#consent.checked);
+      void this.save();
+    });
+    addEventListener('dinomaly:changed', () => {
+      this.#note();
+      this.#timer ??= setTimeout(() => void this.save(), GATHER);
+    });
+    // The page may be gone without another word.
+    addEventListener('visibilitychange', () => document.visibilityState === 'hidden' && void this.save());
+    addEventListener('pagehide', () => void this.save());
+  }
+
+  /**
+   * What a result was judged by.
+   * @param {string} id
+   */
+  judged(id) {
+    return this.#judged.get(id);
+  }
+
+  /** Whether results would be lost with the page. */
+  get loses() {
+    return !this.#works && this.results().length > 0;
+  }
+
+  /**
+   * Shows the results of earlier visits, in order of arrival.
+   * @param {(rows: Row[]) => void} show
+   */
+  async restore(show) {
+    try {
+      /** @type {{id: string, at: number, judged: Judged, row: Row}[]} */
+      const kept = await all('rows');
+      const photos = new Map((await all('photos')).map(({ id, file }) => [id, file]));
+      kept.sort((a, b) => a.at - b.at);
+      show(kept.map(({ id, judged, row }) => {
+        const file = photos.get(id);
+        this.#judged.set(id, judged);
+        this.#kept.set(id, changing(row));
+        if (file) this.#photos.add(id);
+        return file ? { ...row, file } : row;
+      }));
+    } catch {
+      // The browser keeps nothing for the page.
+      this.#works = false;
+    }
+  }
+
+  /** Notes what new results were judged by, before another model is chosen. */
+  #note() {
+    for (const { id } of this.results()) if (!this.#judged.has(id)) this.#judged.set(id, this.current());
+  }
+
+  /** Keeps what changed since the last time. */
+  save() {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#saved = this.#saved.then(() => this.#save()).then(() => { this.#works = true; }, () => { this.#works = false; });
+    return this.#saved;
+  }
+
+  async #save() {
+    const results = this.results();
+    const changed = results.map((result, at) => ({ result, at })).filter(({ result }) => this.#kept.get(result.id) !== changing(result));
+    const present = new Set(results.map(({ id }) => id));
+    const gone = [...this.#kept.keys()].filter((id) => !present.has(id));
+    for (const { result } of changed) await this.#identify(result);
+    if (changed.length > 0) {
+      await put('rows', ...changed.map(({ result, at }) => ({ id: result.id, at, judged: this.#judged.get(result.id), row: rowOf(result) })));
+    }
+    for (const { result } of changed) this.#kept.set(result.id, changing(result));
+    if (gone.length > 0) {
+      await remove('rows', ...gone);
+      await remove('photos', ...gone);
+    }
+    for (const id of gone) {
+      this.#kept.delete(id);
+      this.#photos.delete(id);
+    }
+    await this.#savePhotos(results);
+  }
+
+  /**
+   * Adds the hash of the photo to what it was judged by: without its file nobody could tell it later.
+   * @param {Result} result
+   */
+  async #identify({ id, file }) {
+    const judged = this.#judged.get(id);
+    if (!judged || judged.photo || !file) return;
+    const photo = await sha256(arrivedAs(file)).catch(() => undefined);
+    if (photo) this.#judged.set(id, { ...judged, photo });
+  }
+
+  /** @param {Result[]} results */
+  async #savePhotos(results) {
+    if (!this.#consent.checked) {
+      if (this.#photos.size > 0) await clear('photos');
+      return this.#photos.clear();
+    }
+    for (const { id, file } of results) {
+      if (!file || this.#photos.has(id)) continue;
+      const photo = { id, file };
+      await put('photos', photo);
+      this.#photos.add(id);
+    }
+  }
+}
+
+/**
+ * What is kept of a result.
+ * @param {Result | Row} result
+ * @returns {Row}
+ */
+function rowOf({ id, name, product, verdict, score, threshold, label, device, time, width, height, unknown, regions, thumbnail, heat, region }) {
+  return { id, name, product, verdict, score, threshold, label, device, time, width, height, unknown, regions, thumbnail, heat, region };
+}
+
+/**
+ * What may change of a result.
+ * @param {Row} row
+ */
+function changing({ product, verdict, threshold, label, thumbnail, heat }) {
+  return JSON.stringify([product, verdict, threshold, label, thumbnail?.size, heat?.size]);
+}
+
+function recall() {
+  try {
+    return localStorage.getItem(CONSENT) === 'yes';
+  } catch {
+    // The browser may forbid storage.
+    return false;
+  }
+}
+
+/** @param {boolean} consent */
+function remember(consent) {
+  try {
+    if (consent) localStorage.setItem(CONSENT, 'yes');
+    else localStorage.removeItem(CONSENT);
+  } catch {
+    // It is asked for again on the next visit.
+  }
+}
