@@ -85,7 +85,8 @@ export class Own {
 
   #describeEncoder() {
     const source = this.#source;
-    const size = source ? `This encoder is a download of ${(source.bytes / 1e6).toFixed(0)} MB. ` : '';
+    // That of a model is there with the model.
+    const size = source && this.index.encoders.includes(source) ? `This encoder is a download of ${(source.bytes / 1e6).toFixed(0)} MB. ` : '';
     byId('own-about', HTMLParagraphElement).textContent = `${size}${BETTER}`;
   }
 

@@ -134,7 +134,7 @@ fn no_command_replaces_what_the_program_did_not_write() {
 }
 
 /// Stand-ins for the page's modules: this test is about folders.
-fn fake_modules(folder: &Path) {
+pub fn fake_modules(folder: &Path) {
     fs::create_dir(folder).unwrap();
     for name in dinomaly::site::page::MODULE_NAMES {
         dinomaly::site::page::halves(name).iter().for_each(|half| fs::write(folder.join(half), half).unwrap());

@@ -21,6 +21,7 @@ mod regions; // `detect --regions`: places of defects, from pixel thresholds tha
 mod released; // models and sites that earlier versions wrote
 mod replicas; // `--devices`: several devices train as one does
 mod resume; // crashes and interrupts lose nothing, and change nothing
+mod site_encoder; // `site --encoder`: what visitors make detectors with
 mod tiles; // `--tile-size`: small defects in large photos, in every command that takes models
 mod unusual_data; // photos and masks as people have them: said, or read in a stated way
 mod workshop; // no test: a folder with photos, a small encoder and the program

@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::site::page::halves;
 use crate::publish;
+use crate::site::page::halves;
 use crate::site::{self, Modules, Sample};
 
 /// Arguments of `dinomaly site`.

@@ -113,13 +113,7 @@ pub fn check(out: &Path, models: &[PathBuf], encoders: &[PathBuf]) -> Result<()>
     atomic::check_folder(out)
 }
 
-fn fill(
-    folder: &Path,
-    models: &[PathBuf],
-    encoders: &[PathBuf],
-    samples: &[Sample],
-    modules: &Modules,
-) -> Result<()> {
+fn fill(folder: &Path, models: &[PathBuf], encoders: &[PathBuf], samples: &[Sample], modules: &Modules) -> Result<()> {
     for name in ["wasm", "files", "samples"] {
         fs::create_dir(folder.join(name)).with_context(|| format!("folder {name} cannot be made"))?;
     }
@@ -154,7 +148,14 @@ fn fill(
         small.push(path.clone());
         indexed.push(IndexedSample { name: &sample.name, class: sample.class.as_deref(), path });
     }
-    let index = Index { version: INDEX_VERSION, program: env!("CARGO_PKG_VERSION"), modules, models, encoders, samples: indexed };
+    let index = Index {
+        version: INDEX_VERSION,
+        program: env!("CARGO_PKG_VERSION"),
+        modules,
+        models,
+        encoders,
+        samples: indexed,
+    };
     atomic::write_new(folder, INDEX, &serde_json::to_vec_pretty(&index)?)?;
     small.push(INDEX.to_owned());
     atomic::write_new(folder, OFFLINE, service_worker(folder, &small)?.as_bytes())

@@ -257,6 +257,18 @@ impl Page {
 
     /// Drops files on the element with this id.
     pub fn drop_files_on(&self, id: &str, paths: &[PathBuf]) {
+        let files = paths.iter().map(|path| path.to_str().unwrap().to_owned()).collect();
+        self.drop_on(id, &Input::DragData { items: Vec::new(), files: Some(files), drag_operations_mask: 1 });
+    }
+
+    /// Drops an address on the element with this id, as a link from another window.
+    pub fn drop_address(&self, id: &str, address: &str) {
+        let (mime_type, data) = ("text/uri-list".to_owned(), address.to_owned());
+        let item = Input::DragDataItem { mime_type, data, title: None, base_url: None };
+        self.drop_on(id, &Input::DragData { items: vec![item], files: None, drag_operations_mask: 1 });
+    }
+
+    fn drop_on(&self, id: &str, data: &Input::DragData) {
         let centre = self.eval(&format!(
             "(() => {{ const element = document.getElementById({id:?});
                 element.scrollIntoView({{ block: 'center' }});
@@ -266,8 +278,7 @@ impl Page {
         let (x, y) = (centre[0].as_f64().unwrap(), centre[1].as_f64().unwrap());
         use Input::DispatchDragEventTypeOption::{DragEnter, DragOver, Drop};
         for step in [DragEnter, DragOver, Drop] {
-            let files = paths.iter().map(|path| path.to_str().unwrap().to_owned()).collect();
-            let data = Input::DragData { items: Vec::new(), files: Some(files), drag_operations_mask: 1 };
+            let data = data.clone();
             self.tab.call_method(Input::DispatchDragEvent { Type: step, x, y, data, modifiers: None }).unwrap();
         }
     }

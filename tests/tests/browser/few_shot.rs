@@ -17,6 +17,7 @@ use dinomaly_tests::page::site::Site;
 use pollster::block_on;
 use serde_json::Value;
 
+use crate::in_out::download;
 use crate::{ROUNDED, TOLERANCE, assert_silent, turn};
 
 /// Good photos of two products.
@@ -202,13 +203,16 @@ fn a_visitor_makes_a_detector_of_dropped_photos() {
     page.wait_for_model();
 
     page.eval("document.querySelector('#own').open = true");
+    let listed = |count: usize| format!("document.querySelectorAll('.own-photos li').length === {count}");
     page.drop_files_on("own", &good[..3]);
-    assert_eq!(page.eval("document.querySelectorAll('#own-photos li').length"), Value::from(3));
+    page.wait_for(&listed(3));
     assert_eq!(page.eval("document.querySelectorAll('.card').length"), Value::from(0), "they are not inspected");
-    page.eval("document.querySelector('#own-photos button').click()");
+    page.eval("document.querySelector('.own-photos button').click()");
+    page.wait_for(&listed(2));
     page.drop_files_on("own", &good[2..4]);
-    page.eval("document.querySelectorAll('#own-photos button')[1].click()");
-    page.eval("document.getElementById('own-name').value = 'gears'");
+    page.wait_for(&listed(3));
+    assert_eq!(page.text("#own-status"), "1 of these photos was there already.");
+    page.eval("document.querySelector('.own-name').value = 'gears'");
     page.eval("document.getElementById('own-make').click()");
     page.wait_for("document.getElementById('own-status').textContent.startsWith('Ready')");
     page.wait_for_model();
@@ -243,20 +247,10 @@ fn a_visitor_makes_a_detector_of_dropped_photos() {
     );
 
     // The zip holds a model that the program reads, with the scores of the page.
-    let zip = page.eval(
-        "new Promise((resolve) => {
-            HTMLAnchorElement.prototype.click = async function () {
-                const bytes = new Uint8Array(await (await new Response(blobs.get(this.href))).arrayBuffer());
-                resolve([this.download, btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''))]);
-            };
-            window.blobs = new Map();
-            const create = URL.createObjectURL;
-            URL.createObjectURL = (blob) => { const url = create(blob); blobs.set(url, blob); return url; };
-            document.getElementById('own-save').click();
-        })",
-    );
-    assert_eq!(zip[0], Value::from("gears.zip"));
-    let bytes = BASE64_STANDARD.decode(zip[1].as_str().unwrap()).unwrap();
+    let (name, bytes) = download(&page, "own-save");
+    assert_eq!(name, "gears.zip");
+    let saved = folder.path().join(&name);
+    fs::write(&saved, &bytes).unwrap();
     let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
     archive.extract(folder.path()).unwrap();
     let model = model_dir::read(&folder.path().join("gears")).unwrap();
@@ -265,4 +259,16 @@ fn a_visitor_makes_a_detector_of_dropped_photos() {
     // The page multiplies int8 weights with activations of thirteen bits.
     assert!((native - again[1].score).abs() < ROUNDED, "{native} and {}", again[1].score);
     assert_silent(&page);
+
+    // Another browser opens it by drop, on a page with another model.
+    let site = Site::unaltered();
+    let chrome = Chrome::launch();
+    let other = chrome.open(&format!("{}?device=wasm", site.url));
+    other.wait_for_model();
+    other.drop_files(&[saved]);
+    other.wait_for("document.querySelector('#model option:checked').textContent === 'gears (from a zip)'");
+    other.wait_for_model();
+    other.drop_files(&[next]);
+    assert_eq!(other.results(1)[0].score, again[1].score);
+    assert_silent(&other);
 }
