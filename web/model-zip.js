@@ -13,12 +13,15 @@ const MANIFEST = 'manifest.json';
 const LARGEST_MANIFEST = 1e6;
 
 /**
- * The manifest among an archive's files, the one in the outermost folder; undefined if there is none, so that it holds no model.
+ * The manifest among an archive's files, the one in the outermost folder; undefined if it holds no model. Other folders may have a file of
+ * this name, but not beside the model's configuration.
  * @param {Packed[]} files
  */
 export function manifestIn(files) {
+  const paths = new Set(files.map(({ path }) => path));
   const depth = (/** @type {Packed} */ { path }) => path.split('/').length;
-  return files.filter(({ path }) => path.split('/').at(-1) === MANIFEST).sort((a, b) => depth(a) - depth(b))[0];
+  const manifests = files.filter(({ path }) => path.split('/').at(-1) === MANIFEST && paths.has(`${path.slice(0, -MANIFEST.length)}config.json`));
+  return manifests.sort((a, b) => depth(a) - depth(b))[0];
 }
 
 /**

@@ -45,7 +45,7 @@ class Product {
 
   #label() {
     this.#list.setAttribute('aria-label', shown(`Photos of good parts of ${this.name || 'this product'}`));
-    this.remove.setAttribute('aria-label', shown(`Remove the product ${this.name}`));
+    this.remove.setAttribute('aria-label', shown(`Remove this product: ${this.name}`));
   }
 
   /**

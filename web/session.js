@@ -95,8 +95,16 @@ export class Session {
   save() {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#saved = this.#saved.then(() => this.#save()).then(() => { this.#works = true; }, () => { this.#works = false; });
+    this.#saved = this.#saved.then(() => this.#save()).then(() => this.#tell(true), () => this.#tell(false));
     return this.#saved;
+  }
+
+  /** @param {boolean} works whether results are kept */
+  #tell(works) {
+    this.#works = works;
+    byId('keep-said', HTMLParagraphElement).textContent = this.loses
+      ? 'Results are not kept: the browser keeps nothing for this page, or the device is full. Export them before you leave.'
+      : '';
   }
 
   async #save() {

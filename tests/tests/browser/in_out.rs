@@ -132,11 +132,12 @@ fn a_zip_of_a_model_opens_by_drop_and_stays_until_it_is_forgotten() {
     let mut altered = whole.clone();
     altered.iter_mut().find(|(name, _)| name.contains("/head-")).unwrap().1[2000] ^= 1;
     let without = |part: &str| whole.iter().filter(|(name, _)| !name.contains(part)).cloned().collect::<Vec<_>>();
+    let other = ["manifest.json", "config.json"].map(|name| (name.to_owned(), b"{\"name\": 3}".to_vec()));
     let bad = [
         (write("altered.zip", &altered), "altered.zip is no model: head-"),
         (write("part.zip", &without("/head-")), "part.zip is no model: head-"),
         (write("texts.zip", &without("/manifest.json")), "texts.zip holds neither photos nor a model"),
-        (write("other.zip", &[("manifest.json".into(), b"{\"name\": 3}".to_vec())]), "is of another kind"),
+        (write("other.zip", &other), "other.zip is no model: its manifest.json is of another kind"),
         (folder.path().join("broken.zip"), "broken.zip: is damaged, or no zip archive"),
     ];
     fs::write(&bad[4].0, b"PK\x03\x04 and nothing else").unwrap();
