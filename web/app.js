@@ -3,9 +3,7 @@
 
 import { Choice } from './choice.js';
 import { byId, make, sentence, shown } from './dom.js';
-import { Export } from './export.js';
 import { chosenFiles } from './folders.js';
-import { noteOn } from './formats.js';
 import { Gallery } from './gallery.js';
 import { Intake } from './intake.js';
 import { Pool } from './pool.js';
@@ -33,21 +31,28 @@ if (fromCache) prepareNextVisit();
 let judging = { model: '', hash: '', program: null };
 const session = new Session(() => gallery.results(), () => judging);
 const restored = session.restore((rows) => gallery.restore(rows));
-new Export(() => gallery.results(), (id) => session.judged(id));
+/** @type {Promise<void> | undefined} */
+let exporting;
+byId('export', HTMLDetailsElement).addEventListener('toggle', () => {
+  exporting ??= import('./export.js').then(({ Export }) => void new Export(() => gallery.results(), (id) => session.judged(id)), () => {
+    exporting = undefined;
+    byId('export-said', HTMLParagraphElement).textContent = 'The menu could not be loaded: check the connection, and open it again.';
+  });
+});
 
 /** @type {(choice: Choice) => void} */
 let tellChoice = () => {};
 /** @type {Promise<Choice>} */
 const choice = new Promise((resolve) => { tellChoice = resolve; });
 const intake = new Intake({
-  inspect: (photos) => void restored.then(() => inspect(photos)),
-  good: (photos, place) => void choice.then(({ own }) => own.add(photos, place)),
+  inspect: (photos, note) => void restored.then(() => gallery.add(photos, null, { note })),
+  good: (photos, place) => choice.then((list) => list.own()).then((own) => own.add(photos, place)).catch(() => {}),
   open: (model) => void choice.then((list) => list.add(model)),
 });
 addEventListener('dinomaly:good', (event) => {
   const file = /** @type {CustomEvent<File>} */ (event).detail;
   const product = gallery.results().find((result) => result.file === file)?.product ?? null;
-  void choice.then(({ own }) => own.forgive(file, product));
+  choice.then((list) => list.own()).then((own) => own.forgive(file, product)).catch(() => {});
 });
 addEventListener('dinomaly:removed', (event) => {
   const { count, undo } = /** @type {CustomEvent<{count: number, undo: () => void}>} */ (event).detail;
@@ -70,19 +75,13 @@ try {
   tellChoice(list);
   addEventListener('beforeunload', (event) => {
     const waiting = document.querySelector('.card[data-state="waiting"], .card[data-state="working"]');
-    if (waiting || session.loses || list.own.unused) event.preventDefault();
+    if (waiting || session.loses || list.hasUnused) event.preventDefault();
   });
   models.addEventListener('change', open);
   devices.addEventListener('change', open);
   open();
 } catch (error) {
   failed(error);
-}
-
-/** @param {File[]} photos */
-function inspect(photos) {
-  const notes = new Set(photos.map(noteOn));
-  for (const note of notes) gallery.add(photos.filter((photo) => noteOn(photo) === note), null, { note });
 }
 
 /** The text of `models.json`. */

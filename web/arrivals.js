@@ -6,6 +6,8 @@ import { sentence } from './dom.js';
 import { isPhotoName, readable } from './formats.js';
 import { manifestIn, openModel } from './model-zip.js';
 
+export { noteOn } from './formats.js';
+
 /** @import {ModelEntry} from './types.js' */
 /** @import {Arrived} from './folders.js' */
 /** @import {Packed} from './archive.js' */

@@ -2,17 +2,21 @@
 // The choice of a model: the site's, those made here, and those opened from a zip.
 
 import { byId, make, shown } from './dom.js';
-import { keepModel, keptModels, lastChosen, rememberChosen } from './kept-models.js';
-import { Own } from './own.js';
+import { forgetModel, keepModel, keptModels, lastChosen, rememberChosen } from './kept-models.js';
 import { offerUndo } from './undo.js';
 
 /** @import {DeviceChoice, Index, ModelEntry} from './types.js' */
+/** @import {Own} from './own.js' */
 
 const ORIGINS = { here: 'made here', file: 'from a zip' };
 
 export class Choice {
   /** Models that are not on the site. @type {ModelEntry[]} */
   #kept = [];
+  /** @type {Own | undefined} */
+  #own;
+  /** @type {Promise<Own> | undefined} */
+  #ownLoading;
   #list = byId('model', HTMLSelectElement);
   #forget = byId('forget', HTMLButtonElement);
 
@@ -24,10 +28,31 @@ export class Choice {
    */
   constructor(index, device, open, receive) {
     this.index = index;
+    this.device = device;
     this.open = open;
-    this.own = new Own(index, () => this.models, device, (model, old) => this.#use(model, old), receive);
+    this.receive = receive;
+    byId('own', HTMLDetailsElement).addEventListener('toggle', () => this.own().catch(() => {}));
     this.#forget.addEventListener('click', () => void this.#forgetChosen());
     this.#offer();
+  }
+
+  /** The panel that makes a detector; loaded when it is needed. */
+  own() {
+    this.#ownLoading ??= import('./own.js').then(({ Own }) => {
+      this.#own = new Own(this.index, () => this.models, this.device, (model, old) => this.#use(model, old), this.receive);
+      return this.#own;
+    }, () => {
+      this.#ownLoading = undefined;
+      const failed = 'the panel could not be loaded: check the connection, and open it again';
+      byId('own-status', HTMLParagraphElement).textContent = failed;
+      throw new Error(failed);
+    });
+    return this.#ownLoading;
+  }
+
+  /** Whether there are photos of good parts that no model was made of. */
+  get hasUnused() {
+    return this.#own?.unused === true;
   }
 
   get models() {
@@ -39,14 +64,14 @@ export class Choice {
     const chosen = this.models.find(({ id }) => id === this.#list.value);
     this.#forget.hidden = !chosen?.origin;
     rememberChosen(chosen?.origin ? chosen.id : null);
-    if (chosen) void this.own.follow(chosen);
+    if (chosen?.origin === 'here') this.own().then((own) => own.follow(chosen)).catch(() => {});
     return chosen;
   }
 
   /** Whether a photo that the chosen model accuses can be added to its good ones. */
   get learns() {
     const chosen = this.models.find(({ id }) => id === this.#list.value);
-    return chosen !== undefined && this.own.learns(chosen);
+    return chosen !== undefined && this.#own?.learns(chosen) === true;
   }
 
   /** Lists the models that are kept on this device, and chooses the one that was chosen last. */
@@ -56,10 +81,9 @@ export class Choice {
     this.#kept = await keptModels().catch(() => []);
     this.#offer();
     const again = this.#kept.find(({ id }) => id === last);
-    if (again) {
-      this.#list.value = again.id;
-      await this.own.follow(again);
-    }
+    if (!again) return;
+    this.#list.value = again.id;
+    if (again.origin === 'here') await this.own().then((own) => own.follow(again)).catch(() => {});
   }
 
   /**
@@ -86,7 +110,8 @@ export class Choice {
   async #forgetChosen() {
     const model = this.chosen;
     if (!model?.origin) return;
-    await this.own.forget(model);
+    await forgetModel(model.id).catch(() => {});
+    this.#own?.forgot(model);
     this.#kept = this.#kept.filter(({ id }) => id !== model.id);
     this.#offer();
     this.open();
@@ -103,6 +128,6 @@ export class Choice {
     }));
     if (this.models.some(({ id }) => id === before)) this.#list.value = before;
     this.#list.disabled = this.models.length < 2;
-    this.own.offerEncoders();
+    this.#own?.offerEncoders();
   }
 }

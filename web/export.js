@@ -24,6 +24,7 @@ export class Export {
     this.results = results;
     this.judged = judged;
     for (const [id, kind] of Object.entries(KINDS)) byId(id, HTMLButtonElement).addEventListener('click', () => void this.#work(kind));
+    for (const button of this.#menu.querySelectorAll('button')) button.disabled = false;
     byId('export-print', HTMLButtonElement).addEventListener('click', () => {
       this.#menu.open = false;
       print();

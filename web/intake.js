@@ -1,8 +1,7 @@
 // @ts-check
 // Intake of photos and models: dropped anywhere on the page, chosen, or pasted. What cannot be taken is said in one message.
 
-import { sortOut } from './arrivals.js';
-import { byId, make, shown } from './dom.js';
+import { byId, make, sentence, shown } from './dom.js';
 import { chosenFiles, droppedFiles } from './folders.js';
 
 /** @import {ModelEntry} from './types.js' */
@@ -14,7 +13,7 @@ const NAMED = 20;
 /**
  * Takers of what arrives.
  * @typedef {object} Takers
- * @property {(photos: File[]) => void} inspect
+ * @property {(photos: File[], note: string | null) => void} inspect with what the browser did to these photos for the detector
  * @property {(photos: File[], place: Element) => void} good photos of good parts, given at this place in the panel that makes a detector
  * @property {(model: ModelEntry) => void} open
  */
@@ -83,9 +82,11 @@ export class Intake {
    * @param {Element | null} place in the panel that makes a detector, where they were given
    */
   take(arriving, place) {
-    this.#queue = this.#queue.then(async () => {
+    const taken = this.#queue.then(async () => {
       const arrived = await arriving;
       if (arrived.length === 0) return this.#say('The browser handed no file over: use “choose files”.');
+      // Few visits begin with photos.
+      const { noteOn, sortOut } = await import('./arrivals.js');
       let photos = 0;
       for await (const sorted of sortOut(arrived)) {
         photos += sorted.photos.length;
@@ -93,15 +94,16 @@ export class Intake {
         for (const model of sorted.models) this.takers.open(model);
         if (sorted.photos.length === 0) continue;
         if (place) this.takers.good(sorted.photos, place);
-        else this.takers.inspect(sorted.photos);
+        else for (const note of new Set(sorted.photos.map(noteOn))) this.takers.inspect(sorted.photos.filter((photo) => noteOn(photo) === note), note);
         this.#say(photos === 1 ? '1 photo taken.' : `${photos} photos taken.`);
       }
     });
+    this.#queue = taken.catch((error) => this.#say(`Not all files were taken: ${sentence(error)}`));
   }
 
   /** @param {string} text */
   #say(text) {
-    this.#said.textContent = text;
+    this.#said.textContent = shown(text);
   }
 
   /**

@@ -3,7 +3,7 @@
 
 import { recall, spawn } from './detector.js';
 import { Store, obtain } from './download.js';
-import { identityOf } from './model-zip.js';
+import { identityOf } from './hash.js';
 
 /** @import {DeviceChoice, EncoderEntry, GoodPhoto, Index, Made, Message, ModelEntry, Progress} from './types.js' */
 /** @import {GoodPhotos} from './kept-models.js' */

@@ -2,6 +2,7 @@
 // A zip of a published model's folder ↔ a model for this page.
 
 import { pack } from './archive.js';
+import { identityOf, sha256 } from './hash.js';
 import { parse } from './site.js';
 
 /** @import {ModelEntry} from './types.js' */
@@ -74,25 +75,6 @@ function read(text, refuse) {
     files.every((file) => texts(file?.name, file?.sha256) && Number.isSafeInteger(file?.bytes));
   if (!whole) throw refuse(`its ${MANIFEST} is of another kind`);
   return { name, classes, files };
-}
-
-/**
- * What identifies a model: the beginning of its manifest's hash, as for models of the site. Without https chance has to do.
- * @param {Blob} manifest
- */
-export async function identityOf(manifest) {
-  return (await sha256(manifest))?.slice(0, 16) ?? crypto.getRandomValues(new Uint32Array(2)).join('-');
-}
-
-/**
- * SHA-256 in hexadecimal digits, if the browser computes it for this page: without https it does not, and the detector's own check
- * of each file has to do.
- * @param {Blob} content
- */
-export async function sha256(content) {
-  if (!crypto.subtle) return undefined;
-  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', await content.arrayBuffer()));
-  return [...digest].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
 /**

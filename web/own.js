@@ -55,7 +55,9 @@ export class Own {
       this.#products.show([]);
       this.#products.at(null).input.focus();
     });
-    byId('own-another', HTMLButtonElement).addEventListener('click', () => {
+    const another = byId('own-another', HTMLButtonElement);
+    another.disabled = false;
+    another.addEventListener('click', () => {
       this.#products.another().input.select();
       this.#show();
     });
@@ -142,11 +144,10 @@ export class Own {
   }
 
   /**
-   * Forgets a model. Its photos stay in the panel until the page is left.
+   * A model was forgotten. Its photos stay in the panel until the page is left.
    * @param {ModelEntry} model
    */
-  async forget(model) {
-    await forgetModel(model.id).catch(() => {});
+  forgot(model) {
     if (this.learns(model)) this.#model = undefined;
     this.#show();
   }

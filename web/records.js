@@ -3,7 +3,7 @@
 
 import { shown } from './dom.js';
 import { arrivedAs } from './formats.js';
-import { sha256 } from './model-zip.js';
+import { sha256 } from './hash.js';
 
 /** @import {Result, Judged} from './types.js' */
 

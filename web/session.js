@@ -2,8 +2,6 @@
 // Results over a reload, Back and a crash: numbers and thumbnails are kept on this device, photos only with consent.
 
 import { byId } from './dom.js';
-import { arrivedAs } from './formats.js';
-import { sha256 } from './model-zip.js';
 import { all, clear, put, remove } from './store.js';
 
 /** @import {Judged, Result, Row} from './types.js' */
@@ -135,6 +133,7 @@ export class Session {
   async #identify({ id, file }) {
     const judged = this.#judged.get(id);
     if (!judged || judged.photo || !file) return;
+    const [{ arrivedAs }, { sha256 }] = await Promise.all([import('./formats.js'), import('./hash.js')]);
     const photo = await sha256(arrivedAs(file)).catch(() => undefined);
     if (photo) this.#judged.set(id, { ...judged, photo });
   }

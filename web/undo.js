@@ -1,7 +1,16 @@
 // @ts-check
-// What was removed can come back: one line with a button, until something else is removed or the visitor closes it.
+// What was removed can come back: one line with a button, also by Ctrl+Z, until something else is removed or the visitor closes it.
 
 import { byId, make } from './dom.js';
+
+addEventListener('keydown', (event) => {
+  const writing = event.target instanceof Element && event.target.closest('input[type="text"], textarea');
+  if (event.key !== 'z' || !(event.ctrlKey || event.metaKey) || event.shiftKey || writing) return;
+  const button = document.querySelector('#undo button');
+  if (!(button instanceof HTMLButtonElement)) return;
+  event.preventDefault();
+  button.click();
+});
 
 /**
  * Says what was removed, and offers to bring it back.
@@ -10,7 +19,8 @@ import { byId, make } from './dom.js';
  */
 export function offerUndo(text, undo) {
   const line = byId('undo', HTMLDivElement);
-  const button = make('button', { type: 'button', textContent: 'Undo' });
+  const button = make('button', { type: 'button', textContent: 'Undo', title: 'Undo (Ctrl+Z)' });
+  button.setAttribute('aria-keyshortcuts', 'Control+Z Meta+Z');
   const close = make('button', { type: 'button', className: 'undo-close', textContent: '×' });
   close.setAttribute('aria-label', 'Close');
   const said = make('span', { textContent: text });

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dinomaly_core::maps::score::AnomalyMap;
+use headless_chrome::browser::tab::ModifierKey;
 use headless_chrome::protocol::cdp::types::Event;
 use headless_chrome::protocol::cdp::{Emulation, Input, Network, Page as PageDomain};
 use headless_chrome::{Browser, LaunchOptions, Tab};
@@ -281,6 +282,11 @@ impl Page {
             let data = data.clone();
             self.tab.call_method(Input::DispatchDragEvent { Type: step, x, y, data, modifiers: None }).unwrap();
         }
+    }
+
+    /// Presses a key while Control is held.
+    pub fn press_with_control(&self, key: &str) {
+        self.tab.press_key_with_modifiers(key, Some(&[ModifierKey::Ctrl])).unwrap();
     }
 
     /// Chooses files as the dialog of the page's button does.

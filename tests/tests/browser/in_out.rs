@@ -91,6 +91,12 @@ fn wait_until_kept(page: &Page, store: &str, count: usize) {
     ));
 }
 
+/// Opens the export menu.
+fn open_exports(page: &Page) {
+    page.eval("document.getElementById('export').open = true");
+    page.wait_for("!document.getElementById('export-csv').disabled");
+}
+
 /// Name and content of the file that a click offers as a download.
 pub fn download(page: &Page, click: &str) -> (String, Vec<u8>) {
     let file = page.eval(&format!(
@@ -322,6 +328,7 @@ fn results_are_exported_with_all_that_identifies_them() {
     let results = page.results(2);
     wait_until_kept(&page, "rows", 2);
 
+    open_exports(&page);
     let (name, json) = download(&page, "export-json");
     assert!(name.starts_with("inspection ") && name.ends_with(".json"), "{name}");
     let json: Value = serde_json::from_slice(&json).unwrap();
@@ -390,6 +397,7 @@ fn results_outlive_a_reload_and_photos_do_with_consent_until_they_are_cleared() 
     assert_eq!(page.eval(cards), before);
 
     // The records are whole without the photos, their pictures are not there.
+    open_exports(&page);
     let json: Value = serde_json::from_slice(&download(&page, "export-json").1).unwrap();
     let hash: String = Sha256::digest(fs::read(&photos[2]).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(json["results"][2]["photo_sha256"], hash);
@@ -400,7 +408,7 @@ fn results_outlive_a_reload_and_photos_do_with_consent_until_they_are_cleared() 
     wait_until_kept(&page, "rows", 0);
     let said = page.text("#undo");
     assert!(said.starts_with("3 photos were removed."), "{said}");
-    page.eval("document.querySelector('#undo button').click()");
+    page.press_with_control("z");
     assert_eq!(page.eval(cards), before);
     wait_until_kept(&page, "rows", 3);
     page.eval("document.getElementById('clear').click()");
