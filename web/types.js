@@ -119,8 +119,8 @@
  * @property {number} mapWidth of the map in pixels
  * @property {number} mapHeight
  * @property {Float32Array} map anomaly values, row by row
- * @property {boolean} [unknown] whether the photo is unlike anything that the model knows
- * @property {string | null} [nearest] class whose good photos are nearest
+ * @property {string | null} nearest product whose good photos are nearest; `null` if the model does not tell products
+ * @property {boolean} unknown unlike anything that the model knows: neither good nor defective
  * @property {Region[]} [regions] for the class; absent if the model has no pixel threshold
  * @property {number} previewWidth
  * @property {Uint8ClampedArray<ArrayBuffer>} preview the photo, small, RGBA

@@ -29,7 +29,6 @@ fn main() -> Result<()> {
     let folder = env::args().nth(1).context("usage: serve_http MODEL")?;
     let model = model_dir::read(Path::new(&folder))?;
     let detector = PhotoDetector::new(&model)?;
-    let threshold = model.calibration.of_class(None).threshold;
 
     // A detector stays on its thread, this one, and computes a photo on all cores. Others receive photos and send answers.
     let (sender, mut requests) = mpsc::channel::<Request>(16);
@@ -41,8 +40,12 @@ fn main() -> Result<()> {
 
     let look = |file: &[u8]| -> Result<String> {
         let photo = detector.detector().decode("the photo", file)?;
-        let score = pollster::block_on(detector.detector().detect(&[photo]))?[0].score;
-        Ok(json!({ "score": score, "threshold": threshold, "defective": score > threshold }).to_string())
+        let detection = &pollster::block_on(detector.detector().detect(&[photo]))?[0];
+        let (score, product) = (detection.score, model.calibration.recognise(&detection.descriptor)?);
+        let threshold = model.calibration.of_class(product.map(|product| product.nearest)).threshold;
+        let unknown = product.is_some_and(|product| product.unknown);
+        let defective = score > threshold || unknown;
+        Ok(json!({ "score": score, "threshold": threshold, "defective": defective, "unknown": unknown }).to_string())
     };
     while let Some((file, verdict)) = requests.blocking_recv() {
         // The client may be gone.

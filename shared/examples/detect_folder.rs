@@ -22,7 +22,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let model = Model::read(|name| fs::read(model.join(name)))?;
     let detector = Detector::new(Processor::default(), &model)?;
-    let threshold = model.calibration.of_class(None).threshold;
     fs::create_dir_all(heatmaps)?;
 
     for path in photos_in(photos)? {
@@ -36,7 +35,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         };
         let detection = detector.detect_now(&photo)?;
-        let verdict = if detection.score > threshold { "defective" } else { "good" };
+        // The thresholds of the product that the photo shows; of an earlier version's model, those of all together.
+        let product = model.calibration.recognise(&detection.descriptor)?;
+        let threshold = model.calibration.of_class(product.map(|product| product.nearest)).threshold;
+        let verdict = match product {
+            Some(product) if product.unknown => "unknown",
+            _ if detection.score > threshold => "defective",
+            _ => "good",
+        };
         println!("{}\t{:.4}\t{verdict}", name.display(), detection.score);
 
         // The photo's whole name stays: `a.jpg` and `a.png` may lie side by side.

@@ -217,6 +217,17 @@ pub fn part_width(channels: usize, parts: usize) -> Result<usize> {
     Err(Error::config(format!("{channels} channels cannot be split into {parts} parts")))
 }
 
+/// `[batch, tokens, channels]` in [`Ops::mean_token`].
+///
+/// # Errors
+/// If there is no token from `first` on.
+pub fn mean_token_extents(x: &[usize], first: usize) -> Result<[usize; 3]> {
+    match *x {
+        [batch, tokens, channels] if first < tokens => Ok([batch, tokens, channels]),
+        _ => Err(Error::config(format!("tokens of shape {x:?} have none from number {first} on"))),
+    }
+}
+
 /// `[batch, tokens, n]` of the cosines in [`Ops::nearest`].
 ///
 /// # Errors
@@ -398,6 +409,9 @@ pub trait Ops {
     /// Removes the first `first` tokens: `[batch, tokens, channels]` → `[batch, tokens - first, channels]`.
     fn drop_tokens(&self, x: &Self::Tensor, first: usize) -> Result<Self::Tensor>;
 
+    /// Mean over the tokens from `first` on: `[batch, tokens, channels]` → `[batch, 1, channels]`.
+    fn mean_token(&self, x: &Self::Tensor, first: usize) -> Result<Self::Tensor>;
+
     /// Concatenates n tensors of one shape along channels: each `[batch, tokens, channels]` → `[batch, tokens, n·channels]`.
     fn concatenate(&self, xs: &[Self::Tensor]) -> Result<Self::Tensor>;
 
@@ -462,17 +476,22 @@ pub trait Read: Ops {
     /// If the device fails.
     fn read_back(&self, tensors: &[&Self::Tensor]) -> impl Future<Output = Result<Vec<Vec<f32>>>>;
 
-    /// Anomaly maps of `photos` photos from every group's distances `[photos, tokens]`, in one readback. By default the host
-    /// computes them from the distances; a GPU computes them before the readback.
+    /// Anomaly maps of `photos` photos from every group's distances `[photos, tokens]`, and the values of another tensor, if there is
+    /// one, in one readback. By default the host computes the maps from the distances; a GPU computes them before the readback.
     ///
     /// # Errors
     /// If the device fails, or a distance is not finite.
     fn read_maps(
         &self,
         groups: &[Self::Tensor],
+        beside: Option<&Self::Tensor>,
         photos: usize,
         layout: &MapLayout,
-    ) -> impl Future<Output = Result<Vec<AnomalyMap>>> {
-        async move { layout.maps(&self.read_back(&groups.iter().collect::<Vec<_>>()).await?, photos) }
+    ) -> impl Future<Output = Result<(Vec<AnomalyMap>, Vec<f32>)>> {
+        async move {
+            let mut values = self.read_back(&groups.iter().chain(beside).collect::<Vec<_>>()).await?;
+            let more = if beside.is_some() { values.pop().unwrap_or_default() } else { Vec::new() };
+            Ok((layout.maps(&values, photos)?, more))
+        }
     }
 }

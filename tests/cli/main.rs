@@ -23,5 +23,6 @@ mod replicas; // `--devices`: several devices train as one does
 mod resume; // crashes and interrupts lose nothing, and change nothing
 mod site_encoder; // `site --encoder`: what visitors make detectors with
 mod tiles; // `--tile-size`: small defects in large photos, in every command that takes models
+mod unknown; // photos of other products, and the class that each photo is nearest to
 mod unusual_data; // photos and masks as people have them: said, or read in a stated way
 mod workshop; // no test: a folder with photos, a small encoder and the program

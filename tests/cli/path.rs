@@ -39,7 +39,7 @@ fn the_whole_path_from_photos_to_results() {
     let text =
         shop.succeed(shop.command(&format!("detect @model @data/{class}/test/good --class {class} --heatmaps @out")));
     assert_eq!(text.lines().count(), 4, "{text}");
-    assert!(text.starts_with("photo,score,threshold,normalised,defective\n"), "{text}");
+    assert!(text.starts_with("photo,score,threshold,normalised,defective,verdict,nearest\n"), "{text}");
     assert_eq!(names(&shop.path("out")).len(), 3);
     let heatmap = image::open(shop.path("out").join(&names(&shop.path("out"))[0])).unwrap().to_rgb8();
     assert_eq!((heatmap.width(), heatmap.height()), (64, 64));

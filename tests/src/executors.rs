@@ -25,6 +25,7 @@ pub enum Op {
     Recentre { x: HostTensor, eps: Option<f64> },
     DepthwiseConv { x: HostTensor, weight: HostTensor },
     DropTokens { x: HostTensor, first: usize },
+    MeanToken { x: HostTensor, first: usize },
     Concatenate(Vec<HostTensor>),
     Embed { patches: HostTensor, prefix: HostTensor, positions: HostTensor },
     Mean(Vec<HostTensor>),
@@ -90,7 +91,7 @@ pub fn run_on<O: Read>(ops: &O, op: &Op) -> Vec<f32> {
     if let Op::Maps { groups, layout } = op {
         let photos = groups[0].shape[0];
         let groups: Vec<_> = groups.iter().map(|group| ops.upload(group).unwrap()).collect();
-        let maps = pollster::block_on(ops.read_maps(&groups, photos, layout)).unwrap();
+        let maps = pollster::block_on(ops.read_maps(&groups, None, photos, layout)).unwrap().0;
         return maps.into_iter().flat_map(|map| map.values).collect();
     }
     pollster::block_on(ops.read_back(&[&record(ops, op)])).unwrap().remove(0)
@@ -138,6 +139,7 @@ fn record<O: Ops>(ops: &O, op: &Op) -> O::Tensor {
         Op::Recentre { x, eps } => ops.recentre(&up(x), *eps),
         Op::DepthwiseConv { x, weight } => ops.depthwise_conv(&up(x), &up(weight)),
         Op::DropTokens { x, first } => ops.drop_tokens(&up(x), *first),
+        Op::MeanToken { x, first } => ops.mean_token(&up(x), *first),
         Op::Concatenate(xs) => ops.concatenate(&xs.iter().map(up).collect::<Vec<_>>()),
         Op::Embed { patches, prefix, positions } => ops.embed(&up(patches), &up(prefix), &up(positions)),
         Op::Mean(xs) => ops.mean(&xs.iter().map(up).collect::<Vec<_>>()),

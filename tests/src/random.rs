@@ -103,7 +103,12 @@ pub fn model(
     let detector = Detector::of_parts(Candle::infer(Device::Cpu), &config, &preprocessor, &weights)?;
     let self_test = block_on(detector.self_test(SELF_TEST_SEED, SELF_TEST_TOLERANCE))?;
     let around = |threshold| -> Result<ClassCalibration> {
-        Ok(ClassCalibration { threshold, pixel_threshold: None, good_scores: ScoreStatistics::of(&[threshold])? })
+        Ok(ClassCalibration {
+            threshold,
+            pixel_threshold: None,
+            good_scores: ScoreStatistics::of(&[threshold])?,
+            good_descriptors: None,
+        })
     };
     let calibration = Calibration {
         classes: [

@@ -190,8 +190,10 @@ impl Detector {
     }
 
     /// Inspects a photo, given as the bytes of its file; `name` is used in error messages only. Returns `{score, region: [x0, y0,
-    /// x1, y1], width, height, map: Float32Array, mapWidth, mapHeight, preview: Uint8ClampedArray, previewWidth, timings: {decode,
-    /// detect}}`: region in pixels of the photo, preview in RGBA, timings in milliseconds.
+    /// x1, y1], width, height, map: Float32Array, mapWidth, mapHeight, nearest, unknown, preview: Uint8ClampedArray, previewWidth, timings:
+    /// {decode, detect}}`: region in pixels of the photo, preview in RGBA, timings in milliseconds. `nearest` is the product whose
+    /// good photos are nearest, whose threshold counts if no product was chosen; `null` if the model does not tell products. `unknown`
+    /// says that the photo is unlike anything that the model knows: it is neither good nor defective.
     ///
     /// # Errors
     /// If the photo cannot be read, or the device fails.
@@ -203,7 +205,8 @@ impl Detector {
         let decoded = now();
         let detections = ready.detector.detect(std::slice::from_ref(&photo)).await.map_err(refusal)?;
         let timings = Timings { decode: decoded - began, detect: now() - decoded };
-        results::detection(&photo, &detections[0], timings)
+        let product = ready.model.calibration.recognise(&detections[0].descriptor).map_err(refusal)?;
+        results::detection(&photo, &detections[0], product, timings)
     }
 
     /// Heatmap of a map, RGBA. The middle of the colour scale is the threshold of this class, or the overall one.

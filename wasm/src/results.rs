@@ -1,6 +1,6 @@
 //! Results for the page, as plain JavaScript objects.
 
-use dinomaly_core::bundle::{Calibration, ClassCalibration, FileEntry, Model, Quantile, ScoreStatistics};
+use dinomaly_core::bundle::{Calibration, ClassCalibration, FileEntry, Model, Quantile, Recognised, ScoreStatistics};
 use dinomaly_core::detector::Detection;
 use dinomaly_core::maps::defects::Defect;
 use dinomaly_core::photo::decode::Photo;
@@ -170,12 +170,18 @@ struct Detected {
     height: u32,
     map_width: usize,
     map_height: usize,
+    unknown: bool,
     timings: Timings,
 }
 
-/// Detection with a preview of the photo.
-pub fn detection(photo: &Photo, detection: &Detection, timings: Timings) -> Result<JsValue, JsValue> {
-    let Detection { score, map, region } = detection;
+/// Detection with a preview of the photo. `product` is what it shows, if the model tells products.
+pub fn detection(
+    photo: &Photo,
+    detection: &Detection,
+    product: Option<Recognised<'_>>,
+    timings: Timings,
+) -> Result<JsValue, JsValue> {
+    let Detection { score, map, region, .. } = detection;
     let detected = serde_wasm_bindgen::to_value(&Detected {
         score: *score,
         region: [region.x0, region.y0, region.x1, region.y1],
@@ -183,9 +189,12 @@ pub fn detection(photo: &Photo, detection: &Detection, timings: Timings) -> Resu
         height: photo.height,
         map_width: map.width,
         map_height: map.height,
+        unknown: product.is_some_and(|product| product.unknown),
         timings,
     })?;
     let (width, rgba) = preview(photo);
+    let nearest = product.map_or(JsValue::NULL, |product| product.nearest.into());
+    Reflect::set(&detected, &"nearest".into(), &nearest)?;
     Reflect::set(&detected, &"map".into(), &Float32Array::from(map.values.as_slice()))?;
     Reflect::set(&detected, &"previewWidth".into(), &width.into())?;
     Reflect::set(&detected, &"preview".into(), &Uint8ClampedArray::from(rgba.as_slice()))?;

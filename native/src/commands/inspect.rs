@@ -78,6 +78,10 @@ pub fn run(args: &Args) -> Result<()> {
     if tells_regions {
         rows[0].push("pixel threshold".into());
     }
+    let tells_products = model.calibration.tells_products();
+    if tells_products {
+        rows[0].push("unknown beyond".into());
+    }
     for (name, class) in classes {
         let good = &class.good_scores;
         let at = |level: f64| {
@@ -98,6 +102,10 @@ pub fn run(args: &Args) -> Result<()> {
             let value = class.pixel_threshold.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
             rows.last_mut().expect("a row of the class").push(value);
         }
+        if tells_products {
+            let limit = class.good_descriptors.as_ref().map(|good| format!("{:.4}", good.limit));
+            rows.last_mut().expect("a row of the class").push(limit.unwrap_or_else(|| "-".into()));
+        }
     }
     print!("\n{}", align(&rows));
     println!(
@@ -106,6 +114,11 @@ pub fn run(args: &Args) -> Result<()> {
     );
     if !model.calibration.held_out {
         println!("thresholds come from training photos: expect more false alarms");
+    }
+    if !tells_products {
+        println!(
+            "photos of other products are not told from those of these classes: dinomaly calibrate adds what is needed"
+        );
     }
     if args.speed {
         let Throughput { photos, seconds, batch } = throughput(&model, args.device.place())?;

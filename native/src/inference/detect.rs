@@ -28,7 +28,8 @@ pub struct DetectionPlan {
     pub model: PathBuf,
     /// Photos, or folders of photos.
     pub photos: Vec<PathBuf>,
-    /// Product class whose threshold applies; that of all classes together if omitted.
+    /// Product class whose threshold applies. If omitted, that of the class that each photo is nearest to or, of a model that does not tell
+    /// products, that of all classes together.
     pub class: Option<String>,
     /// Folder that heatmaps will be written to, to be checked before the work.
     pub heatmaps: Option<PathBuf>,
@@ -63,7 +64,7 @@ pub struct FoundRegions {
 }
 
 impl DetectionPlan {
-    /// Detection with the threshold of all classes together, on the processor.
+    /// Detection without a given class, on the processor.
     pub fn new(model: impl Into<PathBuf>, photos: Vec<PathBuf>) -> Self {
         Self {
             model: model.into(),
@@ -79,6 +80,15 @@ impl DetectionPlan {
     }
 }
 
+/// The product that a photo shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Product {
+    /// Class whose good photos are nearest to the photo.
+    pub nearest: String,
+    /// Whether the photo is unlike anything that the model knows.
+    pub unknown: bool,
+}
+
 /// The verdict of a model on a photo.
 #[derive(Clone, Debug)]
 pub struct Verdict {
@@ -92,6 +102,8 @@ pub struct Verdict {
     pub detection: Detection,
     /// Whether values of 16-bit grey above 255 are white: the model has no window for them.
     pub clipped: bool,
+    /// The class that the photo is nearest to, and whether it is unlike all of them; `None` if the model does not tell products.
+    pub product: Option<Product>,
     /// Score above which a photo is defective.
     pub threshold: f32,
     /// 0 for a typical good part of the class, 1 at the threshold.
@@ -118,7 +130,12 @@ pub fn detect(plan: &DetectionPlan, each: impl FnMut(Result<Verdict>) -> Result<
     }
     if plan.class.is_none() && model.calibration.classes.len() > 1 {
         let known: Vec<_> = model.calibration.classes.keys().cloned().collect();
-        eprintln!("dinomaly: the threshold of all classes together applies: choose one with --class ({})", few(&known));
+        let applies = if model.calibration.tells_products() {
+            "the threshold of the class that each photo is nearest to"
+        } else {
+            "the threshold of all classes together"
+        };
+        eprintln!("dinomaly: {applies} applies: choose one with --class ({})", few(&known));
     }
     let settings = Settings::of(plan, &model)?;
     if !settings.scope.is_whole() {
@@ -136,27 +153,26 @@ pub fn detect(plan: &DetectionPlan, each: impl FnMut(Result<Verdict>) -> Result<
 /// What turns detections into verdicts.
 struct Settings<'a> {
     model: &'a Model,
-    calibration: &'a ClassCalibration,
     scope: Scope,
     plan: &'a DetectionPlan,
-    /// Pixel threshold and least area, if regions are asked for.
-    regions: Option<(f32, f64)>,
 }
 
 impl<'a> Settings<'a> {
     fn of(plan: &'a DetectionPlan, model: &'a Model) -> Result<Self> {
-        let calibration = model.calibration.of_class(plan.class.as_deref());
-        let regions = |regions: RegionPlan| {
-            let pixel_threshold = regions.pixel_threshold.or(calibration.pixel_threshold).with_context(|| {
-                let of = plan.class.as_ref().map(|class| format!(" for class {class}")).unwrap_or_default();
-                format!(
-                    "model {} has no pixel threshold{of}: set it from photos of good parts with dinomaly calibrate, or give \
-                     --pixel-threshold",
-                    plan.model.display()
-                )
-            })?;
-            Ok::<_, anyhow::Error>((pixel_threshold, regions.min_area))
+        let lacks = |class: &ClassCalibration| class.pixel_threshold.is_none();
+        let any_lacks = match &plan.class {
+            Some(class) => lacks(model.calibration.of_class(Some(class))),
+            None if model.calibration.tells_products() => model.calibration.classes.values().any(lacks),
+            None => lacks(&model.calibration.overall),
         };
+        if any_lacks && plan.regions.is_some_and(|regions| regions.pixel_threshold.is_none()) {
+            let of = plan.class.as_ref().map(|class| format!(" for class {class}")).unwrap_or_default();
+            bail!(
+                "model {} has no pixel threshold{of}: set it from photos of good parts with dinomaly calibrate, or give \
+                 --pixel-threshold",
+                plan.model.display()
+            );
+        }
         let area = |path: &PathBuf| -> Result<Area> {
             let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
             Ok(Area::read(&path.display().to_string(), &bytes)?)
@@ -168,7 +184,19 @@ impl<'a> Settings<'a> {
         if plan.drift.is_some() && !scope.is_whole() {
             bail!("--drift compares with scores of whole photos: leave out --only and --ignore");
         }
-        Ok(Self { model, calibration, scope, plan, regions: plan.regions.map(regions).transpose()? })
+        Ok(Self { model, scope, plan })
+    }
+
+    /// The product that a photo shows, if the model tells products.
+    fn product(&self, detection: &Detection) -> Result<Option<Product>> {
+        let recognised = self.model.calibration.recognise(&detection.descriptor)?;
+        Ok(recognised.map(|found| Product { nearest: found.nearest.into(), unknown: found.unknown }))
+    }
+
+    /// The calibration that a photo of this product is judged by.
+    fn calibration(&self, product: Option<&Product>) -> &ClassCalibration {
+        let nearest = product.map(|product| product.nearest.as_str());
+        self.model.calibration.of_class(self.plan.class.as_deref().or(nearest))
     }
 
     /// What counts of a detection, and its share if that is not all.
@@ -185,8 +213,10 @@ impl<'a> Settings<'a> {
         Ok((detection, Some(counted)))
     }
 
-    fn regions(&self, detection: &Detection) -> Option<FoundRegions> {
-        let (pixel_threshold, min_area) = self.regions?;
+    /// The regions, if they are asked for.
+    fn regions(&self, detection: &Detection, calibration: &ClassCalibration) -> Option<FoundRegions> {
+        let RegionPlan { pixel_threshold, min_area } = self.plan.regions?;
+        let pixel_threshold = pixel_threshold.or(calibration.pixel_threshold)?;
         Some(FoundRegions { pixel_threshold, regions: detection.defects(pixel_threshold, min_area) })
     }
 }
@@ -197,7 +227,7 @@ fn look<O: Read>(
     detector: &PhotoDetector<O>,
     mut each: impl FnMut(Result<Verdict>) -> Result<()>,
 ) -> Result<()> {
-    let Settings { model, calibration, plan, .. } = settings;
+    let Settings { model, plan, .. } = settings;
     let open = |path: &PathBuf| DriftFile::open(path, model, plan.class.as_deref());
     let mut drift = plan.drift.as_ref().map(open).transpose()?;
     detector.detect(paths, |index, result| {
@@ -205,6 +235,8 @@ fn look<O: Read>(
             let (detection, counted) = settings
                 .scoped(detector, &photo, detection)
                 .with_context(|| format!("photo {} cannot be judged", paths[index].display()))?;
+            let product = settings.product(&detection)?;
+            let calibration = settings.calibration(product.as_ref());
             Ok(Verdict {
                 index,
                 path: paths[index].clone(),
@@ -214,7 +246,8 @@ fn look<O: Read>(
                 normalised: calibration.normalised(detection.score),
                 counted,
                 drift: drift.as_mut().map(|drift| drift.add(detection.score)),
-                regions: settings.regions(&detection),
+                regions: settings.regions(&detection, calibration),
+                product,
                 detection,
             })
         });
@@ -231,6 +264,11 @@ impl Verdict {
     /// The image score.
     pub fn score(&self) -> f32 {
         self.detection.score
+    }
+
+    /// Whether the photo is unlike anything that the model knows. Its score then says nothing.
+    pub fn is_unknown(&self) -> bool {
+        self.product.as_ref().is_some_and(|product| product.unknown)
     }
 
     /// Whether the score exceeds the threshold.

@@ -20,7 +20,7 @@ pub use any_detector::{AnyDetector, DetectorDevice};
 pub use attention::AttentionSpread;
 pub use attention_pictures::{AttentionPlan, Spreads, draw_attention};
 pub use comparison::BeforeAfter;
-pub use detect::{DetectionPlan, FoundRegions, RegionPlan, Verdict, detect};
+pub use detect::{DetectionPlan, FoundRegions, Product, RegionPlan, Verdict, detect};
 pub use drift::Drift;
 pub use evaluate::{Evaluated, EvaluationPlan, evaluate};
 pub use evaluation::{ClassMetrics, Evaluation, SampleMetrics};

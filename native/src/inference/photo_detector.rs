@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use candle_core::Device;
 use dinomaly_core::bundle::{Model, SelfTest};
-use dinomaly_core::detector::{Detection, Detector, Opened};
+use dinomaly_core::detector::{Detection, Detector, Opened, Seen};
 use dinomaly_core::executors::INT8_ERROR;
 use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::executors::processor::{Processor, ProcessorPrecision};
 use dinomaly_core::executors::webgpu::WebGpu;
-use dinomaly_core::maps::score::{AnomalyMap, Heights};
+use dinomaly_core::maps::score::Heights;
 use dinomaly_core::model::config::Architecture;
 use dinomaly_core::ops::Read;
 use dinomaly_core::photo::decode::Photo;
@@ -203,13 +203,13 @@ impl<O: Read> PhotoDetector<O> {
                 Ok((photo, more))
             })
             .collect();
-        let mut maps = block_on(self.detector.maps(&prepared))?.into_iter();
-        let mut with_map = |photo| (photo, maps.next().expect("one map for each readable photo"));
-        let photos: Vec<Result<((Photo, T), AnomalyMap)>> =
-            photos.into_iter().map(|photo| photo.map(&mut with_map)).collect();
+        let mut seen = block_on(self.detector.see(&prepared))?.into_iter();
+        let mut with_seen = |photo| (photo, seen.next().expect("something is seen of each readable photo"));
+        let photos: Vec<Result<((Photo, T), Seen)>> =
+            photos.into_iter().map(|photo| photo.map(&mut with_seen)).collect();
         let preparation = self.detector.preparation();
-        let found = |((photo, more), map)| {
-            let detection = preparation.detection(&photo, map);
+        let found = |((photo, more), seen)| {
+            let detection = preparation.detection(&photo, seen);
             (photo, detection, more)
         };
         Ok(photos.into_par_iter().map(|photo| photo.map(found)).collect())
@@ -220,24 +220,24 @@ impl<O: Read> PhotoDetector<O> {
     /// # Errors
     /// As [`PhotoDetector::detect`], and for a photo that cannot be read.
     pub fn scores(&self, paths: &[PathBuf]) -> Result<Vec<f32>> {
-        Ok(self.heights(paths)?.into_iter().map(|heights| heights.score).collect())
+        Ok(self.measured(paths)?.into_iter().map(|(heights, _)| heights.score).collect())
     }
 
-    /// Scores and highest values of photos, which must all be readable.
+    /// Scores and highest values of photos, which must all be readable, and what they look like as a whole.
     ///
     /// # Errors
     /// As [`PhotoDetector::scores`].
-    pub fn heights(&self, paths: &[PathBuf]) -> Result<Vec<Heights>> {
-        let mut heights = Vec::with_capacity(paths.len());
+    pub fn measured(&self, paths: &[PathBuf]) -> Result<Vec<(Heights, Vec<f32>)>> {
+        let mut measured = Vec::with_capacity(paths.len());
         let progress = Progress::new("scoring", paths.len(), "photos");
         self.detect(paths, |_, result| {
             let (_, found) = result?;
-            heights.push(Heights { score: found.score, peak: found.map.peak() });
+            measured.push((Heights { score: found.score, peak: found.map.peak() }, found.descriptor));
             progress.advance(1, String::new);
             Ok(())
         })?;
         progress.finish();
-        Ok(heights)
+        Ok(measured)
     }
 }
 

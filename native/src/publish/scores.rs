@@ -1,4 +1,4 @@
-//! Heights of the maps of photos on disk, and the thresholds that good ones set.
+//! Heights of the maps of photos on disk and their descriptors, and the calibration that good ones make.
 
 use std::path::PathBuf;
 
@@ -34,7 +34,10 @@ pub(crate) fn calibration<O: Read>(
 pub(super) fn by_class<O: Read>(detector: &PhotoDetector<O>, photos: Vec<(String, PathBuf)>) -> Result<Measured> {
     let (names, paths): (Vec<String>, Vec<PathBuf>) = photos.into_iter().unzip();
     let mut by_class = Measured::default();
-    names.iter().zip(detector.heights(&paths)?).for_each(|(name, heights)| by_class.extend(name, [heights]));
+    for (name, (heights, descriptor)) in names.iter().zip(detector.measured(&paths)?) {
+        by_class.extend(name, [heights]);
+        by_class.describe(name, [vec![descriptor]]);
+    }
     Ok(by_class)
 }
 

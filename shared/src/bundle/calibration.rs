@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::BTreeMap;
+use super::{BTreeMap, DescriptorStatistics};
 use crate::{Error, Result};
 
 /// Thresholds and score statistics by class and over all classes.
@@ -32,6 +32,10 @@ pub struct ClassCalibration {
     pub pixel_threshold: Option<f32>,
     /// Statistics of the scores of good photos.
     pub good_scores: ScoreStatistics,
+    /// What good photos look like as a whole. `None` over all classes, and in models of earlier versions, which do not tell photos of other
+    /// products.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good_descriptors: Option<DescriptorStatistics>,
 }
 
 /// Distribution of scores.
@@ -142,7 +146,7 @@ impl Calibration {
         }
         let classes = self.classes.iter().map(|(class, calibration)| (class.as_str(), calibration));
         for (class, calibration) in classes.chain([("(overall)", &self.overall)]) {
-            let ClassCalibration { threshold, pixel_threshold, good_scores } = calibration;
+            let ClassCalibration { threshold, pixel_threshold, good_scores, good_descriptors } = calibration;
             let refuse = |reason: String| Err(Error::config(format!("class {class}: {reason}")));
             if class.trim().is_empty() {
                 return Err(Error::config("a class has no name"));
@@ -165,6 +169,9 @@ impl Calibration {
             if !quantiles.iter().all(proper) || !ascending {
                 return refuse(format!("quantiles do not ascend: {quantiles:?}"));
             }
+            if let Some(Err(error)) = good_descriptors.as_ref().map(DescriptorStatistics::validate) {
+                return refuse(error.to_string());
+            }
         }
         Ok(())
     }
@@ -181,7 +188,7 @@ mod tests {
 
     fn of(threshold: f32, good_scores: &[f32]) -> ClassCalibration {
         let good_scores = ScoreStatistics::of(good_scores).unwrap();
-        ClassCalibration { threshold, pixel_threshold: None, good_scores }
+        ClassCalibration { threshold, pixel_threshold: None, good_scores, good_descriptors: None }
     }
 
     #[test]
@@ -221,7 +228,7 @@ mod tests {
     fn models_without_pixel_thresholds_stay_as_they_are() {
         let earlier = of(0.5, &[0.1, 0.3]);
         let json = serde_json::to_string(&earlier).unwrap();
-        assert!(!json.contains("pixel"), "{json}");
+        assert!(!json.contains("pixel") && !json.contains("descriptors"), "{json}");
         assert_eq!(serde_json::from_str::<ClassCalibration>(&json).unwrap(), earlier);
         let with = ClassCalibration { pixel_threshold: Some(0.25), ..earlier };
         let json = serde_json::to_string(&with).unwrap();

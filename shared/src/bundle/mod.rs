@@ -15,6 +15,7 @@
 
 mod arriving;
 mod calibration;
+mod descriptors;
 mod manifest;
 mod self_test;
 mod shards;
@@ -27,6 +28,7 @@ use serde::de::DeserializeOwned;
 
 pub use arriving::Arriving;
 pub use calibration::{Calibration, ClassCalibration, Quantile, ScoreStatistics, percent};
+pub use descriptors::{DescriptorStatistics, Recognised};
 pub use manifest::{FORMAT_VERSION, FileEntry, Kind, MANIFEST, Manifest};
 pub use self_test::SelfTest;
 pub use shards::SHARD_LIMIT;
@@ -200,7 +202,10 @@ impl Model {
             .validate(self.config.encoder().patch_size)
             .map_err(|e| e.in_file(Kind::Preprocessor.file_name()))?;
         self.config.check_view(&self.preprocessor).map_err(|e| e.in_file(Kind::Config.file_name()))?;
-        self.calibration.validate().map_err(|e| e.in_file(Kind::Calibration.file_name()))?;
+        let calibration = self.calibration.validate();
+        let calibration =
+            calibration.and_then(|()| self.calibration.check_descriptors(self.config.encoder().hidden_size));
+        calibration.map_err(|e| e.in_file(Kind::Calibration.file_name()))?;
         if let Some(self_test) = &self.self_test {
             self_test.validate().map_err(|e| e.in_file(MANIFEST))?;
         }

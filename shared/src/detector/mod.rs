@@ -10,6 +10,8 @@ use std::task::{Context, Poll, Waker};
 #[cfg(feature = "webgpu")]
 pub use on_gpu::Opened;
 pub use tiled::TILES_AT_ONCE;
+#[cfg(feature = "fewshot")]
+pub(crate) use tiled::add_rows;
 
 use crate::bundle::{Arriving, Model, SelfTest};
 use crate::maps::defects::{Defect, defects};
@@ -17,7 +19,7 @@ use crate::maps::heatmap::{overlay, range_around};
 use crate::maps::scope::{Scope, Scoped};
 use crate::maps::score::{AnomalyMap, MAP_SIDE, MapLayout, mean_of_highest};
 use crate::model::config::Architecture;
-use crate::model::network::Network;
+use crate::model::network::{Looked, Network};
 use crate::ops::Read;
 use crate::photo::decode::Photo;
 use crate::photo::preprocess::{Preprocessor, Region};
@@ -64,11 +66,12 @@ impl Preparation {
         self.preprocessor.tiles.is_some()
     }
 
-    /// Scores the map of a photo. In a photo of tiles a defect counts as much as in one tile: the score is the mean of as many values
+    /// Scores what was seen of a photo. In a photo of tiles a defect counts as much as in one tile: the score is the mean of as many values
     /// as a tile's score is, the highest of the whole map.
-    pub fn detection(&self, photo: &Photo, map: AnomalyMap) -> Detection {
+    pub fn detection(&self, photo: &Photo, seen: Seen) -> Detection {
+        let Seen { map, descriptor } = seen;
         let score = mean_of_highest(&map.values, self.score_share(photo));
-        Detection { score, map, region: self.region(photo) }
+        Detection { score, map, region: self.region(photo), descriptor }
     }
 
     /// Share of a photo's map that its score averages.
@@ -81,10 +84,10 @@ impl Preparation {
     /// # Errors
     /// [`Error::Area`] if the part was drawn on photos of another size, or nothing of what is looked at counts.
     pub fn within(&self, scope: &Scope, photo: &Photo, found: Detection) -> Result<(Detection, f64)> {
-        let Detection { map, region, .. } = found;
+        let Detection { map, region, descriptor, .. } = found;
         let size = (photo.width, photo.height);
         let Scoped { map, score, counted } = scope.apply(map, region, size, self.score_share(photo))?;
-        Ok((Detection { score, map, region }, counted))
+        Ok((Detection { score, map, region, descriptor }, counted))
     }
 
     /// Ground-truth mask of a photo, in the shape of its map.
@@ -105,7 +108,18 @@ impl Preparation {
 pub struct Detector<O: Read> {
     ops: O,
     network: Network<O::Tensor>,
+    /// Number of the encoder's tokens before the first patch.
+    prefix: usize,
     preparation: Preparation,
+}
+
+/// What a network sees of a photo.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// How anomalous each place is.
+    pub map: AnomalyMap,
+    /// What the photo looks like as a whole, for [`Calibration::recognise`](crate::bundle::Calibration::recognise).
+    pub descriptor: Vec<f32>,
 }
 
 /// What a detector says about a photo.
@@ -117,6 +131,8 @@ pub struct Detection {
     pub map: AnomalyMap,
     /// The part of the photo that was looked at.
     pub region: Region,
+    /// What the photo looks like as a whole: see [`Calibration::recognise`](crate::bundle::Calibration::recognise).
+    pub descriptor: Vec<f32>,
 }
 
 impl Detection {
@@ -185,6 +201,7 @@ impl<O: Read> Detector<O> {
         let patch = architecture.encoder().patch_size;
         Self {
             network,
+            prefix: architecture.encoder().prefix_tokens(),
             preparation: Preparation {
                 preprocessor: preprocessor.clone(),
                 patch,
@@ -226,8 +243,8 @@ impl<O: Read> Detector<O> {
             return Ok(found);
         }
         let patches = photos.iter().map(|photo| self.prepare(photo)).collect::<Vec<_>>();
-        let maps = self.maps(&patches).await?;
-        Ok(photos.iter().zip(maps).map(|(photo, map)| self.detection(photo, map)).collect())
+        let seen = self.see(&patches).await?;
+        Ok(photos.iter().zip(seen).map(|(photo, seen)| self.detection(photo, seen)).collect())
     }
 
     /// [`Detector::detect`] for one photo and an executor that never waits, such as the processor.
@@ -242,9 +259,9 @@ impl<O: Read> Detector<O> {
         Ok(now(self.detect(std::slice::from_ref(photo))).ok_or_else(waits)??.remove(0))
     }
 
-    /// Scores the map of a photo.
-    pub fn detection(&self, photo: &Photo, map: AnomalyMap) -> Detection {
-        self.preparation.detection(photo, map)
+    /// Scores what was seen of a photo.
+    pub fn detection(&self, photo: &Photo, seen: Seen) -> Detection {
+        self.preparation.detection(photo, seen)
     }
 
     /// The executor alone, for another model or another way of running this one.
@@ -272,15 +289,26 @@ impl<O: Read> Detector<O> {
     /// # Errors
     /// As [`Detector::detect`].
     pub async fn maps(&self, prepared: &[Vec<u8>]) -> Result<Vec<AnomalyMap>> {
+        Ok(self.see(prepared).await?.into_iter().map(|seen| seen.map).collect())
+    }
+
+    /// Prepared photos → what the network sees of them, with one readback.
+    ///
+    /// # Errors
+    /// As [`Detector::detect`].
+    pub async fn see(&self, prepared: &[Vec<u8>]) -> Result<Vec<Seen>> {
         if prepared.is_empty() {
             return Ok(Vec::new());
         }
-        let groups = self.distances(prepared)?;
-        self.ops.read_maps(&groups, prepared.len(), &self.preparation.layout).await
+        let Looked { distances, descriptor } = self.look(prepared)?;
+        let layout = &self.preparation.layout;
+        let (maps, descriptors) = self.ops.read_maps(&distances, Some(&descriptor), prepared.len(), layout).await?;
+        let descriptors = descriptors.chunks_exact(descriptors.len() / prepared.len());
+        Ok(maps.into_iter().zip(descriptors).map(|(map, of)| Seen { map, descriptor: of.to_vec() }).collect())
     }
 
-    /// Prepared photos or tiles → every group's distances.
-    fn distances(&self, prepared: &[Vec<u8>]) -> Result<Vec<O::Tensor>> {
+    /// Prepared photos or tiles → every group's distances, and their descriptors.
+    fn look(&self, prepared: &[Vec<u8>]) -> Result<Looked<O::Tensor>> {
         let side = self.preparation.layout.input_side;
         if let Some(photo) = prepared.iter().find(|photo| photo.len() != 3 * side * side) {
             let (expected, found) = (vec![side, side, 3], vec![photo.len()]);
@@ -288,7 +316,7 @@ impl<O: Read> Detector<O> {
         }
         let Preparation { preprocessor, patch, .. } = &self.preparation;
         let patches = self.ops.upload_photos(prepared, preprocessor, *patch)?;
-        self.network.distances(&self.ops, &patches)
+        self.network.look(&self.ops, &patches, self.prefix)
     }
 
     /// What this detector says about the picture of the self-test, to be published with the model.

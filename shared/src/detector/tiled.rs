@@ -1,6 +1,6 @@
 //! A photo in tiles: distances of each tile's patches → one map and score of the photo.
 
-use super::{Detection, Detector};
+use super::{Detection, Detector, Seen};
 use crate::Result;
 use crate::maps::score::every;
 use crate::ops::Read;
@@ -17,22 +17,35 @@ impl<O: Read> Detector<O> {
     /// As [`Detector::detect`].
     pub async fn detect_in_tiles(&self, photo: &Photo, batch: usize) -> Result<Detection> {
         let Some(plan) = self.preparation.tile_plan(photo) else {
-            let map = self.maps(&[self.prepare(photo)]).await?.remove(0);
-            return Ok(self.detection(photo, map));
+            let seen = self.see(&[self.prepare(photo)]).await?.remove(0);
+            return Ok(self.detection(photo, seen));
         };
         let (layout, [rows, columns]) = (&self.preparation.layout, plan.patches());
         let mut stitched = vec![0.0; rows * columns];
+        let mut descriptor = Vec::new();
         for first in (0..plan.count()).step_by(batch.max(1)) {
             let count = batch.max(1).min(plan.count() - first);
             let cut = every(count, |i| plan.cut(photo, first + i));
-            let groups = self.distances(&cut)?;
-            let groups = self.ops.read_back(&groups.iter().collect::<Vec<_>>()).await?;
+            let looked = self.look(&cut)?;
+            let both = looked.distances.iter().chain([&looked.descriptor]).collect::<Vec<_>>();
+            let mut groups = self.ops.read_back(&both).await?;
+            add_rows(&mut descriptor, &groups.pop().unwrap_or_default(), count);
             for (i, distances) in layout.means(&groups, count)?.iter().enumerate() {
                 plan.stitch(first + i, distances, 1, &mut stitched);
             }
         }
-        Ok(self.detection(photo, layout.stitched(&stitched, [rows, columns])?))
+        // That of a photo is the mean of its tiles'.
+        descriptor.iter_mut().for_each(|value| *value /= plan.count() as f32);
+        let map = layout.stitched(&stitched, [rows, columns])?;
+        Ok(self.detection(photo, Seen { map, descriptor }))
     }
+}
+
+/// Adds so many rows to a sum of rows, which is empty before the first one.
+pub(crate) fn add_rows(sum: &mut Vec<f32>, rows: &[f32], count: usize) {
+    let width = rows.len() / count;
+    sum.resize(width, 0.0);
+    rows.chunks_exact(width).for_each(|row| sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value));
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::ops::{
     Linear, Neighbours, Norm, Ops, Places, Read, RelativeBias, Then, around_extents, choose_extents, conv_extents,
-    head_size, nearest_extents, part_width, rotation_prefix, top_extents,
+    head_size, mean_token_extents, nearest_extents, part_width, rotation_prefix, top_extents,
 };
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
@@ -216,6 +216,17 @@ impl Ops for Reference {
         let photos = x.values.chunks_exact(tokens * channels);
         let values = photos.flat_map(|photo| &photo[first * channels..]).copied().collect();
         Ok(ReferenceTensor::new(vec![batch, tokens - first, channels], values))
+    }
+
+    fn mean_token(&self, x: &ReferenceTensor, first: usize) -> Result<ReferenceTensor> {
+        let [batch, tokens, channels] = mean_token_extents(&x.shape, first)?;
+        let mean = |photo: &[f32], channel: usize| {
+            let values = photo[first * channels..].iter().skip(channel).step_by(channels);
+            (values.map(|&v| f64::from(v)).sum::<f64>() / (tokens - first) as f64) as f32
+        };
+        let photos = x.values.chunks_exact(tokens * channels);
+        let values = photos.flat_map(|photo| (0..channels).map(move |channel| mean(photo, channel))).collect();
+        Ok(ReferenceTensor::new(vec![batch, 1, channels], values))
     }
 
     fn concatenate(&self, xs: &[ReferenceTensor]) -> Result<ReferenceTensor> {

@@ -126,6 +126,10 @@ impl<O: Ops, W: Fn(Seen<'_, O::Tensor>) -> Result<()>> Ops for Watched<O, W> {
         self.ops.drop_tokens(x, first)
     }
 
+    fn mean_token(&self, x: &O::Tensor, first: usize) -> Result<O::Tensor> {
+        self.ops.mean_token(x, first)
+    }
+
     fn concatenate(&self, xs: &[O::Tensor]) -> Result<O::Tensor> {
         self.ops.concatenate(xs)
     }

@@ -3,9 +3,10 @@
 use super::features::{Features, PreparedPhoto, quarter_turn};
 use super::recipe::Recipe;
 use crate::bundle::Arriving;
-use crate::detector::TILES_AT_ONCE;
+use crate::detector::{TILES_AT_ONCE, add_rows};
 use crate::maps::score::{AnomalyMap, MapLayout, every};
 use crate::model::config::{MemoryConfig, MemoryKind};
+use crate::model::descriptor::descriptor;
 use crate::model::encoder;
 use crate::model::memory::{Memory, mean_of_units, unit_mean};
 use crate::ops::Read;
@@ -20,6 +21,7 @@ pub(super) struct Encoded {
     /// Patches' features `[patches, width]` of each group of layers.
     pub(super) groups: Vec<Vec<f32>>,
     class_token: Vec<f32>,
+    descriptor: Vec<f32>,
     plan: Option<TilePlan>,
 }
 
@@ -149,10 +151,11 @@ impl<O: Read> FeatureEncoder<O> {
     pub async fn features(&self, prepared: Vec<PreparedPhoto>) -> Result<Vec<Features>> {
         let mut turned: Vec<Photo> = prepared.iter().map(|photo| photo.picture.clone()).collect();
         let mut features: Vec<Features> = std::iter::zip(prepared, self.encode(&turned).await?)
-            .map(|(photo, Encoded { groups, class_token, plan })| Features {
+            .map(|(photo, Encoded { groups, class_token, descriptor, plan })| Features {
                 groups,
                 copies: 1,
                 class_token,
+                descriptors: vec![descriptor],
                 plan,
                 photo,
             })
@@ -161,6 +164,7 @@ impl<O: Read> FeatureEncoder<O> {
             turned.iter_mut().for_each(|photo| *photo = quarter_turn(photo));
             for (features, turned) in std::iter::zip(&mut features, self.encode(&turned).await?) {
                 std::iter::zip(&mut features.groups, turned.groups).for_each(|(own, more)| own.extend(more));
+                features.descriptors.push(turned.descriptor);
                 features.copies += 1;
             }
         }
@@ -186,7 +190,7 @@ impl<O: Read> FeatureEncoder<O> {
         let plan = plan.ok_or_else(|| Error::config("the detector does not look at tiles"))?;
         let [rows, columns] = plan.patches();
         let mut groups = vec![vec![0.0; rows * columns * width]; self.config.groups.len()];
-        let mut class_token = vec![0.0; width];
+        let (mut class_token, mut descriptor) = (vec![0.0; width], Vec::new());
         for first in (0..plan.count()).step_by(self.batch) {
             let count = self.batch.min(plan.count() - first);
             let tiles = self.encode_squares(every(count, |i| plan.cut(photo, first + i))).await?;
@@ -195,11 +199,13 @@ impl<O: Read> FeatureEncoder<O> {
                     plan.stitch(first + i, patches, width, whole);
                 }
                 class_token.iter_mut().zip(&tile.class_token).for_each(|(sum, value)| *sum += value);
+                add_rows(&mut descriptor, &tile.descriptor, 1);
             }
         }
         let norm = class_token.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-8);
         class_token.iter_mut().for_each(|value| *value /= norm);
-        Ok(Encoded { groups, class_token, plan: Some(plan) })
+        descriptor.iter_mut().for_each(|value| *value /= plan.count() as f32);
+        Ok(Encoded { groups, class_token, descriptor, plan: Some(plan) })
     }
 
     /// Encodes squares `[crop, crop, 3]`, all of them as one batch.
@@ -214,7 +220,9 @@ impl<O: Read> FeatureEncoder<O> {
         let mut tensors =
             self.config.groups.iter().map(|group| feature(ops, &units, group)).collect::<Result<Vec<_>>>()?;
         tensors.extend(units.last().cloned());
+        tensors.push(descriptor(ops, &layers, e.prefix_tokens())?);
         let mut values = ops.read_back(&tensors.iter().collect::<Vec<_>>()).await?;
+        let descriptors = values.pop().unwrap_or_default();
         let last = values.pop().unwrap_or_default();
         let (prefix, width) = (e.prefix_tokens() * e.hidden_size, e.hidden_size);
         let photo = |i: usize, values: &[f32]| {
@@ -224,6 +232,7 @@ impl<O: Read> FeatureEncoder<O> {
         let of = |i: usize| Encoded {
             groups: values.iter().map(|group| photo(i, group).split_off(prefix)).collect(),
             class_token: photo(i, &last)[..width].to_vec(),
+            descriptor: photo(i, &descriptors),
             plan: None,
         };
         Ok((0..count).map(of).collect())
@@ -236,7 +245,7 @@ impl<O: Read> FeatureEncoder<O> {
     pub(super) async fn maps(&self, memory: &Memory<O::Tensor>, prepared: &[Vec<u8>]) -> Result<Vec<AnomalyMap>> {
         let distances = memory.distances(&self.ops, &self.layers(prepared)?)?;
         let layout = self.layout(self.config.encoder.prefix_tokens());
-        self.ops.read_maps(&distances, prepared.len(), &layout).await
+        Ok(self.ops.read_maps(&distances, None, prepared.len(), &layout).await?.0)
     }
 
     /// The target layers' outputs, each `[batch, tokens, width]`.

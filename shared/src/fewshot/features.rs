@@ -16,6 +16,9 @@ pub struct Features {
     pub copies: usize,
     /// Unit vector of the class token in the last layer; of tiles, that of their mean.
     pub class_token: Vec<f32>,
+    /// What the photo looks like as a whole, and then each of its turned copies: the mean of its patches, of tiles that of
+    /// theirs.
+    pub descriptors: Vec<Vec<f32>>,
     /// Tiles that the photo's own patches were stitched of, if it was looked at in tiles.
     pub plan: Option<TilePlan>,
     /// The photo.

@@ -248,7 +248,7 @@ async fn heights<O: Read>(
     let Some(plan) = &photo.plan else {
         let of_group = |group| distances(group, &upload(ops, photo.own(group), width)?);
         let groups = groups.map(of_group).collect::<Result<Vec<_>>>()?;
-        let maps = ops.read_maps(&groups, 1, &layout).await?;
+        let (maps, _) = ops.read_maps(&groups, None, 1, &layout).await?;
         return Ok(Heights::of(&maps[0], share));
     };
     let mut found = Vec::with_capacity(groups.len());

@@ -62,7 +62,7 @@ pub async fn make<O: Read>(
     let given: usize = classes.values().map(Vec::len).sum();
     let classes = &ordered(classes);
     let photos: usize = classes.values().map(Vec::len).sum();
-    let Remembered { config, weights, good, loss } = match recipe.memory {
+    let Remembered { config, weights, mut good, loss } = match recipe.memory {
         MemoryChoice::Bank => in_bank(encoder, classes, recipe, done).await?,
         MemoryChoice::Places => in_places(encoder, classes, recipe, done).await?,
         MemoryChoice::Subspace => in_subspaces(encoder, classes, recipe, done).await?,
@@ -74,6 +74,9 @@ pub async fn make<O: Read>(
     for (class, _) in classes.iter().filter(|(_, photos)| photos.len() == 1) {
         let why = "one photo does not tell how good parts differ; it is set by copies of it, moved by half a patch";
         doubts.insert(class.clone(), why.into());
+    }
+    for (class, photos) in classes {
+        good.describe(class, photos.iter().map(|photo| photo.descriptors.clone()));
     }
     let held_out = classes.values().all(|photos| photos.len() > 1);
     let calibration = thresholds::of_measured(&good, rate, held_out)?;

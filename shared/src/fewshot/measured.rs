@@ -1,15 +1,20 @@
-//! Heights of good photos' maps by class, which thresholds are set by.
+//! Heights of good photos' maps and their descriptors by class, which a calibration is made of.
 
+use std::collections::BTreeMap;
+
+use super::descriptors::Copies;
 use super::thresholds::Scores;
 use crate::maps::score::Heights;
 
-/// Heights of the maps of each class's photos.
+/// What was measured on each class's photos.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Measured {
     /// Scores.
     pub scores: Scores,
     /// Highest values.
     pub peaks: Scores,
+    /// What the photos look like as a whole, by class.
+    pub descriptors: BTreeMap<String, Vec<Copies>>,
 }
 
 impl Measured {
@@ -19,6 +24,11 @@ impl Measured {
             photos.into_iter().map(|Heights { score, peak }| (score, peak)).unzip();
         self.scores.entry(class.into()).or_default().extend(scores);
         self.peaks.entry(class.into()).or_default().extend(peaks);
+    }
+
+    /// Adds descriptors of photos of a class.
+    pub fn describe(&mut self, class: &str, photos: impl IntoIterator<Item = Copies>) {
+        self.descriptors.entry(class.into()).or_default().extend(photos);
     }
 }
 

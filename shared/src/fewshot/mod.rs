@@ -5,6 +5,7 @@
 //! [`leave_one_out`] gives each photo with a memory of all others.
 
 pub mod bank;
+pub mod descriptors;
 mod encoder;
 mod features;
 pub mod leave_one_out;

@@ -187,6 +187,7 @@ mod tests {
         Features {
             groups: vec![[unit(angle), unit(angle), unit(angle), unit(last)].concat()],
             class_token: unit(angle).to_vec(),
+            descriptors: Vec::new(),
             copies: 1,
             plan: None,
             photo: PreparedPhoto { picture: Photo { width: 0, height: 0, rgb: Vec::new() }, sha256: [0; 32] },

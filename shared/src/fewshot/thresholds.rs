@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Measured, student};
+use super::{Measured, descriptors, student};
 use crate::bundle::{Calibration, ClassCalibration, ScoreStatistics};
 use crate::{Error, Result};
 
@@ -53,7 +53,7 @@ pub fn doubts(by_class: &Scores, rate: impl Into<Rate>) -> BTreeMap<&str, String
     by_class.iter().filter_map(|(name, scores)| Some((name.as_str(), doubt(scores, rate)?))).collect()
 }
 
-/// The thresholds of classes and of their pixels, with the arguments of [`of_scores`].
+/// The thresholds of classes and of their pixels, and what their photos look like as a whole, with the arguments of [`of_scores`].
 ///
 /// # Errors
 /// As [`of_scores`].
@@ -61,6 +61,9 @@ pub fn of_measured(good: &Measured, rate: impl Into<Rate>, held_out: bool) -> Re
     let rate = rate.into();
     let mut calibration = of_scores(&good.scores, rate, held_out)?;
     set_pixel_thresholds(&mut calibration, &good.peaks, rate);
+    for (name, class) in &mut calibration.classes {
+        class.good_descriptors = good.descriptors.get(name).and_then(|photos| descriptors::statistics(photos));
+    }
     Ok(calibration)
 }
 
@@ -92,7 +95,7 @@ pub fn of_scores(by_class: &Scores, rate: impl Into<Rate>, held_out: bool) -> Re
     let class = |scores: &[f32]| -> Result<ClassCalibration> {
         let good_scores = ScoreStatistics::of(scores)?;
         let threshold = threshold(scores, rate.of(scores.len()), usual) as f32;
-        Ok(ClassCalibration { threshold, pixel_threshold: None, good_scores })
+        Ok(ClassCalibration { threshold, pixel_threshold: None, good_scores, good_descriptors: None })
     };
     if by_class.is_empty() {
         return Err(Error::config("no good photos to set thresholds with"));

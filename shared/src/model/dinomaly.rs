@@ -201,6 +201,27 @@ impl<T: Clone> Dinomaly<T> {
         observe: &mut Observe<'_, T>,
     ) -> Result<Vec<T>> {
         let layers = self.encoder.forward(ops, patches, observe)?;
+        self.distances_of(ops, layers, observe)
+    }
+
+    /// `patches [batch, grid², 3·patch²]` → the target layers' outputs, each `[batch, tokens, width]`.
+    ///
+    /// # Errors
+    /// As [`Ops`].
+    pub(crate) fn layers<O: Ops<Tensor = T>>(&self, ops: &O, patches: &T) -> Result<Vec<T>> {
+        self.encoder.forward(ops, patches, &mut |_, _| {})
+    }
+
+    /// [`Dinomaly::distances_observed`] from the target layers' outputs, which are dropped early.
+    ///
+    /// # Errors
+    /// As [`Ops`].
+    pub(crate) fn distances_of<O: Ops<Tensor = T>>(
+        &self,
+        ops: &O,
+        layers: Vec<T>,
+        observe: &mut Observe<'_, T>,
+    ) -> Result<Vec<T>> {
         let Encoded { groups, fused } = encoded(ops, &layers, &self.config)?;
         drop(layers);
         groups.iter().enumerate().for_each(|(j, group)| observe(Stage::EncodedGroup(j), group));

@@ -2,11 +2,21 @@
 
 use crate::Result;
 use crate::model::config::Architecture;
+use crate::model::descriptor::descriptor;
 use crate::model::dinomaly::Dinomaly;
 use crate::model::encoder::Encoder;
 use crate::model::memory::Memory;
 use crate::model::vit::Load;
 use crate::ops::Ops;
+
+/// What a network says about photos, on its executor.
+#[derive(Clone, Debug)]
+pub struct Looked<T> {
+    /// For each group the distances `[batch, tokens]`.
+    pub distances: Vec<T>,
+    /// What each photo looks like as a whole, `[batch, 1, width]`.
+    pub descriptor: T,
+}
 
 /// A detector's encoder and head.
 #[derive(Clone, Debug)]
@@ -41,6 +51,25 @@ impl<T: Clone> Network<T> {
         match self {
             Self::Dinomaly(dinomaly) => dinomaly.distances(ops, patches),
             Self::Memory(encoder, memory) => memory.distances(ops, &encoder.forward(ops, patches, &mut |_, _| {})?),
+        }
+    }
+
+    /// [`Network::distances`] with the photos' descriptors, from one pass through the encoder, whose `prefix` tokens come before the first
+    /// patch.
+    ///
+    /// # Errors
+    /// As [`Ops`].
+    pub fn look<O: Ops<Tensor = T>>(&self, ops: &O, patches: &T, prefix: usize) -> Result<Looked<T>> {
+        match self {
+            Self::Dinomaly(dinomaly) => {
+                let layers = dinomaly.layers(ops, patches)?;
+                let descriptor = descriptor(ops, &layers, prefix)?;
+                Ok(Looked { distances: dinomaly.distances_of(ops, layers, &mut |_, _| {})?, descriptor })
+            }
+            Self::Memory(encoder, memory) => {
+                let layers = encoder.forward(ops, patches, &mut |_, _| {})?;
+                Ok(Looked { descriptor: descriptor(ops, &layers, prefix)?, distances: memory.distances(ops, &layers)? })
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ mod offline; // visits after the first: without a request, without a server, nev
 mod photos; // dropped photos of every kind: maps, scores and verdicts
 mod pool; // several photos at a time
 mod report; // an evaluation's report: its numbers against the JSON's, no request, no complaint
+mod unknown; // the product that a photo shows, or none of them
 mod viewer; // cards, large view, threshold, labels
 mod visit; // what a visitor does with the page, and what it asks the network for
 

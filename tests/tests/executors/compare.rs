@@ -66,7 +66,7 @@ fn shapes(op: &Op) -> String {
         }
         Op::Swiglu(x) => format!("{:?}", x.shape),
         Op::DepthwiseConv { x, weight } => format!("x {:?}, kernels {:?}", x.shape, weight.shape),
-        Op::DropTokens { x, first } => format!("{:?} from {first} on", x.shape),
+        Op::DropTokens { x, first } | Op::MeanToken { x, first } => format!("{:?} from {first} on", x.shape),
         Op::Concatenate(xs) => format!("{} of {:?}", xs.len(), xs[0].shape),
         Op::Embed { patches, prefix, .. } => format!("patches {:?}, prefix {:?}", patches.shape, prefix.shape),
         Op::Mean(xs) => format!("{} of {:?}", xs.len(), xs[0].shape),

@@ -2,6 +2,7 @@
 
 mod bank; // operations of heads that compare tokens with stored rows: odd sizes, what is no number, shapes that do not fit
 mod compare; // one operation on every executor, against the reference
+mod descriptors; // what a photo looks like as a whole: every executor, int8, tiles, the maker of models without training
 mod gpu_memory; // a photo from pixels to maps as one submission, its activations, the largest buffers of ViT-S, B and L
 mod linear; // kernels of linear layers on the GPU: each way of storing operands in each tile
 mod memory_heads; // detectors without training, from pixels to maps

@@ -318,6 +318,18 @@ fn drop_tokens_and_concatenate() {
 }
 
 #[test]
+fn mean_token() {
+    check("mean token", 2.0e-6, |generator| {
+        let sizes = [[1, 1, 0, 1], [2, 9, 5, 7], [3, 50, 1, 48], [1, 787, 3, 130], [2, 66, 65, 5]];
+        let cases = sizes.map(|[batch, tokens, first, channels]| Op::MeanToken {
+            x: random(generator, &[batch, tokens, channels]),
+            first,
+        });
+        cases.into()
+    });
+}
+
+#[test]
 fn embed() {
     check("embed", 1.2e-6, |generator| {
         // Batch, patches, prefix tokens, channels.

@@ -106,18 +106,22 @@ fn maps_are_read_in_one_submission_unless_a_distance_is_no_number() {
         distances[11 + 2 + 4] = spoilt;
         let groups = [waves(&[2, 11], 0.7), HostTensor::f32([2, 11], distances).unwrap()];
         let before = gpu.usage().submissions;
-        let found = block_on(gpu.read_maps(&groups.map(|group| gpu.upload(&group).unwrap()), 2, &layout));
+        let beside = gpu.upload(&waves(&[2, 1, 5], 0.2)).unwrap();
+        let groups = groups.map(|group| gpu.upload(&group).unwrap());
+        let found = block_on(gpu.read_maps(&groups, Some(&beside), 2, &layout));
         (found, gpu.usage().submissions - before)
     };
     let (found, submissions) = maps(0.5);
-    assert_eq!((found.unwrap().len(), submissions), (2, 1));
+    let (found, beside) = found.unwrap();
+    assert_eq!((found.len(), submissions), (2, 1));
+    assert_eq!(beside, *waves(&[2, 1, 5], 0.2).to_f32());
     for spoilt in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let why = format!("distances of group 1: patch 4 has the distance {spoilt}, expected a finite number");
         refused(maps(spoilt).0, &why);
     }
     let tokens = gpu.upload(&waves(&[2, 10], 0.7)).unwrap();
-    refused(block_on(gpu.read_maps(&[tokens], 2, &layout)), "distances: expected shape [2, 11], found [2, 10]");
-    refused(block_on(gpu.read_maps(&[], 2, &layout)), "no tensors to average");
+    refused(block_on(gpu.read_maps(&[tokens], None, 2, &layout)), "distances: expected shape [2, 11], found [2, 10]");
+    refused(block_on(gpu.read_maps(&[], None, 2, &layout)), "no tensors to average");
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn model_with_table(width: usize, side: usize, name: &str) -> Model {
     let config = ModelConfig::published(encoder).unwrap().into();
     let weights = arbitrary(model_shapes(&config).unwrap());
     let good_scores = ScoreStatistics::of(&[0.1, 0.2, 0.15]).unwrap();
-    let scores = ClassCalibration { threshold: 0.3, pixel_threshold: Some(0.5), good_scores };
+    let scores = ClassCalibration { threshold: 0.3, pixel_threshold: Some(0.5), good_scores, good_descriptors: None };
     Model {
         name: name.into(),
         config,

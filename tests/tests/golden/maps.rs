@@ -71,7 +71,7 @@ fn compare(path: &Path, tensors: &BTreeMap<String, Golden>, stats: &Value, gpu: 
             gpu.upload(&HostTensor::f32([batch, grid * grid], group.values.clone()).unwrap()).unwrap()
         };
         let uploaded: Vec<_> = groups.iter().map(upload).collect();
-        let maps = block_on(gpu.read_maps(&uploaded, batch, &layout)).unwrap();
+        let maps = block_on(gpu.read_maps(&uploaded, None, batch, &layout)).unwrap().0;
         let scores: Vec<f32> = maps.iter().map(image_score).collect();
         let maps: Vec<f32> = maps.into_iter().flat_map(|map| map.values).collect();
         for (name, found) in [("amap_256_blur", maps), ("image_score_top1pct", scores)] {

@@ -22,7 +22,7 @@ pub struct Args {
     /// Photos, or folders of photos
     #[arg(required = true)]
     photos: Vec<PathBuf>,
-    /// Product class whose threshold applies [default: that of all classes together]
+    /// Product class whose threshold applies [default: the one that each photo is nearest to]
     #[arg(long)]
     class: Option<String>,
     /// Folder to write each photo with its heatmap to, as PNG
@@ -81,7 +81,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut headed = true;
     let mut rows = Vec::new();
     let (mut count, mut unreadable) = (0, 0);
-    let mut drift = None;
+    let (mut drift, mut unknown) = (None, Vec::new());
     let mut doubtful: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     inference::detect(&plan, |result| {
         count += 1;
@@ -95,6 +95,9 @@ pub fn run(args: &Args) -> Result<()> {
         };
         if let Some(doubt) = verdict.doubt() {
             doubtful.entry(doubt).or_default().push(verdict.path.display().to_string());
+        }
+        if verdict.is_unknown() {
+            unknown.push(verdict.path.display().to_string());
         }
         if let Some(folder) = &args.heatmaps {
             verdict.write_heatmap(folder, args.opacity)?;
@@ -114,6 +117,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     for (doubt, photos) in doubtful {
         eprintln!("dinomaly: verdicts are unreliable for photos {doubt}: {}", few(&photos));
+    }
+    if !unknown.is_empty() {
+        eprintln!("dinomaly: unlike anything that the model knows, so that scores say nothing: {}", few(&unknown));
     }
     if let Some(drift) = drift {
         eprintln!("dinomaly: {drift}");

@@ -14,7 +14,13 @@ pub struct Row {
     threshold: f32,
     /// 0 for a typical good part of the class, 1 at the threshold.
     normalised: f32,
+    /// Whether the photo is not good: defective or unknown.
     defective: bool,
+    /// `good`, `defective` or `unknown`.
+    verdict: &'static str,
+    /// Class that the photo is nearest to, if the model tells products.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nearest: Option<String>,
     /// Share of the map that counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     counted: Option<f64>,
@@ -77,7 +83,13 @@ impl From<&Verdict> for Row {
             score: verdict.score(),
             threshold: verdict.threshold,
             normalised: verdict.normalised,
-            defective: verdict.is_defective(),
+            defective: verdict.is_defective() || verdict.is_unknown(),
+            verdict: match (verdict.is_unknown(), verdict.is_defective()) {
+                (true, _) => "unknown",
+                (false, true) => "defective",
+                (false, false) => "good",
+            },
+            nearest: verdict.product.as_ref().map(|product| product.nearest.clone()),
             counted: verdict.counted,
             drift: verdict.drift,
             found,
@@ -88,14 +100,19 @@ impl From<&Verdict> for Row {
 impl Row {
     /// The row as CSV, with the column names above it if `headed`: a line, or one for each region of a photo that has some.
     pub fn csv(&self, headed: bool) -> Result<String> {
-        let mut names = vec!["photo", "score", "threshold", "normalised", "defective"];
+        let mut names = vec!["photo", "score", "threshold", "normalised", "defective", "verdict"];
         let mut cells = vec![
             self.photo.clone(),
             number(&self.score)?,
             number(&self.threshold)?,
             number(&self.normalised)?,
             self.defective.to_string(),
+            self.verdict.to_owned(),
         ];
+        if let Some(nearest) = &self.nearest {
+            names.push("nearest");
+            cells.push(nearest.clone());
+        }
         if let Some(counted) = self.counted {
             names.push("counted");
             cells.push(counted.to_string());
@@ -150,6 +167,8 @@ mod tests {
             threshold: 0.5,
             normalised: 0.0,
             defective: false,
+            verdict: "good",
+            nearest: None,
             counted: None,
             drift: None,
             found,
@@ -163,18 +182,18 @@ mod tests {
 
     #[test]
     fn a_photo_is_a_line_and_each_region_one_of_its_own() {
-        assert_eq!(row(None).csv(false).unwrap(), "\"a,b.png\",0.25,0.5,0.0,false\n");
-        let head = "photo,score,threshold,normalised,defective\n";
+        assert_eq!(row(None).csv(false).unwrap(), "\"a,b.png\",0.25,0.5,0.0,false,good\n");
+        let head = "photo,score,threshold,normalised,defective,verdict\n";
         assert!(row(None).csv(true).unwrap().starts_with(head));
         let found = |regions| Some(Found { pixel_threshold: 0.7, regions });
         let none = row(found(vec![])).csv(true).unwrap();
         let (head, line) = none.split_once('\n').unwrap();
         assert!(head.ends_with(",pixel_threshold,region,x0,y0,x1,y1,area,peak,mean,outline"), "{head}");
-        assert_eq!(line, "\"a,b.png\",0.25,0.5,0.0,false,0.7,,,,,,,,,\n");
+        assert_eq!(line, "\"a,b.png\",0.25,0.5,0.0,false,good,0.7,,,,,,,,,\n");
         assert_eq!(
             row(found(vec![region(0.5), region(1.0)])).csv(false).unwrap(),
-            "\"a,b.png\",0.25,0.5,0.0,false,0.7,1,0.5,1,3,2.5,3.75,0.75,0.5,\"POLYGON ((0.5 1, 3 1, 3 2.5, 0.5 2.5, 0.5 1))\"\n\
-             \"a,b.png\",0.25,0.5,0.0,false,0.7,2,1,1,3,2.5,3.75,0.75,0.5,\"POLYGON ((1 1, 3 1, 3 2.5, 1 2.5, 1 1))\"\n"
+            "\"a,b.png\",0.25,0.5,0.0,false,good,0.7,1,0.5,1,3,2.5,3.75,0.75,0.5,\"POLYGON ((0.5 1, 3 1, 3 2.5, 0.5 2.5, 0.5 1))\"\n\
+             \"a,b.png\",0.25,0.5,0.0,false,good,0.7,2,1,1,3,2.5,3.75,0.75,0.5,\"POLYGON ((1 1, 3 1, 3 2.5, 1 2.5, 1 1))\"\n"
         );
     }
 
@@ -184,10 +203,13 @@ mod tests {
         let csv = Row { counted: Some(0.5), drift: drift(None), ..row(None) }.csv(true).unwrap();
         assert_eq!(
             csv,
-            "photo,score,threshold,normalised,defective,counted,drift\n\"a,b.png\",0.25,0.5,0.0,false,0.5,\n"
+            "photo,score,threshold,normalised,defective,verdict,counted,drift\n\"a,b.png\",0.25,0.5,0.0,false,good,0.5,\n"
         );
+        let unknown = Row { defective: true, verdict: "unknown", nearest: Some("nut, small".into()), ..row(None) };
+        let head = "photo,score,threshold,normalised,defective,verdict,nearest\n";
+        assert_eq!(unknown.csv(true).unwrap(), format!("{head}\"a,b.png\",0.25,0.5,0.0,true,unknown,\"nut, small\"\n"));
         let csv = Row { drift: drift(Some(0.125)), ..row(None) }.csv(false).unwrap();
-        assert_eq!(csv, "\"a,b.png\",0.25,0.5,0.0,false,0.125\n");
+        assert_eq!(csv, "\"a,b.png\",0.25,0.5,0.0,false,good,0.125\n");
         let json = serde_json::to_value(Row { drift: drift(None), ..row(None) }).unwrap();
         assert_eq!(json["drift"], serde_json::json!({"photos": 7, "index": null, "alarm": 0.25, "drifted": false}));
     }
@@ -195,7 +217,7 @@ mod tests {
     #[test]
     fn json_has_regions_only_if_they_were_asked_for() {
         let json = serde_json::to_value(row(None)).unwrap();
-        assert_eq!(json.as_object().unwrap().len(), 5, "{json}");
+        assert_eq!(json.as_object().unwrap().len(), 6, "{json}");
         let json = serde_json::to_value(row(Some(Found { pixel_threshold: 0.5, regions: vec![region(1.0)] }))).unwrap();
         assert_eq!((&json["pixel_threshold"], &json["regions"][0]["x1"]), (&0.5.into(), &3.0.into()));
         assert_eq!(json["regions"][0]["outline"][2], serde_json::json!([3.0, 2.5]));

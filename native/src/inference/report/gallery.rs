@@ -167,7 +167,7 @@ mod tests {
             let map = AnomalyMap::square(2, vec![0.0, 0.0, 0.0, 2.0]);
             let region = Region { x0: 100.0, y0: 0.0, x1: 300.0, y1: 100.0 };
             let mask = defect.map(|_| vec![false, true, false, false]);
-            found.push(Found { detection: Detection { score, map, region }, mask });
+            found.push(Found { detection: Detection { score, map, region, descriptor: Vec::new() }, mask });
         }
         let all = pictures(&class, &found, &Show { threshold: 1.0, limit: 9, window: None }).unwrap();
         let names: Vec<_> = all.iter().map(|picture| (picture.name.as_str(), picture.verdict)).collect();

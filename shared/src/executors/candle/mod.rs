@@ -14,7 +14,7 @@ use candle_nn::ops::softmax;
 
 use crate::ops::{
     Linear, Neighbours, NoiseAt, Norm, Ops, Places, Read, RelativeBias, Then, around_extents, choose_extents,
-    conv_extents, nearest_extents, part_width, rotation_prefix, top_extents,
+    conv_extents, mean_token_extents, nearest_extents, part_width, rotation_prefix, top_extents,
 };
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
@@ -220,6 +220,11 @@ impl Ops for Candle<'_> {
 
     fn drop_tokens(&self, x: &Tensor, first: usize) -> Result<Tensor> {
         Ok(x.narrow(1, first, x.dim(1)? - first)?.contiguous()?)
+    }
+
+    fn mean_token(&self, x: &Tensor, first: usize) -> Result<Tensor> {
+        let [_, tokens, _] = mean_token_extents(x.dims(), first)?;
+        Ok(single(&x.narrow(1, first, tokens - first)?)?.mean_keepdim(1)?)
     }
 
     fn concatenate(&self, xs: &[Tensor]) -> Result<Tensor> {

@@ -237,6 +237,10 @@ impl Ops for Taped<'_> {
         self.by_candle(&[x], |ops, leaves| ops.drop_tokens(&leaves[0], first))
     }
 
+    fn mean_token(&self, x: &Tensor, first: usize) -> Result<Tensor> {
+        self.by_candle(&[x], |ops, leaves| ops.mean_token(&leaves[0], first))
+    }
+
     fn concatenate(&self, xs: &[Tensor]) -> Result<Tensor> {
         self.by_candle(&xs.iter().collect::<Vec<_>>(), |ops, leaves| ops.concatenate(leaves))
     }

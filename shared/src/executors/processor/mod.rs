@@ -18,7 +18,7 @@ use std::rc::Rc;
 
 use crate::ops::{
     Linear, Neighbours, Norm, Ops, Places, Read, RelativeBias, Then, around_extents, choose_extents, conv_extents,
-    nearest_extents, part_width, rotation_prefix, top_extents,
+    mean_token_extents, nearest_extents, part_width, rotation_prefix, top_extents,
 };
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
@@ -222,6 +222,13 @@ impl Ops for Processor {
         for (photo, out) in photos.zip(result.values_mut()?.chunks_exact_mut((tokens - first) * channels)) {
             out.copy_from_slice(&photo[first * channels..]);
         }
+        Ok(result)
+    }
+
+    fn mean_token(&self, x: &ProcessorTensor, first: usize) -> Result<ProcessorTensor> {
+        let [batch, tokens, channels] = mean_token_extents(x.shape(), first)?;
+        let mut result = self.result(vec![batch, 1, channels]);
+        rows::mean_token(x.values()?, tokens, channels, first, result.values_mut()?);
         Ok(result)
     }
 

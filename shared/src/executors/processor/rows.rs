@@ -54,6 +54,18 @@ pub(super) fn mean(xs: &[&[f32]], out: &mut [f32]) {
     });
 }
 
+/// Mean of each photo's rows from `first` on.
+pub(super) fn mean_token(x: &[f32], tokens: usize, width: usize, first: usize, out: &mut [f32]) {
+    let factor = 1.0 / (tokens - first) as f32;
+    out.par_chunks_mut(width).zip(x.par_chunks(tokens * width)).for_each(|(out, x)| {
+        out.fill(0.0);
+        for row in x[first * width..].chunks_exact(width) {
+            out.iter_mut().zip(row).for_each(|(out, x)| *out += x);
+        }
+        out.iter_mut().for_each(|out| *out *= factor);
+    });
+}
+
 /// Cosine distance of each pair of rows; norms are at least 1e-8.
 pub(super) fn cosine_distance(a: &[f32], b: &[f32], width: usize, out: &mut [f32]) {
     out.par_iter_mut().zip(a.par_chunks(width).zip(b.par_chunks(width))).with_min_len(ROWS).for_each(

@@ -26,6 +26,7 @@ pub(super) enum Kernel {
     Copy,
     Embed,
     Mean,
+    MeanToken,
     CosineDistance,
     Normalize,
     Nearest,
@@ -50,7 +51,7 @@ pub fn kernel_sources() -> Vec<(String, Cow<'static, str>)> {
 
 impl Kernel {
     /// Kernels that nearly every model needs, linear layers excluded.
-    pub const USUAL: [Self; 9] = [
+    pub const USUAL: [Self; 11] = [
         Self::Patches,
         Self::Embed,
         Self::LayerNorm,
@@ -58,18 +59,19 @@ impl Kernel {
         Self::KeyValueSums,
         Self::LinearAttention,
         Self::Mean,
+        Self::MeanToken,
         Self::CosineDistance,
+        Self::Normalize,
         Self::MapAxis,
     ];
 
     /// All other kernels, linear layers excluded.
-    const RARE: [Self; 16] = [
+    const RARE: [Self; 15] = [
         Self::QuantizeRows,
         Self::Rotate,
         Self::Swiglu,
         Self::DepthwiseConv,
         Self::Copy,
-        Self::Normalize,
         Self::Nearest,
         Self::SquaredNorms,
         Self::ClassCosines,
@@ -103,7 +105,7 @@ impl Kernel {
     /// Files before that of a kernel.
     fn before(self) -> &'static [&'static str] {
         match self {
-            Self::SquaredNorms => &[REDUCE],
+            Self::SquaredNorms | Self::MeanToken => &[REDUCE],
             Self::ClassCosines | Self::TopRows => &[ORDER],
             Self::Nearest | Self::Choose | Self::NearestAround(_) => &[ORDER, REDUCE],
             _ => &[],
@@ -139,6 +141,7 @@ impl Kernel {
             Self::Copy => file!("copy"),
             Self::Embed => file!("embed"),
             Self::Mean => file!("mean"),
+            Self::MeanToken => file!("mean_token"),
             Self::CosineDistance => file!("cosine_distance"),
             Self::Normalize => file!("normalize"),
             Self::Nearest => file!("nearest"),

@@ -15,11 +15,20 @@ impl Read for WebGpu {
         self.read_all(tensors).await
     }
 
-    async fn read_maps(&self, groups: &[GpuTensor], photos: usize, layout: &MapLayout) -> Result<Vec<AnomalyMap>> {
-        let values = self.read(&self.maps(groups, photos, layout)?).await?;
+    async fn read_maps(
+        &self,
+        groups: &[GpuTensor],
+        beside: Option<&GpuTensor>,
+        photos: usize,
+        layout: &MapLayout,
+    ) -> Result<(Vec<AnomalyMap>, Vec<f32>)> {
+        let maps = self.maps(groups, photos, layout)?;
+        let mut read = self.read_all(&std::iter::once(&maps).chain(beside).collect::<Vec<_>>()).await?;
+        let values = read.remove(0);
         if values.iter().all(|value| value.is_finite()) {
             let maps = values.chunks_exact(MAP_SIDE * MAP_SIDE);
-            return Ok(maps.map(|map| AnomalyMap::square(MAP_SIDE, map.to_vec())).collect());
+            let maps = maps.map(|map| AnomalyMap::square(MAP_SIDE, map.to_vec())).collect();
+            return Ok((maps, read.pop().unwrap_or_default()));
         }
         // One distance that is not finite spoils a whole map. The host finds out which one it is.
         layout.maps(&self.read_all(&groups.iter().collect::<Vec<_>>()).await?, photos)?;

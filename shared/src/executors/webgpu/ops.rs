@@ -6,7 +6,7 @@ use super::tensor::{GpuTensor, Storage, padded_row};
 use super::{GpuPrecision, WebGpu};
 use crate::ops::{
     Linear, Neighbours, Norm, Ops, Places, RelativeBias, Then, around_extents, choose_extents, conv_extents, head_size,
-    nearest_extents, part_width, rotation_prefix, top_extents,
+    mean_token_extents, nearest_extents, part_width, rotation_prefix, top_extents,
 };
 use crate::photo::preprocess::Preprocessor;
 use crate::tensor::HostTensor;
@@ -186,6 +186,18 @@ impl Ops for WebGpu {
         let result = GpuTensor::result(&self.pool, vec![batch, tokens.saturating_sub(first), channels])?;
         self.copy(x, first, &result, 0)?;
         Ok(result)
+    }
+
+    fn mean_token(&self, x: &GpuTensor, first: usize) -> Result<GpuTensor> {
+        let [batch, tokens, channels] = mean_token_extents(x.shape(), first)?;
+        let channels4 = padded_row(channels) / 4;
+        self.dispatch(
+            Kernel::MeanToken,
+            words([batch * channels4, tokens, first, channels4])?,
+            vec![batch, 1, channels],
+            &[x.buffer("tokens")?],
+            one_a_row(batch * channels4),
+        )
     }
 
     fn concatenate(&self, xs: &[GpuTensor]) -> Result<GpuTensor> {
