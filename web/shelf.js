@@ -152,6 +152,7 @@ export class Shelf {
     const names = new Set(this.#cards.flatMap(({ result }) => result?.product ?? []));
     const present = [...this.#products.options].map(({ value }) => value).filter(Boolean);
     const wanted = [...names].sort();
+    byId('product-filter', HTMLLabelElement).hidden = wanted.length === 0;
     if (present.join('\n') === wanted.join('\n') && this.#products.options.length > 0) return;
     const { value } = this.#products;
     const options = wanted.map((name) => make('option', { value: name, textContent: name }));
