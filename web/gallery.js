@@ -176,9 +176,12 @@ export class Gallery {
       });
       const result = Inspected.of(file, detection, judge.description.device.kind);
       judge.apply(result, judge.product([card.chosen, card.about.product, result.nearest]));
-      await result.keep(detection, await running.palette);
+      // A device that was lost meanwhile is asked again.
+      await result.keep(detection, await running.palette.catch(() => (running.palette = paletteOf(running.detector, judge.description.threshold))));
       if (superseded()) card.wait();
       else {
+        // The visitor may have set another threshold meanwhile.
+        judge.apply(result, result.product);
         card.detection = detection;
         card.show(result, judge);
       }

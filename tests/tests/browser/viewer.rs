@@ -45,7 +45,7 @@ fn names(page: &Page) -> Vec<String> {
 /// Opens a card's photo by keyboard, and waits for it.
 fn open(page: &Page, name: &str) {
     page.eval(&format!(
-        "[...document.querySelectorAll('.card')].find((card) => card.innerText.includes({name:?})).querySelector('.stage').focus()"
+        "[...document.querySelectorAll('.card')].find((card) => card.textContent.includes({name:?})).querySelector('.stage').focus()"
     ));
     page.press(&["Enter"]);
     wait_for_photo(page, name);

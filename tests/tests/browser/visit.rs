@@ -43,10 +43,10 @@ fn verdicts_follow_the_threshold_of_the_photo_s_class() {
             }} }})()"
         ));
         page.wait_for(&format!(
-            "[...document.querySelectorAll('.card')].every((card) => card.innerText.includes({class:?} && `({class})`))"
+            "[...document.querySelectorAll('.card')].every((card) => card.textContent.includes({class:?} && `({class})`))"
         ));
         let cards = page.eval(
-            "[...document.querySelectorAll('.card')].map(({ dataset, innerText }) => [dataset.verdict, dataset.threshold, innerText])",
+            "[...document.querySelectorAll('.card')].map(({ dataset, textContent }) => [dataset.verdict, dataset.threshold, textContent])",
         );
         let mut verdicts = [0, 0];
         for card in cards.as_array().unwrap() {
