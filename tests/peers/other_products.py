@@ -1,6 +1,6 @@
 """Which photos a model calls unknown: those of other products, and those of its own.
 
-    other_products.py PROGRAM [--backbone deit_tiny_patch16_224.safetensors] [--iterations 400]
+    other_products.py PROGRAM [--backbone deit_tiny_patch16_224.safetensors] [--iterations 30]
 
 DINOMALY_DATA names a folder with `screw`, `magnetic_tile`, `pcb` and `few` (tests/README.md). Three models: the embedded demo model on generated
 photos of seeds that it has not seen, and on all real photos; then one trained on `screw` and `magnetic_tile`, and one made of their photos
@@ -54,7 +54,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
     parser.add_argument("--backbone")
-    parser.add_argument("--iterations", default="400")
+    parser.add_argument("--iterations", default="30", help="of the training, whose head has no part in the verdict unknown")
     parser.add_argument("--seed", default="77", help="of the generated photos")
     options = parser.parse_args()
     program = pathlib.Path(options.program).resolve()
@@ -78,8 +78,8 @@ def main():
         both.mkdir()
         for name in KNOWN:
             (both / name).symlink_to(data / name)
-        run("train", both, "--out", folder / "trained", "--iterations", options.iterations, *backbone)
-        run("fewshot", both, "--out", folder / "few-shot", *backbone)
+        run("train", both, "--out", folder / "trained", "--iterations", options.iterations, "--resize", 224, "--crop", 224, *backbone)
+        run("fewshot", both, "--out", folder / "few-shot", "--size", 224, *backbone)
         own = [row for product in KNOWN for row in labelled(data, product)]
         others = [(name, None, real[name]) for name in ["pcb", *few]]
         for name in ("trained", "few-shot"):

@@ -35,8 +35,8 @@ mod tests {
         let layers = [other.clone(), layer([9.0, 9.0, 3.0, 4.0, 0.0, 5.0]), other.clone(), other.clone(), other];
         let found = descriptor(&Reference, &layers, 1).unwrap();
         assert_eq!(found.shape, [1, 1, 2]);
-        for (found, expected) in found.values.iter().zip([0.3, 0.9]) {
-            assert!((found - expected).abs() < 1e-6, "{:?}", found.values);
+        for (value, expected) in found.values.iter().zip([0.3, 0.9]) {
+            assert!((value - expected).abs() < 1e-6, "{:?}", found.values);
         }
         assert_eq!([1, 3, 4, 5, 8, 12].map(place), [0, 0, 0, 1, 1, 2]);
         let error = descriptor(&Reference, &layers, 3).err().map(|error| error.to_string()).unwrap_or_default();

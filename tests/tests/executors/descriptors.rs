@@ -11,6 +11,7 @@ use dinomaly_core::fewshot::{FeatureEncoder, PreparedPhoto, Recipe};
 use dinomaly_core::model::config::Architecture;
 use dinomaly_core::ops::Read;
 use dinomaly_core::photo::decode::Photo;
+use dinomaly_core::photo::preprocess::Geometry;
 use dinomaly_core::photo::tiles::Tiles;
 use dinomaly_tests::executors::webgpu;
 use dinomaly_tests::{demo_model, max_difference};
@@ -58,6 +59,7 @@ fn every_executor_agrees() {
 #[test]
 fn tiles_are_averaged() {
     let mut model = model();
+    model.preprocessor.geometry = Geometry { resize: 224, crop: 224 };
     let photos = [SelfTest::picture_of(3), SelfTest::picture_of(4)];
     let wide = Photo { width: 192, height: 288, rgb: photos.iter().flat_map(|photo| photo.rgb.clone()).collect() };
     let whole = descriptors(Processor::default(), &model, &[wide.clone()]);

@@ -1,6 +1,6 @@
 //! The demo model that the repository carries, on the generated test photos that its card names.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dinomaly::dataset::Dataset;
 use dinomaly::inference::comparison::BeforeAfter;
@@ -56,6 +56,47 @@ fn the_embedded_model_finds_the_defects_of_its_test_photos() {
     println!("{alarms} of {good} good photos and {caught} of {defective} defective ones are above their thresholds");
     // One in a hundred is meant: more than six of 160 would be by chance one time in two hundred.
     assert!(alarms <= 6 && 100 * caught >= 80 * defective);
+}
+
+/// Shares of photos that are called unknown. Real photos are none of its products; drawn ones of a seed that it has not seen are.
+#[test]
+fn the_embedded_model_knows_its_products_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dataset, model) = (photos(folder.path(), 77, 1), model());
+    let detector = PhotoDetector::new(&model).unwrap();
+    let products = |paths: &[PathBuf]| -> Vec<(String, bool)> {
+        let of = |descriptor: &[f32]| model.calibration.recognise(descriptor).unwrap().unwrap();
+        let measured = detector.measured(paths).unwrap();
+        measured
+            .iter()
+            .map(|(_, descriptor)| of(descriptor))
+            .map(|found| (found.nearest.to_owned(), found.unknown))
+            .collect()
+    };
+    let share = |what: &str, found: &[(String, bool)]| {
+        let unknown = found.iter().filter(|(_, unknown)| *unknown).count();
+        println!("{what}: {unknown} of {} are unknown", found.len());
+        100.0 * unknown as f64 / found.len() as f64
+    };
+    let mut of_kind = [Vec::new(), Vec::new()];
+    for class in &dataset.classes {
+        let paths: Vec<_> = class.test.iter().map(|photo| photo.path.clone()).collect();
+        for (photo, found) in class.test.iter().zip(products(&paths)) {
+            assert_eq!(found.0, class.name, "{}", photo.path.display());
+            of_kind[usize::from(photo.defect.is_some())].push(found);
+        }
+    }
+    for (what, found) in ["good", "defective"].iter().zip(&of_kind) {
+        assert!(share(what, found) <= 2.0, "{what}");
+    }
+    let Some(data) = dinomaly_tests::data() else { return };
+    for product in ["screw", "magnetic_tile", "pcb", "few/bottle", "few/capsule", "few/leather"] {
+        let Ok(of) = Dataset::open(&data.join(product), &[]) else { continue };
+        let test = of.classes.iter().flat_map(|class| class.test.iter().map(|photo| photo.path.clone()));
+        // A third of them says as much, in a third of the time.
+        let paths: Vec<_> = test.step_by(if product.starts_with("few") { 1 } else { 3 }).collect();
+        assert!(share(product, &products(&paths)) >= 90.0, "{product}");
+    }
 }
 
 /// The repository carries its int8 weights: widened, they are what is rounded here. Points that each metric may change by.
