@@ -91,7 +91,7 @@ fn the_embedded_model_knows_its_products_and_no_other() {
     }
     let Some(data) = dinomaly_tests::data() else { return };
     for product in ["screw", "magnetic_tile", "pcb", "few/bottle", "few/capsule", "few/leather"] {
-        let Ok(of) = Dataset::open(&data.join(product), &[]) else { continue };
+        let of = Dataset::open(&data.join(product), &[]).unwrap();
         let test = of.classes.iter().flat_map(|class| class.test.iter().map(|photo| photo.path.clone()));
         // A third of them says as much, in a third of the time.
         let paths: Vec<_> = test.step_by(if product.starts_with("few") { 1 } else { 3 }).collect();
