@@ -28,6 +28,10 @@ export class Card {
   result;
   /** The detector's answer, until it is announced. @type {Detection | undefined} */
   detection;
+  /** Id of the result before this inspection, which stays kept until there is another one. @type {string | undefined} */
+  before;
+  /** Order of arrival, also over visits. */
+  arrived = 0;
   /** Whether the result was kept on an earlier visit. */
   restored = false;
   /** Number of the photos that came together, and the place among them. */
@@ -78,6 +82,7 @@ export class Card {
    * @param {string} text
    */
   #pend(state, text) {
+    this.before = this.result?.id ?? this.before;
     this.result = undefined;
     this.detection = undefined;
     this.restored = false;
@@ -212,6 +217,12 @@ export class Card {
     if (near === this.#near) return;
     this.#near = near;
     this.redraw();
+  }
+
+  /** Waits for the pictures. */
+  async decoded() {
+    const images = [this.#photo, this.#heat].filter(({ src }) => src);
+    await Promise.all(images.map((image) => image.decode().catch(() => {})));
   }
 
   /** Takes the present thumbnails. */

@@ -15,20 +15,21 @@ export class Export {
   #menu = byId('export', HTMLDetailsElement);
   #said = byId('export-said', HTMLParagraphElement);
   #busy = false;
+  /** Number of results without pictures. */
+  #left = 0;
 
   /**
    * @param {() => Result[]} results
    * @param {(id: string) => Judged | undefined} judged what a result was judged by
+   * @param {() => Promise<() => void>} showAll shows all pictures, also those outside the view; what it returns ends that
    */
-  constructor(results, judged) {
+  constructor(results, judged, showAll) {
+    this.showAll = showAll;
     this.results = results;
     this.judged = judged;
     for (const [id, kind] of Object.entries(KINDS)) byId(id, HTMLButtonElement).addEventListener('click', () => void this.#work(kind));
     for (const button of this.#menu.querySelectorAll('button')) button.disabled = false;
-    byId('export-print', HTMLButtonElement).addEventListener('click', () => {
-      this.#menu.open = false;
-      print();
-    });
+    byId('export-print', HTMLButtonElement).addEventListener('click', () => void this.#print());
     this.#menu.addEventListener('keydown', (event) => {
       if (event.key !== 'Escape' || !this.#menu.open) return;
       event.stopPropagation();
@@ -40,17 +41,26 @@ export class Export {
     });
   }
 
+  async #print() {
+    this.#menu.open = false;
+    const end = await this.showAll();
+    addEventListener('afterprint', end, { once: true });
+    print();
+  }
+
   /** @param {'csv' | 'json' | 'zip' | 'html'} kind */
   async #work(kind) {
     const results = this.results();
     if (this.#busy) return;
     if (results.length === 0) return this.#say('No photo was inspected yet.');
     this.#busy = true;
+    this.#left = 0;
     try {
       this.#say('Writing…');
       const file = kind === 'zip' ? await this.#pictures(results) : await this.#table(kind, results);
       save(file);
-      this.#say(`Written: ${file.name}`);
+      const left = this.#left === 0 ? '' : `, without ${this.#left} from earlier visits, whose heatmaps were not kept`;
+      this.#say(`Written: ${file.name}${left}`);
     } catch (error) {
       this.#say(`Nothing was written: ${sentence(error)}`);
     }
@@ -73,8 +83,9 @@ export class Export {
    * @param {Result[]} results
    */
   async #pictures(results) {
-    const whole = results.filter(({ file }) => file);
-    if (whole.length === 0) throw new Error('the photos were not kept: inspect them again');
+    const whole = results.filter(({ whole }) => whole);
+    if (whole.length === 0) throw new Error('the heatmaps were not kept: inspect the photos again');
+    this.#left = results.length - whole.length;
     const said = (/** @type {number} */ done) => this.#say(`Drawing ${done + 1} of ${whole.length}…`);
     async function* pictures() {
       for (const [i, result] of whole.entries()) {

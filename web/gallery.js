@@ -24,6 +24,8 @@ export class Gallery {
   /** Number of photos being inspected. */
   #looking = 0;
   #batches = 0;
+  /** Order of arrival of the last photo: microseconds, so that later visits go on with it. */
+  #arrived = 0;
   /** Queue of announcements, so that results are announced in the order in which photos were taken up. */
   #announced = Promise.resolve();
   #section = byId('results', HTMLElement);
@@ -67,6 +69,16 @@ export class Gallery {
     this.#work();
   }
 
+  /** Shows the pictures of all photos, for print. @returns {Promise<() => void>} what ends that */
+  showAll() {
+    return this.#shelf.showAll();
+  }
+
+  /** Ids of earlier results of photos that are inspected again. */
+  pending() {
+    return this.#shelf.cards.flatMap(({ result, before }) => (result ? [] : before ?? []));
+  }
+
   /** Results of all inspected photos, in order of arrival. @returns {Result[]} */
   results() {
     return this.#shelf.cards.flatMap(({ result }) => result ?? []);
@@ -80,6 +92,7 @@ export class Gallery {
     const cards = rows.map((row) => {
       const card = this.#card(row.file, row.name, { product: row.product, truth: row.label, note: null });
       card.restored = true;
+      card.arrived = row.arrived;
       card.show(Inspected.restored(row), undefined);
       return card;
     });
@@ -92,7 +105,7 @@ export class Gallery {
    * @param {import('./card.js').About} about
    */
   #card(file, name, about) {
-    return new Card(file, name, about, {
+    const card = new Card(file, name, about, {
       remove: (card) => this.#remove([card]),
       open: (card) => this.#viewer.open(card),
       choose: (card, product) => this.#choose(card, product),
@@ -101,6 +114,8 @@ export class Gallery {
         this.#work();
       },
     });
+    card.arrived = this.#arrived = Math.max(this.#arrived + 1, Date.now() * 1000);
+    return card;
   }
 
   /** @param {Card[]} cards */
@@ -175,6 +190,7 @@ export class Gallery {
         this.reopened(description);
       });
       const result = Inspected.of(file, detection, judge.description.device.kind);
+      result.arrived = card.arrived;
       judge.apply(result, judge.product([card.chosen, card.about.product, result.nearest]));
       // A device that was lost meanwhile is asked again.
       await result.keep(detection, await running.palette.catch(() => (running.palette = paletteOf(running.detector, judge.description.threshold))));

@@ -71,7 +71,8 @@ function cell(value) {
   if (typeof value === 'number') return String(value);
   const text = shown(value ?? '');
   const harmless = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
-  return /[",\r\n]/.test(harmless) ? `"${harmless.replaceAll('"', '""')}"` : harmless;
+  // Some spreadsheets separate by semicolons.
+  return /[",;\t\r\n]/.test(harmless) ? `"${harmless.replaceAll('"', '""')}"` : harmless;
 }
 
 /** @param {Rec[]} records */

@@ -12,6 +12,8 @@ const HEAD = 32;
 
 /** @implements {Result} */
 export class Inspected {
+  /** Order of arrival, also over visits. */
+  arrived = 0;
   /** @type {string | null} */
   product = null;
   /** @type {Verdict} */
@@ -72,8 +74,8 @@ export class Inspected {
   /** @param {Row} row */
   static restored(row) {
     const result = new Inspected(row);
-    const { product, verdict, threshold, label, regions, thumbnail, heat, file } = row;
-    return Object.assign(result, { product, verdict, threshold, label, regions, thumbnail, heat, file, middle: threshold });
+    const { arrived, product, verdict, threshold, label, regions, thumbnail, heat, file } = row;
+    return Object.assign(result, { arrived, product, verdict, threshold, label, regions, thumbnail, heat, file, middle: threshold });
   }
 
   /**

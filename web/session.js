@@ -1,7 +1,9 @@
 // @ts-check
-// Results over a reload, Back and a crash: numbers and thumbnails are kept on this device, photos only with consent.
+// Results over a reload, Back and a crash: numbers are kept on this device, photos and their small pictures only with consent.
 
 import { byId } from './dom.js';
+import { arrivedAs } from './formats.js';
+import { sha256 } from './hash.js';
 import { all, clear, put, remove } from './store.js';
 
 /** @import {Judged, Result, Row} from './types.js' */
@@ -11,6 +13,9 @@ const CONSENT = `dinomaly-photos ${new URL('.', document.baseURI).href}`;
 
 /** Time in milliseconds in which changes are gathered. */
 const GATHER = 300;
+
+/** Most results that are kept, the newest ones: each visit begins with showing them. */
+const MOST = 1000;
 
 export class Session {
   /** What is kept, by the result's id: what of it may change. @type {Map<string, string>} */
@@ -29,10 +34,12 @@ export class Session {
 
   /**
    * @param {() => Result[]} results
+   * @param {() => string[]} pending ids of results of photos that are inspected again
    * @param {() => Judged} current what photos are judged by now
    */
-  constructor(results, current) {
+  constructor(results, pending, current) {
     this.results = results;
+    this.pending = pending;
     this.current = current;
     this.#consent.checked = recall();
     this.#consent.addEventListener('change', () => {
@@ -67,17 +74,18 @@ export class Session {
    */
   async restore(show) {
     try {
-      /** @type {{id: string, at: number, judged: Judged, row: Row}[]} */
-      const kept = await all('rows');
+      /** @type {{id: string, judged: Judged, row: Row}[]} */
+      const found = await all('rows');
       const photos = new Map((await all('photos')).map(({ id, file }) => [id, file]));
-      kept.sort((a, b) => a.at - b.at);
-      show(kept.map(({ id, judged, row }) => {
-        const file = photos.get(id);
+      found.sort((a, b) => a.row.arrived - b.row.arrived);
+      const [older, kept] = [found.slice(0, -MOST), found.slice(-MOST)];
+      for (const { id, judged, row } of kept) {
         this.#judged.set(id, judged);
         this.#kept.set(id, changing(row));
-        if (file) this.#photos.add(id);
-        return file ? { ...row, file } : row;
-      }));
+        if (photos.has(id)) this.#photos.add(id);
+      }
+      show(kept.map(({ id, row }) => (photos.has(id) ? { ...row, file: photos.get(id) } : row)));
+      await this.#drop(older.map(({ id }) => id));
     } catch {
       // The browser keeps nothing for the page.
       this.#works = false;
@@ -107,23 +115,37 @@ export class Session {
 
   async #save() {
     const results = this.results();
-    const changed = results.map((result, at) => ({ result, at })).filter(({ result }) => this.#kept.get(result.id) !== changing(result));
-    const present = new Set(results.map(({ id }) => id));
+    // What is inspected again is kept as it was, until there is a new result.
+    const present = new Set([...results.map(({ id }) => id), ...this.pending()]);
     const gone = [...this.#kept.keys()].filter((id) => !present.has(id));
-    for (const { result } of changed) await this.#identify(result);
-    if (changed.length > 0) {
-      await put('rows', ...changed.map(({ result, at }) => ({ id: result.id, at, judged: this.#judged.get(result.id), row: rowOf(result) })));
-    }
-    for (const { result } of changed) this.#kept.set(result.id, changing(result));
-    if (gone.length > 0) {
-      await remove('rows', ...gone);
-      await remove('photos', ...gone);
-    }
+    const rows = results.slice(-MOST).map((result) => this.#rowOf(result));
+    const changed = rows.filter((row) => this.#kept.get(row.id) !== changing(row));
+    for (const result of results) if (changed.some(({ id }) => id === result.id)) await this.#identify(result);
+    if (changed.length > 0) await put('rows', ...changed.map((row) => ({ id: row.id, judged: this.#judged.get(row.id), row })));
+    for (const row of changed) this.#kept.set(row.id, changing(row));
+    await this.#drop(gone);
+    await this.#savePhotos(results);
+  }
+
+  /** @param {string[]} gone ids of results that are kept no longer */
+  async #drop(gone) {
+    if (gone.length === 0) return;
+    await remove('rows', ...gone);
+    await remove('photos', ...gone);
     for (const id of gone) {
       this.#kept.delete(id);
       this.#photos.delete(id);
     }
-    await this.#savePhotos(results);
+  }
+
+  /**
+   * What is kept of a result: without consent no picture.
+   * @param {Result} result
+   * @returns {Row}
+   */
+  #rowOf({ id, arrived, name, product, verdict, score, threshold, label, device, time, width, height, unknown, regions, thumbnail, heat, region }) {
+    const numbers = { id, arrived, name, product, verdict, score, threshold, label, device, time, width, height, unknown, regions, region };
+    return this.#consent.checked ? { ...numbers, thumbnail, heat } : { ...numbers, thumbnail: null, heat: null };
   }
 
   /**
@@ -133,7 +155,6 @@ export class Session {
   async #identify({ id, file }) {
     const judged = this.#judged.get(id);
     if (!judged || judged.photo || !file) return;
-    const [{ arrivedAs }, { sha256 }] = await Promise.all([import('./formats.js'), import('./hash.js')]);
     const photo = await sha256(arrivedAs(file)).catch(() => undefined);
     if (photo) this.#judged.set(id, { ...judged, photo });
   }
@@ -154,20 +175,11 @@ export class Session {
 }
 
 /**
- * What is kept of a result.
- * @param {Result | Row} result
- * @returns {Row}
- */
-function rowOf({ id, name, product, verdict, score, threshold, label, device, time, width, height, unknown, regions, thumbnail, heat, region }) {
-  return { id, name, product, verdict, score, threshold, label, device, time, width, height, unknown, regions, thumbnail, heat, region };
-}
-
-/**
  * What may change of a result.
  * @param {Row} row
  */
-function changing({ product, verdict, threshold, label, thumbnail, heat }) {
-  return JSON.stringify([product, verdict, threshold, label, thumbnail?.size, heat?.size]);
+function changing({ product, verdict, threshold, label, regions, thumbnail, heat }) {
+  return JSON.stringify([product, verdict, threshold, label, regions?.length, thumbnail?.size, heat?.size]);
 }
 
 function recall() {

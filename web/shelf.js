@@ -111,6 +111,23 @@ export class Shelf {
     card.near = near;
   }
 
+  /**
+   * Shows the pictures of all cards, for print.
+   * @returns {Promise<() => void>} what ends that
+   */
+  async showAll() {
+    const far = this.#cards.filter((card) => !this.#visible.has(card));
+    for (const card of far) this.#approach(card, true);
+    await Promise.all(far.map((card) => card.decoded()));
+    return () => {
+      // Observed anew, those that are still far lose their pictures.
+      for (const { element } of far.filter((card) => this.#cards.includes(card))) {
+        this.#near.unobserve(element);
+        this.#near.observe(element);
+      }
+    };
+  }
+
   /** @param {Set<Card>} cards */
   remove(cards) {
     this.#cards = this.#cards.filter((card) => !cards.has(card));

@@ -1,5 +1,5 @@
 // @ts-check
-// What this site keeps on the visitor's device, in a database of its own: models, and with consent photos and results.
+// What this site keeps on the visitor's device, in a database of its own: models, results, and with consent photos.
 
 /** Other sites of the same origin have other databases. */
 const NAME = `dinomaly ${new URL('.', document.baseURI).href}`;

@@ -147,6 +147,7 @@
  * Numbers of an inspected photo, as they can be kept.
  * @typedef {object} Row
  * @property {string} id unique, also over reloads
+ * @property {number} arrived order of arrival, also over visits
  * @property {string} name of the photo
  * @property {string | null} product class whose threshold counts
  * @property {Verdict} verdict
@@ -168,6 +169,7 @@
 /**
  * An inspected photo on the page, from `gallery.results()`. `map` and `picture` refuse if the photo was not kept.
  * @typedef {Row & {
+ *   whole: boolean,
  *   map: () => Promise<AnomalyMap>,
  *   picture: (mode: 'heatmap' | 'overlay') => Promise<Blob>,
  * }} Result
