@@ -29,12 +29,12 @@ let detector;
 if (fromCache) prepareNextVisit();
 /** What photos are judged by now. @type {Judged} */
 let judging = { model: '', hash: '', program: null };
-const session = new Session(() => gallery.results(), () => judging);
+const session = new Session(() => gallery.results(), () => gallery.pending(), () => judging);
 const restored = session.restore((rows) => gallery.restore(rows));
 /** @type {Promise<void> | undefined} */
 let exporting;
 byId('export', HTMLDetailsElement).addEventListener('toggle', () => {
-  exporting ??= import('./export.js').then(({ Export }) => void new Export(() => gallery.results(), (id) => session.judged(id)), () => {
+  exporting ??= import('./export.js').then(({ Export }) => void new Export(() => gallery.results(), (id) => session.judged(id), () => gallery.showAll()), () => {
     exporting = undefined;
     byId('export-said', HTMLParagraphElement).textContent = 'The menu could not be loaded: check the connection, and open it again.';
   });
@@ -111,6 +111,7 @@ async function run(index, model, list) {
   try {
     const description = await opened.open();
     ready(description);
+    void list.keep(model);
     prepareNextVisit();
     if (query.has('profile')) await profile(description, opened, byId('profile', HTMLParagraphElement));
     // Another model may have been chosen in the meantime.

@@ -2,7 +2,7 @@
 // The choice of a model: the site's, those made here, and those opened from a zip.
 
 import { byId, make, shown } from './dom.js';
-import { forgetModel, keepModel, keptModels, lastChosen, rememberChosen } from './kept-models.js';
+import { forgetModel, goodPhotosOf, keepGoodPhotos, keepModel, keptModels, lastChosen, rememberChosen } from './kept-models.js';
 import { offerUndo } from './undo.js';
 
 /** @import {DeviceChoice, Index, ModelEntry} from './types.js' */
@@ -13,6 +13,8 @@ const ORIGINS = { here: 'made here', file: 'from a zip' };
 export class Choice {
   /** Models that are not on the site. @type {ModelEntry[]} */
   #kept = [];
+  /** Models from a zip that were not opened yet. @type {Set<string>} */
+  #new = new Set();
   /** @type {Own | undefined} */
   #own;
   /** @type {Promise<Own> | undefined} */
@@ -64,8 +66,17 @@ export class Choice {
     const chosen = this.models.find(({ id }) => id === this.#list.value);
     this.#forget.hidden = !chosen?.origin;
     rememberChosen(chosen?.origin ? chosen.id : null);
-    if (chosen?.origin === 'here') this.own().then((own) => own.follow(chosen)).catch(() => {});
+    if (chosen?.origin === 'here') this.#follow(chosen).catch(() => {});
     return chosen;
+  }
+
+  /**
+   * Shows the photos that a model was made of, if they were kept: then it can learn.
+   * @param {ModelEntry} model
+   */
+  async #follow(model) {
+    await (await this.own()).follow(model);
+    document.documentElement.dataset.made = this.learns ? 'here' : '';
   }
 
   /** Whether a photo that the chosen model accuses can be added to its good ones. */
@@ -83,17 +94,28 @@ export class Choice {
     const again = this.#kept.find(({ id }) => id === last);
     if (!again) return;
     this.#list.value = again.id;
-    if (again.origin === 'here') await this.own().then((own) => own.follow(again)).catch(() => {});
+    if (again.origin === 'here') await this.#follow(again).catch(() => {});
   }
 
   /**
-   * Opens a model that came as a zip, and keeps it.
+   * Opens a model that came as a zip. It is kept once it has opened.
    * @param {ModelEntry} model
    */
-  async add(model) {
-    const before = this.#kept.find(({ id }) => id === model.id);
-    this.#use(model, before);
-    await keepModel(model).catch(() => {});
+  add(model) {
+    this.#new.add(model.id);
+    this.#use(model, this.#kept.find(({ id }) => id === model.id));
+  }
+
+  /**
+   * Keeps a model that has opened.
+   * @param {ModelEntry} model
+   */
+  async keep(model) {
+    if (!this.#new.delete(model.id)) return;
+    await keepModel(model).catch(() => {
+      const text = `This browser does not keep the model ${model.name}: it is gone with this page.`;
+      byId('arrived', HTMLParagraphElement).textContent = shown(text);
+    });
   }
 
   /**
@@ -110,13 +132,18 @@ export class Choice {
   async #forgetChosen() {
     const model = this.chosen;
     if (!model?.origin) return;
+    const good = await goodPhotosOf(model.id).catch(() => undefined);
     await forgetModel(model.id).catch(() => {});
     this.#own?.forgot(model);
     this.#kept = this.#kept.filter(({ id }) => id !== model.id);
     this.#offer();
     this.open();
     this.#list.focus();
-    offerUndo(`The model ${model.name} was forgotten.`, () => void this.add(model));
+    offerUndo(`The model ${model.name} was forgotten.`, async () => {
+      if (good) await keepGoodPhotos(model.id, good).catch(() => {});
+      this.#own?.recalled(model);
+      this.add(model);
+    });
   }
 
   #offer() {

@@ -7,8 +7,10 @@ import { makeModel } from './maker.js';
 import { packModel } from './model-zip.js';
 import { Products } from './products.js';
 import { save } from './save.js';
+import { offerUndo } from './undo.js';
 
 /** @import {DeviceChoice, EncoderEntry, Index, ModelEntry} from './types.js' */
+/** @import {GoodPhotos} from './kept-models.js' */
 
 /** Names of the encoder's files, which tell its content. @param {EncoderEntry} entry */
 const encoderOf = ({ files, made }) => Object.keys(made ?? files).filter((name) => name.startsWith('encoder-')).join(' ');
@@ -22,6 +24,14 @@ export class Own {
   #busy = false;
   /** Whether there are photos that no model was made of. */
   unused = false;
+  /** Number of changes of the photos. */
+  #edits = 0;
+  /** Whether to make the detector again after the present run. */
+  #again = false;
+  /** Photos that the present model was made of. @type {GoodPhotos[]} */
+  #used = [];
+  /** Id of a forgotten model of the present photos. @type {string | undefined} */
+  #forgotten;
   /** What has an encoder, by the encoder's files. @type {Map<string, {entry: EncoderEntry, text: string}>} */
   #sources = new Map();
   #panel = byId('own', HTMLDetailsElement);
@@ -49,12 +59,7 @@ export class Own {
     this.receive = receive;
     this.#make.addEventListener('click', () => void this.#work());
     this.#save.addEventListener('click', () => void this.#keep());
-    this.#new.addEventListener('click', () => {
-      this.#model = undefined;
-      this.#say('');
-      this.#products.show([]);
-      this.#products.at(null).input.focus();
-    });
+    this.#new.addEventListener('click', () => this.#startAnew());
     const another = byId('own-another', HTMLButtonElement);
     another.disabled = false;
     another.addEventListener('click', () => {
@@ -119,10 +124,12 @@ export class Own {
    */
   forgive(file, product) {
     this.#panel.open = true;
+    if (!this.#model) return this.#say('The detector in this panel is a new one: drop the photo here to add it.');
     const known = product !== null && this.#products.has(product);
     if (!known && this.#products.count > 1) return this.#say('Choose the product of the photo first, then say again that it is good.');
     this.#products.at(product).add([file]);
     this.#edited();
+    this.#again = this.#busy;
     void this.#work();
   }
 
@@ -133,8 +140,9 @@ export class Own {
   async follow(model) {
     if (model.origin !== 'here' || this.learns(model) || this.#busy) return;
     const kept = await goodPhotosOf(model.id).catch(() => undefined);
-    if (!kept || (this.#products.photos.length > 0 && !this.#model)) return;
+    if (!kept || this.unused || (this.#products.photos.length > 0 && !this.#model)) return;
     this.#model = model;
+    this.#used = kept;
     this.#consent.checked = true;
     this.#encoders.value = encoderOf(model);
     this.#describeEncoder();
@@ -148,11 +156,42 @@ export class Own {
    * @param {ModelEntry} model
    */
   forgot(model) {
-    if (this.learns(model)) this.#model = undefined;
+    if (!this.learns(model)) return;
+    this.#model = undefined;
+    this.#forgotten = model.id;
     this.#show();
   }
 
+  /**
+   * A forgotten model is there again.
+   * @param {ModelEntry} model
+   */
+  recalled(model) {
+    if (this.#forgotten !== model.id || this.#model) return;
+    this.#model = model;
+    this.#show();
+  }
+
+  /** Empties the panel for another detector. */
+  #startAnew() {
+    const before = { model: this.#model, used: this.#used, unused: this.unused, photos: this.#products.photos };
+    this.#model = undefined;
+    this.#say('');
+    this.#products.show([]);
+    this.#products.at(null).input.focus();
+    document.documentElement.dataset.made = '';
+    if (before.photos.length === 0) return;
+    offerUndo('The photos of good parts were taken out of the panel.', () => {
+      this.#products.show(before.photos);
+      this.#model = before.model;
+      this.#used = before.used;
+      this.unused = before.unused;
+      this.#show();
+    });
+  }
+
   #edited() {
+    this.#edits += 1;
     this.unused = this.#products.photos.length > 0;
     this.#show();
   }
@@ -185,6 +224,7 @@ export class Own {
     this.#bar.hidden = false;
     this.#bar.removeAttribute('value');
     this.#say('Making the detector…');
+    const edits = this.#edits;
     try {
       const products = this.#products.photos;
       const { doubts, memory, ...model } = await makeModel(this.index, source, this.device(), products, ({ phase, loaded, total }) => {
@@ -192,9 +232,11 @@ export class Own {
       });
       const old = this.#model;
       this.#model = model;
-      this.unused = false;
+      this.#used = products;
+      this.unused = this.#edits !== edits;
       const kept = await keepModel(model).then(() => '', () => ' This browser does not keep it: save it, or it is gone with this page.');
-      if (old && old.id !== model.id) await forgetModel(old.id).catch(() => {});
+      // If the new one is not kept, the old one stays.
+      if (old && old.id !== model.id && kept === '') await forgetModel(old.id).catch(() => {});
       await this.#keepPhotos();
       const sum = products.reduce((sum, { photos }) => sum + photos.length, 0);
       const of = (/** @type {string} */ product) => (products.length > 1 ? ` of ${product}` : '');
@@ -207,12 +249,15 @@ export class Own {
     this.#busy = false;
     this.#bar.hidden = true;
     this.#show();
+    if (!this.#again) return;
+    this.#again = false;
+    void this.#work();
   }
 
   async #keepPhotos() {
     if (!this.#model) return;
     try {
-      await keepGoodPhotos(this.#model.id, this.#consent.checked ? this.#products.photos : undefined);
+      await keepGoodPhotos(this.#model.id, this.#consent.checked ? this.#used : undefined);
     } catch {
       if (this.#consent.checked) this.#say('The photos were not kept: this browser keeps nothing for the page, or the device is full.');
     }

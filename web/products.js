@@ -2,6 +2,7 @@
 // Products to make a detector of, each with its photos of good parts.
 
 import { make, shown } from './dom.js';
+import { offerUndo } from './undo.js';
 
 /** @import {GoodPhotos} from './kept-models.js' */
 
@@ -144,11 +145,18 @@ export class Products {
 
   /** Removes a product with its photos. @param {Product} product */
   take(product) {
-    this.#products = this.#products.filter((other) => other !== product);
+    const place = this.#products.indexOf(product);
+    this.#products.splice(place, 1);
     product.element.remove();
     this.#count();
     this.#products[0].input.focus();
     this.changed();
+    offerUndo(`The product ${product.name} was removed.`, () => {
+      this.#products.splice(place, 0, product);
+      this.list.insertBefore(product.element, this.list.children[place] ?? null);
+      this.#count();
+      this.changed();
+    });
   }
 
   /**
