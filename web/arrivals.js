@@ -20,7 +20,7 @@ const AT_ONCE = 100;
  * @property {File[]} photos
  * @property {ModelEntry[]} models
  * @property {{name: string, why: string}[]} refused
- * @property {number} leftOut files in folders and archives that are no photos
+ * @property {number} leftOut files in folders and archives that are no photos, or photos beside a model
  */
 
 /**
@@ -83,7 +83,8 @@ async function* fromArchive(archive) {
  */
 async function modelOf(name, files, manifest) {
   try {
-    return { photos: [], models: [await openModel(name, files, manifest)], refused: [], leftOut: 0 };
+    const model = await openModel(name, files, manifest);
+    return { photos: [], models: [model], refused: [], leftOut: files.filter(({ path }) => isPhotoName(path)).length };
   } catch (error) {
     return refusal(name, error);
   }

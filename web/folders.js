@@ -12,25 +12,43 @@ const MOST = 20_000;
  * @property {boolean} inFolder
  */
 
+/**
+ * What arrived, and how many files could not be read, or were too many.
+ * @typedef {{files: Arrived[], unread: number, excess: number}} Arrival
+ */
+
 /** By name, numbers by their value. */
 const { compare } = new Intl.Collator('en', { numeric: true });
 
 /**
  * Files of a drop. Must be called while the event is dispatched: afterwards it holds nothing.
  * @param {DataTransfer} data
- * @returns {Promise<Arrived[]>} in the order of the drop; in folders by name
+ * @returns {Promise<Arrival>} in the order of the drop; in folders by name
  */
 export function droppedFiles({ items, files }) {
   const whole = [...files].map(single);
   const entries = [...items].map((item) => (item.kind === 'file' ? item.webkitGetAsEntry?.() : null)).filter((entry) => !!entry);
-  if (!entries.some((entry) => entry.isDirectory)) return Promise.resolve(whole);
-  return Promise.all(entries.map((entry) => walk(entry))).then((found) => found.flat().slice(0, MOST));
+  return entries.some((entry) => entry.isDirectory) ? walkAll(entries) : Promise.resolve(bounded(whole));
+}
+
+/** @param {FileSystemEntry[]} entries */
+async function walkAll(entries) {
+  /** @type {Arrived[]} */
+  const found = [];
+  let unread = 0;
+  for (const entry of entries) unread += await walk(entry, found);
+  return { ...bounded(found), unread };
+}
+
+/** @param {Arrived[]} files @returns {Arrival} */
+function bounded(files) {
+  return { files: files.slice(0, MOST), unread: 0, excess: Math.max(0, files.length - MOST) };
 }
 
 /**
  * Files that were chosen, one by one or as a folder.
  * @param {Iterable<File>} files
- * @returns {Arrived[]}
+ * @returns {Arrival}
  */
 export function chosenFiles(files) {
   const arrived = [...files].map((file) => {
@@ -38,36 +56,37 @@ export function chosenFiles(files) {
     return path ? { file: named(file, path), path, inFolder: true } : single(file);
   });
   if (arrived.some(({ inFolder }) => inFolder)) arrived.sort((a, b) => compare(a.path, b.path));
-  return arrived.filter(({ path }) => !hidden(path)).slice(0, MOST);
+  return bounded(arrived.filter(({ path, inFolder }) => !(inFolder && hidden(path))));
 }
 
 /** @param {File} file @returns {Arrived} */
 const single = (file) => ({ file, path: file.name, inFolder: false });
 
 /**
- * All files below an entry.
+ * Finds all files below an entry. What cannot be read, such as a file that is gone, is no reason to take nothing.
  * @param {FileSystemEntry} entry
- * @returns {Promise<Arrived[]>}
+ * @param {Arrived[]} found
+ * @returns {Promise<number>} number of entries that cannot be read
  */
-async function walk(entry) {
+async function walk(entry, found) {
   const path = entry.fullPath.replace(/^\//, '');
-  if (hidden(path)) return [];
-  if (entry.isFile) {
-    /** @type {File} */
-    const file = await new Promise((resolve, reject) => /** @type {FileSystemFileEntry} */ (entry).file(resolve, reject));
-    const inFolder = path.includes('/');
-    return [{ file: inFolder ? named(file, path) : file, path, inFolder }];
+  const inFolder = path.includes('/');
+  if (inFolder && hidden(path)) return 0;
+  try {
+    if (entry.isFile) {
+      /** @type {File} */
+      const file = await new Promise((resolve, reject) => /** @type {FileSystemFileEntry} */ (entry).file(resolve, reject));
+      found.push({ file: inFolder ? named(file, path) : file, path, inFolder });
+      return 0;
+    }
+    const children = await read(/** @type {FileSystemDirectoryEntry} */ (entry).createReader());
+    children.sort((a, b) => compare(a.name, b.name));
+    let unread = 0;
+    for (const child of children) unread += await walk(child, found);
+    return unread;
+  } catch {
+    return 1;
   }
-  const children = await read(/** @type {FileSystemDirectoryEntry} */ (entry).createReader());
-  children.sort((a, b) => compare(a.name, b.name));
-  /** @type {Arrived[]} */
-  const found = [];
-  for (const child of children) {
-    // What cannot be read, such as a file that is gone, is no reason to take nothing.
-    found.push(...(await walk(child).catch(() => [])));
-    if (found.length >= MOST) break;
-  }
-  return found;
 }
 
 /**

@@ -5,7 +5,7 @@ import { byId, make, sentence, shown } from './dom.js';
 import { chosenFiles, droppedFiles } from './folders.js';
 
 /** @import {ModelEntry} from './types.js' */
-/** @import {Arrived} from './folders.js' */
+/** @import {Arrival} from './folders.js' */
 
 /** Refused files that are named; of more only the number is said. */
 const NAMED = 20;
@@ -70,7 +70,7 @@ export class Intake {
       event.preventDefault();
       hover(-depth);
       const { target, dataTransfer } = event;
-      if (!dataTransfer || (dataTransfer.items.length === 0 && dataTransfer.files.length === 0)) return;
+      if (!dataTransfer?.files.length) return this.#say('The browser handed no file over: use “choose files”.');
       const place = target instanceof Element && target.closest('#own') ? target : null;
       this.take(droppedFiles(dataTransfer), place);
     });
@@ -78,13 +78,17 @@ export class Intake {
 
   /**
    * Takes files in turn.
-   * @param {Arrived[] | Promise<Arrived[]>} arriving
+   * @param {Arrival | Promise<Arrival>} arriving
    * @param {Element | null} place in the panel that makes a detector, where they were given
    */
   take(arriving, place) {
     const taken = this.#queue.then(async () => {
-      const arrived = await arriving;
-      if (arrived.length === 0) return this.#say('The browser handed no file over: use “choose files”.');
+      const { files: arrived, unread, excess } = await arriving;
+      const lost = [
+        unread > 0 ? `${unread === 1 ? '1 file or folder' : `${unread} files or folders`} could not be read.` : '',
+        excess > 0 ? `${excess} files were too many and were left out: give fewer at a time.` : '',
+      ].filter(Boolean).map((text) => ` ${text}`).join('');
+      if (arrived.length === 0) return this.#say(`There are no files in it.${lost}`);
       // Few visits begin with photos.
       const { noteOn, sortOut } = await import('./arrivals.js');
       let photos = 0;
@@ -95,7 +99,7 @@ export class Intake {
         if (sorted.photos.length === 0) continue;
         if (place) this.takers.good(sorted.photos, place);
         else for (const note of new Set(sorted.photos.map(noteOn))) this.takers.inspect(sorted.photos.filter((photo) => noteOn(photo) === note), note);
-        this.#say(photos === 1 ? '1 photo taken.' : `${photos} photos taken.`);
+        this.#say(`${photos === 1 ? '1 photo' : `${photos} photos`} taken.${lost}`);
       }
     });
     this.#queue = taken.catch((error) => this.#say(`Not all files were taken: ${sentence(error)}`));
@@ -121,7 +125,7 @@ export class Intake {
     this.#names.append(...named.map(({ name, why }) => make('li', { textContent: why.startsWith(name) ? why : `${name} ${why}` })));
     const parts = [
       number > 0 ? `${number === 1 ? '1 file was' : `${number} files were`} not taken${number > NAMED ? `, the first ${NAMED} of them` : ''}` : '',
-      others > 0 ? `${others === 1 ? '1 file' : `${others} files`} in folders or archives ${others === 1 ? 'is no photo and was' : 'are no photos and were'} left out` : '',
+      others > 0 ? `${others === 1 ? '1 file' : `${others} files`} in folders or archives ${others === 1 ? 'was' : 'were'} left out: no photos, or photos beside a model` : '',
     ];
     byId('refused-title', HTMLParagraphElement).textContent = shown(`${parts.filter(Boolean).join('; ')}${number > 0 ? ':' : '.'}`);
     this.#refused.hidden = false;

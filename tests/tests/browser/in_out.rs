@@ -174,6 +174,8 @@ fn a_zip_of_a_model_opens_by_drop_and_stays_until_it_is_forgotten() {
     assert_eq!(chosen_model(&page), "mine (from a zip)");
     page.drop_files(&[test]);
     assert_eq!(page.results(1)[0].score, score);
+    // Else the page asks before it is left: these photos would wait for the next model.
+    page.eval("document.getElementById('clear').click()");
 
     page.eval("document.getElementById('forget').click()");
     page.wait_for("document.getElementById('undo').innerText.startsWith('The model mine was forgotten.')");
@@ -214,6 +216,8 @@ fn an_encoder_alone_makes_detectors_of_several_products_that_outlive_the_page() 
     // A photo that is given too early waits.
     let waiting = photo(Class::Fabric, 9);
     page.drop_files(&[waiting]);
+    // The page scrolls to it.
+    page.wait_for("document.querySelectorAll('.card[data-state=waiting]').length === 1");
     page.drop_files_on("own", &photos(Class::Gear));
     page.wait_for("document.querySelectorAll('.own-photos li').length === 3");
     page.eval("document.querySelector('.own-name').value = 'gear'");
@@ -283,7 +287,10 @@ fn folders_archives_and_what_the_browser_decodes_are_taken() {
     let names: Vec<String> = page.results(4).into_iter().map(|found| found.file).collect();
     assert_eq!(names, ["photos/9.png", "photos/10.png", "photos/inner/1.png", "photos/inner/deeper/1.png"]);
     assert_eq!(page.text("#arrived"), "4 photos taken.");
-    assert_eq!(page.text("#refused-title"), "1 file in folders or archives is no photo and was left out.");
+    assert_eq!(
+        page.text("#refused-title"),
+        "1 file in folders or archives was left out: no photos, or photos beside a model."
+    );
     page.eval("document.getElementById('refused-close').click()");
 
     page.drop_files(&[zip, animated, same, heic, text]);
@@ -298,7 +305,7 @@ fn folders_archives_and_what_the_browser_decodes_are_taken() {
     assert!(card.as_str().unwrap().contains("GIF, decoded by the browser"), "{card}");
     let refused = page.text("#refused");
     let expected = [
-        "2 files were not taken; 1 file in folders or archives is no photo and was left out:",
+        "2 files were not taken; 1 file in folders or archives was left out: no photos, or photos beside a model:",
         "phone.heic is HEIC, which this browser does not decode: convert it to JPEG or PNG, or open this page in Safari",
         "diary.txt is no photo: PNG, JPEG, WebP, TIFF and BMP are read",
     ];
@@ -402,7 +409,7 @@ fn results_outlive_a_reload_and_photos_do_with_consent_until_they_are_cleared() 
     let hash: String = Sha256::digest(fs::read(&photos[2]).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(json["results"][2]["photo_sha256"], hash);
     page.eval("document.getElementById('export-zip').click()");
-    page.wait_for("document.getElementById('export-said').textContent.includes('the photos were not kept')");
+    page.wait_for("document.getElementById('export-said').textContent.includes('the heatmaps were not kept')");
 
     page.eval("document.getElementById('clear').click()");
     wait_until_kept(&page, "rows", 0);
