@@ -73,7 +73,7 @@ pub fn run(args: &Args) -> Result<()> {
         ["class", "threshold", "good photos", "median", "95 %", "highest", "mean", "std"].map(str::to_owned).to_vec(),
     ];
     let classes = model.calibration.classes.iter().map(|(name, class)| (name.as_str(), class));
-    let classes: Vec<_> = classes.chain([("(unknown)", &model.calibration.overall)]).collect();
+    let classes: Vec<_> = classes.chain([("(any)", &model.calibration.overall)]).collect();
     let tells_regions = classes.iter().any(|(_, class)| class.pixel_threshold.is_some());
     if tells_regions {
         rows[0].push("pixel threshold".into());
