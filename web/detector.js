@@ -1,12 +1,15 @@
 // @ts-check
 // The page's side of a worker: requests, answers, and recovery after the loss of a device.
 
+import { recall, recallTimes, remember } from './kept.js';
+import { LIMITS, named, unusable, within } from './limits.js';
+import { startWorker } from './start.js';
+
 /** @import {AnomalyMap, DeviceChoice, Description, Detection, Index, KernelTime, Message, ModelEntry, Progress, Region} from './types.js' */
 
 const CRASHED = 'the detector stopped, probably out of memory: use smaller photos or close other pages';
 
-/** Key of the GPU's tuning in the local storage. */
-const TUNING = 'dinomaly-gpu';
+const FAILED = 'it failed repeatedly';
 
 /** Errors after which a photo is tried again. */
 const RECOVERABLE = ['DeviceError', 'Crash', 'SharedCrash', 'Reopened'];
@@ -23,6 +26,8 @@ export class Detector {
   #opened = Promise.reject(new Error('the detector was not opened'));
   /** @type {string | null} reason for the fallback to the CPU */
   #fallback = null;
+  /** Whether the module for every browser is taken. */
+  #plain = false;
   /** Queue of photos that are tried again one by one, because any of them may have made the worker crash. */
   #suspects = Promise.resolve();
 
@@ -41,43 +46,57 @@ export class Detector {
   }
 
   /**
-   * Loads the model and opens the device. With the choice `auto` the CPU is used if there is no usable GPU.
+   * Loads the model and opens the device. With the choice `auto` the CPU is used if there is no usable GPU; a CPU on which the module
+   * with relaxed SIMD fails gets the plain one.
    * @returns {Promise<Description>}
    */
   open() {
     const open = async () => {
-      try {
-        return await this.#launch();
-      } catch (error) {
-        const { name, message } = /** @type {Error} */ (error);
-        if (this.#closed || this.device !== 'auto' || name !== 'DeviceError') throw error;
-        this.#leaveGpu(message);
-        return this.#launch();
+      for (;;) {
+        try {
+          return await this.#launch();
+        } catch (error) {
+          const { name, message } = /** @type {Error} */ (error);
+          if (this.#closed || name !== 'DeviceError' || !this.#nextWay(message)) throw error;
+        }
       }
     };
     this.#opened = open();
     return this.#opened;
   }
 
+  /**
+   * Whether there is another device or module to try.
+   * @param {string} reason why the last one cannot be used
+   */
+  #nextWay(reason) {
+    if (this.device === 'auto') {
+      this.#leaveGpu(reason);
+      return true;
+    }
+    if (this.device === 'webgpu' || this.#plain || !this.index.modules.relaxed) return false;
+    this.#plain = true;
+    return true;
+  }
+
   /** Starts a new worker, and frees the memory of the previous one. */
   async #launch() {
     this.#worker?.terminate();
+    this.#worker = undefined;
     this.#abandon(named('Reopened', 'the detector was opened again'));
-    const worker = spawn();
-    let started = false;
-    worker.addEventListener('message', (event) => {
-      started = true;
-      this.#hear(event.data);
-    });
-    // A trap during inspection, or a script that could not be loaded.
+    const worker = await startWorker();
+    if (this.#closed) worker.terminate();
+    worker.addEventListener('message', (event) => this.#hear(event.data));
+    // A trap during inspection.
     worker.addEventListener('error', () => {
-      if (!started) return this.#abandon(named('Crash', 'the detector could not be started: reload the page'));
       this.#abandon(named(this.#waiting.size > 1 ? 'SharedCrash' : 'Crash', CRASHED));
     });
     this.#worker = worker;
     const { index, model, device } = this;
+    const base = document.baseURI;
+    const request = { kind: 'open', base, index, model, device, plain: this.#plain, tuning: recall(), times: recallTimes() };
     /** @type {Description} */
-    const description = await this.#ask({ kind: 'open', base: document.baseURI, index, model, device, tuning: recall() });
+    const description = await this.#ask(request);
     remember(description.device.tuning);
     description.device.fallback = this.#fallback;
     return description;
@@ -86,7 +105,7 @@ export class Detector {
   /** @param {string} reason */
   #leaveGpu(reason) {
     this.device = 'wasm';
-    this.#fallback = reason.replace(/^webgpu: /, '');
+    this.#fallback = reason.replace(/^webgpu: /, '').replace(/: try again, or choose the processor$/, '');
   }
 
   /**
@@ -108,7 +127,7 @@ export class Detector {
         const { name, message } = /** @type {Error} */ (error);
         if (this.#closed || !RECOVERABLE.includes(name)) throw error;
         // If several photos fail together, the first one opens the device again.
-        if (this.#opened === opened) reopened(await this.#recover(name === 'DeviceError' && failures > 0, message));
+        if (this.#opened === opened) reopened(await this.#recover(name === 'DeviceError' && failures > 0).catch((reason) => this.#giveUp(reason)));
         else await this.#opened;
         if (name === 'Crash' || (name === 'SharedCrash' && suspected)) throw named('Crash', `photo ${file.name}: ${message}`);
         if (failures > 1) throw error;
@@ -126,19 +145,33 @@ export class Detector {
     const bytes = await file.arrayBuffer().catch(() => {
       throw new Error(`photo ${file.name}: cannot be read: it may be a folder, or was moved`);
     });
-    return this.#ask({ kind: 'detect', name: file.name, bytes, class: product }, [bytes]);
+    // Another photo may have made the device open again.
+    await this.#opened.catch(() => {});
+    const answer = this.#ask({ kind: 'detect', name: file.name, bytes, class: product }, [bytes]);
+    // The processor always comes to an end.
+    if (this.device === 'wasm') return answer;
+    return within(answer, LIMITS.photo, () => {
+      throw unusable('the GPU did not answer');
+    });
   }
 
   /**
-   * @param {boolean} again whether the device failed before
-   * @param {string} message its error
+   * Tells the page that no device is left.
+   * @param {Error} reason
+   * @returns {never}
    */
-  async #recover(again, message) {
-    if (again) this.#leaveGpu(`it failed repeatedly (${message})`);
+  #giveUp(reason) {
+    if (!this.#closed) dispatchEvent(new CustomEvent('dinomaly:lost', { detail: reason }));
+    throw reason;
+  }
+
+  /** @param {boolean} again whether the device failed before */
+  async #recover(again) {
+    if (again) this.#leaveGpu(FAILED);
     return this.open().catch((reason) => {
       if (this.#closed || this.device === 'wasm') throw reason;
       // The device is gone for good.
-      this.#leaveGpu(`it failed repeatedly (${message})`);
+      this.#leaveGpu(FAILED);
       return this.open();
     });
   }
@@ -189,9 +222,10 @@ export class Detector {
   #ask(request, transfer = []) {
     return new Promise((resolve, reject) => {
       if (this.#closed) return reject(named('Closed', 'another model was chosen'));
+      if (!this.#worker) return reject(named('Reopened', 'the detector is not open'));
       this.#requests += 1;
       this.#waiting.set(this.#requests, { resolve, reject });
-      this.#worker?.postMessage({ ...request, id: this.#requests }, transfer);
+      this.#worker.postMessage({ ...request, id: this.#requests }, transfer);
     });
   }
 
@@ -210,44 +244,4 @@ export class Detector {
     this.#waiting.clear();
     for (const { reject } of waiting) reject(error);
   }
-}
-
-/** Tuning of this browser's GPU from an earlier visit. */
-export function recall() {
-  try {
-    return localStorage.getItem(TUNING);
-  } catch {
-    // The browser may forbid storage.
-    return null;
-  }
-}
-
-/** @param {string | null} tuning */
-function remember(tuning) {
-  try {
-    if (tuning) localStorage.setItem(TUNING, tuning);
-  } catch {
-    // The GPU is measured again on the next visit.
-  }
-}
-
-/**
- * A worker created from a blob inherits the page's Content-Security-Policy. One fetched from a server has only the policy of
- * that response, and static hosts send none.
- */
-export function spawn() {
-  const script = `import ${JSON.stringify(new URL('worker.js', document.baseURI).href)};`;
-  const url = URL.createObjectURL(new Blob([script], { type: 'text/javascript' }));
-  const worker = new Worker(url, { type: 'module' });
-  // The first message proves that the script was read.
-  worker.addEventListener('message', () => URL.revokeObjectURL(url), { once: true });
-  return worker;
-}
-
-/**
- * @param {string} name
- * @param {string} message
- */
-function named(name, message) {
-  return Object.assign(new Error(message), { name });
 }

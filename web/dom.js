@@ -41,9 +41,12 @@ export function make(tag, properties = {}, ...children) {
 }
 
 /**
- * Message of a thrown value.
+ * Message of a thrown value: our own, or a sentence in place of the engine's.
  * @param {unknown} error
  */
 export function sentence(error) {
-  return error instanceof Error ? error.message : String(error);
+  // Our own are of the plain class.
+  if (error instanceof Error && error.constructor === Error) return error.message;
+  console.warn('the page failed:', error);
+  return 'the page failed in an unexpected way: try again, or load the page again';
 }

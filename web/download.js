@@ -1,6 +1,8 @@
 // @ts-check
 // Download of a site's files, with progress and a cache.
 
+import { LIMITS, named, unreachable, within } from './limits.js';
+
 const CACHE = 'dinomaly-files';
 
 /**
@@ -31,21 +33,57 @@ export async function obtain(store, url, name, grew, take) {
 }
 
 /**
- * Downloads a file and reports progress.
+ * Downloads a file and reports progress. A server that falls silent is asked a second time.
  * @param {string} url
  * @param {string} name name in error messages
- * @param {(bytes: number) => void} grew called with the size of each piece
+ * @param {(bytes: number) => void} [grew] called with the size of each piece
+ * @param {RequestInit} [how]
  * @returns {Promise<Uint8Array<ArrayBuffer>>}
  */
-async function fetchBytes(url, name, grew) {
-  const response = await request(url, name);
+export async function fetchBytes(url, name, grew = () => {}, how = {}) {
+  try {
+    return await fetchOnce(url, name, grew, how);
+  } catch (error) {
+    if (/** @type {Error} */ (error).name !== 'Silent') throw error;
+  }
+  return fetchOnce(url, name, grew, how).catch((error) => {
+    throw error.name === 'Silent' ? unreachable(error.message) : error;
+  });
+}
+
+/**
+ * @param {string} url
+ * @param {string} name
+ * @param {(bytes: number) => void} grew
+ * @param {RequestInit} how
+ * @returns {Promise<Uint8Array<ArrayBuffer>>}
+ */
+async function fetchOnce(url, name, grew, how) {
+  const stop = new AbortController();
+  let size = 0;
+  /** @param {string} what */
+  const silent = (what) => () => {
+    stop.abort();
+    // They come again.
+    grew(-size);
+    throw named('Silent', `${name} could not be downloaded: the server ${what}: check the connection`);
+  };
+  const asked = fetch(url, { ...how, signal: stop.signal }).catch(() => undefined);
+  const response = await within(asked, LIMITS.server, silent('does not answer'));
+  if (!response) throw unreachable(`${name} could not be downloaded: check the connection`);
+  if (!response.ok) throw unreachable(`${name} could not be downloaded: the server answered ${response.status}`);
   /** @type {Uint8Array[]} */
   const pieces = [];
-  let size = 0;
-  for await (const piece of pieceByPiece(response, name)) {
-    pieces.push(piece);
-    size += piece.length;
-    grew(piece.length);
+  const reader = response.body?.getReader();
+  for (;;) {
+    const read = reader?.read().catch(() => {
+      throw unreachable(`the download of ${name} was interrupted: check the connection`);
+    });
+    const piece = read && (await within(read, LIMITS.server, silent('stopped in the middle')));
+    if (!piece?.value) break;
+    pieces.push(piece.value);
+    size += piece.value.length;
+    grew(piece.value.length);
   }
   const bytes = new Uint8Array(size);
   let at = 0;
@@ -56,30 +94,12 @@ async function fetchBytes(url, name, grew) {
   return bytes;
 }
 
-/**
- * @param {string} url
- * @param {string} name
- */
-async function request(url, name) {
-  const response = await fetch(url).catch(() => undefined);
-  if (!response) throw new Error(`${name} could not be downloaded: check the connection and reload the page`);
-  if (!response.ok) throw new Error(`${name} could not be downloaded: the server answered ${response.status}`);
-  return response;
-}
-
-/**
- * @param {Response} response
- * @param {string} name
- */
-async function* pieceByPiece(response, name) {
-  const reader = response.body?.getReader();
-  if (!reader) return;
-  for (;;) {
-    const { done, value } = await reader.read().catch(() => {
-      throw new Error(`the download of ${name} was interrupted: check the connection and reload the page`);
-    });
-    if (done) return;
-    yield value;
+/** The browser's caches; undefined without https, and in frames that have no origin. */
+export function cacheStorage() {
+  try {
+    return globalThis.caches;
+  } catch {
+    return undefined;
   }
 }
 
@@ -92,8 +112,8 @@ export class Store {
 
   static async open() {
     // Private windows, and pages that do not use https, have no cache, or one that fails.
-    const cache = await globalThis.caches?.open(CACHE).catch(() => undefined);
-    return new Store(cache);
+    const opened = cacheStorage()?.open(CACHE).catch(() => undefined);
+    return new Store(opened && (await within(opened, LIMITS.cache, () => undefined)));
   }
 
   /**
@@ -102,7 +122,7 @@ export class Store {
    */
   async get(url) {
     try {
-      const response = await this.cache?.match(url);
+      const response = this.cache && (await within(this.cache.match(url), LIMITS.cache, () => undefined));
       return response && new Uint8Array(await response.arrayBuffer());
     } catch {
       return undefined;
@@ -126,7 +146,7 @@ export class Store {
   async retain(site, urls) {
     try {
       const kept = (await this.cache?.keys()) ?? [];
-      const own = ['files/', 'wasm/'].map((folder) => `${site}${folder}`);
+      const own = ['files/', 'wasm/', 'samples/'].map((folder) => `${site}${folder}`);
       const old = kept.filter(({ url }) => own.some((folder) => url.startsWith(folder)) && !urls.has(url));
       await Promise.all(old.map((entry) => this.cache?.delete(entry)));
     } catch {

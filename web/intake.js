@@ -1,6 +1,7 @@
 // @ts-check
 // Intake of photos and models: dropped anywhere on the page, chosen, or pasted. What cannot be taken is said in one message.
 
+import { noteOn, sortOut } from './arrivals.js';
 import { byId, make, sentence, shown } from './dom.js';
 import { chosenFiles, droppedFiles } from './folders.js';
 
@@ -89,8 +90,6 @@ export class Intake {
         excess > 0 ? `${excess} files were too many and were left out: give fewer at a time.` : '',
       ].filter(Boolean).map((text) => ` ${text}`).join('');
       if (arrived.length === 0) return this.#say(`There are no files in it.${lost}`);
-      // Few visits begin with photos.
-      const { noteOn, sortOut } = await import('./arrivals.js');
       let photos = 0;
       for await (const sorted of sortOut(arrived)) {
         photos += sorted.photos.length;

@@ -1,9 +1,10 @@
 // @ts-check
 // Photos of good parts → a model, in a worker of its own.
 
-import { recall, spawn } from './detector.js';
 import { Store, obtain } from './download.js';
 import { identityOf } from './hash.js';
+import { recall } from './kept.js';
+import { startWorker } from './start.js';
 
 /** @import {DeviceChoice, EncoderEntry, GoodPhoto, Index, Made, Message, ModelEntry, Progress} from './types.js' */
 /** @import {GoodPhotos} from './kept-models.js' */
@@ -62,8 +63,8 @@ async function encoderOf({ files, made = {} }) {
  * @param {(progress: Progress) => void} report
  * @returns {Promise<Made>}
  */
-function ask(index, model, device, name, photos, report) {
-  const worker = spawn();
+async function ask(index, model, device, name, photos, report) {
+  const worker = await startWorker();
   const answered = new Promise((resolve, reject) => {
     worker.addEventListener('message', (/** @type {MessageEvent<Message>} */ { data }) => {
       if (data.kind === 'progress') return report(data.progress);

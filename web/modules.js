@@ -11,10 +11,11 @@ const RELAXED_SIMD = new Uint8Array([
 /**
  * The module for a device; undefined where the site has none yet.
  * @param {DeviceChoice} device
+ * @param {boolean} plain whether the one without relaxed SIMD is wanted, because the other failed
  * @param {Modules} modules
  * @returns {Module | undefined}
  */
-export function moduleFor(device, modules) {
+export function moduleFor(device, plain, modules) {
   if (device !== 'wasm') return modules.gpu;
-  return (WebAssembly.validate(RELAXED_SIMD) && modules.relaxed) || modules.cpu;
+  return (!plain && WebAssembly.validate(RELAXED_SIMD) && modules.relaxed) || modules.cpu;
 }

@@ -2,6 +2,7 @@
 // Several photos at a time: on the CPU one per worker, on a GPU two in one worker, so that it never waits for the next photo.
 
 import { Detector } from './detector.js';
+import { cacheStorage } from './download.js';
 
 /** @import {AnomalyMap, Description, Detection, DeviceChoice, Index, ModelEntry, Progress} from './types.js' */
 
@@ -141,7 +142,7 @@ export class Pool {
  */
 function affordable(parameters) {
   // If there is no cache, each worker would download the model.
-  if (!globalThis.caches) return 1;
+  if (!cacheStorage()) return 1;
   const { deviceMemory = USUAL_MEMORY, hardwareConcurrency } = /** @type {any} */ (navigator);
   // Weights as downloaded and as f32, in half of the memory.
   const fit = Math.floor((deviceMemory * 2 ** 30) / 2 / (8 * parameters + WORKER_BYTES));

@@ -33,8 +33,9 @@ export function readIndex(text, page) {
   const models = list(index.models, 'models');
   // Sites of earlier versions have none.
   const encoders = list(index.encoders ?? [], 'encoders');
-  // Without any the page would wait for ever.
-  if (models.length === 0 && encoders.length === 0) throw wrong('models', 'is empty');
+  if (models.length === 0 && encoders.length === 0) {
+    throw new Error('this site has no model: write it again with `dinomaly site MODEL --out SITE`');
+  }
   models.forEach((value, i) => {
     const model = published(value, `models[${i}]`, site);
     list(model.classes, `models[${i}].classes`).forEach((name, k) => string(name, `models[${i}].classes[${k}]`));
@@ -44,8 +45,15 @@ export function readIndex(text, page) {
     const sample = object(value, `samples[${i}]`);
     string(sample.name, `samples[${i}].name`);
     if (sample.class !== null) string(sample.class, `samples[${i}].class`);
+    if (!['good', 'defective', undefined].includes(/** @type {any} */ (sample.truth))) throw wrong(`samples[${i}].truth`, 'is no label');
     path(sample.path, `samples[${i}].path`, site);
   });
+  // Older sites have none.
+  if (index.thumbnails !== undefined) {
+    const thumbnails = object(index.thumbnails, 'thumbnails');
+    path(thumbnails.path, 'thumbnails.path', site);
+    size(thumbnails.columns, 'thumbnails.columns');
+  }
   const checked = Object.entries(modules).filter(([name]) => MODULES.includes(name));
   return /** @type {any} */ ({ ...index, encoders, modules: Object.fromEntries(checked) });
 }

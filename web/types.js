@@ -10,6 +10,7 @@
  * @property {ModelEntry[]} models
  * @property {EncoderEntry[]} encoders that detectors can be made with
  * @property {Sample[]} samples
+ * @property {Thumbnails} [thumbnails] of the samples, in their order
  */
 
 /**
@@ -57,7 +58,13 @@
  * @typedef {object} Sample
  * @property {string} name
  * @property {string | null} class
+ * @property {'good' | 'defective'} [truth] if it is known
  * @property {string} path
+ */
+
+/**
+ * One picture of squares, row by row.
+ * @typedef {{path: string, columns: number}} Thumbnails
  */
 
 /** @typedef {'auto' | 'webgpu' | 'wasm'} DeviceChoice */
@@ -97,7 +104,11 @@
  * @property {'f32' | 'f16' | 'int8'} precision precision of linear layers
  * @property {string | null} tuning tuning of a GPU, for the next visit
  * @property {string | null} [fallback] reason for the fallback to the CPU
+ * @property {string} [adapter] key of a GPU's and model's kept times, if it was chosen automatically
+ * @property {Times} [times]
  */
+
+/** Milliseconds for a photo. @typedef {{gpu: number, processor: number}} Times */
 
 /**
  * A file of a model.
@@ -193,7 +204,8 @@
 
 /**
  * Request of the page to the worker.
- * @typedef {{kind: 'open', id: number, base: string, index: Index, model: ModelEntry, device: DeviceChoice, tuning: string | null}
+ * @typedef {{kind: 'open', id: number, base: string, index: Index, model: ModelEntry, device: DeviceChoice, plain: boolean,
+ *   tuning: string | null, times: Record<string, Times>}
  *   | {kind: 'make', id: number, base: string, index: Index, model: EncoderEntry, device: DeviceChoice, tuning: string | null,
  *   name: string, photos: GoodPhoto[]}
  *   | {kind: 'detect', id: number, name: string, bytes: ArrayBuffer, class: string | null}
@@ -204,8 +216,8 @@
  */
 
 /**
- * Message of the worker. The name of a refusal is `DeviceError` if another device may succeed, and `Crash` if the worker cannot
- * go on.
+ * Message of the worker, after a first one of the kind `started`. The name of a refusal is `DeviceError` if another device may succeed,
+ * `NetworkError` if another try may, and `Crash` if the worker cannot go on.
  * @typedef {{kind: 'progress', progress: Progress}
  *   | {kind: 'answer', id: number, value: any}
  *   | {kind: 'refusal', id: number, name: string, message: string}} Message

@@ -2,6 +2,9 @@
 // Later visits: offline.js serves the page from the cache, and the page reloads if the site has changed.
 
 import { byId } from './dom.js';
+import { Store, cacheStorage } from './download.js';
+import { forgetDevices } from './kept.js';
+import { LIMITS, within } from './limits.js';
 
 const SCRIPT = new URL('offline.js', document.baseURI).href;
 
@@ -78,6 +81,21 @@ async function forget(scope) {
   if (await workers?.getRegistration(scope)) return;
   const kept = (await caches.keys()).filter((name) => name.startsWith(`dinomaly-page ${scope} `));
   await Promise.all(kept.map((name) => caches.delete(name)));
+}
+
+/** Forgets what this browser downloaded of the site and measured of its devices, but no photo, result or model, and loads the page again. */
+export async function forgetAll() {
+  forgetDevices();
+  const all = async () => {
+    const site = new URL('.', document.baseURI).href;
+    const registration = await workers?.getRegistration();
+    if (registration?.scope === site) await registration.unregister();
+    if (cacheStorage()) await forget(site);
+    await (await Store.open()).retain(site, new Set());
+  };
+  // A cache that does not answer is no reason to stay here.
+  await within(all(), LIMITS.cache, () => {}).catch(() => {});
+  location.reload();
 }
 
 /**

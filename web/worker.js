@@ -3,6 +3,7 @@
 // Worker of the detector: one model on one device. Its memory is freed with it when another model is chosen.
 
 import { Store, obtain } from './download.js';
+import { LIMITS, named, unreachable, unusable, within } from './limits.js';
 import { moduleFor } from './modules.js';
 import { parse } from './site.js';
 
@@ -17,6 +18,7 @@ let detector;
 
 // Requests overlap: while a GPU computes one photo, the next is decoded. On the CPU each runs to its end.
 self.addEventListener('message', (/** @type {MessageEvent<Request>} */ event) => void answer(event.data));
+say({ kind: 'started' });
 
 /** @param {Request} request */
 async function answer(request) {
@@ -24,18 +26,44 @@ async function answer(request) {
     const value = await perform(request);
     say({ kind: 'answer', id: request.id, value }, transferable(value));
   } catch (error) {
-    const { name, message } = error instanceof Error ? error : new Error(String(error));
-    // After a trap, such as out of memory, the module cannot go on.
-    const crashed = error instanceof WebAssembly.RuntimeError;
-    say({ kind: 'refusal', id: request.id, name: crashed ? 'Crash' : name, message });
+    const { name, message } = told(error);
+    say({ kind: 'refusal', id: request.id, name, message });
   }
+}
+
+/**
+ * The error for the page: our own, or a sentence in place of the engine's message.
+ * @param {unknown} error
+ */
+function told(error) {
+  // Our own are of the plain class.
+  if (error instanceof Error && error.constructor === Error) {
+    // It goes on with the browser's words.
+    return named(error.name, error.message.replace(/^webgpu: the GPU was lost.*/s, 'the GPU was lost: try again, or choose the processor'));
+  }
+  console.warn('the detector failed:', error);
+  // After a trap, such as out of memory, the module cannot go on.
+  if (error instanceof WebAssembly.RuntimeError) return named('Crash', 'the detector stopped');
+  if (error instanceof RangeError) return named('Memory', 'the memory is not enough: close other pages, or choose a smaller model');
+  return named('Unexpected', 'the detector failed in an unexpected way: try again, or load the page again');
 }
 
 /** @param {Request} request */
 async function perform(request) {
-  if (request.kind === 'open' || request.kind === 'make') {
+  if (request.kind === 'make') {
     if (request.device === 'auto') await demandRealGpu();
-    return request.kind === 'open' ? load(request) : makeModel(request);
+    return makeModel(request);
+  }
+  if (request.kind === 'open') {
+    if (request.device !== 'auto') return load(request);
+    const adapter = `${await demandRealGpu()} ${request.model.id} ${request.index.modules.gpu?.wasm}`;
+    const times = request.times[adapter];
+    if (times && times.processor < times.gpu) {
+      throw unusable(`a photo takes ${milliseconds(times.gpu)} on it, and ${milliseconds(times.processor)} on the processor`);
+    }
+    const description = await load(request);
+    Object.assign(description.device, { adapter, times });
+    return description;
   }
   // As after the loss of a device, the page opens the model again.
   if (!detector) throw unusable('no model is open');
@@ -54,14 +82,21 @@ async function perform(request) {
   return detector.colours(request.map, request.class ?? undefined);
 }
 
-/** Refuses if there is no real GPU, before anything is downloaded for one. */
+/** Name of the GPU. Refuses if there is no real one, before anything is downloaded for it. */
 async function demandRealGpu() {
   const { gpu } = /** @type {any} */ (navigator);
-  const adapter = await gpu?.requestAdapter({ powerPreference: 'high-performance' }).catch(() => null);
+  /** @type {Promise<any> | undefined} */
+  const asked = gpu?.requestAdapter({ powerPreference: 'high-performance' }).catch(() => null);
+  // Some drivers, and machines without a screen, never answer.
+  const adapter = asked && (await within(asked, LIMITS.adapter, () => {
+    throw unusable('the browser did not say in time which GPU there is');
+  }));
   if (!adapter) throw unusable('no GPU was found: this browser has no WebGPU, or it is switched off');
   if (adapter.info?.isFallbackAdapter) {
     throw unusable('the browser only emulates a GPU, which is slower than the CPU itself');
   }
+  const { vendor, architecture, device, description } = adapter.info ?? {};
+  return [vendor, architecture, device, description].join(' ');
 }
 
 /**
@@ -73,24 +108,36 @@ async function demandRealGpu() {
  * @param {(milliseconds: number) => void} compiled
  */
 async function startModule(url, half, store, grew, compiled) {
-  const glue = await import(url(half.glue)).catch(() => {
-    throw new Error('the detector could not be downloaded: check the connection and reload the page');
-  });
+  const late = () => {
+    throw unreachable('the detector could not be downloaded: check the connection');
+  };
+  const glue = await within(import(url(half.glue)).catch(late), LIMITS.server, late);
   await obtain(store, url(half.wasm), 'the detector', grew, async (bytes) => {
     const fetched = performance.now();
-    await glue.default({ module_or_path: bytes }).catch(notAModule);
+    await unpacked(bytes).then((module) => glue.default({ module_or_path: module })).catch(notAModule);
     compiled(performance.now() - fetched);
   });
   return /** @type {typeof import('./wasm/cpu.js')} */ (glue);
 }
 
 /**
+ * Content of a file that may be packed. Some hosts tell the browser to unpack it, so its name does not say.
+ * @param {Uint8Array<ArrayBuffer>} bytes
+ */
+async function unpacked(bytes) {
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+/**
  * The device's module on this site.
  * @param {DeviceChoice} device
+ * @param {boolean} plain
  * @param {Index} index
  */
-function halfFor(device, index) {
-  const half = moduleFor(device, index.modules);
+function halfFor(device, plain, index) {
+  const half = moduleFor(device, plain, index.modules);
   // As in `dinomaly demo` until it is built.
   if (!half) throw unusable('this site has no module for the graphics processor yet: load the page again in some minutes');
   return half;
@@ -104,9 +151,9 @@ function halfFor(device, index) {
 async function makeModel({ base, index, model, device, tuning, name, photos }) {
   const url = (/** @type {string} */ path) => new URL(path, base).href;
   const store = await Store.open();
-  const { FewShot, openDevice } = await startModule(url, halfFor(device, index), store, () => {}, () => {});
+  const { FewShot, openDevice } = await startModule(url, halfFor(device, false, index), store, () => {}, () => {});
   const maker = new FewShot(await contentOf(model, 'manifest.json', () => url(model.manifest), store, () => {}, (bytes) => bytes));
-  maker.useDevice(await openDevice(tuning ?? undefined));
+  maker.useDevice(await within(openDevice(tuning ?? undefined), LIMITS.device, silent));
   /** @type {FileListed[]} */
   const files = maker.files();
   for (const file of files) {
@@ -119,9 +166,9 @@ async function makeModel({ base, index, model, device, tuning, name, photos }) {
     const bytes = await photo.file.arrayBuffer().catch(() => {
       throw new Error(`photo ${photo.file.name}: cannot be read: it may be a folder, or was moved`);
     });
-    await maker.addPhoto(photo.file.name, new Uint8Array(bytes), photo.product);
+    await within(maker.addPhoto(photo.file.name, new Uint8Array(bytes), photo.product), LIMITS.photo, silent);
   }
-  return maker.make(name);
+  return within(maker.make(name), LIMITS.photo, silent);
 }
 
 /**
@@ -159,12 +206,12 @@ function pathOf(model, name, url) {
 /**
  * Downloads the device's module and the model, except for cached files, and starts the model. Weights are uploaded to the device as
  * they arrive.
- * @param {{base: string, index: Index, model: ModelEntry, device: DeviceChoice, tuning: string | null}} request
+ * @param {{base: string, index: Index, model: ModelEntry, device: DeviceChoice, plain: boolean, tuning: string | null}} request
  * @returns {Promise<Description>}
  */
-async function load({ base, index, model, device, tuning }) {
+async function load({ base, index, model, device, plain, tuning }) {
   const url = (/** @type {string} */ path) => new URL(path, base).href;
-  const half = halfFor(device, index);
+  const half = halfFor(device, plain, index);
   const total = half.bytes + model.bytes;
   let loaded = 0;
   const grew = (/** @type {number} */ bytes) => {
@@ -202,20 +249,22 @@ async function load({ base, index, model, device, tuning }) {
   };
   const weights = files.filter((file) => file.weights);
   // The device is opened while the files arrive.
-  const opening = openDevice(tuning ?? undefined).then((device) => opened.useDevice(device));
+  const opening = within(openDevice(tuning ?? undefined), LIMITS.device, silent).then((device) => opened.useDevice(device));
   const described = fetchAll(files.filter((file) => !file.weights), Promise.resolve(), grew);
   await Promise.all([opening, described, fetchAll(weights, Promise.all([opening, described]), grew)]);
   const download = performance.now() - began;
   const modules = Object.values(index.modules).map(({ wasm }) => wasm);
   const needed = [...index.models, ...index.encoders].flatMap(({ files, manifest }) => [manifest, ...Object.values(files)]);
-  await store.retain(url('.'), new Set([...modules, ...needed].map(url)));
+  const samples = index.samples.map(({ path }) => path);
+  await store.retain(url('.'), new Set([...modules, ...needed, ...samples].map(url)));
   say({ kind: 'progress', progress: { phase: 'prepare', loaded: total, total } });
+  const start = () => within(opened.start(), LIMITS.selfTest, silent);
   /** @type {Description | undefined} */
-  let description = await opened.start();
+  let description = await start();
   while (!description) {
     // The next precision needs the weights again, usually from the cache.
     await fetchAll(weights, Promise.resolve(), () => {});
-    description = await opened.start();
+    description = await start();
   }
   detector = opened;
   Object.assign(description.timings, { download, compile });
@@ -229,19 +278,19 @@ async function load({ base, index, model, device, tuning }) {
 function notAModule(error) {
   const { CompileError, LinkError } = WebAssembly;
   if (![CompileError, LinkError, TypeError].some((type) => error instanceof type)) throw error;
-  throw new Error('the detector was altered, or belongs to another version: load the page again, or write the site again');
+  throw unusable('the detector was altered, or belongs to another version: load the page again, or write the site again');
+}
+
+/** @param {number} time */
+const milliseconds = (time) => `${time.toFixed(0)} ms`;
+
+/** @returns {never} */
+function silent() {
+  throw unusable('the GPU did not answer in time');
 }
 
 /**
- * Error after which another device may succeed.
- * @param {string} reason
- */
-function unusable(reason) {
-  return Object.assign(new Error(reason), { name: 'DeviceError' });
-}
-
-/**
- * @param {Message} message
+ * @param {Message | {kind: 'started'}} message
  * @param {Transferable[]} transfer
  */
 function say(message, transfer = []) {

@@ -14,7 +14,7 @@ use crate::site::demo::demo_model;
 use crate::site::modules::checkout;
 use crate::site::page::{MODULE_NAMES, MODULES};
 use crate::site::serve::Server;
-use crate::site::{Modules, Sample};
+use crate::site::{Modules, Sample, Truth};
 use crate::synth::Class;
 
 /// Seed of the photos to try. The embedded model was trained with another one.
@@ -89,7 +89,9 @@ fn samples() -> Result<Vec<Sample>> {
                 None => class.good(SEED, "demo", 0, SIDE),
             };
             let name = format!("{}, {}", class.name(), kind.unwrap_or("good")).replace('_', " ");
-            Ok(Sample { name, class: Some(class.name().into()), bytes: png(photo)?, extension: "png".into() })
+            let truth = Some(if kind.is_some() { Truth::Defective } else { Truth::Good });
+            let class = Some(class.name().into());
+            Ok(Sample { name, class, truth, bytes: png(photo)?, extension: "png".into() })
         })
         .collect()
 }

@@ -18,7 +18,7 @@ mod real_iad;
 pub(crate) mod split;
 mod uni_medical;
 mod visa;
-mod words;
+pub(crate) mod words;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -10,11 +10,11 @@ const GOOD: [&str; 3] = ["good", "ok", "normal"];
 const BAD: [&str; 9] = ["bad", "ng", "ko", "abnormal", "anomaly", "anomalous", "defect", "defects", "defective"];
 const MASKS: [&str; 4] = ["masks", "mask", "ground_truth", "gt"];
 
-pub(super) fn is_good(folder: &Path) -> bool {
+pub(crate) fn is_good(folder: &Path) -> bool {
     is_one_of(&GOOD, folder)
 }
 
-pub(super) fn is_bad(folder: &Path) -> bool {
+pub(crate) fn is_bad(folder: &Path) -> bool {
     is_one_of(&BAD, folder)
 }
 

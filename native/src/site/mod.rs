@@ -6,7 +6,7 @@
 //! wasm/                          the detector
 //! models.json                    what there is to choose from
 //! files/<sha256>.<extension>     the models' files, each once however many models share it; cached for ever
-//! samples/                       photos to try
+//! samples/                       photos to try, and one picture of all of them, small
 //! ```
 //!
 //! [`write`](write()) makes the folder of the [`page`], its [`modules`], models and [`samples`]; [`serve`] offers it on this machine;
@@ -16,12 +16,14 @@ pub mod demo;
 mod hash;
 pub mod modules;
 pub mod own;
+mod packed;
 pub mod page;
 mod requests;
 pub mod samples;
 pub mod serve;
+mod thumbnails;
 mod write;
 
 pub use modules::Modules;
-pub use samples::{Sample, read_samples};
+pub use samples::{Sample, Truth, read_samples};
 pub use write::{Written, check, write};

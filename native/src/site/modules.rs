@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::packed::{PACKED, unpack};
 use super::page::{MODULE_NAMES, MODULES, halves};
 
 /// The page's modules.
@@ -67,7 +68,9 @@ impl Modules {
     pub fn names(&self) -> Vec<&'static str> {
         let is_there = |name: &&str| match self {
             Self::Embedded => true,
-            Self::Folder(folder) => halves(name).iter().all(|half| folder.join(half).is_file()),
+            Self::Folder(folder) => halves(name)
+                .iter()
+                .all(|half| folder.join(half).is_file() || folder.join(format!("{half}{PACKED}")).is_file()),
         };
         MODULE_NAMES.into_iter().filter(is_there).collect()
     }
@@ -83,6 +86,12 @@ impl Modules {
                 Ok(file.with_context(|| format!("the program holds no {name}"))?.1.to_vec())
             }
             Self::Folder(folder) => {
+                // As in the folder of another site.
+                let packed = folder.join(format!("{name}{PACKED}"));
+                if packed.is_file() {
+                    let unpacked = fs::read(&packed).map_err(anyhow::Error::new).and_then(|bytes| unpack(&bytes));
+                    return unpacked.with_context(|| format!("{} cannot be read", packed.display()));
+                }
                 let path = folder.join(name);
                 let cannot =
                     || format!("{} cannot be read: --wasm needs a folder of the page's modules", path.display());
@@ -95,6 +104,7 @@ impl Modules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::site::packed::pack;
 
     #[test]
     fn a_folder_offers_the_modules_that_are_whole() {
@@ -108,5 +118,12 @@ mod tests {
         assert_eq!(modules.read("cpu.js").unwrap(), b"cpu.js");
         let error = format!("{:#}", modules.read("relaxed.js").unwrap_err());
         assert!(error.contains("relaxed.js cannot be read: --wasm needs"), "{error}");
+
+        // The folder of another site.
+        for name in ["relaxed.js", "relaxed_bg.wasm.gz"] {
+            fs::write(folder.path().join(name), pack(b"packed").unwrap()).unwrap();
+        }
+        assert_eq!(modules.names(), ["cpu", "relaxed"]);
+        assert_eq!(modules.read("relaxed_bg.wasm").unwrap(), b"packed");
     }
 }

@@ -15,8 +15,10 @@ use sha2::{Digest, Sha256};
 use super::hash::hash;
 use super::modules::Modules;
 use super::own::OWNER;
+use super::packed::{PACKED, pack};
 use super::page::{self, INDEX, MODULE_NAMES, OFFLINE, PAGE, halves, without_query};
-use super::samples::Sample;
+use super::samples::{Sample, Truth};
+use super::thumbnails::{COLUMNS, thumbnails};
 use crate::model_dir;
 use crate::system::atomic;
 
@@ -39,6 +41,9 @@ struct Index<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     encoders: Vec<IndexedModel>,
     samples: Vec<IndexedSample<'a>>,
+    /// Pages that know none show the samples themselves, and so does this one where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thumbnails: Option<IndexedThumbnails>,
 }
 
 /// Paths that change with the content: a browser may keep what it fetched from them for ever.
@@ -68,8 +73,20 @@ struct IndexedModel {
 struct IndexedSample<'a> {
     name: &'a str,
     class: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truth: Option<Truth>,
     path: String,
 }
+
+/// One picture of all samples, in squares, row by row.
+#[derive(Serialize)]
+struct IndexedThumbnails {
+    path: &'static str,
+    /// Squares in a row, if it is a full one.
+    columns: u32,
+}
+
+const THUMBNAILS: &str = "samples/thumbnails.jpg";
 
 /// How large a site is.
 #[derive(Clone, Copy, Debug)]
@@ -145,9 +162,16 @@ fn fill(folder: &Path, models: &[PathBuf], encoders: &[PathBuf], samples: &[Samp
     for (i, sample) in samples.iter().enumerate() {
         let path = format!("samples/{:03}.{}", i + 1, sample.extension);
         atomic::write_new(folder, &path, &sample.bytes)?;
-        small.push(path.clone());
-        indexed.push(IndexedSample { name: &sample.name, class: sample.class.as_deref(), path });
+        // The page keeps those that were looked at.
+        let path = format!("{path}?{}", &hash(&sample.bytes)[..16]);
+        indexed.push(IndexedSample { name: &sample.name, class: sample.class.as_deref(), truth: sample.truth, path });
     }
+    let sheet = thumbnails(samples)?;
+    if let Some(sheet) = &sheet {
+        atomic::write_new(folder, THUMBNAILS, sheet)?;
+        small.push(THUMBNAILS.to_owned());
+    }
+    let thumbnails = sheet.map(|_| IndexedThumbnails { path: THUMBNAILS, columns: COLUMNS });
     let index = Index {
         version: INDEX_VERSION,
         program: env!("CARGO_PKG_VERSION"),
@@ -155,6 +179,7 @@ fn fill(folder: &Path, models: &[PathBuf], encoders: &[PathBuf], samples: &[Samp
         models,
         encoders,
         samples: indexed,
+        thumbnails,
     };
     atomic::write_new(folder, INDEX, &serde_json::to_vec_pretty(&index)?)?;
     small.push(INDEX.to_owned());
@@ -179,11 +204,15 @@ fn service_worker(folder: &Path, small: &[String]) -> Result<String> {
     Ok(format!("{before}const SITE = {site};{after}"))
 }
 
-/// Copies one of a module's two halves: its path on the site and its size.
+/// Copies one of a module's two halves, WebAssembly packed: its path on the site and its size.
 fn add_half(folder: &Path, modules: &Modules, name: &str) -> Result<(String, u64)> {
     let bytes = modules.read(name)?;
-    atomic::write_new(folder, &format!("wasm/{name}"), &bytes)?;
-    Ok((format!("wasm/{name}?{}", &hash(&bytes)[..16]), bytes.len() as u64))
+    let (path, bytes) = match name.ends_with(".wasm") {
+        true => (format!("wasm/{name}{PACKED}"), pack(&bytes)?),
+        false => (format!("wasm/{name}"), bytes),
+    };
+    atomic::write_new(folder, &path, &bytes)?;
+    Ok((format!("{path}?{}", &hash(&bytes)[..16]), bytes.len() as u64))
 }
 
 /// Copies those of a model's files that are wanted to where their content belongs.
