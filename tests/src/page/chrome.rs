@@ -19,6 +19,12 @@ use tempfile::TempDir;
 /// How long anything may take; compiling shaders on an emulated GPU while other tests run does take long.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// Keeps what `dinomaly:result` events say, in their order.
+pub(super) const RESULTS: &str = "window.results = []; addEventListener('dinomaly:result', (event) => {
+    const { map, ...rest } = event.detail;
+    results.push({ ...rest, map: [...map] });
+});";
+
 /// A browser with a profile of its own.
 pub struct Chrome {
     browser: Browser,
@@ -58,6 +64,13 @@ impl Chrome {
 
     /// Opens a page and listens to it from its first byte on.
     pub fn open(&self, url: &str) -> Page {
+        let page = self.open_without_waiting(url);
+        page.tab.wait_until_navigated().unwrap();
+        page
+    }
+
+    /// [`Chrome::open`] for a page that may never be loaded wholly.
+    pub fn open_without_waiting(&self, url: &str) -> Page {
         let tab = self.browser.new_tab().unwrap();
         tab.set_default_timeout(PATIENCE);
         let heard = Arc::new(Mutex::new(Heard::default()));
@@ -73,20 +86,15 @@ impl Chrome {
             enable_durable_messages: None,
         })
         .unwrap();
-        // Before anything of the page runs: what its `dinomaly:result` events say is kept, in their order.
+        // Before anything of the page runs.
         tab.call_method(PageDomain::AddScriptToEvaluateOnNewDocument {
-            source: "window.results = []; addEventListener('dinomaly:result', (event) => {
-                const { map, ...rest } = event.detail;
-                results.push({ ...rest, map: [...map] });
-            });"
-            .into(),
+            source: RESULTS.into(),
             world_name: None,
             include_command_line_api: None,
             run_immediately: None,
         })
         .unwrap();
         tab.navigate_to(url).unwrap();
-        tab.wait_until_navigated().unwrap();
         Page { tab, heard }
     }
 

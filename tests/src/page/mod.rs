@@ -1,4 +1,9 @@
 //! Sites with small models, and a browser that looks at them.
 
 pub mod chrome;
+pub mod engine;
+pub mod firefox;
+pub mod host;
 pub mod site;
+#[cfg(target_os = "linux")]
+pub mod webkit;

@@ -38,7 +38,9 @@ fn made_in_page(page: &Page, device: &str, memory: &str) -> Value {
             const index = await (await fetch(at('models.json'))).json();
             const {{ glue, wasm }} = index.modules[{device:?}];
             const module = await import(at(glue));
-            await module.default({{ module_or_path: await bytes(wasm) }});
+            const packed = new Blob([await bytes(wasm)]).stream();
+            const unpacked = new Response(packed.pipeThrough(new DecompressionStream('gzip')));
+            await module.default({{ module_or_path: await unpacked.arrayBuffer() }});
             const [model] = index.models;
             const maker = new module.FewShot(await bytes(model.manifest));
             maker.useDevice(await module.openDevice(undefined));

@@ -4,8 +4,11 @@
 //! `CHROME` names another browser. Faults that a page cannot be asked for (a GPU that computes wrongly or gets lost) are
 //! brought about by lines put before the worker's own, in a copy of the site.
 
+mod dead_ends; // nothing waits without an end: servers, policies and devices that do not answer
+mod engines; // the same page in Firefox and WebKitGTK
 mod faults; // bad photos, altered models, GPUs that are missing, emulated, wrong or lost
 mod few_shot; // a detector made of good photos in the page
+mod first_bytes; // samples as thumbnails, wrong verdicts on them, the faster device
 mod in_out; // folders, archives and models in; tables, pictures and reports out; results over a reload
 mod offline; // visits after the first: without a request, without a server, never with an outdated page
 mod photos; // dropped photos of every kind: maps, scores and verdicts

@@ -230,7 +230,7 @@ fn a_second_visit_needs_no_download_and_mends_a_damaged_cache() {
 
     // Gone from the server: the cache is enough.
     fs::remove_dir_all(site.folder().join("files")).unwrap();
-    fs::remove_file(site.folder().join("wasm/relaxed_bg.wasm")).unwrap();
+    fs::remove_file(site.folder().join("wasm/relaxed_bg.wasm.gz")).unwrap();
     let before = chrome.requested_by_now(&page).len();
     page.reload();
     page.wait_for_model();

@@ -12,12 +12,14 @@ use anyhow::{Context, Result, bail};
 
 const WASM: &str = "wasm32-unknown-unknown";
 
-/// Debian's names of a Vulkan driver that needs no GPU, and of the browser.
+/// Debian's names of a Vulkan driver that needs no GPU, and of the browsers.
 const DRIVER: [&str; 2] = ["libvulkan1", "mesa-vulkan-drivers"];
-const BROWSER: [&str; 1] = ["chromium"];
+const CHROMIUM: &str = "chromium";
+const FIREFOX: &str = "firefox-esr";
+const WEBKIT: [&str; 2] = ["webkit2gtk-driver", "xvfb"];
 
 /// Where apt calls them otherwise, or has none.
-const BY_HAND: &str = "install Chromium or Chrome (or name it in CHROME) and Mesa's Vulkan drivers by hand";
+const BY_HAND: &str = "install Chromium or Chrome (or name it in CHROME), Firefox (or name it in FIREFOX), on Linux WebKitGTK's WebDriver with Xvfb, and Mesa's Vulkan drivers by hand";
 
 fn main() -> ExitCode {
     match verify(&std::env::args().skip(1).collect::<Vec<_>>()) {
@@ -84,14 +86,20 @@ fn rust_parts() -> Result<()> {
     run("rustup", &["component", "add", "rustfmt", "clippy"])
 }
 
-/// Chromium for the page's tests, and Mesa's lavapipe for the WGSL kernels' where there is no GPU.
+/// Chromium, Firefox and WebKitGTK for the page's tests, and Mesa's lavapipe for the WGSL kernels' where there is no GPU.
 fn system_packages() -> Result<()> {
     let mut missing = Vec::new();
     if !has_vulkan() {
         missing.extend(DRIVER);
     }
-    if !has_browser() {
-        missing.extend(BROWSER);
+    if !has_chromium() {
+        missing.push(CHROMIUM);
+    }
+    if !has_firefox() {
+        missing.push(FIREFOX);
+    }
+    if cfg!(target_os = "linux") && !works("sh", &["-c", "command -v WebKitWebDriver && command -v Xvfb"]) {
+        missing.extend(WEBKIT);
     }
     if missing.is_empty() {
         return Ok(());
@@ -111,10 +119,19 @@ fn system_packages() -> Result<()> {
     }
 }
 
-fn has_browser() -> bool {
-    std::env::var_os("CHROME").is_some_and(|path| Path::new(&path).is_file())
+fn has_chromium() -> bool {
+    is_named_in("CHROME")
         || Path::new("/Applications/Google Chrome.app").is_dir()
         || ["chromium", "chromium-browser", "google-chrome"].iter().any(|name| works(name, &["--version"]))
+}
+
+fn has_firefox() -> bool {
+    is_named_in("FIREFOX") || [FIREFOX, "firefox"].iter().any(|name| works(name, &["--version"]))
+}
+
+/// Whether a variable holds the path of a program.
+fn is_named_in(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|path| Path::new(&path).is_file())
 }
 
 fn has_vulkan() -> bool {
