@@ -32,6 +32,8 @@ export class Card {
   before;
   /** Order of arrival, also over visits. */
   arrived = 0;
+  /** The present inspection, which a later one replaces. @type {object | undefined} */
+  turn;
   /** Whether the result was kept on an earlier visit. */
   restored = false;
   /** Number of the photos that came together, and the place among them. */

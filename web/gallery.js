@@ -159,7 +159,8 @@ export class Gallery {
       if (!card) return;
       const running = this.#running;
       this.#looking += 1;
-      const looked = this.#look(card, running).finally(() => {
+      // The detector goes on with the next photo while this one's pictures are made.
+      const looked = this.#look(card, running, () => {
         this.#looking -= 1;
         this.#work();
       });
@@ -174,13 +175,19 @@ export class Gallery {
    * Inspects a photo; returns whether there is a result.
    * @param {Card} card
    * @param {Running} running
+   * @param {() => void} free called when the detector is free again
    * @returns {Promise<boolean>}
    */
-  async #look(card, running) {
+  async #look(card, running, free) {
     card.work();
+    const turn = (card.turn = {});
     const superseded = () => this.#running !== running;
-    const { file } = card;
-    if (!file) throw new Error('a restored result without its photo cannot be inspected');
+    const giveUp = () => {
+      // Another model may be at it already.
+      if (card.turn === turn && card.state === 'working') card.wait();
+    };
+    // A card that waits has its photo.
+    const file = /** @type {File} */ (card.file);
     try {
       const { judge } = running;
       const product = judge.product([card.chosen, card.about.product]);
@@ -188,13 +195,13 @@ export class Gallery {
         if (superseded()) return;
         judge.description = description;
         this.reopened(description);
-      });
+      }).finally(free);
       const result = Inspected.of(file, detection, judge.description.device.kind);
       result.arrived = card.arrived;
       judge.apply(result, judge.product([card.chosen, card.about.product, result.nearest]));
       // A device that was lost meanwhile is asked again.
       await result.keep(detection, await running.palette.catch(() => (running.palette = paletteOf(running.detector, judge.description.threshold))));
-      if (superseded()) card.wait();
+      if (superseded()) giveUp();
       else {
         // The visitor may have set another threshold meanwhile.
         judge.apply(result, result.product);
@@ -202,13 +209,13 @@ export class Gallery {
         card.show(result, judge);
       }
     } catch (error) {
-      if (superseded()) card.wait();
+      if (superseded()) giveUp();
       else card.fail(error);
     }
     this.#shelf.settle(card);
     this.#batch.count();
     this.#changed();
-    return card.state === 'done';
+    return card.turn === turn && card.state === 'done';
   }
 
   /**

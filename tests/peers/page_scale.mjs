@@ -56,27 +56,30 @@ async function draw(folder, { width, height, count, kinds }) {
   });
 }
 
-/** Proportional memory of the browser's processes in MB, by kind. */
+/** Memory of the browser's processes in MB, by kind, without the files of the program, which other browsers may share. */
 async function memory(session) {
   const { processInfo } = await session.send('SystemInfo.getProcessInfo');
   const total = {};
   for (const { type, id } of processInfo) {
-    const pss = /Pss:\s+(\d+)/.exec(fs.readFileSync(`/proc/${id}/smaps_rollup`, 'utf8'));
-    total[type] = (total[type] ?? 0) + Math.round(Number(pss[1]) / 1024);
+    const listed = fs.readFileSync(`/proc/${id}/smaps_rollup`, 'utf8').matchAll(/Pss_(?:Anon|Shmem):\s+(\d+)/g);
+    const kilobytes = [...listed].reduce((sum, [, size]) => sum + Number(size), 0);
+    total[type] = (total[type] ?? 0) + Math.round(kilobytes / 1024);
   }
   return total;
 }
 
 /** Milliseconds from a press of the arrow key until the next frame is drawn. */
 async function press(page) {
-  const took = page.evaluate(() => new Promise((done) => {
-    addEventListener('keydown', () => {
-      const begun = performance.now();
-      requestAnimationFrame(() => setTimeout(() => done(performance.now() - begun)));
-    }, { capture: true, once: true });
-  }));
+  await page.evaluate(() => {
+    window.took = new Promise((done) => {
+      addEventListener('keydown', () => {
+        const begun = performance.now();
+        requestAnimationFrame(() => setTimeout(() => done(performance.now() - begun)));
+      }, { capture: true, once: true });
+    });
+  });
   await page.keyboard.press('ArrowRight');
-  return took;
+  return page.evaluate(() => window.took);
 }
 
 async function measure(url, files) {
@@ -108,6 +111,7 @@ async function measure(url, files) {
   const presses = [];
   for (let i = 0; i < PRESSES; i++) presses.push(await press(page));
   await browser.close();
+  console.log(`  ${url}: ${JSON.stringify({ before, after, seconds, longest, presses })}`);
   const key = presses.sort((a, b) => a - b)[Math.floor(PRESSES / 2)];
   return { before, after, seconds, longest, key };
 }
