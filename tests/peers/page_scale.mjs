@@ -88,21 +88,21 @@ async function measure(url, files) {
   const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
   await page.addInitScript(() => {
     window.tasks = [];
-    new PerformanceObserver((list) => tasks.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: 'longtask' });
+    new PerformanceObserver((list) => tasks.push(...list.getEntries().map(({ startTime, duration }) => ({ startTime, duration }))))
+      .observe({ type: 'longtask' });
+    addEventListener('change', () => (window.chosen ??= performance.now()), { capture: true });
   });
   await page.goto(`${url}?device=wasm`);
   await page.waitForFunction(() => document.documentElement.dataset.state === 'ready', null, { timeout: 60_000 });
   const before = await memory(session);
   const begun = Date.now();
   await page.setInputFiles('#files', files);
-  // The browser itself takes a moment for hundreds of files; then the page works.
-  await page.waitForFunction(() => document.querySelector('.card[data-state="done"]'), null, { timeout: 60_000 });
-  await page.evaluate(() => tasks.splice(0));
   const settled = '.card[data-state="done"], .card[data-state="failed"]';
   await page.waitForFunction(([settled, count]) => document.querySelectorAll(settled).length >= count, [settled, files.length],
     { timeout: 3_600_000, polling: 1000 });
   const seconds = (Date.now() - begun) / 1000;
-  const longest = await page.evaluate(() => Math.max(0, ...tasks));
+  // The task in which the browser hands over hundreds of files began before.
+  const longest = await page.evaluate(() => Math.max(0, ...tasks.filter(({ startTime }) => startTime >= chosen).map(({ duration }) => duration)));
   const failed = await page.evaluate(() => document.querySelectorAll('.card[data-state="failed"]').length);
   if (failed > 0) throw new Error(`${failed} photos failed`);
   await page.waitForTimeout(3000);
