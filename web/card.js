@@ -162,13 +162,14 @@ export class Card {
     const truth = disagreement(this.label, verdict);
     if (truth) yield make('p', { className: truth.startsWith('Labelled') ? 'label' : 'label wrong', textContent: truth });
     if (this.about.note) yield make('p', { className: 'note', textContent: this.about.note });
+    // Only a model that was made here can learn at once.
+    const learns = this.file && document.documentElement.dataset.made;
     if (verdict === 'unknown') {
       yield make('p', { className: 'note', textContent: 'Unlike anything that this model knows, so it cannot tell good from defective.' });
-      yield this.#button('make-own', 'Make a detector from a few good photos', makeOwn);
+      if (!learns) yield this.#button('make-own', 'Make a detector from a few good photos', makeOwn);
     }
     if (judge && judge.description.classes.length > 1) yield this.#productButton(judge);
-    // Only a model that was made here can learn at once.
-    if (verdict === 'defective' && this.file && document.documentElement.dataset.made) {
+    if (verdict !== 'good' && learns) {
       yield this.#button('forgive', 'This is good after all', () => {
         this.element.dispatchEvent(new CustomEvent('dinomaly:good', { bubbles: true, detail: this.file }));
       });

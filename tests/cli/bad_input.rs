@@ -136,7 +136,7 @@ fn detection_names_each_bad_photo_and_does_the_others() {
     let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(output.status.success() && out.lines().count() == 2, "{out}{err}");
     assert!(err.contains("mixed: 1 in subfolders, 1 of an unsupported format"), "{err}");
-    assert!(err.contains("the threshold of all classes together applies"), "{err}");
+    assert!(err.contains("the threshold of the class that each photo is nearest to applies"), "{err}");
     image::RgbImage::new(1, 1).save(shop.path("dot.png")).unwrap();
     image::DynamicImage::new_luma16(40, 40).save(shop.path("deep.png")).unwrap();
     let output = shop.command("detect @model @dot.png @deep.png").output().unwrap();

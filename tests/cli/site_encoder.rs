@@ -50,6 +50,7 @@ fn what_is_no_encoder_is_refused_by_name() {
     fake_modules(&shop.path("modules"));
     let error = shop.refuse(shop.command("site --encoder nobody --wasm @modules --out @site"));
     assert!(error.contains("encoder nobody cannot be offered"), "{error}");
-    shop.refuse(shop.command("site --wasm @modules --out @site"));
+    let nothing = shop.command("site --wasm @modules --out @site").output().unwrap();
+    assert_eq!(nothing.status.code(), Some(2));
     assert!(!shop.path("site").exists());
 }

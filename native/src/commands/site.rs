@@ -2,16 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use flate2::Compression;
-use flate2::write::GzEncoder;
 
 use crate::publish;
 use crate::site::page::halves;
-use crate::site::{self, Modules, Sample};
+use crate::site::{self, Modules, PACKED, Sample};
 
 /// Arguments of `dinomaly site`.
 #[derive(Clone, Debug, clap::Args)]
@@ -67,8 +64,10 @@ pub(super) fn write(
     println!("site {}: {} files, {:.1} MB", out.display(), written.files, written.bytes as f64 / 1e6);
     for name in modules.names() {
         let [_, wasm] = halves(name);
-        let (raw, compressed) = sizes(&out.join("wasm").join(wasm))?;
-        println!("module {name}: {:.2} MB, {:.2} MB with gzip", raw as f64 / 1e6, compressed as f64 / 1e6);
+        let packed = out.join("wasm").join(format!("{wasm}{PACKED}"));
+        let packed = fs::metadata(&packed).with_context(|| format!("{} cannot be read", packed.display()))?.len();
+        let raw = modules.read(&wasm)?.len();
+        println!("module {name}: {:.2} MB, {:.2} MB packed", raw as f64 / 1e6, packed as f64 / 1e6);
     }
     Ok(())
 }
@@ -76,27 +75,4 @@ pub(super) fn write(
 /// What visitors read of an encoder: its name, or that of its file.
 fn encoder_name(encoder: &Path) -> &OsStr {
     encoder.file_stem().filter(|_| encoder.exists()).unwrap_or(encoder.as_os_str())
-}
-
-/// Sizes in bytes of a file as it is, and compressed with gzip as web servers send it.
-fn sizes(path: &Path) -> Result<(usize, usize)> {
-    let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(&bytes)?;
-    Ok((bytes.len(), encoder.finish()?.len()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_sizes_are_counted() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("zeros");
-        fs::write(&path, vec![0; 100_000]).unwrap();
-        let (raw, compressed) = sizes(&path).unwrap();
-        assert_eq!(raw, 100_000);
-        assert!((20..1000).contains(&compressed), "{compressed}");
-    }
 }

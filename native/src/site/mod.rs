@@ -25,5 +25,6 @@ mod thumbnails;
 mod write;
 
 pub use modules::Modules;
+pub use packed::PACKED;
 pub use samples::{Sample, Truth, read_samples};
 pub use write::{Written, check, write};

@@ -104,7 +104,14 @@ mod tests {
             fs::write(place.path().join(half), "half").unwrap();
         }
         let (demo, site) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo-model"), place.path().join("site"));
-        write(&site, std::slice::from_ref(&demo), &[demo.clone()], &[], &Modules::Folder(place.path().into())).unwrap();
+        write(
+            &site,
+            std::slice::from_ref(&demo),
+            std::slice::from_ref(&demo),
+            &[],
+            &Modules::Folder(place.path().into()),
+        )
+        .unwrap();
         check_broken_off_removals(&OWNER, |folder| {
             fs::create_dir(folder).unwrap();
             for path in walk(&site).unwrap() {

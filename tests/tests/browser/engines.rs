@@ -6,7 +6,6 @@ use dinomaly::synth::Class;
 use dinomaly_tests::max_difference;
 use dinomaly_tests::page::engine::Engine;
 use dinomaly_tests::page::firefox::Firefox;
-use dinomaly_tests::page::host::{Habit, Host};
 use dinomaly_tests::page::site::{MODELS, Site, detect, detector};
 #[cfg(target_os = "linux")]
 use dinomaly_tests::page::webkit::WebKit;
@@ -93,60 +92,4 @@ fn a_visitor_makes_a_detector_in_firefox() {
 fn a_visitor_makes_a_detector_in_webkit() {
     let _turn = turn();
     makes_a_detector(&WebKit::launch());
-}
-
-/// The dead ends that are the browser's: policies, disk, and a server that falls silent.
-#[test]
-fn dead_ends_have_a_way_on_in_firefox() {
-    let _turn = turn();
-    let site = Site::altered(|folder| crate::dead_ends::hurry(folder));
-    let host = Host::serve(&site.folder());
-    let firefox = Firefox::launch();
-    let failed = || {
-        firefox.wait_for("document.documentElement?.dataset.state === 'failed'");
-        firefox.text("#status-more")
-    };
-    let url = format!("{}/", host.url);
-    for (policy, expected) in [
-        ("default-src 'self'", "has to allow \"script-src 'self' 'wasm-unsafe-eval'\""),
-        ("default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'none'", "\"worker-src 'self' blob:\""),
-        ("sandbox allow-scripts", "open the page in a window of its own"),
-    ] {
-        host.mend();
-        host.take_up("", Habit::Header("content-security-policy", policy));
-        host.take_up("", Habit::Header("access-control-allow-origin", "*"));
-        firefox.open(&url);
-        let said = failed();
-        assert!(said.contains(expected), "{said}");
-    }
-    host.mend();
-    host.take_up(
-        "",
-        Habit::Header(
-            "content-security-policy",
-            "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src blob:",
-        ),
-    );
-    firefox.open(&url);
-    firefox.wait_for_model();
-    assert_detects(&firefox, 1);
-    firefox.eval("caches.delete('dinomaly-files')");
-    firefox.eval(
-        "navigator.serviceWorker.getRegistrations().then((all) => Promise.all(all.map((one) => one.unregister())))",
-    );
-
-    host.mend();
-    host.take_up(".safetensors", Habit::Halved);
-    firefox.open(&url);
-    let said = failed();
-    assert!(said.contains("the server stopped in the middle"), "{said}");
-    host.mend();
-    firefox.eval("dispatchEvent(new Event('online'))");
-    firefox.wait_for_model();
-
-    for url in [format!("file://{}", site.folder().join("index.html").display()).replace(' ', "%20"), host.url.clone()]
-    {
-        firefox.open(&url);
-        firefox.wait_for("getComputedStyle(document.getElementById('unstarted') ?? document.head).visibility === 'visible' && document.getElementById('unstarted') !== null");
-    }
 }

@@ -163,7 +163,8 @@ fn photos_stay_when_a_newer_site_comes_until_the_visitor_takes_it() {
     wait_for_site_of(&other, MODELS[0]);
     page.wait_for("!document.getElementById('newer').hidden");
     assert_detects(&page, MODELS[1]);
-    assert_eq!(page.eval("document.querySelectorAll('.card[data-state=done]').length"), 2);
+    // The results of before the reload are kept.
+    assert_eq!(page.eval("document.querySelectorAll('.card[data-state=done]').length"), 4);
     page.eval("document.getElementById('reload').click()");
     wait_for_site_of(&page, MODELS[0]);
 }

@@ -56,7 +56,11 @@ fn a_report_says_what_the_metrics_say_and_asks_for_nothing() {
     let classes = found.classes.iter().map(|class| (class.class.as_str(), &class.metrics));
     for (row, (name, metrics)) in rows.iter().zip(classes.chain([("mean", &found.mean)])) {
         assert_eq!(row[0], name);
-        assert_eq!(row[3..], metrics.values().each_ref().map(percent), "{name}");
+        assert_eq!(row[3..10], metrics.values().each_ref().map(percent), "{name}");
+    }
+    // The model has pixel thresholds.
+    for (row, class) in rows.iter().zip(&found.classes) {
+        assert!(class.seg_f1.is_some() && row[10..] == [percent(&class.seg_f1)], "{row:?}");
     }
 
     // Of every class two charts and a histogram, as many pictures as asked for, the largest errors first.

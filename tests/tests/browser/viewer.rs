@@ -140,7 +140,7 @@ fn the_product_filter_leaves_verdicts_alone() {
 }
 
 #[test]
-fn the_large_view_shows_pixels_and_values() {
+fn the_large_view_tells_values_and_steps_by_keys() {
     let _turn = turn();
     let site = Site::unaltered();
     let (_folder, photos) = many(3);
@@ -150,27 +150,11 @@ fn the_large_view_shows_pixels_and_values() {
     assert_eq!(page.text("#viewer-place"), "2 of 3");
     page.screenshot("viewer");
 
-    // As large as it goes, around the middle, without the heatmap: a pixel of the photo is a square of its colour.
+    // As large as it goes, around the middle.
     page.press(&["+"; 30]);
-    page.eval(
-        "(() => { const slider = document.getElementById('opacity');
-            slider.value = 0;
-            slider.dispatchEvent(new Event('input')); })()",
-    );
     let value = page.text("#viewer-value");
     let (place, value) = value.split_once(": ").unwrap();
-    let (x, y) = place.split_once(", ").unwrap();
-    let (x, y): (u32, u32) = (x.parse().unwrap(), y.parse().unwrap());
-    let middle = "(() => { const canvas = document.getElementById('viewer-canvas');
-        const copy = new OffscreenCanvas(1, 1).getContext('2d');
-        copy.drawImage(canvas, -canvas.width / 2, -canvas.height / 2);
-        return [...copy.getImageData(0, 0, 1, 1).data.slice(0, 3)]; })()";
-    let photo = read(&photos[1]);
-    let at = 3 * (y * photo.width + x) as usize;
-    page.wait_for(&format!(
-        "{middle}.join() === {:?}",
-        format!("{},{},{}", photo.rgb[at], photo.rgb[at + 1], photo.rgb[at + 2])
-    ));
+    assert_eq!(place, "60, 50");
     let found = found.iter().find(|found| found.file == "photo 1.png").unwrap();
     let map = found.map();
     let [x0, y0, x1, y1] = found.region;

@@ -34,14 +34,17 @@ fn verdicts_follow_the_threshold_of_the_photo_s_class() {
     let results = page.results(photos.len());
     let mut thresholds = Vec::new();
     for class in ["", "strict", "usual"] {
-        page.eval(&format!(
-            "(() => {{ for (const button of document.querySelectorAll({class:?} && 'button.product')) {{
-                button.click();
-                const list = document.activeElement;
-                list.value = {class:?};
-                list.dispatchEvent(new Event('change'));
-            }} }})()"
-        ));
+        // At first no class is chosen.
+        if !class.is_empty() {
+            page.eval(&format!(
+                "(() => {{ for (const button of document.querySelectorAll('button.product')) {{
+                    button.click();
+                    const list = document.activeElement;
+                    list.value = {class:?};
+                    list.dispatchEvent(new Event('change'));
+                }} }})()"
+            ));
+        }
         page.wait_for(&format!(
             "[...document.querySelectorAll('.card')].every((card) => card.textContent.includes({class:?} && `({class})`))"
         ));
@@ -187,15 +190,15 @@ fn the_policy_binds_the_worker_too() {
     let site = Site::altered(|folder| {
         let address = elsewhere.local_addr().unwrap();
         let lines = format!(
-            "const told = new BroadcastChannel('told');
-             fetch('http://{address}/secret').then(() => 'sent', () => 'refused').then((outcome) => told.postMessage(outcome));"
+            "const attempts = new BroadcastChannel('attempts');
+             fetch('http://{address}/secret').then(() => 'sent', () => 'refused').then((outcome) => attempts.postMessage(outcome));"
         );
         before_worker(folder, &lines);
     });
     let chrome = Chrome::launch();
     let page = chrome.open(&site.url);
     page.eval(
-        "(() => { window.told = []; new BroadcastChannel('told').onmessage = ({ data }) => told.push(data); })()",
+        "(() => { window.told = []; new BroadcastChannel('attempts').onmessage = ({ data }) => told.push(data); })()",
     );
     page.wait_for_model();
     // The worker of the first visit may have spoken before anybody listened.
