@@ -165,7 +165,7 @@ fn a_zip_of_a_model_opens_by_drop_and_stays_until_it_is_forgotten() {
     page.drop_files(&[zip]);
     page.wait_for("document.querySelector('#model option:checked').textContent === 'mine (from a zip)'");
     page.wait_for_model();
-    page.drop_files(&[test.clone()]);
+    page.drop_files(std::slice::from_ref(&test));
     let score = page.results(1)[0].score;
     assert!((score - native).abs() < ROUNDED, "{score} and {native}");
     wait_until_kept(&page, "models", 1);

@@ -62,9 +62,9 @@ fn tiles_are_averaged() {
     model.preprocessor.geometry = Geometry { resize: 224, crop: 224 };
     let photos = [SelfTest::picture_of(3), SelfTest::picture_of(4)];
     let wide = Photo { width: 192, height: 288, rgb: photos.iter().flat_map(|photo| photo.rgb.clone()).collect() };
-    let whole = descriptors(Processor::default(), &model, &[wide.clone()]);
+    let whole = descriptors(Processor::default(), &model, std::slice::from_ref(&wide));
     model.preprocessor.tiles = Some(Tiles::new(300));
-    let one = descriptors(Processor::default(), &model, &[wide.clone()]);
+    let one = descriptors(Processor::default(), &model, std::slice::from_ref(&wide));
     assert_eq!(one, whole);
     model.preprocessor.tiles = Some(Tiles { overlap: 0.0, ..Tiles::new(96) });
     let detector = Detector::new(Processor::default(), &model).unwrap();
