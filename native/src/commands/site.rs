@@ -1,12 +1,12 @@
 //! `dinomaly site`: models → a folder of static files.
 
+#[cfg(feature = "trainer")]
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::publish;
 use crate::site::page::halves;
 use crate::site::{self, Modules, PACKED, Sample};
 
@@ -14,10 +14,12 @@ use crate::site::{self, Modules, PACKED, Sample};
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Model folders, in the order in which the page offers them
-    #[arg(required_unless_present = "encoder", value_name = "MODEL")]
+    #[cfg_attr(feature = "trainer", arg(required_unless_present = "encoder", value_name = "MODEL"))]
+    #[cfg_attr(not(feature = "trainer"), arg(required = true, value_name = "MODEL"))]
     models: Vec<PathBuf>,
     /// Encoder for detectors that visitors make of their own good photos: a file, a name from `dinomaly backbone list`, or
     /// `embedded`; may be given several times
+    #[cfg(feature = "trainer")]
     #[arg(long, value_name = "FILE|NAME")]
     encoder: Vec<PathBuf>,
     /// Folder to write the site to; an earlier site there is replaced
@@ -37,12 +39,7 @@ pub struct Args {
 /// One sentence naming what is wrong; an earlier site is unchanged then.
 pub fn run(args: &Args) -> Result<()> {
     let temporary = tempfile::Builder::new().prefix("dinomaly-encoders-").tempdir()?;
-    let mut encoders = Vec::new();
-    for (i, encoder) in args.encoder.iter().enumerate() {
-        let folder = temporary.path().join(i.to_string()).join(encoder_name(encoder));
-        publish::encoder(encoder, &folder)?;
-        encoders.push(folder);
-    }
+    let encoders = encoders(args, temporary.path())?;
     // Before the modules are built for minutes.
     site::check(&args.out, &args.models, &encoders)?;
     let samples = args.samples.as_deref().map(site::read_samples).transpose()?.unwrap_or_default();
@@ -72,7 +69,26 @@ pub(super) fn write(
     Ok(())
 }
 
+/// Folders with the encoders to offer.
+#[cfg(feature = "trainer")]
+fn encoders(args: &Args, place: &Path) -> Result<Vec<PathBuf>> {
+    let mut encoders = Vec::new();
+    for (i, encoder) in args.encoder.iter().enumerate() {
+        let folder = place.join(i.to_string()).join(encoder_name(encoder));
+        crate::publish::encoder(encoder, &folder)?;
+        encoders.push(folder);
+    }
+    Ok(encoders)
+}
+
+/// The program without the trainer has none to offer.
+#[cfg(not(feature = "trainer"))]
+fn encoders(_args: &Args, _place: &Path) -> Result<Vec<PathBuf>> {
+    Ok(Vec::new())
+}
+
 /// What visitors read of an encoder: its name, or that of its file.
+#[cfg(feature = "trainer")]
 fn encoder_name(encoder: &Path) -> &OsStr {
     encoder.file_stem().filter(|_| encoder.exists()).unwrap_or(encoder.as_os_str())
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use dinomaly_core::photo::decode::Photo;
 use serde::Serialize;
 
-use crate::dataset::words;
+use crate::system::words;
 
 /// A photo to try.
 #[derive(Clone, Debug)]

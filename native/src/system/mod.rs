@@ -29,3 +29,4 @@ pub(crate) mod progress;
 pub(crate) mod shown;
 #[cfg(feature = "trainer")]
 pub(crate) mod table;
+pub(crate) mod words;
