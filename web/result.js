@@ -74,8 +74,8 @@ export class Inspected {
   /** @param {Row} row */
   static restored(row) {
     const result = new Inspected(row);
-    const { arrived, product, verdict, threshold, label, regions, thumbnail, heat, file } = row;
-    return Object.assign(result, { arrived, product, verdict, threshold, label, regions, thumbnail, heat, file, middle: threshold });
+    const { arrived, product, verdict, threshold, middle, label, regions, thumbnail, heat, file } = row;
+    return Object.assign(result, { arrived, product, verdict, threshold, middle, label, regions, thumbnail, heat, file });
   }
 
   /**

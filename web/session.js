@@ -143,8 +143,8 @@ export class Session {
    * @param {Result} result
    * @returns {Row}
    */
-  #rowOf({ id, arrived, name, product, verdict, score, threshold, label, device, time, width, height, unknown, regions, thumbnail, heat, region }) {
-    const numbers = { id, arrived, name, product, verdict, score, threshold, label, device, time, width, height, unknown, regions, region };
+  #rowOf({ id, arrived, name, product, verdict, score, threshold, middle, label, device, time, width, height, unknown, regions, thumbnail, heat, region }) {
+    const numbers = { id, arrived, name, product, verdict, score, threshold, middle, label, device, time, width, height, unknown, regions, region };
     return this.#consent.checked ? { ...numbers, thumbnail, heat } : { ...numbers, thumbnail: null, heat: null };
   }
 

@@ -164,6 +164,7 @@
  * @property {Verdict} verdict
  * @property {number} score
  * @property {number} threshold that the verdict rests on
+ * @property {number} middle the model's own threshold of the product
  * @property {Label} label
  * @property {'webgpu' | 'wasm'} device
  * @property {number} time of the inspection, milliseconds since 1970

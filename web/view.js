@@ -62,10 +62,6 @@ export class View {
     this.#redraw();
   }
 
-  get mode() {
-    return this.#mode;
-  }
-
   /** @param {number} opacity of the heatmap, 0 to 1 */
   set opacity(opacity) {
     this.#opacity = opacity;

@@ -35,6 +35,14 @@ struct Index {
     models: Vec<Model>,
     #[serde(default)]
     encoders: Vec<Model>,
+    #[serde(default)]
+    samples: Vec<IndexedSample>,
+}
+
+/// A sample whose path has no hash is in the service worker's list, as on sites of earlier versions.
+#[derive(Deserialize)]
+struct IndexedSample {
+    path: String,
 }
 
 #[derive(Deserialize)]
@@ -68,9 +76,10 @@ fn list(folder: &Path) -> Result<Entries> {
         let hash = BASE64_STANDARD.decode(base64).with_context(|| damaged(OFFLINE))?;
         entries.insert(without_query(&path).into(), content(&hex(&hash)).with_context(|| damaged(OFFLINE))?);
     }
-    for module in index.modules.into_values() {
-        let hash = module.wasm.split_once('?').map_or("", |(_, hash)| hash);
-        entries.insert(without_query(&module.wasm).into(), content(hash).with_context(|| damaged(INDEX))?);
+    let samples = index.samples.into_iter().map(|sample| sample.path).filter(|path| path.contains('?'));
+    for path in index.modules.into_values().map(|module| module.wasm).chain(samples) {
+        let hash = path.split_once('?').map_or("", |(_, hash)| hash);
+        entries.insert(without_query(&path).into(), content(hash).with_context(|| damaged(INDEX))?);
     }
     let published = index.models.into_iter().chain(index.encoders);
     for path in published.flat_map(|model| model.files.into_values().chain([model.manifest])) {
@@ -92,8 +101,10 @@ mod tests {
 
     use super::super::modules::Modules;
     use super::super::page::{MODULE_NAMES, halves};
+    use super::super::samples::Sample;
     use super::super::write::write;
     use super::*;
+    use crate::synth::Class;
     use crate::system::ownership::tests::check_broken_off_removals;
     use crate::system::ownership::walk;
 
@@ -104,14 +115,15 @@ mod tests {
             fs::write(place.path().join(half), "half").unwrap();
         }
         let (demo, site) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo-model"), place.path().join("site"));
-        write(
-            &site,
-            std::slice::from_ref(&demo),
-            std::slice::from_ref(&demo),
-            &[],
-            &Modules::Folder(place.path().into()),
-        )
-        .unwrap();
+        let mut photo = std::io::Cursor::new(Vec::new());
+        Class::Gear.good(1, "sample", 0, 64).write_to(&mut photo, image::ImageFormat::Png).unwrap();
+        let (name, bytes) = ("gear".to_owned(), photo.into_inner());
+        let samples = [Sample { name, class: None, truth: None, bytes, extension: "png".into() }];
+        let models = std::slice::from_ref(&demo);
+        // A site is replaced, its samples too.
+        for _ in 0..2 {
+            write(&site, models, models, &samples, &Modules::Folder(place.path().into())).unwrap();
+        }
         check_broken_off_removals(&OWNER, |folder| {
             fs::create_dir(folder).unwrap();
             for path in walk(&site).unwrap() {

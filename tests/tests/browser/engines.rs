@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use dinomaly::synth::Class;
 use dinomaly_tests::max_difference;
 use dinomaly_tests::page::engine::Engine;
 use dinomaly_tests::page::firefox::Firefox;
@@ -10,6 +9,7 @@ use dinomaly_tests::page::site::{MODELS, Site, detect, detector};
 #[cfg(target_os = "linux")]
 use dinomaly_tests::page::webkit::WebKit;
 
+use crate::few_shot::visitors_photos;
 use crate::{TOLERANCE, path_of, photos, read, turn};
 
 /// Looks at photos, with the maps that the native detector has for them.
@@ -43,14 +43,7 @@ fn finds_and_works_without_a_server(engine: &impl Engine, count: usize) {
 /// Good photos become a detector, which tells their product from another.
 fn makes_a_detector(engine: &impl Engine) {
     let folder = tempfile::tempdir().unwrap();
-    let photo = |name: &str, photo: image::RgbImage| {
-        let path = folder.path().join(name);
-        photo.save(&path).unwrap();
-        path
-    };
-    let good: Vec<_> =
-        (0..4).map(|i| photo(&format!("good-{i}.png"), Class::Gear.good(3, "visitor", i, 256))).collect();
-    let other = photo("other.png", Class::Fabric.good(3, "visitor", 9, 256));
+    let (good, other) = visitors_photos(folder.path());
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model");
     let site = Site::of(std::slice::from_ref(&source), None);
     engine.open(&site.url);

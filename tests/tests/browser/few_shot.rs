@@ -1,7 +1,7 @@
 //! A detector that the page's modules make of good photos: the native one, but for rounding, and a model like any other.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -185,19 +185,23 @@ fn a_model_made_in_the_page_is_the_native_one_and_opens_everywhere() {
     assert_silent(&page);
 }
 
+/// Four good photos of a product, and one of another.
+pub(crate) fn visitors_photos(folder: &Path) -> (Vec<PathBuf>, PathBuf) {
+    let photo = |name: &str, photo: image::RgbImage| {
+        let path = folder.join(name);
+        photo.save(&path).unwrap();
+        path
+    };
+    let good = (0..4).map(|i| photo(&format!("good-{i}.png"), Class::Gear.good(3, "visitor", i, 256))).collect();
+    (good, photo("next.png", Class::Fabric.good(3, "visitor", 9, 256)))
+}
+
 /// What a visitor does: drops good photos, names the product, inspects photos, saves the model.
 #[test]
 fn a_visitor_makes_a_detector_of_dropped_photos() {
     let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
-    let photo = |name: &str, photo: image::RgbImage| {
-        let path = folder.path().join(name);
-        photo.save(&path).unwrap();
-        path
-    };
-    let good: Vec<_> =
-        (0..4).map(|i| photo(&format!("good-{i}.png"), Class::Gear.good(3, "visitor", i, 256))).collect();
-    let next = photo("next.png", Class::Fabric.good(3, "visitor", 9, 256));
+    let (good, next) = visitors_photos(folder.path());
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../native/assets/demo-model");
     let site = Site::of(std::slice::from_ref(&source), None);
     let chrome = Chrome::launch();

@@ -329,7 +329,7 @@ fn labels_tell_precision_and_recall() {
     assert_silent(&page);
 }
 
-/// Whatever the score, a photo unlike anything that the model knows is not called good.
+/// A photo unlike anything that the model knows is not called good, not even with a low score.
 #[test]
 fn an_unknown_product_is_never_good() {
     let _turn = turn();
