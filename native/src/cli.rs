@@ -63,6 +63,11 @@ enum Command {
     /// Example: dinomaly quantize model --out model-int8
     #[cfg(feature = "trainer")]
     Quantize(commands::quantize::Args),
+    /// Write a model as ONNX, for ONNX Runtime, OpenVINO and others
+    ///
+    /// Example: dinomaly export model --out model.onnx --check
+    #[cfg(feature = "trainer")]
+    Export(commands::export::Args),
     /// List and download pretrained encoders
     #[cfg(feature = "trainer")]
     Backbone(commands::backbone::Args),
@@ -127,6 +132,8 @@ impl Cli {
             Command::Attention(args) => commands::attention::run(&args),
             #[cfg(feature = "trainer")]
             Command::Quantize(args) => commands::quantize::run(&args),
+            #[cfg(feature = "trainer")]
+            Command::Export(args) => commands::export::run(&args),
             #[cfg(feature = "trainer")]
             Command::Backbone(args) => commands::backbone::run(&args),
             #[cfg(feature = "trainer")]

@@ -9,6 +9,7 @@ mod data; // data sets in other layouts than the generator's, and `data check`
 mod drift; // `detect --drift`: scores kept over runs, and a word when they have moved away
 mod embedded_encoder; // training with no `--backbone`: the encoder that is part of the program
 mod events; // event files of a training, read back as TensorBoard reads them
+mod export; // `export`: every kind of model as ONNX, run by another project's runtime
 mod few_shot; // `fewshot`: a model without training, in every command that takes models
 mod foreign_folders; // `--out` where others' files lie: nothing in them changes
 mod gpu; // `--device gpu`, and a sentence where there is none

@@ -1,6 +1,7 @@
 //! The executors side by side: one operation on host tensors, run by any of them.
 
 use candle_core::Device;
+use dinomaly::publish::onnx::{FIRST_OPSET, LAST_OPSET, Recorder};
 use dinomaly_core::executors::candle::{Candle, no_noise};
 use dinomaly_core::executors::processor::{Kernels, Processor, ProcessorPrecision};
 use dinomaly_core::executors::reference::Reference;
@@ -82,6 +83,11 @@ pub fn others() -> Vec<Executor> {
         Executor { name: "candle", run: Box::new(move |op| run_on(&infer, op)) },
         Executor { name: "candle, training", run: Box::new(move |op| run_on(&train, op)) },
     ];
+    // Written as ONNX and run by another project's runtime, in the first set of operators and in the last.
+    all.extend([("onnx", FIRST_OPSET), ("onnx, latest", LAST_OPSET)].map(|(name, opset)| Executor {
+        name,
+        run: Box::new(move |op| run_on(&Recorder::new(opset, false, Vec::new()), op)),
+    }));
     all.extend(webgpu().map(|gpu| Executor { name: "webgpu", run: Box::new(move |op| run_on(&gpu, op)) }));
     all
 }

@@ -20,6 +20,8 @@ pub mod distill;
 #[cfg(feature = "trainer")]
 pub mod evaluate;
 #[cfg(feature = "trainer")]
+pub mod export;
+#[cfg(feature = "trainer")]
 pub mod fewshot;
 #[cfg(feature = "trainer")]
 pub mod generate;

@@ -7,6 +7,7 @@ mod few_shot;
 mod import;
 #[doc(hidden)]
 pub mod moments;
+pub mod onnx;
 mod quantize;
 mod scores;
 

@@ -205,10 +205,11 @@ fn pieces_of_a_bank_give_what_the_whole_gives() {
     }
 }
 
-/// Both signs: a processor's own NaN is negative.
+/// Both signs: a processor's own NaN is negative. ONNX does not say what becomes of it.
 #[test]
 fn what_is_no_number_stays_so() {
-    let executors: Vec<_> = others().into_iter().chain([reference()]).collect();
+    let computing = others().into_iter().filter(|executor| !executor.name.starts_with("onnx"));
+    let executors: Vec<_> = computing.chain([reference()]).collect();
     let is_spoilt = |op: &Op, expected: &dyn Fn(usize) -> bool, what: &str| {
         for executor in &executors {
             let found = executor.run(op);
