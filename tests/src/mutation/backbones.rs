@@ -74,7 +74,7 @@ pub fn import(choices: &mut Choices, folder: &Path) -> Outcome {
     static SEEDS: LazyLock<Vec<Archive>> =
         LazyLock::new(|| seeds(".ckpt").iter().filter_map(|bytes| unpacked(bytes)).collect());
     let (path, parsed) = changed_archive(choices, &SEEDS, folder);
-    let imported = import::read(&path, *choices.pick(&HEADS), |encoder| {
+    let imported = import::read(&path, *choices.pick(&HEADS), |encoder, _| {
         let mut config = ModelConfig::with_decoder(encoder.clone(), DecoderConfig::published(&encoder, 2));
         (config.target_layers, config.groups) = (vec![1, 2], vec![vec![0], vec![1]]);
         Ok(config)
