@@ -355,8 +355,8 @@ fn damaged_and_foreign_files_are_refused_in_one_sentence() {
 /// Number of bytes before the first storage: its number of values, then that of its bytes.
 fn legacy_pickles(bytes: &[u8]) -> usize {
     // The list of storages is the last pickle and ends with `e.`.
-    let list = bytes.windows(2).enumerate().filter(|(_, pair)| pair == b"e.").map(|(at, _)| at + 2);
-    list.filter(|&at| bytes[at + 1..at + 8] == [0; 7]).last().expect("a list of storages")
+    let is_end = |&at: &usize| &bytes[at..at + 2] == b"e." && bytes[at + 3..at + 10] == [0; 7];
+    (0..bytes.len() - 10).rev().find(is_end).expect("a list of storages") + 2
 }
 
 #[test]
