@@ -252,6 +252,37 @@ fn a_few_photos_are_trained_on_with_augmentation() {
     assert!(error.contains("--shots") && error.contains("good photos besides"), "{error}");
 }
 
+/// What a file does not tell of its encoder is told, kept in the model, and asked for again by a run that goes on.
+#[test]
+fn the_origin_of_an_encoder_decides_how_its_positions_fit_the_photo() {
+    let shop = Workshop::new();
+    let config = |model: &str| fs::read_to_string(shop.path(model).join("config.json")).unwrap();
+    for (model, origin, expected) in [
+        ("original", "--origin original", None),
+        ("timm", "--origin timm", Some("antialiased")),
+        ("anomalib", "--origin anomalib", Some("exact")),
+        ("untold", "", None),
+    ] {
+        shop.succeed(shop.train(model, &format!("--iterations 2 --resize 96 --crop 96 {origin}")));
+        let found = config(model);
+        let resampling = expected.map(|name| format!("\"resampling\": \"{name}\""));
+        assert_eq!(found.contains("resampling"), expected.is_some(), "{origin}: {found}");
+        assert!(resampling.is_none_or(|field| found.contains(&field)), "{origin}: {found}");
+    }
+    let few = |out: &str, origin: &str| {
+        shop.succeed(
+            shop.command(&format!("fewshot @data --backbone @encoder.safetensors --size 96 --out @{out} {origin}")),
+        )
+    };
+    few("few", "--origin transformers");
+    assert!(config("few").contains("\"resampling\": \"exact\""), "{}", config("few"));
+    shop.succeed(shop.command("fewshot @data --add @few --out @more"));
+    assert!(config("more").contains("\"resampling\": \"exact\""), "{}", config("more"));
+    let error = shop.command("train @data --backbone @encoder.safetensors --out @x --origin keras").output().unwrap();
+    let text = String::from_utf8(error.stderr).unwrap();
+    assert!(text.contains("possible values: original, timm, transformers, anomalib"), "{text}");
+}
+
 /// Our names are the official ones, so a model's own tensors make an official checkpoint.
 #[test]
 fn an_imported_checkpoint_scores_as_the_model_it_was_made_of() {

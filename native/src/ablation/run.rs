@@ -32,11 +32,11 @@ impl Ablation {
     pub fn new(out: &Path, cells: Vec<(Cell, TrainingPlan)>) -> Result<Self> {
         let mut encoders = Vec::new();
         for (cell, training) in &cells {
-            let wanted = (&training.backbone, training.heads);
+            let wanted = (&training.backbone, training.told());
             if !encoders.iter().any(|(opened, _)| *opened == wanted) {
                 encoders.push((
                     wanted,
-                    OpenedBackbone::open(training.backbone.as_deref(), training.heads)?.backbone.config,
+                    OpenedBackbone::open(training.backbone.as_deref(), training.told())?.backbone.config,
                 ));
             }
             let encoder = encoders.iter().find(|(opened, _)| *opened == wanted).map(|(_, encoder)| encoder.clone());

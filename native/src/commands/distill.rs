@@ -20,7 +20,7 @@ pub struct Args {
     /// Start over: discard the checkpoint of an unfinished run
     #[arg(long)]
     restart: bool,
-    /// Number of the teacher's attention heads [default: width / 64]
+    /// Number of the teacher's attention heads [default: that of the files beside it, or of published encoders of its shape]
     #[arg(long, value_name = "N", help_heading = "Encoders")]
     teacher_heads: Option<usize>,
     /// Earlier student of the same shape to start from [default: random weights]

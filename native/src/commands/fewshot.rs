@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use dinomaly_core::fewshot::{Made, MemoryChoice, Recipe};
 use dinomaly_core::photo::preprocess::Geometry;
 
-use super::options::{DeviceOption, LayoutOption, TileOption, named, parse_bytes, parse_rate, within};
+use super::options::{DeviceOption, EncoderOption, LayoutOption, TileOption, named, parse_bytes, parse_rate, within};
 use crate::dataset::{WindowChoice, counted};
 use crate::publish::{self, AddPlan, FewShotPlan};
 
@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(
         long,
         value_name = "MODEL",
-        conflicts_with_all = ["backbone", "memory", "classes", "size", "tile_size", "layers", "bank_size", "nearest", "reach", "variance", "turns", "heads", "window", "false_alarm_rate"]
+        conflicts_with_all = ["backbone", "memory", "classes", "size", "tile_size", "layers", "bank_size", "nearest", "reach", "variance", "turns", "heads", "origin", "window", "false_alarm_rate"]
     )]
     add: Option<PathBuf>,
     /// Class of added photos, if they are a folder of photos [default: the model's, if it has one]
@@ -62,9 +62,8 @@ pub struct Args {
     /// Also remember each photo in its other quarter turns: for parts that lie in any orientation
     #[arg(long)]
     turns: bool,
-    /// Number of the encoder's attention heads [default: width / 64]
-    #[arg(long, value_name = "N")]
-    heads: Option<usize>,
+    #[command(flatten)]
+    encoder: EncoderOption,
     /// Values of 16-bit grey that become black and white: range, percentile, clip or LOW..HIGH
     #[arg(long, default_value_t, value_name = "WINDOW")]
     window: WindowChoice,
@@ -126,7 +125,8 @@ fn new(args: &Args, out: &Path) -> Result<Made> {
         layout: args.layout.layout,
         classes: args.classes.clone(),
         backbone: args.backbone.clone(),
-        heads: args.heads,
+        heads: args.encoder.heads,
+        origin: args.encoder.origin,
         recipe: Recipe {
             memory: args.memory,
             layers: args.layers.clone(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::options::{FalseAlarms, GeometryOption, LayoutOption};
+use super::options::{EncoderOption, FalseAlarms, GeometryOption, LayoutOption};
 use super::variant::VariantOptions;
 use crate::publish::{self, ImportPlan};
 use crate::training::Variant;
@@ -31,9 +31,8 @@ pub struct Args {
     held_out: bool,
     #[command(flatten)]
     geometry: GeometryOption,
-    /// Number of the encoder's attention heads [default: width / 64]
-    #[arg(long, value_name = "N")]
-    heads: Option<usize>,
+    #[command(flatten)]
+    encoder: EncoderOption,
     #[command(flatten)]
     layout: LayoutOption,
     #[command(flatten)]
@@ -54,8 +53,9 @@ pub fn run(args: &Args) -> Result<()> {
         classes: args.classes.clone(),
         photos: args.photos as usize,
         held_out: args.held_out,
-        geometry: args.geometry.into(),
-        heads: args.heads,
+        geometry: args.geometry.geometry(),
+        heads: args.encoder.heads,
+        origin: args.encoder.origin,
         layout: args.layout.layout,
         false_alarm_rate: args.false_alarms.rate,
         variant: Variant::from(&args.variant),

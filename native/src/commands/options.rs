@@ -10,6 +10,7 @@ use dinomaly_core::photo::preprocess::Geometry;
 use dinomaly_core::photo::tiles::Tiles;
 
 use crate::dataset::Layout;
+use crate::encoders::backbone::Origin;
 use crate::inference::DetectorDevice;
 use crate::system::device::DeviceChoice;
 use crate::system::precision::TrainingPrecision;
@@ -20,6 +21,19 @@ pub struct LayoutOption {
     /// Layout of the data set [default: detected]
     #[arg(long, value_parser = named(&Layout::ALL, Layout::name, about_layout))]
     pub(crate) layout: Option<Layout>,
+}
+
+/// What the file of an encoder does not always say.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct EncoderOption {
+    /// Number of the encoder's attention heads [default: that of the files beside it, or of published encoders of its shape]
+    #[arg(long, value_name = "N")]
+    pub(crate) heads: Option<usize>,
+    /// Library whose way to fit the encoder's position table to a grid is taken [default: told by the tensors' names]
+    ///
+    /// Names are the same in original files and in many of timm's: original is taken then.
+    #[arg(long, value_parser = named(&Origin::ALL, Origin::name, about_origin))]
+    pub(crate) origin: Option<Origin>,
 }
 
 /// Resolution of the input of a model that is to be trained: all of a photo, unless both options say otherwise.
@@ -46,17 +60,19 @@ impl ViewOption {
 /// Resolution of an imported model's input.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct GeometryOption {
-    /// Side of the square that photos are resized to, in pixels
-    #[arg(long, default_value_t = 448, value_parser = within(1, Geometry::MAX_SIDE), value_name = "PIXELS")]
-    resize: usize,
-    /// Side of the centre crop that the model sees, in pixels
-    #[arg(long, default_value_t = 392, value_parser = within(1, Geometry::MAX_SIDE), value_name = "PIXELS")]
-    crop: usize,
+    /// Side of the square that photos are resized to, in pixels [default: the checkpoint's, else 448]
+    #[arg(long, value_parser = within(1, Geometry::MAX_SIDE), value_name = "PIXELS")]
+    resize: Option<usize>,
+    /// Side of the centre crop that the model sees, in pixels [default: the checkpoint's, else 392]
+    #[arg(long, value_parser = within(1, Geometry::MAX_SIDE), value_name = "PIXELS")]
+    crop: Option<usize>,
 }
 
-impl From<GeometryOption> for Geometry {
-    fn from(GeometryOption { resize, crop }: GeometryOption) -> Self {
-        Self { resize, crop }
+impl GeometryOption {
+    /// What the options say; `None` if neither is given.
+    pub fn geometry(self) -> Option<Geometry> {
+        let is_given = self.resize.is_some() || self.crop.is_some();
+        is_given.then(|| Geometry { resize: self.resize.unwrap_or(448), crop: self.crop.unwrap_or(392) })
     }
 }
 
@@ -164,6 +180,18 @@ fn about_layout(layout: Layout) -> &'static str {
         Layout::Mvtec3d => "MVTec 3D-AD: CLASS/train/good/rgb, test/KIND/rgb, test/KIND/gt",
         Layout::Mvtec => "MVTec-AD: CLASS/train/good, test/good, test/DEFECT, ground_truth/DEFECT",
         Layout::Folder => "A plain folder: good photos in it or in good, defective photos in bad, their masks in masks",
+    }
+}
+
+/// Help text of an origin.
+fn about_origin(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Original => {
+            "Bicubic with the offset of a tenth of a patch of DINO and DINOv2, as in the official Dinomaly"
+        }
+        Origin::Timm => "Bicubic to the exact size, antialiased",
+        Origin::Transformers => "Bicubic to the exact size, antialiased if the encoder has registers",
+        Origin::Anomalib => "Bicubic to the exact size, as anomalib since 2.5.1 has it",
     }
 }
 

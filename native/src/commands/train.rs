@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::options::{
-    DevicesOption, FalseAlarms, LayoutOption, TileOption, ViewOption, about_precision, named, parse_bytes,
-    parse_colours, within,
+    DevicesOption, EncoderOption, FalseAlarms, LayoutOption, TileOption, ViewOption, about_precision, named,
+    parse_bytes, parse_colours, within,
 };
 use super::preset::PresetOption;
 use super::variant::VariantOptions;
@@ -82,9 +82,8 @@ pub struct Args {
     /// downloads an encoder that is known by name. The embedded encoder is small.
     #[arg(long, value_name = "FILE|NAME", help_heading = "Encoder")]
     backbone: Option<PathBuf>,
-    /// Number of the encoder's attention heads [default: width / 64]
-    #[arg(long, value_name = "N", help_heading = "Encoder")]
-    heads: Option<usize>,
+    #[command(flatten, next_help_heading = "Encoder")]
+    encoder: EncoderOption,
     /// Mean of the pixels that the encoder was trained on, 0..1 [default: its file's, else ImageNet's]
     ///
     /// Encoders whose file does not name it: 0.5,0.5,0.5 for BEiT v1 and for the augreg ViT of Google and timm;
@@ -243,7 +242,8 @@ impl Args {
             layout: self.layout.layout,
             classes: self.classes.clone(),
             backbone: self.backbone.clone(),
-            heads: self.heads,
+            heads: self.encoder.heads,
+            origin: self.encoder.origin,
             out: self.out.clone(),
             geometry: self.view.geometry(),
             tile_size: self.tiles.tile_size,

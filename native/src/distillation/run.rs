@@ -27,7 +27,7 @@ const CHECKPOINT_EVERY: usize = 200;
 pub struct DistillationPlan {
     /// Checkpoint of the encoder to imitate.
     pub teacher: PathBuf,
-    /// Number of the teacher's attention heads; if omitted, width / 64.
+    /// Number of the teacher's attention heads; if omitted, what the files beside it say, or that of published encoders of its shape.
     pub teacher_heads: Option<usize>,
     /// File to write the student to.
     pub student: PathBuf,
@@ -127,6 +127,7 @@ pub fn distill(plan: &DistillationPlan, interrupt: &Interrupt) -> Result<f64> {
             layer_norm_eps: 1e-6,
             mlp: Default::default(),
             positions: Default::default(),
+            resampling: Default::default(),
         },
         batch: plan.batch,
         alone: if from.is_some() { 0 } else { plan.alone.unwrap_or(plan.iterations / 2) },

@@ -14,7 +14,8 @@ use dinomaly_core::model::weights::head_shapes;
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::tensor::named::{Weights, check_finite, unexpected};
 
-use crate::encoders::backbone::{self, Checkpoint};
+use crate::encoders::anomalib::Saved;
+use crate::encoders::backbone::{self, Checkpoint, Told};
 
 /// A tensor that only Dinomaly checkpoints have, and the prefix of their names.
 const FIRST: &str = "bottleneck.0.fc1.weight";
@@ -33,34 +34,43 @@ pub struct Imported {
     pub mean: [f32; 3],
     /// Per-channel standard deviation for normalisation.
     pub std: [f32; 3],
+    /// What the checkpoint says beside its tensors.
+    pub saved: Saved,
 }
 
 /// Reads a checkpoint. Its tensors do not tell target layers, groups or the kind of attention: `configure` makes the model's config
-/// from the encoder's. `heads` is the encoder's number of attention heads; if omitted, it is width / 64.
+/// from the encoder's and from what anomalib says beside them. What is not `told` of the encoder is known as in [`backbone::read`].
 ///
 /// # Errors
-/// If a tensor is missing, unknown, of another shape or not finite; the error names file and tensor.
+/// If a tensor is missing, unknown, of another shape or not finite, or what is said beside them is not supported; the error names file
+/// and tensor.
 pub fn read(
     path: &Path,
-    heads: Option<usize>,
-    configure: impl FnOnce(EncoderConfig) -> Result<ModelConfig>,
+    told: impl Into<Told>,
+    configure: impl FnOnce(EncoderConfig, &Saved) -> Result<ModelConfig>,
 ) -> Result<Imported> {
+    let told = told.into();
     backbone::with_checkpoint(path, |checkpoint, name, description| {
         let shapes = checkpoint.shapes();
         let prefix = shapes.keys().find_map(|name| name.strip_suffix(FIRST).or_else(|| name.strip_suffix(FIRST_OF_2)));
         let prefix = prefix
             .with_context(|| format!("it has no {FIRST}: to use an encoder, give it to `dinomaly train --backbone`"))?;
-        let encoder = backbone::import(checkpoint, name, heads, description)?;
-        let mut config = configure(encoder.config)?;
         let has = |name: &str| shapes.contains_key(&format!("{prefix}{name}"));
         let anomalib = has(FIRST) && !has("bottleneck.0.fc1.bias");
+        let saved = if anomalib { Saved::of(checkpoint)? } else { Saved::default() };
+        let name = saved.encoder_name().unwrap_or(name);
+        let known = backbone::heads_by_name(name)?;
+        let told = Told { heads: told.heads.or(known), origin: told.origin.or(saved.origin()) };
+        let encoder = backbone::import(checkpoint, name, told, description)?;
+        let mut config = configure(encoder.config, &saved)?;
         if anomalib {
             config.map_border = MapBorder::Reflect;
         }
         let mut weights = encoder.weights;
         weights.prune(config.taps());
         weights.0.extend(head(checkpoint, prefix, &config, anomalib)?);
-        Ok(Imported { config, weights, mean: encoder.mean, std: encoder.std })
+        let (mean, std) = saved.pixels.map_or((encoder.mean, encoder.std), |pixels| (pixels.mean, pixels.std));
+        Ok(Imported { config, weights, mean, std, saved })
     })
     .with_context(|| format!("checkpoint {} cannot be imported", path.display()))
 }

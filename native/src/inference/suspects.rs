@@ -25,7 +25,7 @@ use crate::system::progress::Progress;
 pub struct SuspectsPlan {
     /// Checkpoint of a pretrained encoder, or the name of one that was fetched; if omitted, the embedded encoder.
     pub backbone: Option<PathBuf>,
-    /// Number of the encoder's attention heads, where they are not width / 64.
+    /// Number of the encoder's attention heads; if omitted, what the files beside it say, or that of published encoders of its shape.
     pub heads: Option<usize>,
     /// Device for the encoder.
     pub device: DeviceChoice,
@@ -79,7 +79,7 @@ impl Suspects {
 /// # Errors
 /// If there is no encoder or device, or a photo cannot be read.
 pub fn suspects(dataset: &Dataset, plan: &SuspectsPlan) -> Result<Suspects> {
-    let OpenedBackbone { backbone, .. } = OpenedBackbone::open(plan.backbone.as_deref(), plan.heads)?;
+    let OpenedBackbone { backbone, .. } = OpenedBackbone::open(plan.backbone.as_deref(), plan.heads.into())?;
     let recipe = Recipe::default();
     let usual = if plan.backbone.is_some() { MemoryChoice::Subspace.side() } else { embedded::GEOMETRY.crop };
     let side = usual / backbone.config.patch_size * backbone.config.patch_size;

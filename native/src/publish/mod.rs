@@ -43,22 +43,15 @@ pub use quantize::{QuantizePlan, Quantized, quantize};
 pub fn publish(trained: Trained) -> Result<Model> {
     let Trained { out, recipe, preprocessor, encoder: mut weights, head, losses, dataset, split, device, work, .. } =
         trained;
+    head.check_finite().context("the trained weights are not finite: train again with --restart and a lower --lr")?;
     weights.0.extend(head.0);
     let config = Architecture::Dinomaly(recipe.config.clone());
     let parts = Parts { config: &config, preprocessor: &preprocessor, weights };
     let photos = good_photos(&dataset, &split);
     let (held_out, false_alarm_rate) = (!split.held_out.is_empty(), trained.false_alarm_rate);
     let good = Good { photos, held_out, false_alarm_rate, device };
-    let model = assemble(&out, parts, good, |model| card(model, &split, &recipe.settings, &losses)).and_then(|model| {
-        model_dir::write_with(&out, &model, Some(recipe.file()?))?;
-        Ok(model)
-    });
-    let model = model.map_err(|error| match error.downcast_ref() {
-        Some(dinomaly_core::Error::Tensor { .. }) => {
-            error.context("the trained weights are not finite: train again with --restart and a lower --lr")
-        }
-        _ => error,
-    })?;
+    let model = assemble(&out, parts, good, |model| card(model, &split, &recipe.settings, &losses))?;
+    model_dir::write_with(&out, &model, Some(recipe.file()?))?;
     work.finish()?;
     Ok(model)
 }

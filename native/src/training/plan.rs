@@ -16,6 +16,7 @@ use super::schedule::{Schedule, WarmupEnd};
 use super::trainer::TrainingSettings;
 use super::variant::{RECENTRINGS, Variant, recentring_name};
 use crate::dataset::{Layout, WindowChoice};
+use crate::encoders::backbone::{Origin, Told};
 use crate::encoders::embedded;
 use crate::features::augmentation::Augmentation;
 use crate::system::device::DeviceChoice;
@@ -32,8 +33,10 @@ pub struct TrainingPlan {
     pub classes: Vec<String>,
     /// Checkpoint of a pretrained encoder, or the name of one that was fetched; the embedded encoder if omitted.
     pub backbone: Option<PathBuf>,
-    /// Attention heads of the backbone, where they are not width / 64.
+    /// Attention heads of the backbone; if omitted, what the files beside it say, or those of published encoders of its shape.
     pub heads: Option<usize>,
+    /// The library whose way to fit the encoder's position table is taken; told by the tensors' names if omitted.
+    pub origin: Option<Origin>,
     /// Folder to write the model to; the unfinished run lies beside it.
     pub out: PathBuf,
     /// Part of a photo that is looked at: [`TrainingPlan::GEOMETRY`] if omitted, or all of it at the size that the embedded encoder was made for.
@@ -93,6 +96,11 @@ pub struct TrainingPlan {
 }
 
 impl TrainingPlan {
+    /// What the plan tells of the encoder.
+    pub(crate) fn told(&self) -> Told {
+        Told { heads: self.heads, origin: self.origin }
+    }
+
     /// All of a photo, at the size of the published model's input. The presets resize to 448 pixels and look at the centre, as published.
     pub const GEOMETRY: Geometry = Geometry { resize: 392, crop: 392 };
 
@@ -104,6 +112,7 @@ impl TrainingPlan {
             classes: Vec::new(),
             backbone: None,
             heads: None,
+            origin: None,
             out: out.into(),
             geometry: None,
             tile_size: None,

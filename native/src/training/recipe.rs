@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use dinomaly_core::bundle::MANIFEST;
-use dinomaly_core::model::config::ModelConfig;
+use dinomaly_core::model::config::{ModelConfig, Resampling};
 use dinomaly_core::photo::preprocess::Preprocessor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -58,6 +58,11 @@ impl Recipe {
         let (was, is) = (&self.config.encoder, &now.config.encoder);
         let mut with_these_heads = was.clone();
         with_these_heads.num_attention_heads = is.num_attention_heads;
+        if was.resampling != is.resampling {
+            with_these_heads.resampling = is.resampling;
+            let [was, is] = [was, is].map(|encoder| resampling_name(encoder.resampling));
+            found.push(format!("--origin {was}, now {is}"));
+        }
         if with_these_heads == *is {
             collect("config", &serde_json::to_value(&self.config)?, &serde_json::to_value(&now.config)?, &mut found);
         } else if was.name != is.name {
@@ -112,6 +117,15 @@ impl Recipe {
             ));
         }
         Ok(true)
+    }
+}
+
+/// An origin whose way to resample a position table this is.
+fn resampling_name(resampling: Resampling) -> &'static str {
+    match resampling {
+        Resampling::Offset => "original",
+        Resampling::Exact => "anomalib",
+        Resampling::Antialiased => "timm",
     }
 }
 
@@ -171,7 +185,7 @@ fn option(name: &str) -> Option<String> {
         "mixer" => "decoder".into(),
         "num_attention_heads" => "heads".into(),
         "num_hidden_layers" => "decoder-blocks".into(),
-        "last" | "comparison" => return None,
+        "last" | "comparison" | "resampling" => return None,
         other => other.replace('_', "-"),
     })
 }
@@ -194,6 +208,16 @@ mod tests {
         let preprocessor = Preprocessor { geometry, tiles: None, mean: [0.5; 3], std: [0.5; 3], window: None };
         let selection = Some(Selection { classes: vec!["nut".into(), "screw".into()], holdout: 0.1, shots: None });
         Recipe { config, settings, data: "00".into(), preprocessor: Some(preprocessor), selection }
+    }
+
+    #[test]
+    fn another_way_to_resample_positions_is_another_origin() {
+        let (was, mut now) = (recipe(), recipe());
+        now.config.encoder.resampling = Resampling::Antialiased;
+        assert_eq!(was.difference(&now).unwrap().as_deref(), Some("--origin original, now timm"));
+        now.config.encoder.num_attention_heads = 1;
+        let both = was.difference(&now).unwrap().unwrap();
+        assert!(both.contains("--origin original, now timm; ") && both.contains("--heads 2, now 1"), "{both}");
     }
 
     #[test]

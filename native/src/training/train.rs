@@ -72,7 +72,7 @@ pub fn train(plan: &TrainingPlan, interrupt: &Interrupt) -> Result<Option<Traine
     precision.begin(&device)?;
     // Checks the option before the first photo is read.
     on_device(plan.cache_device, &device)?;
-    let OpenedBackbone { backbone, hash } = OpenedBackbone::open(plan.backbone.as_deref(), plan.heads)?;
+    let OpenedBackbone { backbone, hash } = OpenedBackbone::open(plan.backbone.as_deref(), plan.told())?;
     let geometry = plan.geometry();
     if plan.backbone.is_none() {
         println!("{}", embedded::about(&backbone));

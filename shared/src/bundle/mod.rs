@@ -135,7 +135,7 @@ impl Model {
     /// Content of the model folder's files, the manifest last. Equal models give equal bytes.
     ///
     /// # Errors
-    /// As [`Model::validate`], or if a tensor is too large for a shard.
+    /// As [`Model::validate`].
     pub fn to_files(&self) -> Result<Vec<(String, Vec<u8>)>> {
         self.validate()?;
         self.files(shards::write(Kind::Encoder, &self.weights)?.into_iter().map(|(entry, bytes)| (entry, Some(bytes))))

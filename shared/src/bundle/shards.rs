@@ -1,4 +1,4 @@
-//! Reading and writing of shards, small enough for static hosts and browser caches.
+//! Reading and writing of shards, small enough for static hosts and browser caches as far as single tensors are.
 
 use super::manifest::{FileEntry, Kind, sha256, shard_name};
 use crate::tensor::named::is_linear_weight;
@@ -7,7 +7,7 @@ use crate::tensor::safetensors_io;
 use crate::tensor::{Data, HostTensor, StorageType};
 use crate::{Error, Result};
 
-/// Upper limit of a shard's size in bytes.
+/// Upper limit of a shard's size in bytes, if it holds more than one tensor: a larger tensor is a shard of its own.
 pub const SHARD_LIMIT: usize = 24 << 20;
 
 /// Upper bound of a tensor's bytes in a safetensors header, name excluded: type, shape, offsets, punctuation.
@@ -29,10 +29,8 @@ pub(super) fn write_below(limit: usize, kind: Kind, weights: &Weights) -> Result
             shards.push(Weights::default());
             room = limit - 1 - overhead;
         }
-        room = room.checked_sub(size).ok_or_else(|| Error::Tensor {
-            name: name.clone(),
-            reason: format!("needs {size} bytes, more than a shard's limit of {limit}: store it in a smaller type"),
-        })?;
+        // After a tensor that no shard has room for there is none left, so it is a shard of its own.
+        room = room.saturating_sub(size);
         if let Some(shard) = shards.last_mut() {
             shard.0.insert(name.clone(), tensor.clone());
         }

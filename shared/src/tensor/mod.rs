@@ -1,5 +1,6 @@
 //! Host tensors, which carry weights between files and executors.
 
+pub mod float8;
 pub mod int4;
 pub mod named;
 pub mod safetensors_io;

@@ -65,7 +65,35 @@ pub fn pth(choices: &mut Choices, folder: &Path) -> Outcome {
         files.extend(seeds(".ckpt"));
         files.iter().filter_map(|bytes| unpacked(bytes)).collect()
     });
+    if choices.one_in(6) {
+        return legacy(choices, folder);
+    }
     let (path, parsed) = changed_archive(choices, &SEEDS, folder);
+    outcome(parsed, read(&path, *choices.pick(&HEADS)))
+}
+
+/// A file from before PyTorch 1.6: numbers and opcodes of its five pickles changed, or numbers of values before its storages.
+fn legacy(choices: &mut Choices, folder: &Path) -> Outcome {
+    static SEED: LazyLock<Vec<u8>> =
+        LazyLock::new(|| fs::read(fixtures("backbones/legacy.pth")).expect("fixtures can be read"));
+    let mut file = SEED.clone();
+    let mut parsed = true;
+    for _ in 0..choices.changes() {
+        if choices.one_in(4) {
+            // Not of the first bytes, which tell the format.
+            let at = 9 + choices.below(file.len() - 9);
+            file[at] = choices.below(256) as u8;
+            parsed = false;
+        } else {
+            change_number(choices, &mut file[9..]);
+        }
+    }
+    if choices.one_in(8) {
+        let length = 9 + choices.below(file.len() - 9);
+        file.truncate(length);
+    }
+    let path = folder.join("encoder.pth");
+    fs::write(&path, file).expect("a temporary file");
     outcome(parsed, read(&path, *choices.pick(&HEADS)))
 }
 
@@ -74,7 +102,7 @@ pub fn import(choices: &mut Choices, folder: &Path) -> Outcome {
     static SEEDS: LazyLock<Vec<Archive>> =
         LazyLock::new(|| seeds(".ckpt").iter().filter_map(|bytes| unpacked(bytes)).collect());
     let (path, parsed) = changed_archive(choices, &SEEDS, folder);
-    let imported = import::read(&path, *choices.pick(&HEADS), |encoder| {
+    let imported = import::read(&path, *choices.pick(&HEADS), |encoder, _| {
         let mut config = ModelConfig::with_decoder(encoder.clone(), DecoderConfig::published(&encoder, 2));
         (config.target_layers, config.groups) = (vec![1, 2], vec![vec![0], vec![1]]);
         Ok(config)

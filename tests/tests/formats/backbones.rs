@@ -292,8 +292,32 @@ fn pytorch_pickles_are_read() {
     let read = backbone::read(&fixture("dinov2_registers.pth"), Some(2)).unwrap();
     check_values(&read, &small(4, 8, 1, 3, 2, true));
     assert!(matches!(read.weights.0["encoder.cls_token"].data, Data::F16(_)));
-    let read = backbone::read(&fixture("other_key.pth"), Some(2)).unwrap();
-    check_values(&read, &small(4, 8, 1, 2, 0, false));
+    for name in ["other_key.pth", "legacy.pth", "no_checksums.pth", "several_dicts.pth"] {
+        let read = backbone::read(&fixture(name), Some(2)).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        check_values(&read, &small(4, 8, 1, 2, 0, false));
+    }
+}
+
+/// Fractions of three and two bits: off by a sixteenth or an eighth of a value, or by half of the smallest one.
+#[test]
+fn floats_of_eight_bits_are_widened() {
+    let read = backbone::read(&fixture("float8.pth"), Some(2)).unwrap();
+    for (name, tensor) in &read.weights.0 {
+        assert!(matches!(tensor.data, Data::F16(_)), "{name}");
+        let (bits, smallest) = if name == "encoder.cls_token" { (2, 8e-6) } else { (3, 1e-3) };
+        let expected = values(name.trim_start_matches("encoder."), &tensor.shape);
+        for (found, expected) in tensor.to_f32().iter().zip(expected) {
+            let most = expected.abs() * 0.5f32.powi(bits + 1) + smallest;
+            assert!((found - expected).abs() <= most, "{name}: {found} for {expected}");
+        }
+    }
+    let bytes: Vec<u8> = (0..=0x7E).collect();
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F8_E4M3, vec![127], &bytes).unwrap();
+    let file = safetensors::serialize([("t", view)], None).unwrap();
+    let read = safetensors_io::read("x", &file).unwrap();
+    let values = read.0["t"].to_f32();
+    assert_eq!((values[0], values[0x38], values[0x7E]), (0.0, 1.0, 448.0));
+    assert!(values.is_sorted_by(|a, b| a < b));
 }
 
 #[test]
@@ -318,9 +342,21 @@ fn damaged_and_foreign_files_are_refused_in_one_sentence() {
     check(b"", "not a complete safetensors file");
     check(b"<!DOCTYPE html><html>Not found</html>", "not a complete safetensors file");
     check(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 2\n", "Git LFS");
-    check(b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20j\xa8P\x19.\x80\x02M\xe9\x03.", "before 1.6");
+    check(b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20j\xa8P\x19.\x80\x02M\xe9\x03.", "pickle cannot be read");
+    let legacy = std::fs::read(fixture("legacy.pth")).unwrap();
+    for length in (9..legacy.len()).step_by(legacy.len() / 40) {
+        let expected = if length < legacy_pickles(&legacy) { "pickle cannot be read" } else { "is truncated" };
+        check(&legacy[..length], expected);
+    }
     let missing = format!("{:#}", backbone::read(Path::new("no/such.pth"), None).unwrap_err());
     assert!(missing.contains("no/such.pth"), "{missing}");
+}
+
+/// Number of bytes before the first storage: its number of values, then that of its bytes.
+fn legacy_pickles(bytes: &[u8]) -> usize {
+    // The list of storages is the last pickle and ends with `e.`.
+    let is_end = |&at: &usize| &bytes[at..at + 2] == b"e." && bytes[at + 3..at + 10] == [0; 7];
+    (0..bytes.len() - 10).rev().find(is_end).expect("a list of storages") + 2
 }
 
 #[test]

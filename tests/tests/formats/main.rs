@@ -4,4 +4,5 @@ mod backbones; // checkpoints of DINO, DINOv2 and timm ViTs in every naming, who
 mod bundle; // model folders: written, read, replaced, quantized, damaged, and without room on the disk
 mod extremes; // every number of a valid file at its extremes
 mod foundations; // checkpoints whose blocks differ from DINOv2's, on every executor
+mod libraries; // checkpoints that timm, transformers and anomalib wrote, against what they compute
 mod photos; // photos of every kind against Pillow, and cut short

@@ -53,7 +53,7 @@ fn write(folder: &Path, name: &str, weights: &Weights) -> std::path::PathBuf {
 }
 
 fn read(path: &Path, case: &Case) -> anyhow::Result<Imported> {
-    import::read(path, Some(case.config.encoder.num_attention_heads), |encoder| {
+    import::read(path, Some(case.config.encoder.num_attention_heads), |encoder, _| {
         let mut config = case.config.clone();
         config.encoder = encoder;
         Ok(config)
@@ -159,7 +159,7 @@ fn blurred(map: &[f32]) -> Vec<f32> {
 #[test]
 fn a_lightning_checkpoint_is_read_without_running_anything_in_it() {
     let path = fixtures("backbones/anomalib.ckpt");
-    let imported = import::read(&path, Some(2), |encoder| {
+    let imported = import::read(&path, Some(2), |encoder, _| {
         let mut config = ModelConfig::with_decoder(encoder.clone(), DecoderConfig::published(&encoder, 2));
         (config.target_layers, config.groups) = (vec![1, 2], vec![vec![0], vec![1]]);
         Ok(config)

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use dinomaly_core::model::config::Resampling;
 use dinomaly_core::model::positions::interpolate;
 use dinomaly_tests::{Golden, assert_close, golden, read_golden, read_json};
 
@@ -70,7 +71,7 @@ fn folder(path: &Path) -> Vec<PathBuf> {
 fn compare(name: &str, table: &Golden, expected: &Golden) {
     let width = table.shape[2];
     let [grid, target] = [table, expected].map(|t| (t.shape[1] - 1).isqrt());
-    let found = interpolate(&table.values[width..], grid, target, width);
+    let found = interpolate(&table.values[width..], grid, target, width, Resampling::Offset);
     let largest = expected.values.iter().fold(0.0f32, |largest, v| largest.max(v.abs()));
     let tolerance = if grid == target { 0.0 } else { RELATIVE_TOLERANCE * largest };
     assert_close(&format!("{name}, {grid} to {target}"), &found, &expected.values[width..], tolerance);

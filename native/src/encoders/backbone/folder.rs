@@ -1,7 +1,6 @@
-//! A folder as `save_pretrained` of Hugging Face writes it: weights in one file or in shards, and what the files beside them say.
+//! A folder as `save_pretrained` of Hugging Face writes it: weights in one file or in shards.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -9,9 +8,9 @@ use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::tensor::named::Shapes;
 use dinomaly_core::tensor::safetensors_io::Reader;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use super::Checkpoint;
+use super::beside::read_json;
 
 /// Names of the weights in a folder, in order of preference.
 const WEIGHTS: [&str; 3] = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"];
@@ -52,68 +51,6 @@ fn weights(folder: &Path) -> Result<PathBuf> {
     found.with_context(|| format!("the folder has none of {}: name the file itself", WEIGHTS.join(", ")))
 }
 
-/// What the files beside the weights say of an encoder.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Beside {
-    /// Number of attention heads.
-    pub(super) heads: Option<usize>,
-    /// Epsilon of the layer norms.
-    pub(super) layer_norm_eps: Option<f64>,
-    /// Per-channel mean of the pixels.
-    pub(super) mean: Option<[f32; 3]>,
-    /// Per-channel standard deviation of the pixels.
-    pub(super) std: Option<[f32; 3]>,
-}
-
-#[derive(Deserialize)]
-struct Config {
-    num_attention_heads: Option<usize>,
-    layer_norm_eps: Option<f64>,
-}
-
-#[derive(Deserialize)]
-struct Preprocessor {
-    image_mean: Option<[f32; 3]>,
-    image_std: Option<[f32; 3]>,
-}
-
-impl Beside {
-    /// Reads `config.json` and `preprocessor_config.json` beside weights with a name of Hugging Face.
-    ///
-    /// # Errors
-    /// If one is there and is no JSON of such values.
-    pub(super) fn of(file: &Path) -> Result<Self> {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let starts = |stem: &&str| name.strip_prefix(*stem).is_some_and(|rest| rest.starts_with(['.', '-']));
-        let is_theirs = ["model", "pytorch_model"].iter().any(starts)
-            && [".safetensors", ".bin"].iter().any(|ending| name.ends_with(ending));
-        if !is_theirs {
-            return Ok(Self::default());
-        }
-        let config = read_json::<Config>(&file.with_file_name("config.json"))?;
-        let pixels = read_json::<Preprocessor>(&file.with_file_name("preprocessor_config.json"))?;
-        let std = pixels.as_ref().and_then(|pixels| pixels.image_std);
-        if let Some(std) = std.iter().flatten().find(|std| !(**std > 0.0 && std.is_finite())) {
-            bail!("preprocessor_config.json has the standard deviation {std}, which must be positive");
-        }
-        Ok(Self {
-            heads: config.as_ref().and_then(|config| config.num_attention_heads),
-            layer_norm_eps: config.and_then(|config| config.layer_norm_eps),
-            mean: pixels.and_then(|pixels| pixels.image_mean),
-            std,
-        })
-    }
-}
-
-/// A JSON file; `None` if there is no such file.
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    Ok(Some(serde_json::from_slice(&bytes).with_context(|| format!("{} is not understood", path.display()))?))
-}
-
 /// The shards of a checkpoint.
 pub(super) struct Shards<'a>(Vec<Reader<'a>>);
 
@@ -149,6 +86,8 @@ impl Checkpoint for Shards<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -177,22 +116,5 @@ mod tests {
             write("model.safetensors.index.json", text);
             assert!(refused(&index).contains(why), "{}", refused(&index));
         }
-    }
-
-    #[test]
-    fn files_beside_say_what_tensors_do_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
-        let model = folder.path().join("model.safetensors");
-        assert_eq!(Beside::of(&model).unwrap(), Beside::default());
-        write("config.json", r#"{"model_type": "vit", "num_attention_heads": 16, "layer_norm_eps": 1e-12}"#);
-        write("preprocessor_config.json", r#"{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}"#);
-        let said = Beside { heads: Some(16), layer_norm_eps: Some(1e-12), mean: Some([0.5; 3]), std: Some([0.5; 3]) };
-        assert_eq!(Beside::of(&model).unwrap(), said);
-        for other in ["encoder.safetensors", "model.pth", "modelling.bin"] {
-            assert_eq!(Beside::of(&folder.path().join(other)).unwrap(), Beside::default(), "{other}");
-        }
-        write("preprocessor_config.json", r#"{"image_std": [0.5, 0.0, 0.5]}"#);
-        assert!(Beside::of(&model).unwrap_err().to_string().contains("must be positive"));
     }
 }

@@ -5,9 +5,12 @@
 //! [`write()`]; also folders of Hugging Face, and checkpoints in shards. The content tells the format, and the tensors tell the naming. `.pth` files are pickled programs: they are parsed,
 //! never run.
 
+mod beside;
 mod folder;
 mod naming;
 mod pth;
+mod timm;
+mod told;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,17 +24,18 @@ use dinomaly_core::tensor::safetensors_io::{self, Reader};
 use dinomaly_core::tensor::{Data, HostTensor};
 use half::f16;
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 pub(crate) use folder::files;
 pub use naming::{Fold, Source, Step, TensorPlan, plan};
+pub use told::{Origin, Told};
+
+use beside::Beside;
 
 use crate::system::atomic;
 
 /// Key in the safetensors `__metadata__` of our own encoder files for their description.
 const METADATA: &str = "dinomaly_encoder";
-
-/// First bytes of checkpoints that PyTorch wrote before its zip format.
-const LEGACY: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9";
 
 /// Per-channel mean of ImageNet, for DINO, DINOv2 and DeiT.
 const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -64,6 +68,11 @@ pub(crate) struct Description {
 pub(crate) trait Checkpoint {
     fn shapes(&self) -> Shapes;
     fn tensor(&mut self, name: &str) -> Result<HostTensor>;
+
+    /// Plain data that was saved beside the tensors under this key.
+    fn settings(&self, _key: &str) -> Option<&Json> {
+        None
+    }
 }
 
 impl Checkpoint for Reader<'_> {
@@ -76,12 +85,14 @@ impl Checkpoint for Reader<'_> {
     }
 }
 
-/// Reads an encoder. `heads` is the number of attention heads; if omitted, it is the file's or width / 64.
+/// Reads an encoder. What is not `told` is taken from the file, those beside it, or what is known of published encoders of its name or
+/// shape.
 ///
 /// # Errors
-/// If a tensor is missing, unknown, of another shape or not finite; the error names file and tensor.
-pub fn read(path: &Path, heads: Option<usize>) -> Result<Backbone> {
-    read_any(path, heads).with_context(|| format!("backbone {} cannot be used", path.display()))
+/// If a tensor is missing, unknown, of another shape or not finite; if the encoder computes what is not supported, or nothing tells its
+/// number of heads. The error names file and tensor.
+pub fn read(path: &Path, told: impl Into<Told>) -> Result<Backbone> {
+    read_any(path, told.into()).with_context(|| format!("backbone {} cannot be used", path.display()))
 }
 
 /// Reads an encoder from the bytes of a safetensors file of this name.
@@ -89,7 +100,7 @@ pub fn read(path: &Path, heads: Option<usize>) -> Result<Backbone> {
 /// # Errors
 /// If a tensor is missing, unknown, of another shape or not finite; the error names it.
 pub(crate) fn parse(file: &str, bytes: &[u8]) -> Result<Backbone> {
-    with_bytes(file, bytes, |checkpoint, name, description| import(checkpoint, name, None, description))
+    with_bytes(file, bytes, |checkpoint, name, description| import(checkpoint, name, Told::default(), description))
 }
 
 /// Writes an encoder as one safetensors file with its description. Equal encoders give equal bytes.
@@ -103,18 +114,27 @@ pub fn write(path: &Path, backbone: &Backbone) -> Result<()> {
     atomic::write_file(path, &bytes)
 }
 
-fn read_any(path: &Path, heads: Option<usize>) -> Result<Backbone> {
-    let beside = folder::Beside::of(files(path)?.first().map_or(path, PathBuf::as_path))?;
-    let mut own = false;
-    let mut backbone = with_checkpoint(path, |checkpoint, name, description| {
-        own = description.is_some();
-        import(checkpoint, name, heads.or(beside.heads.filter(|_| !own)), description)
-    })?;
-    if !own {
-        backbone.config.layer_norm_eps = beside.layer_norm_eps.unwrap_or(backbone.config.layer_norm_eps);
-        (backbone.mean, backbone.std) = (beside.mean.unwrap_or(backbone.mean), beside.std.unwrap_or(backbone.std));
-    }
-    Ok(backbone)
+/// Number of heads of timm's model of this name, where its width does not tell it.
+///
+/// # Errors
+/// If timm's model computes what is not supported.
+pub(crate) fn heads_by_name(name: &str) -> Result<Option<usize>> {
+    timm::refuse_unsupported(name)?;
+    Ok(timm::find(name).and_then(|known| known.heads))
+}
+
+fn read_any(path: &Path, told: Told) -> Result<Backbone> {
+    let mut beside = Beside::of(files(path)?.first().map_or(path, PathBuf::as_path))?;
+    with_checkpoint(path, |checkpoint, name, description| {
+        if description.is_some() {
+            return import(checkpoint, name, told, description);
+        }
+        beside.or_timm(name)?;
+        let told = Told { heads: told.heads.or(beside.heads), origin: told.origin.or(beside.origin) };
+        let mut backbone = import(checkpoint, name, told, None)?;
+        beside.apply(&mut backbone)?;
+        Ok(backbone)
+    })
 }
 
 /// Opens a file of tensors in any supported format. `then` gets it with its name and description.
@@ -124,7 +144,7 @@ pub(crate) fn with_checkpoint<T>(
 ) -> Result<T> {
     let files = files(path)?;
     if let [file] = &files[..] {
-        if pth::is_archive(file)? {
+        if pth::is_checkpoint(file)? {
             return then(&mut pth::Pth::open(file)?, &stem(path), None);
         }
         return with_bytes(&file.file_name().unwrap_or_default().to_string_lossy(), &fs::read(file)?, then);
@@ -151,9 +171,6 @@ fn with_bytes<T>(
     if bytes.starts_with(b"version https://git-lfs") {
         bail!("it is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`");
     }
-    if bytes.starts_with(LEGACY) {
-        bail!("it is in the format of PyTorch before 1.6: load and save it once with a newer PyTorch");
-    }
     let mut reader = Reader::new(file, bytes)?;
     let description = reader.metadata(METADATA).map(serde_json::from_str::<Description>).transpose();
     let description = description.with_context(|| format!("its {METADATA} metadata is not understood"))?;
@@ -173,14 +190,14 @@ fn widened(tensor: HostTensor) -> HostTensor {
     HostTensor { shape: tensor.shape, data: Data::F16(values) }
 }
 
-/// Makes an encoder from a checkpoint's tensors; `heads` as for [`read`].
+/// Makes an encoder from a checkpoint's tensors; `told` as for [`read`].
 pub(crate) fn import(
     checkpoint: &mut dyn Checkpoint,
     name: &str,
-    heads: Option<usize>,
+    told: Told,
     description: Option<Description>,
 ) -> Result<Backbone> {
-    let plan = plan(&checkpoint.shapes(), name, heads, description.as_ref().map(|d| &d.config))?;
+    let plan = plan(&checkpoint.shapes(), name, told, description.as_ref().map(|d| &d.config))?;
     for adapter in &plan.adapters {
         if checkpoint.tensor(adapter)?.to_f32().iter().any(|&value| value != 0.0) {
             bail!("it has LoRA adapters ({adapter}): merge them first with merge_and_unload()");

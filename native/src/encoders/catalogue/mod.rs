@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::encoders::backbone::{self, Backbone};
+use crate::encoders::backbone::{self, Backbone, Origin, Told};
 use crate::system::atomic;
 
 pub use hub::Hub;
@@ -71,17 +71,18 @@ pub fn find(name: &str) -> Result<&'static KnownBackbone> {
 ///
 /// # Errors
 /// As [`backbone::read`], and if that backbone is not downloaded.
-pub fn read(given: &Path, heads: Option<usize>) -> Result<(Backbone, PathBuf)> {
+pub fn read(given: &Path, told: impl Into<Told>) -> Result<(Backbone, PathBuf)> {
+    let told = told.into();
     let named = given.to_str().filter(|_| !given.exists()).and_then(|name| find(name).ok());
     let Some(known) = named else {
-        return Ok((backbone::read(given, heads)?, given.to_owned()));
+        return Ok((backbone::read(given, told)?, given.to_owned()));
     };
     let path = if known.repo.is_empty() { None } else { Hub::from_env().cached(known) };
     let Some(path) = path else {
         known.refuse_page()?;
         bail!("{0} has not been fetched: run `dinomaly backbone fetch {0}` first", known.name);
     };
-    Ok((known.open(&path)?, path))
+    Ok((known.open_as(&path, told.origin.unwrap_or(Origin::Original))?, path))
 }
 
 /// Downloads a backbone from the hub, unless it is in the hub's cache, and copies it to `out`. Returns the path of its file.
@@ -101,12 +102,17 @@ pub fn fetch(name: &str, out: Option<&Path>) -> Result<(&'static KnownBackbone, 
 }
 
 impl KnownBackbone {
-    /// Reads a file and checks that it holds this encoder.
+    /// Reads a file and checks that it holds this encoder. Its position table is resampled as by the project that published the
+    /// encoder, whoever wrote the file: those are the models that papers report.
     ///
     /// # Errors
     /// As [`backbone::read`], or if it is another encoder.
     pub fn open(&self, path: &Path) -> Result<Backbone> {
-        let mut backbone = backbone::read(path, Some(self.heads))?;
+        self.open_as(path, Origin::Original)
+    }
+
+    fn open_as(&self, path: &Path, origin: Origin) -> Result<Backbone> {
+        let mut backbone = backbone::read(path, Told { heads: Some(self.heads), origin: Some(origin) })?;
         let config = &mut backbone.config;
         let found = (config.hidden_size, config.num_hidden_layers, config.patch_size);
         let expected = (self.width, self.blocks, self.patch);

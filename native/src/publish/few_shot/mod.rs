@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use self::record::{Record, RecordedPhoto};
 use crate::dataset::{Dataset, Layout, WindowChoice, counted, few, grey16};
-use crate::encoders::backbone::Backbone;
+use crate::encoders::backbone::{Backbone, Origin, Told};
 use crate::encoders::embedded;
 use crate::encoders::opened::OpenedBackbone;
 use crate::features::good_photos::{EncoderTask, GoodPhotoEncoder, encode_good_photos};
@@ -38,8 +38,10 @@ pub struct FewShotPlan {
     pub classes: Vec<String>,
     /// Checkpoint of a pretrained encoder, or the name of one that was fetched; if omitted, the embedded encoder.
     pub backbone: Option<PathBuf>,
-    /// Number of the encoder's attention heads, where they are not width / 64.
+    /// Number of the encoder's attention heads; if omitted, what the files beside it say, or that of published encoders of its shape.
     pub heads: Option<usize>,
+    /// The library whose way to fit the encoder's position table is taken; told by the tensors' names if omitted.
+    pub origin: Option<Origin>,
     /// Memory and thresholds to make.
     pub recipe: Recipe,
     /// Side of the square that whole photos are resized to, in pixels; if omitted, that of
@@ -63,6 +65,7 @@ impl FewShotPlan {
             classes: Vec::new(),
             backbone: None,
             heads: None,
+            origin: None,
             recipe: Recipe::default(),
             side: None,
             tile_size: None,
@@ -79,7 +82,8 @@ impl FewShotPlan {
 pub fn few_shot(plan: &FewShotPlan) -> Result<Made> {
     model_dir::check_target(&plan.out)?;
     let dataset = Dataset::open_for_training(plan.layout, &plan.data, &plan.classes)?;
-    let OpenedBackbone { backbone, hash } = OpenedBackbone::open(plan.backbone.as_deref(), plan.heads)?;
+    let told = Told { heads: plan.heads, origin: plan.origin };
+    let OpenedBackbone { backbone, hash } = OpenedBackbone::open(plan.backbone.as_deref(), told)?;
     if plan.backbone.is_none() {
         println!("{}", embedded::about(&backbone));
     }
@@ -100,6 +104,7 @@ pub fn few_shot(plan: &FewShotPlan) -> Result<Made> {
         backbone: plan.backbone.clone(),
         backbone_sha256: hex(&hash),
         heads: plan.heads,
+        origin: plan.origin,
         recipe: plan.recipe.clone(),
         preprocessor: Preprocessor { geometry, tiles, mean: backbone.mean, std: backbone.std, window },
         photos: BTreeMap::new(),
@@ -150,7 +155,8 @@ pub fn add(plan: &AddPlan) -> Result<Made> {
         println!("{} to {kept} {found}", counted(more.len(), "photo", "photos"));
         photos.entry(found).or_default().extend(more);
     }
-    let OpenedBackbone { backbone, hash } = OpenedBackbone::open(record.backbone.as_deref(), record.heads)?;
+    let told = Told { heads: record.heads, origin: record.origin };
+    let OpenedBackbone { backbone, hash } = OpenedBackbone::open(record.backbone.as_deref(), told)?;
     if hex(&hash) != record.backbone_sha256 {
         bail!("the encoder is another one than the model was made with: make the model again, of all photos");
     }

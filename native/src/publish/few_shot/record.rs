@@ -9,6 +9,7 @@ use dinomaly_core::fewshot::Recipe;
 use dinomaly_core::photo::preprocess::Preprocessor;
 use serde::{Deserialize, Serialize};
 
+use crate::encoders::backbone::Origin;
 use crate::model_dir::FEW_SHOT;
 
 /// Encoder, options and photos of a model without training.
@@ -21,6 +22,9 @@ pub(super) struct Record {
     pub(super) backbone_sha256: String,
     /// Number of the encoder's attention heads, if it was given.
     pub(super) heads: Option<usize>,
+    /// The library whose way to fit the encoder's position table is taken, if it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) origin: Option<Origin>,
     /// Memory and thresholds.
     pub(super) recipe: Recipe,
     /// Geometry and normalisation of photos.

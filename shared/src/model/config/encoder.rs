@@ -33,6 +33,9 @@ pub struct EncoderConfig {
     /// Kind of position encoding.
     #[serde(default, skip_serializing_if = "is_default")]
     pub positions: Positions,
+    /// How a position table is made for another grid.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub resampling: Resampling,
 }
 
 /// MLP of an encoder block.
@@ -59,6 +62,20 @@ pub enum Positions {
     RelativeBias,
 }
 
+/// Bicubic resampling of a position table to another grid. Projects differ in it, and a model's scores depend on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resampling {
+    /// At coordinates scaled by `grid / (target + 0.1)`, kernel with a = -0.75: DINO and DINOv2 as published by their authors, the
+    /// official Dinomaly.
+    #[default]
+    Offset,
+    /// At coordinates scaled by `grid / target`, kernel with a = -0.75: `Dinov2Model` and `ViTModel` of transformers, anomalib.
+    Exact,
+    /// As `Exact`, but antialiased, kernel with a = -0.5: timm, `Dinov2WithRegistersModel` of transformers.
+    Antialiased,
+}
+
 impl EncoderConfig {
     /// A plain vision transformer: twelve blocks, MLPs four times as wide as a token, no registers, a position table of
     /// `grid` × `grid` patches. Fields in which an encoder differs are set around it:
@@ -76,6 +93,7 @@ impl EncoderConfig {
             layer_norm_eps: 1e-6,
             mlp: Mlp::Gelu,
             positions: Positions::Table,
+            resampling: Resampling::Offset,
         }
     }
 
@@ -115,6 +133,9 @@ impl EncoderConfig {
         self.check_heads("encoder.num_attention_heads", self.num_attention_heads)?;
         if self.positions != Positions::Rotary && self.position_grid == 0 {
             return refuse("encoder.position_grid must be at least 1".into());
+        }
+        if self.positions != Positions::Table && self.resampling != Resampling::Offset {
+            return refuse("encoder.resampling is of a position table, and the encoder has none".into());
         }
         if self.positions == Positions::Rotary && !self.head_size().is_multiple_of(4) {
             return refuse(format!(

@@ -7,7 +7,7 @@ mod memory;
 use serde::{Deserialize, Serialize};
 
 pub use architecture::Architecture;
-pub use encoder::{EncoderConfig, Mlp, Positions, Taps};
+pub use encoder::{EncoderConfig, Mlp, Positions, Resampling, Taps};
 use encoder::{check_eps, check_limits};
 pub use memory::{MemoryConfig, MemoryKind};
 

@@ -69,7 +69,7 @@ impl Weights {
                 let table = self.get("encoder.pos_embed", &[1, side * side + 1, width])?.to_f32();
                 let (class_position, patch_positions) = table.split_at(width);
                 prefix.iter_mut().zip(class_position).for_each(|(token, position)| *token += position);
-                positions = positions::interpolate(patch_positions, side, grid, width);
+                positions = positions::interpolate(patch_positions, side, grid, width, e.resampling);
             }
             Positions::Rotary => {
                 let periods = self.get("encoder.rope_embed.periods", &[e.head_size() / 4])?.to_f32();

@@ -1,6 +1,6 @@
 //! safetensors bytes ↔ [`Weights`].
 //!
-//! F32 and F16 do not change, BF16 is widened to F32. Quantized tensors are ordinary safetensors that any reader can open:
+//! F32 and F16 do not change, BF16 is widened to F32, F64 narrowed to it; floats of 8 bits are widened to F16. Quantized tensors are ordinary safetensors that any reader can open:
 //!
 //! - int8: I8 `name [out, …]` beside F32 `name.scale [out]`;
 //! - int4: U8 `name [out, ceil(in / 2)]`, low nibble first, beside F16 `name.scale [out, ceil(in / group)]` and
@@ -17,7 +17,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::tensor::int4::GROUPS;
 use crate::tensor::named::{Shapes, Weights};
-use crate::tensor::{Data, HostTensor};
+use crate::tensor::{Data, HostTensor, float8};
 use crate::{Error, Result};
 
 /// Suffix of the tensor that holds a quantized tensor's scales.
@@ -96,10 +96,13 @@ impl<'a> Reader<'a> {
                 Data::F32(bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect())
             }
             Dtype::F64 => Data::F32(bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect()),
+            Dtype::F8_E4M3 => Data::F16(bytes.iter().map(|&b| float8::e4m3(b)).collect()),
+            Dtype::F8_E5M2 => Data::F16(bytes.iter().map(|&b| float8::e5m2(b)).collect()),
             Dtype::I8 => self.decode_int8(name, view.shape(), bytes)?,
             Dtype::U8 => return self.decode_int4(name, &view),
             other => {
-                let reason = format!("has type {other}, only F64, F32, F16, BF16, I8 and U8 are supported");
+                let reason =
+                    format!("has type {other}, only F64, F32, F16, BF16, F8_E4M3, F8_E5M2, I8 and U8 are supported");
                 return Err(Error::Tensor { name: name.into(), reason });
             }
         };

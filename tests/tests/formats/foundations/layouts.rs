@@ -1,6 +1,6 @@
 //! Names and shapes of the published files of every foundation.
 
-use dinomaly_core::model::config::{EncoderConfig, Mlp, Positions};
+use dinomaly_core::model::config::{EncoderConfig, Mlp, Positions, Resampling};
 use dinomaly_core::model::weights::encoder_shapes;
 use dinomaly_core::tensor::named::Shapes;
 
@@ -303,7 +303,7 @@ pub fn layouts() -> Vec<Layout> {
 impl Layout {
     pub fn config(&self) -> EncoderConfig {
         EncoderConfig {
-            name: "name".into(),
+            name: self.what.into(),
             hidden_size: self.width,
             num_attention_heads: self.heads,
             num_hidden_layers: self.depth,
@@ -314,6 +314,10 @@ impl Layout {
             layer_norm_eps: if self.positions == Positions::Rotary { 1e-5 } else { 1e-6 },
             mlp: self.mlp,
             positions: self.positions,
+            resampling: match self.positions {
+                Positions::Table if self.what.contains("Hugging Face") => Resampling::Exact,
+                _ => Resampling::Offset,
+            },
         }
     }
 

@@ -38,7 +38,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 /// `[1, 3, side, side]` → `[1, grid², 3·patch²]`.
-fn patches(picture: &Golden, patch: usize) -> (usize, HostTensor) {
+pub fn patches(picture: &Golden, patch: usize) -> (usize, HostTensor) {
     let side = picture.shape[3];
     let grid = side / patch;
     let mut values = Vec::new();
@@ -52,8 +52,8 @@ fn patches(picture: &Golden, patch: usize) -> (usize, HostTensor) {
     (grid, HostTensor::f32([1, grid * grid, 3 * patch * patch], values).unwrap())
 }
 
-/// All blocks of an encoder on a picture, against `{prefix}block.i`.
-fn compare<O: Read>(what: &str, ops: &O, backbone: &Backbone, expected: &[(String, Golden)], prefix: &str) {
+/// Largest differences of the blocks of an encoder on a picture from `{prefix}block.i`, relative to each block's largest value.
+pub fn differences<O: Read>(ops: &O, backbone: &Backbone, expected: &[(String, Golden)], prefix: &str) -> Vec<f32> {
     let find = |name: String| &expected.iter().find(|(found, _)| *found == name).unwrap().1;
     let (grid, picture) = patches(find(format!("{prefix}input")), backbone.config.patch_size);
     let blocks = backbone.config.num_hidden_layers;
@@ -65,10 +65,17 @@ fn compare<O: Read>(what: &str, ops: &O, backbone: &Backbone, expected: &[(Strin
     let encoder = backbone.weights.encoder(ops, config.taps(), grid).unwrap();
     let layers = encoder.forward(ops, &ops.upload(&picture).unwrap(), &mut |_: Stage, _| {}).unwrap();
     let layers = pollster::block_on(ops.read_back(&layers.iter().collect::<Vec<_>>())).unwrap();
-    for (i, found) in layers.iter().enumerate() {
+    let difference = |(i, found): (usize, &Vec<f32>)| {
         let expected = &find(format!("{prefix}block.{i}")).values;
         let largest = expected.iter().fold(0f32, |most, v| most.max(v.abs()));
-        let difference = max_difference(found, expected) / largest;
+        max_difference(found, expected) / largest
+    };
+    layers.iter().enumerate().map(difference).collect()
+}
+
+/// All blocks of an encoder on a picture, against `{prefix}block.i`.
+fn compare<O: Read>(what: &str, ops: &O, backbone: &Backbone, expected: &[(String, Golden)], prefix: &str) {
+    for (i, difference) in differences(ops, backbone, expected, prefix).into_iter().enumerate() {
         println!("{what}, {prefix}block {i}: {difference:.1e}");
         assert!(difference <= TOLERANCE, "{what}, {prefix}block {i}: relative difference {difference:e}");
     }
@@ -115,7 +122,7 @@ fn webgpu() {
 fn every_published_layout_is_read() {
     for layout in layouts() {
         let (_, file) = layout.file();
-        let plan = plan(&file, "name", None, None).unwrap_or_else(|e| panic!("{}: {e:#}", layout.what));
+        let plan = plan(&file, layout.what, None, None).unwrap_or_else(|e| panic!("{}: {e:#}", layout.what));
         assert_eq!(plan.config, layout.config(), "{}", layout.what);
         let ours = encoder_shapes(&plan.config, layout.depth).unwrap();
         let steps = plan.steps.iter().map(|step| &step.name);
@@ -142,7 +149,7 @@ fn a_tensor_of_another_shape_is_named_in_every_layout() {
             for at in (0..shape.len()).filter(|&at| !other_encoder(at)) {
                 let mut changed = file.clone();
                 changed.get_mut(name).unwrap()[at] += 1;
-                let error = plan(&changed, "name", None, None).map(|_| ()).expect_err(name);
+                let error = plan(&changed, layout.what, None, None).map(|_| ()).expect_err(name);
                 let error = format!("{error:#}");
                 assert!(error.contains(&format!("tensor {name}")), "{}, {name} {at}: {error}", layout.what);
                 refused += 1;
@@ -152,7 +159,7 @@ fn a_tensor_of_another_shape_is_named_in_every_layout() {
             used.keys().find(|name| name.contains(&last)).unwrap().rsplit_once(&last).unwrap().0.to_owned() + ".0.x";
         let mut more = file.clone();
         more.insert(stray.clone(), vec![1]);
-        let error = format!("{:#}", plan(&more, "name", None, None).map(|_| ()).expect_err(&stray));
+        let error = format!("{:#}", plan(&more, layout.what, None, None).map(|_| ()).expect_err(&stray));
         assert!(error.contains(&stray) && error.contains("no such tensor"), "{}: {error}", layout.what);
     }
     println!("{refused} damaged checkpoints refused");

@@ -6,15 +6,17 @@ mod dinov3;
 mod hugging_face;
 mod original;
 mod part;
+mod unsaid;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 use dinomaly_core::Error;
-use dinomaly_core::model::config::{EncoderConfig, Mlp, Positions};
+use dinomaly_core::model::config::{EncoderConfig, Mlp, Positions, Resampling};
 use dinomaly_core::model::weights::encoder_shapes;
 use dinomaly_core::tensor::named::{Shapes, unexpected};
 
+use super::told::{Told, usual_heads};
 use convention::Naming;
 use part::{Part, Ways};
 
@@ -78,21 +80,45 @@ struct Tensors {
     adapters: Vec<String>,
 }
 
-/// Plans the import of a checkpoint with tensors of these shapes. `declared` is the file's own description, if it has one; `heads`
-/// overrides it. `name` is the encoder's name if the description has none.
+/// Plans the import of a checkpoint with tensors of these shapes. `declared` is the file's own description, if it has one; what is
+/// `told` overrides it. `name` is the encoder's name if the description has none.
 ///
 /// # Errors
-/// If a tensor is missing, unknown or of another shape; the error names it.
-pub fn plan(shapes: &Shapes, name: &str, heads: Option<usize>, declared: Option<&EncoderConfig>) -> Result<TensorPlan> {
+/// If a tensor is missing, unknown or of another shape, which the error names; if the encoder computes what is not supported, or the
+/// tensors do not tell what it computes.
+pub fn plan(
+    shapes: &Shapes,
+    name: &str,
+    told: impl Into<Told>,
+    declared: Option<&EncoderConfig>,
+) -> Result<TensorPlan> {
+    let Told { heads, origin } = told.into();
     let tensors = Tensors::find(shapes)?;
     let blocks = tensors.blocks()?;
     let mut config = tensors.config(blocks)?;
+    tensors.refuse_unsupported(&config, name, origin)?;
     config.name = declared.map_or(name, |d| &d.name).into();
     config.num_attention_heads = match heads.or(declared.map(|d| d.num_attention_heads)) {
         Some(heads) => heads,
-        None if config.hidden_size % 64 == 0 => config.hidden_size / 64,
-        None => bail!("its width {} is not a multiple of 64: give its number of heads", config.hidden_size),
+        None => usual_heads(&config, tensors.prefix.ends_with("base_encoder.")).or_else(|unknown| {
+            // A damaged tensor is named first, as far as shapes do not depend on heads.
+            let one = EncoderConfig { num_attention_heads: 1, ..config.clone() };
+            if config.positions == Positions::Table {
+                tensors.steps(&one, blocks).and(Err(unknown))
+            } else {
+                Err(unknown)
+            }
+        })?,
     };
+    if config.positions == Positions::Table {
+        config.resampling = match (origin, declared) {
+            (None, Some(declared)) => declared.resampling,
+            (origin, _) => match origin.or_else(|| tensors.origin()) {
+                Some(origin) => origin.resampling(config.num_register_tokens),
+                None => config.resampling,
+            },
+        };
+    }
     if config.num_attention_heads == 0 || config.hidden_size % config.num_attention_heads != 0 {
         bail!("{} heads do not divide its width {}", config.num_attention_heads, config.hidden_size);
     }
@@ -187,7 +213,7 @@ impl Tensors {
         let shape = |ours: &str| self.shape(&self.name(&self.parts(ours, None)[0], 0));
         let registers = self.by_name.get(&self.name(&self.parts("register_tokens", None)[0], 0));
         let hidden_size = self.usual("norm1.weight", 0).or(shape("cls_token")?.last().copied()).unwrap_or(0);
-        let positions = self.kind_of_positions();
+        let positions = self.kind_of_positions()?;
         let parts = self.parts("mlp.w12.weight", Some(0));
         let narrowed = self.usual("mlp.w3.weight", 1);
         let widened = self.usual("mlp.w12.weight", 0).map(|rows| rows * parts.len());
@@ -211,20 +237,27 @@ impl Tensors {
             layer_norm_eps: if positions == Positions::Rotary { 1e-5 } else { 1e-6 },
             mlp: if gated { Mlp::SwiGlu } else { Mlp::Gelu },
             positions,
+            resampling: Resampling::default(),
         })
     }
 
-    fn kind_of_positions(&self) -> Positions {
+    fn kind_of_positions(&self) -> Result<Positions> {
         let has = |ours: &str, block| self.has(&self.parts(ours, block));
         // timm stores no rotary positions: registers and the missing table tell them.
         let rotary = self.naming == Naming::Dinov3
             || self.by_name.contains_key("rope_embed.periods")
             || self.by_name.contains_key("storage_tokens")
             || (self.by_name.contains_key("reg_token") && self.has(&self.naming.layer_scale(1)[1]));
+        let has_table = has("pos_embed", None);
         match () {
-            () if has("attn.relative_position_bias_table", Some(0)) => Positions::RelativeBias,
-            () if rotary && !has("pos_embed", None) => Positions::Rotary,
-            () => Positions::Table,
+            () if has("attn.relative_position_bias_table", Some(0)) => Ok(Positions::RelativeBias),
+            () if rotary && !has_table => Ok(Positions::Rotary),
+            () if self.in_any_block("gamma_1") && !has_table => {
+                bail!(
+                    "it is a vit_…_rope of timm, whose rotary positions are not supported (gamma_1 without a table tells it)"
+                )
+            }
+            () => Ok(Positions::Table),
         }
     }
 

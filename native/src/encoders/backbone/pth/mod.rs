@@ -1,27 +1,51 @@
-//! PyTorch's zip checkpoints. The pickle inside is read as data; no code in it is run. candle's reader is not used: it refuses tensors
+//! PyTorch's checkpoints: zip archives, and the files from before version 1.6. The pickle inside is read as data; no code in it is run. candle's reader is not used: it refuses tensors
 //! that are not row-major (findings/candle-pth-strides.sh), and its memory is not bounded by the size of the file.
 
+mod archive;
+mod legacy;
 mod pickle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use dinomaly_core::tensor::named::Shapes;
-use dinomaly_core::tensor::{Data, HostTensor};
+use dinomaly_core::tensor::{Data, HostTensor, float8};
 use half::{bf16, f16};
-use zip::ZipArchive;
+use serde_json::Value as Json;
 
 use super::Checkpoint;
+use archive::Archive;
+use legacy::Legacy;
 use pickle::{Node, Pickle, Value};
 
 /// Keys of the weights in training states, in order of preference: DINO's teacher is the averaged model that is published.
-const NESTED: [&str; 4] = ["teacher", "state_dict", "model", "student"];
+const NESTED: [&str; 10] = [
+    "teacher",
+    "state_dict",
+    "model",
+    "model_state_dict",
+    "net",
+    "weights",
+    "student",
+    "state_dict_ema",
+    "model_ema",
+    "ema",
+];
+
+/// Keys of settings beside the weights, which Lightning and anomalib save.
+const SETTINGS: [&str; 3] = ["hyper_parameters", "anomalib_pre_processor_config", "anomalib_components_enabled"];
 
 /// Most bytes of a pickle: it holds names and shapes, not values.
 const MOST: u64 = 1 << 24;
+
+/// What is said of a pickle that is not understood.
+const CANNOT: &str = "its pickle cannot be read: save the state dict with torch.save";
+
+/// First bytes of zip archives.
+const ARCHIVE: &[u8] = b"PK\x03\x04";
 
 /// Most wrappers around the arguments of a tensor.
 const DEEPEST: usize = 16;
@@ -33,16 +57,22 @@ const MOST_DICTIONARIES: usize = 1000;
 const MOST_DIMENSIONS: usize = 8;
 const LONGEST_NAME: usize = 256;
 
+/// First bytes of checkpoints that PyTorch wrote before 1.6, and writes still if asked to.
+const LEGACY: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9";
+
 /// An open checkpoint.
 pub(super) struct Pth {
-    archive: ZipArchive<BufReader<File>>,
-    /// Folder inside the archive.
-    folder: String,
+    storages: Storages,
     tensors: BTreeMap<String, View>,
-    /// Size of the file: no storage can be larger, because PyTorch never compresses.
-    most: u64,
+    settings: BTreeMap<String, Json>,
     /// Name and bytes of the storage that was read last: several tensors may be views of one.
     storage: (String, Vec<u8>),
+}
+
+/// Where the values of tensors lie.
+enum Storages {
+    Archive(Archive),
+    Legacy(Legacy),
 }
 
 /// A tensor: a view of a storage. Shape and strides count values.
@@ -56,14 +86,19 @@ struct View {
     strides: Vec<usize>,
 }
 
-/// Whether a file is a zip archive.
+/// Whether a file is one of PyTorch's, by its first bytes.
 ///
 /// # Errors
 /// If it cannot be read.
-pub(super) fn is_archive(path: &Path) -> Result<bool> {
+pub(super) fn is_checkpoint(path: &Path) -> Result<bool> {
+    let start = start(path)?;
+    Ok(start.starts_with(ARCHIVE) || start.starts_with(LEGACY))
+}
+
+fn start(path: &Path) -> Result<Vec<u8>> {
     let mut start = Vec::new();
-    File::open(path)?.take(4).read_to_end(&mut start)?;
-    Ok(start == b"PK\x03\x04")
+    File::open(path)?.take(LEGACY.len() as u64).read_to_end(&mut start)?;
+    Ok(start)
 }
 
 impl Pth {
@@ -72,25 +107,20 @@ impl Pth {
     /// # Errors
     /// If the file is not a complete checkpoint with a state dict.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path)?;
-        let most = file.metadata()?.len();
-        let mut archive = ZipArchive::new(BufReader::new(file))
-            .context("it is not a complete zip archive (truncated?): download it again")?;
-        let names = archive.file_names().collect::<zip::result::ZipResult<Vec<_>>>()?;
-        let folder = names.iter().find_map(|name| name.strip_suffix("/data.pkl"));
-        let folder = folder.context("the zip archive has no data.pkl: it is not a PyTorch checkpoint")?.to_owned();
-        drop(names);
-        let order = format!("{folder}/byteorder");
-        if archive.index_for_name(&order).is_some() && read(&mut archive, &order, MOST)? != b"little" {
-            bail!("it was saved on a big-endian machine, which is not supported");
-        }
-        let bytes = read(&mut archive, &format!("{folder}/data.pkl"), MOST)?;
-        let pickle = Pickle::parse(&bytes).context("its pickle cannot be read: save the state dict with torch.save")?;
+        let (storages, bytes) = if start(path)?.starts_with(LEGACY) {
+            let (legacy, bytes) = Legacy::open(path)?;
+            (Storages::Legacy(legacy), bytes)
+        } else {
+            let (archive, bytes) = Archive::open(path)?;
+            (Storages::Archive(archive), bytes)
+        };
+        let (pickle, _) = Pickle::parse(&bytes).context(CANNOT)?;
         let tensors = state_dict(&pickle, pickle.root, &mut BTreeSet::new())?;
         if tensors.is_empty() {
             bail!("it has no state dict: save model.state_dict(), not the model");
         }
-        Ok(Self { archive, folder, tensors, most, storage: (String::new(), Vec::new()) })
+        let settings = settings(&pickle);
+        Ok(Self { storages, tensors, settings, storage: (String::new(), Vec::new()) })
     }
 }
 
@@ -99,12 +129,19 @@ impl Checkpoint for Pth {
         self.tensors.iter().map(|(name, view)| (name.clone(), view.shape.clone())).collect()
     }
 
+    fn settings(&self, key: &str) -> Option<&Json> {
+        self.settings.get(key)
+    }
+
     fn tensor(&mut self, name: &str) -> Result<HostTensor> {
         let view = self.tensors.get(name).with_context(|| format!("tensor {name} is missing"))?;
         let mut load = || -> Result<HostTensor> {
             if self.storage.0 != view.storage {
-                let name = format!("{}/data/{}", self.folder, view.storage);
-                self.storage = (view.storage.clone(), read(&mut self.archive, &name, self.most)?);
+                let bytes = match &mut self.storages {
+                    Storages::Archive(archive) => archive.storage(&view.storage)?,
+                    Storages::Legacy(legacy) => legacy.storage(&view.storage)?,
+                };
+                self.storage = (view.storage.clone(), bytes);
             }
             let bytes = &self.storage.1;
             let data = match view.class.as_str() {
@@ -112,7 +149,9 @@ impl Checkpoint for Pth {
                 "HalfStorage" => Data::F16(view.gather(bytes, f16::from_le_bytes)?),
                 "BFloat16Storage" => Data::F32(view.gather(bytes, |b| bf16::from_le_bytes(b).to_f32())?),
                 "DoubleStorage" => Data::F32(view.gather(bytes, |b| f64::from_le_bytes(b) as f32)?),
-                other => bail!("{other} is not supported: only floats of 16, 32 and 64 bits are"),
+                "float8_e4m3fn" => Data::F16(view.gather(bytes, |[b]| float8::e4m3(b))?),
+                "float8_e5m2" => Data::F16(view.gather(bytes, |[b]| float8::e5m2(b))?),
+                other => bail!("{other} is not supported: only floats of 8, 16, 32 and 64 bits are"),
             };
             Ok(HostTensor { shape: view.shape.clone(), data })
         };
@@ -142,16 +181,14 @@ impl View {
     }
 }
 
-/// A part of the archive, of at most so many bytes.
-fn read(archive: &mut ZipArchive<BufReader<File>>, name: &str, most: u64) -> Result<Vec<u8>> {
-    let cannot = || format!("its part {name} cannot be read: truncated or damaged");
-    let part = archive.by_name(name).with_context(cannot)?;
-    if part.size() > most {
-        bail!("its part {name} has {} bytes, more than the {most} that it can need", part.size());
-    }
-    let mut bytes = Vec::new();
-    part.take(most).read_to_end(&mut bytes).with_context(cannot)?;
-    Ok(bytes)
+/// Plain data beside the weights, by its key; `null` where there is more than settings can be.
+fn settings(pickle: &Pickle) -> BTreeMap<String, Json> {
+    let entries = pickle.dict(pickle.root).unwrap_or_default().iter();
+    let kept = entries.filter_map(|&(key, value)| match key {
+        Value::Text(key) if SETTINGS.contains(&key) && pickle.dict(value).is_some() => Some((key, value)),
+        _ => None,
+    });
+    kept.map(|(key, value)| (key.to_owned(), pickle.json(value).unwrap_or_default())).collect()
 }
 
 /// The tensors of the innermost state dict; none if there is none.
@@ -216,12 +253,13 @@ fn tensor(pickle: &Pickle, function: &str, arguments: &[Value]) -> Option<View> 
     let &[_, class, Value::Text(storage), ..] = pickle.sequence(storage)? else { return None };
     let class = pickle.global(class)?;
     // The third version has the type beside a storage without type.
-    let class = match arguments.get(7).and_then(|&dtype| pickle.global(dtype)) {
+    let class = match arguments.get(6).and_then(|&dtype| pickle.global(dtype)) {
         Some("float32") => "FloatStorage",
         Some("float16") => "HalfStorage",
         Some("bfloat16") => "BFloat16Storage",
         Some("float64") => "DoubleStorage",
-        _ => class,
+        Some(other) => other,
+        None => class,
     };
     let sizes = |value| {
         pickle

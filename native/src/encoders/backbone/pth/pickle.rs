@@ -6,12 +6,23 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value as Json;
+
+/// Most values, and most lists in each other, of plain data.
+const MOST_PLAIN: usize = 10_000;
+const DEEPEST_PLAIN: usize = 32;
 
 /// A value. Copying it copies a number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Value<'a> {
-    /// `None`, a truth value or a number that no tensor needs.
+    /// A number or bytes that nothing needs.
     Other,
+    /// `None`.
+    Nothing,
+    /// A truth value.
+    Bool(bool),
+    /// A number with a fraction.
+    Float(f64),
     /// A whole number.
     Int(i64),
     /// A text, or bytes.
@@ -44,11 +55,11 @@ pub(super) struct Pickle<'a> {
 }
 
 impl<'a> Pickle<'a> {
-    /// Reads a pickle.
+    /// Reads a pickle at the start of some bytes, and says how many of them it is.
     ///
     /// # Errors
     /// If an operation is unknown, or its operands are missing.
-    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self> {
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<(Self, usize)> {
         let mut machine = Machine {
             bytes,
             at: 0,
@@ -60,7 +71,7 @@ impl<'a> Pickle<'a> {
         };
         while machine.step().with_context(|| format!("at byte {}", machine.at))? {}
         let root = machine.pop()?;
-        Ok(Self { nodes: machine.nodes, root })
+        Ok((Self { nodes: machine.nodes, root }, machine.at))
     }
 
     /// The node of a value that holds others.
@@ -85,6 +96,58 @@ impl<'a> Pickle<'a> {
             Node::Dict(entries) => Some(entries),
             _ => None,
         }
+    }
+
+    /// The value under a key of a dictionary.
+    pub(super) fn entry(&self, value: Value<'a>, key: &str) -> Option<Value<'a>> {
+        self.dict(value)?.iter().find(|(found, _)| *found == Value::Text(key)).map(|&(_, value)| value)
+    }
+
+    /// Name and class of every storage that is referred to.
+    pub(super) fn storages(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.nodes.iter().filter_map(|node| {
+            let &Node::Persistent(storage) = node else { return None };
+            let &[_, class, Value::Text(name), ..] = self.sequence(storage)? else { return None };
+            Some((name, self.global(class)?))
+        })
+    }
+
+    /// Plain data: dictionaries with texts as keys, lists, tuples, texts, numbers, truth values. Other objects are `null`.
+    ///
+    /// # Errors
+    /// If it is larger than settings are: a pickle may hold one list many times, or in itself.
+    pub(super) fn json(&self, value: Value<'a>) -> Result<Json> {
+        let mut left = MOST_PLAIN;
+        self.plain(value, &mut left, 0)
+    }
+
+    fn plain(&self, value: Value<'a>, left: &mut usize, depth: usize) -> Result<Json> {
+        if *left == 0 || depth > DEEPEST_PLAIN {
+            bail!("its settings are too large");
+        }
+        *left -= 1;
+        Ok(match value {
+            Value::Other | Value::Nothing => Json::Null,
+            Value::Bool(value) => value.into(),
+            Value::Int(value) => value.into(),
+            Value::Float(value) => value.into(),
+            Value::Text(value) => value.into(),
+            Value::Node(number) => match &self.nodes[number] {
+                Node::Sequence(items) => {
+                    items.iter().map(|&item| self.plain(item, left, depth + 1)).collect::<Result<_>>()?
+                }
+                Node::Dict(entries) => {
+                    let entry = |&(key, value): &(Value<'a>, Value<'a>)| match key {
+                        Value::Text(key) => {
+                            self.plain(value, left, depth + 1).map(|value| Some((key.to_owned(), value))).transpose()
+                        }
+                        _ => None,
+                    };
+                    Json::Object(entries.iter().filter_map(entry).collect::<Result<_>>()?)
+                }
+                Node::Global(_) | Node::Call(..) | Node::Persistent(_) => Json::Null,
+            },
+        })
     }
 
     /// Name of a class or function.
@@ -122,10 +185,14 @@ impl<'a> Machine<'a> {
             b'1' => drop(self.pop_mark()?),
             b'2' => self.push(*self.stack.last().context("the stack is empty")?),
             // Values.
-            b'N' | 0x88 | 0x89 => self.push(Value::Other),
+            b'N' => self.push(Value::Nothing),
+            0x88 | 0x89 => self.push(Value::Bool(operation == 0x88)),
             b'I' => {
-                // `01` and `00` are truth values.
-                let value = self.line()?.parse().map_or(Value::Other, Value::Int);
+                let value = match self.line()? {
+                    "01" => Value::Bool(true),
+                    "00" => Value::Bool(false),
+                    number => number.parse().map_or(Value::Other, Value::Int),
+                };
                 self.push(value);
             }
             b'L' => {
@@ -141,12 +208,12 @@ impl<'a> Machine<'a> {
             0x8a => self.push_long(1)?,
             0x8b => self.push_long(4)?,
             b'F' => {
-                self.line()?;
-                self.push(Value::Other);
+                let value = self.line()?.parse().map_or(Value::Other, Value::Float);
+                self.push(value);
             }
             b'G' => {
-                self.take(8)?;
-                self.push(Value::Other);
+                let value = f64::from_be_bytes(self.array()?);
+                self.push(Value::Float(value));
             }
             b'S' => {
                 let text = self.line()?;
@@ -446,13 +513,17 @@ mod tests {
     #[test]
     fn every_protocol_gives_the_same() {
         for (protocol, dump) in DUMPS.into_iter().enumerate() {
-            let pickle = Pickle::parse(dump).unwrap();
+            let (pickle, _) = Pickle::parse(dump).unwrap();
             let entries = pickle.dict(pickle.root).unwrap();
             let keys: Vec<_> = entries.iter().map(|(key, _)| *key).collect();
             assert_eq!(keys, [Value::Text("a"), Value::Text("b")], "protocol {protocol}");
             let numbers = [1, -2, 300].map(Value::Int);
             assert_eq!(pickle.sequence(entries[0].1).unwrap(), numbers, "protocol {protocol}");
-            assert_eq!(pickle.sequence(entries[1].1).unwrap(), [Value::Other, Value::Text("x")], "protocol {protocol}");
+            assert_eq!(
+                pickle.sequence(entries[1].1).unwrap(),
+                [Value::Nothing, Value::Text("x")],
+                "protocol {protocol}"
+            );
         }
     }
 
@@ -482,7 +553,7 @@ mod tests {
     #[test]
     fn an_ordered_dictionary_is_a_dictionary() {
         let dump = b"\x80\x02ccollections\nOrderedDict\n]((X\x01\x00\x00\x00aK\x01le\x85R(X\x01\x00\x00\x00bK\x02u.";
-        let pickle = Pickle::parse(dump).unwrap();
+        let (pickle, _) = Pickle::parse(dump).unwrap();
         let expected = [(Value::Text("a"), Value::Int(1)), (Value::Text("b"), Value::Int(2))];
         assert_eq!(pickle.dict(pickle.root).unwrap(), expected);
     }
@@ -496,9 +567,24 @@ mod tests {
     }
 
     #[test]
+    fn plain_data_becomes_json() {
+        // pickle.dumps([1, 0.5, None, True, "x", (2,), {"a": [False]}, 1j], protocol 2)
+        let dump =
+            b"\x80\x02](K\x01G?\xe0\x00\x00\x00\x00\x00\x00N\x88X\x01\x00\x00\x00xK\x02\x85}X\x01\x00\x00\x00a]\x89as\
+            c__builtin__\ncomplex\nG\x00\x00\x00\x00\x00\x00\x00\x00G?\xf0\x00\x00\x00\x00\x00\x00\x86Re.";
+        let (pickle, _) = Pickle::parse(dump).unwrap();
+        let expected = serde_json::json!([1, 0.5, null, true, "x", [2], {"a": [false]}, null]);
+        assert_eq!(pickle.json(pickle.root).unwrap(), expected);
+        // A list that holds itself four times.
+        let many = b"\x80\x02]q\x00(h\x00h\x00h\x00h\x00e.";
+        let (pickle, _) = Pickle::parse(many).unwrap();
+        assert!(pickle.json(pickle.root).unwrap_err().to_string().contains("too large"));
+    }
+
+    #[test]
     fn long_numbers_are_read_up_to_eight_bytes() {
         fn number(dump: &[u8]) -> Value<'_> {
-            Pickle::parse(dump).unwrap().root
+            Pickle::parse(dump).unwrap().0.root
         }
         assert_eq!(number(b"\x8a\x02\x00\x80."), Value::Int(-32_768));
         assert_eq!(number(b"\x8a\x00."), Value::Int(0));
