@@ -3,9 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::interrupt::Interrupt;
-#[cfg(feature = "trainer")]
-use super::interrupt::Stopped;
+use super::interrupt::{Interrupt, Stopped};
 
 /// What the library says.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,8 +75,7 @@ impl Listener {
     ///
     /// # Errors
     /// [`Stopped`] if the listener of this thread asks for it.
-    #[cfg(feature = "trainer")]
-    pub(crate) fn check_stopped() -> Result<(), Stopped> {
+    pub fn check_stopped() -> Result<(), Stopped> {
         match Self::present() {
             Some(listener) if listener.interrupt.asked() => {
                 Err(Stopped("stopped before the end: no model was written".into()))
