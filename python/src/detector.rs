@@ -7,6 +7,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use dinomaly::inference::{DetectorDevice, Judged, Judging, LoadedModel};
+use dinomaly::system::allocator::keep_freed_memory;
 use dinomaly::system::device::DeviceChoice;
 use dinomaly::system::interrupt::{Interrupt, Stopped};
 use dinomaly_core::photo::window::Window;
@@ -46,6 +47,7 @@ impl Detector {
     /// Reads a model folder and puts the model on a device.
     pub fn open(py: Python<'_>, folder: PathBuf, place: DetectorDevice) -> PyResult<Self> {
         check_process()?;
+        keep_freed_memory();
         let (worker, caller) = beside::pair();
         let (jobs, waiting) = channel::<Job>();
         let home = move || {
@@ -66,6 +68,8 @@ impl Detector {
             }
         };
         thread::Builder::new().name("dinomaly".into()).spawn(home)?;
+        // Maps need it, and it takes a tenth of a second that the model takes anyway.
+        py.import("numpy")?;
         Ok(Self { jobs, facts: caller.wait(py, None)? })
     }
 
