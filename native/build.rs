@@ -1,7 +1,8 @@
 //! Puts the page and the demo's model into the program, and in a packaged crate the page's WebAssembly modules, too.
 //!
 //! In a checkout the page is `../web`, and the program has cargo build the modules. A packaged crate has both in `page/`, which
-//! `cargo page --package` filled.
+//! `cargo page --package` filled. With `DINOMALY_EMBED_PAGE` set, a program built in a checkout takes them from there, too: one that leaves the
+//! checkout, as in a wheel.
 
 use std::fmt::Write;
 use std::fs;
@@ -10,11 +11,16 @@ use std::path::{Path, PathBuf};
 /// Files of the checkout's page that are not served.
 const NOT_SERVED: [&str; 2] = ["README.md", "screenshot.png"];
 
+/// Has a program that is built in a checkout hold the modules.
+const EMBED: &str = "DINOMALY_EMBED_PAGE";
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let package = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
     let checkout = package.join("../web");
-    let (page, modules) = if checkout.is_dir() { (checkout, Vec::new()) } else { packaged(&package.join("page")) };
+    println!("cargo::rerun-if-env-changed={EMBED}");
+    let in_checkout = checkout.is_dir() && std::env::var_os(EMBED).is_none();
+    let (page, modules) = if in_checkout { (checkout, Vec::new()) } else { packaged(&package.join("page")) };
     let files = files(&page).into_iter().filter(|path| !NOT_SERVED.contains(&name(path))).collect::<Vec<_>>();
     let mut code = String::new();
     // But for its encoder, which the program holds once.
@@ -38,7 +44,7 @@ fn main() {
 /// The folder of the page in a packaged crate, and its modules.
 fn packaged(page: &Path) -> (PathBuf, Vec<PathBuf>) {
     let modules = page.join("wasm");
-    assert!(modules.is_dir(), "{} is missing: run `cargo page --package` before `cargo package`", modules.display());
+    assert!(modules.is_dir(), "{} is missing: run `cargo page --package` first", modules.display());
     (page.to_owned(), files(&modules))
 }
 

@@ -1,9 +1,39 @@
 //! The command line: all commands, each with an example that `--help` shows.
 
+use std::ffi::OsString;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::commands;
+use crate::system::interrupt::{self, Stopped};
+use crate::system::output::{self, Lost};
+use crate::system::{allocator, environment};
+
+/// Runs the program with these words, the first of which is its own name, and returns its exit status. It is to be the first that a process
+/// does, before other threads exist.
+pub fn run_program(words: impl IntoIterator<Item = OsString>) -> u8 {
+    allocator::keep_freed_memory();
+    environment::set_defaults();
+    let cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        // Help and version, too.
+        Err(error) => {
+            let _ = error.print();
+            return error.exit_code() as u8;
+        }
+    };
+    match interrupt::clean_up_at_signals().and_then(|()| cli.run()).and_then(|()| Ok(output::check()?)) {
+        Ok(()) => 0,
+        // No message, and the exit status of a program that SIGPIPE ended.
+        Err(error) if error.downcast_ref().is_some_and(Lost::is_closed) => 128 + 13,
+        Err(error) => {
+            // All causes in one line, outermost first: "photo a.png cannot be read: No such file".
+            output::print_error(format_args!("dinomaly: {error:#}\n"));
+            if error.is::<Stopped>() { interrupt::STATUS } else { 1 }
+        }
+    }
+}
 
 /// Train, evaluate, quantize and publish Dinomaly anomaly detectors.
 #[derive(Debug, Parser)]
@@ -151,6 +181,47 @@ impl Cli {
     }
 }
 
+/// Arguments of a command alone, for programs that have them otherwise than in a command line.
+#[cfg(feature = "trainer")]
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true, disable_help_flag = true)]
+struct Options<A: clap::Args> {
+    #[command(flatten)]
+    args: A,
+}
+
+#[cfg(feature = "trainer")]
+impl<A: clap::Args> Options<A> {
+    /// # Errors
+    /// clap's first sentence.
+    fn parse(words: &[String]) -> Result<A> {
+        let sentence = |error: clap::Error| {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            anyhow::anyhow!("{}", first.strip_prefix("error: ").unwrap_or(first).to_owned())
+        };
+        Ok(Self::try_parse_from(words).map_err(sentence)?.args)
+    }
+}
+
+/// What the words after `dinomaly train` say.
+///
+/// # Errors
+/// If an option or value does not exist, in one sentence.
+#[cfg(feature = "trainer")]
+pub fn training_plan(words: &[String]) -> Result<crate::training::TrainingPlan> {
+    Ok(Options::<commands::train::Args>::parse(words)?.plan())
+}
+
+/// What the words after `dinomaly fewshot` say, of which `--out` is one.
+///
+/// # Errors
+/// As [`training_plan`], and if an option does not fit the kind of memory.
+#[cfg(feature = "trainer")]
+pub fn few_shot_plan(words: &[String]) -> Result<crate::publish::FewShotPlan> {
+    Options::<commands::fewshot::Args>::parse(words)?.plan()
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -176,6 +247,25 @@ mod tests {
             assert!(example.contains(command.get_name()), "{example}");
             Cli::try_parse_from(example.split_whitespace()).unwrap_or_else(|error| panic!("{example}: {error}"));
         }
+    }
+
+    #[test]
+    fn the_words_of_a_command_alone_make_its_plan() {
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let plan = training_plan(&words("photos --out model --iterations 7 --dropout 0.3")).unwrap();
+        assert_eq!((plan.data.to_str(), plan.iterations, plan.variant.dropout), (Some("photos"), 7, 0.3));
+        let refused = |line: &str| training_plan(&words(line)).unwrap_err().to_string();
+        assert_eq!(refused("photos --out model --iteration 7"), "unexpected argument '--iteration' found");
+        let found = refused("photos --out model --holdout 0.9");
+        assert_eq!(found, "invalid value '0.9' for '--holdout <SHARE>': it must be a number from 0.0 to 0.5");
+        assert!(refused("photos --out model --help").contains("--help"));
+
+        let plan = few_shot_plan(&words("photos --out model --size 224")).unwrap();
+        assert_eq!((plan.out.to_str(), plan.side), (Some("model"), Some(224)));
+        let refused = few_shot_plan(&words("photos --out model --reach 1")).unwrap_err().to_string();
+        assert_eq!(refused, "--reach is for --memory rad");
+        let refused = few_shot_plan(&words("photos --add model")).unwrap_err().to_string();
+        assert!(refused.contains("--out"), "{refused}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use clap::{Command, CommandFactory, Parser};
 use dinomaly::cli::Cli;
 
 /// Folders of texts for people.
-const FOLDERS: [&str; 6] = ["", "docs", "native", "native/assets", "tests", "web"];
+const FOLDERS: [&str; 7] = ["", "docs", "native", "native/assets", "python", "tests", "web"];
 
 /// The folder of texts in which options that stand alone are the program's, but for cargo's `--test`.
 const OF_PROGRAM: &str = "/docs/";

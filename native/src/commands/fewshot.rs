@@ -85,27 +85,68 @@ fn about_memory(memory: MemoryChoice) -> &'static str {
     }
 }
 
+impl Args {
+    /// What the options say of a new model.
+    ///
+    /// # Errors
+    /// If one is of another kind of memory, or the photos are to be added to a model.
+    pub(crate) fn plan(&self) -> Result<FewShotPlan> {
+        self.check()?;
+        let Some(out) = self.out.as_ref().filter(|_| self.add.is_none()) else {
+            bail!("--out names no folder for a new model");
+        };
+        let usual = Recipe::default();
+        Ok(FewShotPlan {
+            layout: self.layout.layout,
+            classes: self.classes.clone(),
+            backbone: self.backbone.clone(),
+            heads: self.encoder.heads,
+            origin: self.encoder.origin,
+            recipe: Recipe {
+                memory: self.memory,
+                layers: self.layers.clone(),
+                bank_size: self.bank_size.unwrap_or(usual.bank_size),
+                nearest: self.nearest.unwrap_or(usual.nearest),
+                reach: self.reach.unwrap_or(usual.reach),
+                variance: self.variance.unwrap_or(usual.variance),
+                turns: self.turns,
+                false_alarm_rate: self.false_alarm_rate,
+            },
+            side: self.size,
+            tile_size: self.tiles.tile_size,
+            window: self.window,
+            device: self.device.choice(),
+            ..FewShotPlan::new(&self.data, out)
+        })
+    }
+
+    /// Checks that options fit the kind of memory.
+    fn check(&self) -> Result<()> {
+        let is = |memory: MemoryChoice| self.memory == memory;
+        for (option, given, fits, kinds) in [
+            ("--variance", self.variance.is_some(), is(MemoryChoice::Subspace), "subspace"),
+            ("--bank-size", self.bank_size.is_some(), !is(MemoryChoice::Subspace), "bank or rad"),
+            ("--nearest", self.nearest.is_some(), is(MemoryChoice::Places), "rad"),
+            ("--reach", self.reach.is_some(), is(MemoryChoice::Places), "rad"),
+            ("--turns", self.turns, !is(MemoryChoice::Places), "subspace or bank"),
+            ("--tile-size", self.tiles.tile_size.is_some(), !is(MemoryChoice::Places), "subspace or bank"),
+        ] {
+            if given && !fits {
+                bail!("{option} is for --memory {kinds}");
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Makes a model, or adds to one, and prints its folder.
 ///
 /// # Errors
 /// As [`publish::few_shot`] and [`publish::add`].
 pub fn run(args: &Args) -> Result<()> {
-    let is = |memory: MemoryChoice| args.memory == memory;
-    for (option, given, fits, kinds) in [
-        ("--variance", args.variance.is_some(), is(MemoryChoice::Subspace), "subspace"),
-        ("--bank-size", args.bank_size.is_some(), !is(MemoryChoice::Subspace), "bank or rad"),
-        ("--nearest", args.nearest.is_some(), is(MemoryChoice::Places), "rad"),
-        ("--reach", args.reach.is_some(), is(MemoryChoice::Places), "rad"),
-        ("--turns", args.turns, !is(MemoryChoice::Places), "subspace or bank"),
-        ("--tile-size", args.tiles.tile_size.is_some(), !is(MemoryChoice::Places), "subspace or bank"),
-    ] {
-        if given && !fits {
-            bail!("{option} is for --memory {kinds}");
-        }
-    }
     let (made, out) = match (&args.add, &args.out) {
         (Some(model), out) => (added(args, model)?, out.as_ref().unwrap_or(model)),
-        (None, Some(out)) => (new(args, out)?, out),
+        (None, Some(out)) => (publish::few_shot(&args.plan()?)?, out),
         (None, None) => bail!("--out names no folder for the model"),
     };
     if made.repeated > 0 {
@@ -119,33 +160,8 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn new(args: &Args, out: &Path) -> Result<Made> {
-    let usual = Recipe::default();
-    publish::few_shot(&FewShotPlan {
-        layout: args.layout.layout,
-        classes: args.classes.clone(),
-        backbone: args.backbone.clone(),
-        heads: args.encoder.heads,
-        origin: args.encoder.origin,
-        recipe: Recipe {
-            memory: args.memory,
-            layers: args.layers.clone(),
-            bank_size: args.bank_size.unwrap_or(usual.bank_size),
-            nearest: args.nearest.unwrap_or(usual.nearest),
-            reach: args.reach.unwrap_or(usual.reach),
-            variance: args.variance.unwrap_or(usual.variance),
-            turns: args.turns,
-            false_alarm_rate: args.false_alarm_rate,
-        },
-        side: args.size,
-        tile_size: args.tiles.tile_size,
-        window: args.window,
-        device: args.device.choice(),
-        ..FewShotPlan::new(&args.data, out)
-    })
-}
-
 fn added(args: &Args, model: &Path) -> Result<Made> {
+    args.check()?;
     publish::add(&AddPlan {
         model: model.to_owned(),
         data: args.data.clone(),

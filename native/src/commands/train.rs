@@ -236,7 +236,7 @@ fn about_augmentation(augmentation: Augmentation) -> &'static str {
 
 impl Args {
     /// What the options say.
-    pub(super) fn plan(&self) -> TrainingPlan {
+    pub(crate) fn plan(&self) -> TrainingPlan {
         TrainingPlan {
             data: self.data.clone(),
             layout: self.layout.layout,

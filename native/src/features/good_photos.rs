@@ -17,6 +17,7 @@ use pollster::block_on;
 
 use crate::system::batch_size::{self, BATCH};
 use crate::system::device::DeviceChoice;
+use crate::system::listener::Listener;
 use crate::system::prefetch::prefetch;
 use crate::system::progress::Progress;
 
@@ -90,6 +91,7 @@ pub(crate) fn encode_good_photos<O: Read>(
         }
         features.append(&mut encoded);
         progress.advance(count, String::new);
+        Listener::check_stopped()?;
         Ok(true)
     })?;
     progress.finish();

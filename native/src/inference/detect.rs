@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use dinomaly_core::bundle::{ClassCalibration, Model};
+use dinomaly_core::bundle::Model;
 use dinomaly_core::detector::Detection;
-use dinomaly_core::maps::defects::Defect;
 use dinomaly_core::maps::heatmap::{overlay, range_around};
 use dinomaly_core::maps::outline;
 use dinomaly_core::maps::scope::{Area, Scope};
@@ -14,6 +13,7 @@ use dinomaly_core::ops::Read;
 use dinomaly_core::photo::decode::Photo;
 
 use super::drift::{Drift, DriftFile};
+use super::judging::{Judgement, Judging, RegionPlan};
 use super::photo_detector::PhotoDetector;
 use super::{AnyDetector, DetectorDevice};
 use crate::dataset::check::Colours;
@@ -45,24 +45,6 @@ pub struct DetectionPlan {
     pub place: DetectorDevice,
 }
 
-/// Which regions of photos to find.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct RegionPlan {
-    /// Value of the map above which a pixel belongs to a region; the model's if omitted.
-    pub pixel_threshold: Option<f32>,
-    /// Least area, in pixels of the photo.
-    pub min_area: f64,
-}
-
-/// The regions of a photo.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FoundRegions {
-    /// Value above which a pixel belongs to a region.
-    pub pixel_threshold: f32,
-    /// The regions, highest peak first.
-    pub regions: Vec<Defect>,
-}
-
 impl DetectionPlan {
     /// Detection without a given class, on the processor.
     pub fn new(model: impl Into<PathBuf>, photos: Vec<PathBuf>) -> Self {
@@ -80,15 +62,6 @@ impl DetectionPlan {
     }
 }
 
-/// The product that a photo shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Product {
-    /// Class whose good photos are nearest to the photo.
-    pub nearest: String,
-    /// Whether the photo is unlike anything that the model knows.
-    pub unknown: bool,
-}
-
 /// The verdict of a model on a photo.
 #[derive(Clone, Debug)]
 pub struct Verdict {
@@ -102,18 +75,12 @@ pub struct Verdict {
     pub detection: Detection,
     /// Whether values of 16-bit grey above 255 are white: the model has no window for them.
     pub clipped: bool,
-    /// The class that the photo is nearest to, and whether it is unlike all of them; `None` if the model does not tell products.
-    pub product: Option<Product>,
-    /// Score above which a photo is defective.
-    pub threshold: f32,
-    /// 0 for a typical good part of the class, 1 at the threshold.
-    pub normalised: f32,
+    /// What the model's thresholds say.
+    pub judgement: Judgement,
     /// Share of the map that counts, if only a part of the photo does. The map is 0 elsewhere.
     pub counted: Option<f64>,
     /// How far the line's recent scores are from its calibration, this photo's included, if it was asked for.
     pub drift: Option<Drift>,
-    /// The regions, if they were asked for.
-    pub regions: Option<FoundRegions>,
 }
 
 /// Runs the model on the photos and calls `each` in their order, with the verdict or the error of an unreadable photo.
@@ -124,10 +91,8 @@ pub fn detect(plan: &DetectionPlan, each: impl FnMut(Result<Verdict>) -> Result<
     let paths = list(&plan.photos)?;
     plan.heatmaps.as_ref().map_or(Ok(()), |folder| check_heatmaps(folder, &paths))?;
     let model = model_dir::read(&plan.model)?;
-    if let Some(class) = plan.class.as_ref().filter(|class| !model.calibration.classes.contains_key(*class)) {
-        let known: Vec<_> = model.calibration.classes.keys().cloned().collect();
-        bail!("model {} has no class {class}: it has {}", plan.model.display(), known.join(", "));
-    }
+    let judging = Judging { class: plan.class.clone(), regions: plan.regions };
+    judging.check(&plan.model, &model.calibration)?;
     if plan.class.is_none() && model.calibration.classes.len() > 1 {
         let known: Vec<_> = model.calibration.classes.keys().cloned().collect();
         let applies = if model.calibration.tells_products() {
@@ -137,7 +102,7 @@ pub fn detect(plan: &DetectionPlan, each: impl FnMut(Result<Verdict>) -> Result<
         };
         eprintln!("dinomaly: {applies} applies: choose one with --class ({})", few(&known));
     }
-    let settings = Settings::of(plan, &model)?;
+    let settings = Settings::of(plan, &model, judging)?;
     if !settings.scope.is_whole() {
         eprintln!(
             "dinomaly: scores are of a part of each photo, thresholds of whole ones: how many good photos exceed them is not known"
@@ -153,26 +118,13 @@ pub fn detect(plan: &DetectionPlan, each: impl FnMut(Result<Verdict>) -> Result<
 /// What turns detections into verdicts.
 struct Settings<'a> {
     model: &'a Model,
+    judging: Judging,
     scope: Scope,
     plan: &'a DetectionPlan,
 }
 
 impl<'a> Settings<'a> {
-    fn of(plan: &'a DetectionPlan, model: &'a Model) -> Result<Self> {
-        let lacks = |class: &ClassCalibration| class.pixel_threshold.is_none();
-        let any_lacks = match &plan.class {
-            Some(class) => lacks(model.calibration.of_class(Some(class))),
-            None if model.calibration.tells_products() => model.calibration.classes.values().any(lacks),
-            None => lacks(&model.calibration.overall),
-        };
-        if any_lacks && plan.regions.is_some_and(|regions| regions.pixel_threshold.is_none()) {
-            let of = plan.class.as_ref().map(|class| format!(" for class {class}")).unwrap_or_default();
-            bail!(
-                "model {} has no pixel threshold{of}: set it from photos of good parts with dinomaly calibrate, or give \
-                 --pixel-threshold",
-                plan.model.display()
-            );
-        }
+    fn of(plan: &'a DetectionPlan, model: &'a Model, judging: Judging) -> Result<Self> {
         let area = |path: &PathBuf| -> Result<Area> {
             let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
             Ok(Area::read(&path.display().to_string(), &bytes)?)
@@ -184,19 +136,7 @@ impl<'a> Settings<'a> {
         if plan.drift.is_some() && !scope.is_whole() {
             bail!("--drift compares with scores of whole photos: leave out --only and --ignore");
         }
-        Ok(Self { model, scope, plan })
-    }
-
-    /// The product that a photo shows, if the model tells products.
-    fn product(&self, detection: &Detection) -> Result<Option<Product>> {
-        let recognised = self.model.calibration.recognise(&detection.descriptor)?;
-        Ok(recognised.map(|found| Product { nearest: found.nearest.into(), unknown: found.unknown }))
-    }
-
-    /// The calibration that a photo of this product is judged by.
-    fn calibration(&self, product: Option<&Product>) -> &ClassCalibration {
-        let nearest = product.map(|product| product.nearest.as_str());
-        self.model.calibration.of_class(self.plan.class.as_deref().or(nearest))
+        Ok(Self { model, judging, scope, plan })
     }
 
     /// What counts of a detection, and its share if that is not all.
@@ -212,13 +152,6 @@ impl<'a> Settings<'a> {
         let (detection, counted) = detector.detector().preparation().within(&self.scope, photo, detection)?;
         Ok((detection, Some(counted)))
     }
-
-    /// The regions, if they are asked for.
-    fn regions(&self, detection: &Detection, calibration: &ClassCalibration) -> Option<FoundRegions> {
-        let RegionPlan { pixel_threshold, min_area } = self.plan.regions?;
-        let pixel_threshold = pixel_threshold.or(calibration.pixel_threshold)?;
-        Some(FoundRegions { pixel_threshold, regions: detection.defects(pixel_threshold, min_area) })
-    }
 }
 
 fn look<O: Read>(
@@ -227,7 +160,7 @@ fn look<O: Read>(
     detector: &PhotoDetector<O>,
     mut each: impl FnMut(Result<Verdict>) -> Result<()>,
 ) -> Result<()> {
-    let Settings { model, plan, .. } = settings;
+    let Settings { model, judging, plan, .. } = settings;
     let open = |path: &PathBuf| DriftFile::open(path, model, plan.class.as_deref());
     let mut drift = plan.drift.as_ref().map(open).transpose()?;
     detector.detect(paths, |index, result| {
@@ -235,19 +168,15 @@ fn look<O: Read>(
             let (detection, counted) = settings
                 .scoped(detector, &photo, detection)
                 .with_context(|| format!("photo {} cannot be judged", paths[index].display()))?;
-            let product = settings.product(&detection)?;
-            let calibration = settings.calibration(product.as_ref());
+            let judgement = judging.judge(&model.calibration, &detection)?;
             Ok(Verdict {
                 index,
                 path: paths[index].clone(),
                 photo,
                 clipped: model.preprocessor.window.is_none(),
-                threshold: calibration.threshold,
-                normalised: calibration.normalised(detection.score),
                 counted,
                 drift: drift.as_mut().map(|drift| drift.add(detection.score)),
-                regions: settings.regions(&detection, calibration),
-                product,
+                judgement,
                 detection,
             })
         });
@@ -263,17 +192,17 @@ const LONGEST_SIDES: u32 = 10;
 impl Verdict {
     /// The image score.
     pub fn score(&self) -> f32 {
-        self.detection.score
+        self.judgement.score
     }
 
     /// Whether the photo is unlike anything that the model knows. Its score then says nothing.
     pub fn is_unknown(&self) -> bool {
-        self.product.as_ref().is_some_and(|product| product.unknown)
+        self.judgement.is_unknown()
     }
 
     /// Whether the score exceeds the threshold.
     pub fn is_defective(&self) -> bool {
-        self.score() > self.threshold
+        self.judgement.is_defective()
     }
 
     /// Why the verdict on a readable photo is unreliable, if it is.
@@ -301,10 +230,10 @@ impl Verdict {
             photo.height as usize,
             &self.detection.map,
             (region.x0, region.y0, region.x1, region.y1),
-            range_around(self.threshold),
+            range_around(self.judgement.threshold),
             opacity,
         )?;
-        for region in self.regions.iter().flat_map(|found| &found.regions) {
+        for region in self.judgement.regions.iter().flat_map(|found| &found.regions) {
             let (width, height) = (photo.width as usize, photo.height as usize);
             outline::draw(&mut rgb, width, height, &region.outline, outline::COLOUR);
         }

@@ -10,6 +10,8 @@ mod drift;
 mod evaluate;
 #[doc(hidden)]
 pub mod evaluation;
+mod judging;
+mod loaded;
 #[doc(hidden)]
 pub mod photo_detector;
 pub(crate) mod report;
@@ -20,9 +22,11 @@ pub use any_detector::{AnyDetector, DetectorDevice};
 pub use attention::AttentionSpread;
 pub use attention_pictures::{AttentionPlan, Spreads, draw_attention};
 pub use comparison::BeforeAfter;
-pub use detect::{DetectionPlan, FoundRegions, Product, RegionPlan, Verdict, detect};
+pub use detect::{DetectionPlan, Verdict, detect};
 pub use drift::Drift;
 pub use evaluate::{Evaluated, EvaluationPlan, evaluate};
 pub use evaluation::{ClassMetrics, Evaluation, SampleMetrics};
+pub use judging::{FoundRegions, Judgement, Judging, Product, RegionPlan};
+pub use loaded::{Judged, LoadedModel};
 pub use photo_detector::PhotoDetector;
 pub use suspects::{ClassSuspects, Suspect, Suspects, SuspectsPlan, suspects};

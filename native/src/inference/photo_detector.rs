@@ -22,6 +22,7 @@ use rayon::prelude::*;
 use crate::dataset::read_photo;
 use crate::system::batch_size::{self, BATCH};
 use crate::system::device;
+use crate::system::listener::Listener;
 use crate::system::precision::TrainingPrecision;
 use crate::system::prefetch::prefetch;
 use crate::system::progress::Progress;
@@ -154,8 +155,7 @@ impl<O: Read> PhotoDetector<O> {
         self.detect_beside(paths, |_, _| Ok(()), |i, result| each(i, result.map(|(photo, found, ())| (photo, found))))
     }
 
-    /// [`PhotoDetector::detect`] with the results of `beside`, which is called for each photo on other cores. Photos are read one batch
-    /// ahead of the device; in tiles, of which a photo is a batch or several, one photo.
+    /// [`PhotoDetector::detect`] with the results of `beside`, which is called for each photo on other cores.
     ///
     /// # Errors
     /// As [`PhotoDetector::detect`]. An error of `beside` goes to `each` in place of the photo.
@@ -163,17 +163,36 @@ impl<O: Read> PhotoDetector<O> {
         &self,
         paths: &[PathBuf],
         beside: impl Fn(usize, &Photo) -> Result<T> + Sync,
+        each: impl FnMut(usize, Result<(Photo, Detection, T)>) -> Result<()>,
+    ) -> Result<()> {
+        let window = self.detector.preparation().window();
+        let read = |i: usize, path: &PathBuf| {
+            let photo = read_photo(path, window)?;
+            let more = beside(i, &photo)?;
+            Ok((photo, more))
+        };
+        self.detect_read(paths, read, each)
+    }
+
+    /// [`PhotoDetector::detect_beside`] for photos from anywhere: `read` makes a photo of an item, with what `each` is to have beside it.
+    /// Photos are read one batch ahead of the device; in tiles, of which a photo is a batch or several, one photo.
+    ///
+    /// # Errors
+    /// As [`PhotoDetector::detect`]. An error of `read` goes to `each` in place of the photo.
+    pub fn detect_read<I: Sync, T: Send>(
+        &self,
+        items: &[I],
+        read: impl Fn(usize, &I) -> Result<(Photo, T)> + Sync,
         mut each: impl FnMut(usize, Result<(Photo, Detection, T)>) -> Result<()>,
     ) -> Result<()> {
         let preparation = self.detector.preparation();
         let tiled = preparation.is_tiled();
-        let read = |i: usize, path: &PathBuf| {
-            let photo = read_photo(path, preparation.window())?;
+        let read = |i: usize, item: &I| {
+            let (photo, more) = read(i, item)?;
             let prepared = if tiled { Vec::new() } else { preparation.prepare(&photo) };
-            let more = beside(i, &photo)?;
             Ok((photo, prepared, more))
         };
-        prefetch(paths, if tiled { 1 } else { self.batch }, read, |first, photos| {
+        prefetch(items, if tiled { 1 } else { self.batch }, read, |first, photos| {
             for (i, result) in self.found(photos)?.into_iter().enumerate() {
                 each(first + i, result)?;
             }
@@ -234,7 +253,7 @@ impl<O: Read> PhotoDetector<O> {
             let (_, found) = result?;
             measured.push((Heights { score: found.score, peak: found.map.peak() }, found.descriptor));
             progress.advance(1, String::new);
-            Ok(())
+            Ok(Listener::check_stopped()?)
         })?;
         progress.finish();
         Ok(measured)

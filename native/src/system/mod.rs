@@ -1,4 +1,4 @@
-//! Services of the machine: atomic files, devices, progress, signals, standard output.
+//! Services of the machine: atomic files, devices, progress and who listens to it, signals, standard output.
 
 // First, because all others use its macros.
 #[macro_use]
@@ -17,6 +17,7 @@ pub mod device;
 #[doc(hidden)]
 pub mod environment;
 pub mod interrupt;
+pub mod listener;
 #[cfg(feature = "trainer")]
 pub(crate) mod lock;
 pub(crate) mod ownership;

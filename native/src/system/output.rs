@@ -7,6 +7,7 @@ use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
 use std::sync::OnceLock;
 
+use super::listener::{Listener, Said};
 use super::shown::{shortened, shown};
 
 /// The first error of standard output; nothing is written after it.
@@ -24,8 +25,11 @@ impl Lost {
     }
 }
 
-/// Writes to standard output, until its first error.
+/// Writes to standard output, until its first error, or to who listens on this thread.
 pub fn print(text: Arguments<'_>) {
+    if let Some(listener) = Listener::present() {
+        return listener.tell(Said::Line(line(text)));
+    }
     note(|output| output.write_all(shown(&text.to_string()).as_bytes()));
 }
 
@@ -39,9 +43,16 @@ pub fn print_data(text: &str) {
     }
 }
 
-/// Writes to standard error, without the middle of very long names; errors are ignored.
+/// Writes to standard error, without the middle of very long names, or to who listens on this thread; errors are ignored.
 pub fn print_error(text: Arguments<'_>) {
+    if let Some(listener) = Listener::present() {
+        return listener.tell(Said::Warning(line(text)));
+    }
     let _ = io::stderr().write_all(shown(&shortened(&text.to_string())).as_bytes());
+}
+
+fn line(text: Arguments<'_>) -> String {
+    text.to_string().trim_end_matches('\n').to_owned()
 }
 
 /// Checks that all output was written.

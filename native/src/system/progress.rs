@@ -1,10 +1,12 @@
-//! Progress of long work: a bar on a terminal, a line every 15 seconds elsewhere.
+//! Progress of long work: a bar on a terminal, a line every 15 seconds elsewhere; a program that listens hears every step.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::listener::{Listener, Said, Step};
 
 /// Time between two lines if there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(15);
@@ -13,6 +15,7 @@ const LINE_EVERY: Duration = Duration::from_secs(15);
 pub struct Progress {
     bar: ProgressBar,
     plain: Option<Mutex<Plain>>,
+    listener: Option<Listener>,
     what: &'static str,
     unit: &'static str,
 }
@@ -38,7 +41,9 @@ impl Progress {
         let now = Instant::now();
         let plain =
             (!std::io::stderr().is_terminal()).then(|| Mutex::new(Plain { last: now, begun: now, first: done as u64 }));
-        Self { bar, plain, what, unit }
+        let listener = Listener::present();
+        let is_heard = listener.is_some();
+        Self { bar, plain, listener, what, unit }.shown(!is_heard)
     }
 
     /// Hides the progress unless `shown`, for all but one of several equal tasks.
@@ -53,6 +58,11 @@ impl Progress {
     /// Counts finished units. `message` is only called when it is shown.
     pub fn advance(&self, units: usize, message: impl FnOnce() -> String) {
         self.bar.inc(units as u64);
+        if let Some(listener) = &self.listener {
+            let (done, total) = (self.bar.position(), self.bar.length().unwrap_or_default());
+            let step = Step { what: self.what, done, total, unit: self.unit, message: message() };
+            return listener.tell(Said::Progress(step));
+        }
         let Some(plain) = &self.plain else {
             if self.bar.is_hidden() {
                 return;

@@ -1,8 +1,10 @@
 //! `cargo verify`: everything that must hold before a change is good, on a fresh machine with rustup and a C compiler.
 //!
 //! Installs what the browser and GPU tests need where it may, or says exactly what to install; then formatting, clippy and
-//! documentation with warnings as errors, and all tests with the examples in the documentation. `cargo verify NAME…` passes
-//! names on to the tests.
+//! documentation with warnings as errors, all tests with the examples in the documentation, and those of the Python package.
+//! `cargo verify NAME…` passes names on to the tests.
+
+mod python;
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -17,9 +19,10 @@ const DRIVER: [&str; 2] = ["libvulkan1", "mesa-vulkan-drivers"];
 const CHROMIUM: &str = "chromium";
 const FIREFOX: &str = "firefox-esr";
 const WEBKIT: [&str; 2] = ["webkit2gtk-driver", "xvfb"];
+const PYTHON: &str = "python3-venv";
 
 /// Where apt calls them otherwise, or has none.
-const BY_HAND: &str = "install Chromium or Chrome (or name it in CHROME), Firefox (or name it in FIREFOX), on Linux WebKitGTK's WebDriver with Xvfb, and Mesa's Vulkan drivers by hand";
+const BY_HAND: &str = "install Chromium or Chrome (or name it in CHROME), Firefox (or name it in FIREFOX), on Linux WebKitGTK's WebDriver with Xvfb, Mesa's Vulkan drivers, and Python 3.11 or newer by hand";
 
 fn main() -> ExitCode {
     match verify(&std::env::args().skip(1).collect::<Vec<_>>()) {
@@ -34,7 +37,7 @@ fn main() -> ExitCode {
 fn verify(names: &[String]) -> Result<()> {
     let begun = Instant::now();
     step("toolchain", rust_parts)?;
-    step("browser and Vulkan driver", system_packages)?;
+    step("browser, Vulkan driver and Python", system_packages)?;
     step("formatting", || run("cargo", &["fmt", "--all", "--check"]))?;
     step("clippy", || {
         let natively = ["clippy", "--profile", "verify", "--workspace", "--exclude", "dinomaly-wasm", "--all-targets"];
@@ -58,16 +61,17 @@ fn verify(names: &[String]) -> Result<()> {
     step("tests", || {
         // The builder of the page's modules has no work that is worth optimising.
         run("cargo", &["test", "--profile", "quick", "-p", "dinomaly-wasm-build"])?;
-        let packages = ["test", "--profile", "verify", "-p", "dinomaly-core", "-p", "dinomaly", "-p", "dinomaly-tests"];
+        // dinomaly-python has no tests of Rust. It is named so that the crates that it shares are compiled with its features, once.
+        let libraries = ["--profile", "verify", "-p", "dinomaly-core", "-p", "dinomaly", "-p", "dinomaly-python"];
         let features =
             ["--features", "dinomaly-core/candle,dinomaly-core/fewshot,dinomaly-core/processor,dinomaly-core/webgpu"];
-        let all = [&packages[..], &features, &["--lib", "--tests"]].concat();
+        let all = [&["test"], &libraries[..], &["-p", "dinomaly-tests"], &features, &["--tests"]].concat();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         // What was compared and what was skipped is worth seeing when all is well, too.
         run("cargo", &[&all[..], &["--", "--show-output"], &names].concat())?;
-        let documented = ["test", "--profile", "verify", "-p", "dinomaly-core", "-p", "dinomaly", "--doc"];
-        run("cargo", &[&documented[..], &["--"], &names].concat())
+        run("cargo", &[&["test"], &libraries[..], &["--doc", "--"], &names].concat())
     })?;
+    step("Python package", || python::verify(names))?;
     println!("verify: all of it holds ({:.0} s)", begun.elapsed().as_secs_f64());
     Ok(())
 }
@@ -86,7 +90,7 @@ fn rust_parts() -> Result<()> {
     run("rustup", &["component", "add", "rustfmt", "clippy"])
 }
 
-/// Chromium, Firefox and WebKitGTK for the page's tests, and Mesa's lavapipe for the WGSL kernels' where there is no GPU.
+/// Chromium, Firefox and WebKitGTK for the page's tests, Mesa's lavapipe for the WGSL kernels' where there is no GPU, and Python.
 fn system_packages() -> Result<()> {
     let mut missing = Vec::new();
     if !has_vulkan() {
@@ -100,6 +104,9 @@ fn system_packages() -> Result<()> {
     }
     if cfg!(target_os = "linux") && !works("sh", &["-c", "command -v WebKitWebDriver && command -v Xvfb"]) {
         missing.extend(WEBKIT);
+    }
+    if !python::is_there() {
+        missing.push(PYTHON);
     }
     if missing.is_empty() {
         return Ok(());

@@ -74,22 +74,19 @@ impl Region {
 
 impl From<&Verdict> for Row {
     fn from(verdict: &Verdict) -> Self {
-        let found = verdict.regions.as_ref().map(|found| Found {
+        let judgement = &verdict.judgement;
+        let found = judgement.regions.as_ref().map(|found| Found {
             pixel_threshold: found.pixel_threshold,
             regions: found.regions.iter().map(Region::from).collect(),
         });
         Self {
             photo: verdict.path.display().to_string(),
             score: verdict.score(),
-            threshold: verdict.threshold,
-            normalised: verdict.normalised,
+            threshold: judgement.threshold,
+            normalised: judgement.normalised,
             defective: verdict.is_defective() || verdict.is_unknown(),
-            verdict: match (verdict.is_unknown(), verdict.is_defective()) {
-                (true, _) => "unknown",
-                (false, true) => "defective",
-                (false, false) => "good",
-            },
-            nearest: verdict.product.as_ref().map(|product| product.nearest.clone()),
+            verdict: judgement.word(),
+            nearest: judgement.product.as_ref().map(|product| product.nearest.clone()),
             counted: verdict.counted,
             drift: verdict.drift,
             found,

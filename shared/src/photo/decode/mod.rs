@@ -10,6 +10,7 @@
 //! Deliberate difference: the EXIF orientation is applied, as in browsers and photo viewers. The official loader ignores it.
 //! Training, evaluation and the page all decode here, so that they agree.
 
+mod pixels;
 mod tiff_kinds;
 
 use std::fmt::Display;
@@ -20,6 +21,8 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, Imag
 
 use crate::photo::window::Window;
 use crate::{Error, Result};
+
+pub use pixels::Pixels;
 
 /// Largest number of pixels of a photo: 360 MB of RGB, more than the 108 megapixels of the largest common camera.
 pub const MAX_PIXELS: u64 = 120_000_000;
@@ -197,10 +200,7 @@ fn to_rgb(image: DynamicImage, window: Option<Window>) -> std::result::Result<Ve
         DynamicImage::ImageLuma8(image) => three_channels(&image, 1, |sample| sample),
         DynamicImage::ImageLumaA8(image) => three_channels(&image, 2, |sample| sample),
         DynamicImage::ImageRgba8(image) => three_channels(&image, 4, |sample| sample),
-        DynamicImage::ImageLuma16(image) => match window {
-            Some(window) => three_channels(&image, 1, |sample| window.level(sample)),
-            None => three_channels(&image, 1, |sample| sample.min(255) as u8),
-        },
+        DynamicImage::ImageLuma16(image) => levels(&image, window),
         DynamicImage::ImageLumaA16(image) => three_channels(&image, 2, high_byte),
         DynamicImage::ImageRgb16(image) => three_channels(&image, 3, high_byte),
         DynamicImage::ImageRgba16(image) => three_channels(&image, 4, high_byte),
@@ -208,6 +208,14 @@ fn to_rgb(image: DynamicImage, window: Option<Window>) -> std::result::Result<Ve
             return Err(format!("samples of type {:?} are not supported: convert the photo to 8 bits", other.color()));
         }
     })
+}
+
+/// 16-bit grey in a window.
+fn levels(samples: &[u16], window: Option<Window>) -> Vec<u8> {
+    match window {
+        Some(window) => three_channels(samples, 1, |sample| window.level(sample)),
+        None => three_channels(samples, 1, |sample| sample.min(255) as u8),
+    }
 }
 
 /// Repeats grey for three channels, and drops alpha.
