@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# anomalib 2.7.0: Dinomaly's target_layers are collected in ascending order, whatever their order is, and what is collected has wrong names.
+# anomalib 2.7.0: Dinomaly's target_layers are collected in ascending order, also if they are listed in another, and what is collected has wrong names.
 #
 # Guess: target_layers=[9, 2] gives the output of block 9 and that of block 2, in this order.
 # Seen: timm's forward_intermediates returns them by their place in the encoder, and TimmFeatureExtractor gives them the names of the list:

@@ -89,8 +89,8 @@ impl Saved {
         self.encoder_name().filter(|name| name.starts_with("eva")).map(|_| Origin::Timm)
     }
 
-    /// Layers that are collected, if they are not the published ones. In whatever order they are listed, anomalib collects them in
-    /// ascending order (findings/anomalib-target-layers.sh).
+    /// Layers that are collected, if they are not the published ones. anomalib collects them in ascending
+    /// order, also if they are listed in another (findings/anomalib-target-layers.sh).
     pub fn layers(&self) -> Option<Vec<usize>> {
         let mut listed = self.arguments.target_layers.clone();
         listed.iter_mut().for_each(|layers| layers.sort_unstable());

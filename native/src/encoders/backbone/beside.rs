@@ -119,7 +119,7 @@ impl Beside {
     pub(super) fn apply(&self, backbone: &mut Backbone) -> Result<()> {
         let config = &mut backbone.config;
         if let Some(activation) = &self.activation {
-            // DINOv2's SwiGLU has SiLU whatever is said.
+            // DINOv2's SwiGLU has SiLU, also where the file says GELU.
             let computed: &[&str] = match (config.mlp, config.positions) {
                 (Mlp::Gelu, _) => &["gelu"],
                 (Mlp::SwiGlu, Positions::Rotary) => &["silu", "swish"],

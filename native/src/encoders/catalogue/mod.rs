@@ -103,7 +103,7 @@ pub fn fetch(name: &str, out: Option<&Path>) -> Result<(&'static KnownBackbone, 
 
 impl KnownBackbone {
     /// Reads a file and checks that it holds this encoder. Its position table is resampled as by the project that published the
-    /// encoder, whoever wrote the file: those are the models that papers report.
+    /// encoder, also if another library wrote the file: those are the models that papers report.
     ///
     /// # Errors
     /// As [`backbone::read`], or if it is another encoder.
