@@ -98,6 +98,11 @@ fn what_cannot_be_exported_is_refused_before_the_work() {
     }
     assert_eq!(fs::read_to_string(shop.path("other.onnx")).unwrap(), "the work of another program");
     assert!(!names(&shop.path("")).iter().any(|name| name.starts_with("a.")), "nothing was written");
+    fs::write(shop.path("b.onnx.data"), "weights of another program").unwrap();
+    let error = shop.refuse(shop.command("export @model --out @b.onnx --external-data"));
+    assert!(error.contains("b.onnx.data is there already"), "{error}");
+    assert_eq!(fs::read_to_string(shop.path("b.onnx.data")).unwrap(), "weights of another program");
+    assert!(!shop.path("b.onnx").exists());
     // Its own files are replaced.
     for _ in 0..2 {
         shop.succeed(shop.command("export @model --out @a.onnx"));

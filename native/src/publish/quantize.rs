@@ -71,7 +71,7 @@ impl Quantized {
 
 /// Number of photos or generated pictures for the second moments that weight rounding errors. With a quarter of the generated
 /// pictures, int4 changes the maps of a DeiT-Ti model by 17 % more.
-const PICTURES: usize = 128;
+pub(super) const PICTURES: usize = 128;
 
 /// Quantizes the weights, and writes the model with its own self-test. Thresholds stay the same.
 ///

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use dinomaly_core::bundle::Model;
 use prost::Message;
 
@@ -52,7 +52,7 @@ pub fn shown(value: &ValueInfoProto) -> String {
 /// Writes the file, after that of its constants if they have one; both with their sizes in bytes.
 ///
 /// # Errors
-/// Naming the file that cannot be written.
+/// Naming the file that cannot be written, or that of constants if it is there already.
 pub fn write(
     model: &Model,
     plan: &ExportPlan,
@@ -64,6 +64,13 @@ pub fn write(
     let size = |graph: &Graph| graph.constants.iter().map(|c| c.raw_data.as_ref().map_or(0, Vec::len)).sum::<usize>();
     if plan.external || size(&graph) > FILE_LIMIT {
         let path = plan.out.with_extension("onnx.data");
+        // An earlier graph may need it, until the new graph has taken its place.
+        if path.exists() {
+            bail!(
+                "{} is there already, perhaps the weights of another model: remove it, or name another place",
+                path.display()
+            );
+        }
         let name = path.file_name().context("the file has a name")?.to_string_lossy().into_owned();
         let data = graph.move_out(&name);
         write_file(&path, &data)?;

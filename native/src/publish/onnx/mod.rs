@@ -25,14 +25,12 @@ pub use graph::{DEFAULT_OPSET, FIRST_OPSET, LAST_OPSET};
 pub use recorder::Recorder;
 
 use super::moments;
+use super::quantize::PICTURES;
 use crate::model_dir;
 use crate::system::atomic::check_file;
 use file::{PRODUCER, described, shown, write};
 use graph::{BATCH, Graph, Value};
 use proto::{DataType, ValueInfoProto};
-
-/// Generated pictures that rounding to int8 is compensated on, as in [`quantize`](super::quantize).
-const PICTURES: usize = 128;
 
 /// First operation of the graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,8 +92,8 @@ pub struct Exported {
 /// Writes a model as ONNX.
 ///
 /// # Errors
-/// If the model is unusable, looks at photos in tiles or cannot be written; if the written file computes something else, which
-/// then stays to be looked at.
+/// If the model is unusable or looks at photos in tiles; if a file of others is in the way, or an earlier one of weights; if the written
+/// file computes something else, which then stays to be looked at.
 pub fn export(plan: &ExportPlan) -> Result<Exported> {
     check_target(&plan.out)?;
     if !(FIRST_OPSET..=LAST_OPSET).contains(&plan.opset) {
@@ -197,8 +195,6 @@ fn map(ops: &Recorder, distances: &[Value], layout: &MapLayout) -> Result<Value>
     let patches = ops.slice(&ops.mean(distances)?, 1, layout.prefix, layout.tokens());
     let patches = ops.reshape(&patches, [BATCH, layout.grid, layout.grid]);
     let axis = ops.numbers(&[MAP_SIDE, layout.grid], &layout.axis());
-    // Along both axes: the product of the rows, turned, and the product of what were columns.
-    let rows = ops.product(&patches, &ops.transpose(&axis, &[1, 0]));
-    let columns = ops.product(&ops.transpose(&rows, &[0, 2, 1]), &ops.transpose(&axis, &[1, 0]));
-    Ok(ops.transpose(&columns, &[0, 2, 1]))
+    let columns = ops.node("MatMul", &[&axis, &patches], &[], [BATCH, MAP_SIDE, layout.grid]);
+    Ok(ops.product(&columns, &ops.transpose(&axis, &[1, 0])))
 }
