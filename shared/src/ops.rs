@@ -342,15 +342,13 @@ pub trait Ops {
     }
 
     /// Uploads photos as patches `[batch, grid², 3·patch²]`, in the order of [`Preprocessor::patches`]; `cut` holds results of
-    /// [`Geometry::cut`](crate::photo::preprocess::Geometry::cut). By default the host normalises and reorders the pixels; an
+    /// [`Preprocessor::cut`]. By default the host normalises and reorders the pixels; an
     /// executor that does so itself gives the same bits.
     ///
     /// # Errors
     /// As [`Ops::upload`].
     fn upload_photos(&self, cut: &[Vec<u8>], preprocessor: &Preprocessor, patch: usize) -> Result<Self::Tensor> {
-        let shape = [cut.len(), preprocessor.geometry.grid(patch).pow(2), 3 * patch * patch];
-        let patches = cut.iter().flat_map(|photo| preprocessor.patches_of_cut(photo, patch)).collect();
-        self.upload(&HostTensor::f32(shape, patches)?)
+        self.upload(&preprocessor.batch_of_cuts(cut, patch)?)
     }
 
     /// `[batch, tokens, in]` → `[batch, tokens, out]`.

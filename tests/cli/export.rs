@@ -1,6 +1,7 @@
 //! `export`: every kind of model as ONNX, run by another project's runtime, and what is refused.
 
 use std::fs;
+use std::path::Path;
 
 use crate::workshop::{Workshop, names};
 
@@ -36,6 +37,10 @@ fn every_kind_of_model_computes_the_same_as_onnx() {
         shop.succeed(shop.command(&format!("fewshot @data --out @{memory} --memory {memory} {few}")));
         models.push(memory.to_owned());
     }
+    // Resized photos are floats.
+    let checkpoint = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/libraries/anomalib/recentred.ckpt");
+    shop.succeed(shop.command(&format!("import {} --heads 2 --data @data --out @anomalib", checkpoint.display())));
+    models.push("anomalib".into());
     let mut worst = (0.0, String::new());
     for (model, options) in models.iter().zip(["", "--opset 22 --input patches", "--external-data"].iter().cycle()) {
         let text = shop.succeed(shop.command(&format!("export @{model} --out @{model}.onnx --check {options}")));

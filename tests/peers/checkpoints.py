@@ -8,7 +8,8 @@ libraries compute with them. tests/tests/formats/libraries.rs compares ours.
 
 Encoders: a folder as the library saves it, and `expected.safetensors` with `input [1, 3, side, side]` and `block.i [1, tokens, width]` of a
 picture on another grid than the position table's. Dinomaly: `NAME.ckpt` by Lightning's trainer, and `NAME.expected.safetensors` with
-`input [2, 3, side, side]`, `map [2, 1, side, side]` and `score [2]` of anomalib's own inference.
+`input [2, 3, side, side]`, `map [2, 1, side, side]` and `score [2]` of anomalib's own inference; of `wide.png` and `tall.png`, which anomalib
+reads, resizes and crops itself, `photo.input`, `photo.map` and `photo.score`, likewise.
 
 Needs anomalib 2.7.0, timm 1.0.31, transformers 5.24.0, torch 2.15.0, and no network: `timm.create_model` is replaced by a function that
 ignores `pretrained` and makes a small vision transformer under the names that anomalib asks for.
@@ -52,6 +53,15 @@ def randomise(model, seed, size=0.3):
 
 def picture(side, count=1, seed=7):
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def photo(path, width, height, seed):
+    """A photo of smooth colours with noise, as a camera's."""
+    y, x = np.mgrid[:height, :width]
+    waves = [128 + 90 * np.sin(x / (3 + c) + y / (7 - c) + seed) for c in range(3)]
+    noise = np.random.default_rng(seed).normal(0, 12, (height, width, 3))
+    Image.fromarray((np.stack(waves, -1) + noise).clip(0, 255).astype(np.uint8)).save(path)
+    return path
 
 
 def record(model, blocks, **arguments):
@@ -146,6 +156,7 @@ def of_anomalib(out):
 
     timm.create_model = small
     from anomalib.data import Folder
+    from anomalib.data.utils.image import read_image
     from anomalib.engine import Engine
     from anomalib.models import Dinomaly
     from anomalib.models.image.dinomaly import torch_model
@@ -160,6 +171,7 @@ def of_anomalib(out):
     folder = out / "anomalib"
     folder.mkdir(parents=True, exist_ok=True)
     side = 28
+    photos = [photo(folder / "wide.png", 61, 45, 1), photo(folder / "tall.png", 19, 47, 2)]
     for name, options in variants.items():
         torch.manual_seed(5)
         pixels = Dinomaly.configure_pre_processor(image_size=(32, 32), crop_size=side)
@@ -189,6 +201,10 @@ def of_anomalib(out):
         with torch.no_grad():
             found = loaded.model(pixels)
         expected = {"input": pixels, "map": found.anomaly_map.contiguous(), "score": found.pred_score.contiguous()}
+        pixels = torch.cat([loaded.pre_processor.transform(read_image(path, as_tensor=True))[None] for path in photos])
+        with torch.no_grad():
+            found = loaded.model(pixels)
+        expected |= {"photo.input": pixels, "photo.map": found.anomaly_map.contiguous(), "photo.score": found.pred_score.contiguous()}
         save_file(expected, folder / f"{name}.expected.safetensors")
         print(name, path.stat().st_size, found.pred_score.tolist())
 

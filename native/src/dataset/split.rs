@@ -136,8 +136,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [backbone, trained, held_out] = ["backbone", "a.png", "b.png"].map(|name| folder.path().join(name));
         let split = Split { train: vec![trained.clone()], held_out: vec![("nut".into(), held_out.clone())] };
-        let geometry = dinomaly_core::photo::preprocess::Geometry { resize: 8, crop: 8 };
-        let preprocessor = Preprocessor { geometry, tiles: None, mean: [0.5; 3], std: [0.5; 3], window: None };
+        let preprocessor = Preprocessor::imagenet(dinomaly_core::photo::preprocess::Geometry { resize: 8, crop: 8 });
         for path in [&backbone, &trained, &held_out] {
             fs::write(path, "before").unwrap();
         }

@@ -5,7 +5,7 @@ use dinomaly_core::executors::candle::Candle;
 use dinomaly_core::model::config::{DecoderConfig, EncoderConfig, ModelConfig};
 use dinomaly_core::model::encoder::{Encoder, Stage};
 use dinomaly_core::photo::decode::Photo;
-use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
+use dinomaly_core::photo::preprocess::{Geometry, Preprocessor, Resized};
 use dinomaly_core::{Error, Result};
 
 use crate::encoders::backbone::Backbone;
@@ -39,7 +39,14 @@ impl Teacher {
         let grid = student.position_grid;
         let side = grid * e.patch_size;
         let geometry = Geometry { resize: side, crop: side };
-        let preprocessor = Preprocessor { geometry, tiles: None, mean: backbone.mean, std: backbone.std, window: None };
+        let preprocessor = Preprocessor {
+            geometry,
+            tiles: None,
+            mean: backbone.mean,
+            std: backbone.std,
+            window: None,
+            resized: Resized::Bytes,
+        };
         let encoder = backbone.weights.encoder(&Candle::infer(device.clone()), config.taps(), grid)?;
         let basis = Tensor::zeros((e.hidden_size, student.hidden_size), candle_core::DType::F32, device)?;
         Ok(Self { config, encoder, preprocessor, blocks, basis, variances: Vec::new() })

@@ -7,7 +7,7 @@ use dinomaly_core::fewshot::leave_one_out::oddness;
 use dinomaly_core::fewshot::subspace::Subspaces;
 use dinomaly_core::fewshot::{FeatureEncoder, Features, MemoryChoice, Recipe};
 use dinomaly_core::ops::Read;
-use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
+use dinomaly_core::photo::preprocess::{Geometry, Preprocessor, Resized};
 use dinomaly_core::photo::window::Window;
 use pollster::block_on;
 use serde::Serialize;
@@ -89,7 +89,8 @@ pub fn suspects(dataset: &Dataset, plan: &SuspectsPlan) -> Result<Suspects> {
     }
     let window = grey16::window(WindowChoice::default(), &all)?;
     let geometry = Geometry { resize: side, crop: side };
-    let preprocessor = Preprocessor { geometry, tiles: None, mean: backbone.mean, std: backbone.std, window };
+    let preprocessor =
+        Preprocessor { geometry, tiles: None, mean: backbone.mean, std: backbone.std, window, resized: Resized::Bytes };
     let blocks = backbone.config.num_hidden_layers;
     let config = recipe.config(backbone.config, blocks)?;
     let encoder =

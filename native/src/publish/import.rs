@@ -7,7 +7,7 @@ use candle_core::Device;
 use dinomaly_core::bundle::Model;
 use dinomaly_core::maps::score::MapBorder;
 use dinomaly_core::model::config::{EncoderConfig, ModelConfig, Recentring};
-use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
+use dinomaly_core::photo::preprocess::{Geometry, Preprocessor, Resized};
 
 use super::{Good, Parts, assemble};
 use crate::dataset::{Class, Dataset, Layout};
@@ -105,12 +105,13 @@ pub fn import(plan: &ImportPlan) -> Result<Model> {
         geometry = plan.geometry(saved)?;
         plan.model(encoder, geometry, saved)
     })?;
-    let source = match imported.config.map_border {
-        MapBorder::Zero => "the official implementation",
-        MapBorder::Reflect => "anomalib (MLPs without biases, maps mirrored at the border)",
+    let (source, resized) = match imported.config.map_border {
+        MapBorder::Zero => ("the official implementation", Resized::Bytes),
+        MapBorder::Reflect => ("anomalib (MLPs without biases, maps mirrored at the border)", Resized::Floats),
     };
     println!("{} tensors of {source}, encoder {}", imported.weights.0.len(), imported.config.encoder.name);
-    let preprocessor = Preprocessor { geometry, tiles: None, mean: imported.mean, std: imported.std, window: None };
+    let (mean, std) = (imported.mean, imported.std);
+    let preprocessor = Preprocessor { geometry, tiles: None, mean, std, window: None, resized };
     let photos = dataset.classes.iter().flat_map(|class| spread(class, plan.photos)).collect();
     let (false_alarm_rate, device) = (plan.false_alarm_rate, Device::Cpu);
     let good = Good { photos, held_out: plan.held_out, false_alarm_rate, device };

@@ -139,7 +139,7 @@ fn settings(settings: &TrainingSettings) -> Result<Value> {
 
 /// A preprocessor as options.
 fn shown(preprocessor: &Preprocessor) -> Value {
-    let Preprocessor { geometry, tiles, mean, std, window } = preprocessor;
+    let Preprocessor { geometry, tiles, mean, std, window, resized: _ } = preprocessor;
     let colours = |values: &[f32; 3]| values.map(|value| value.to_string()).join(",");
     let window = window.map_or("clip".into(), |window| window.to_string());
     json!({ "resize": geometry.resize, "crop": geometry.crop, "mean": colours(mean), "std": colours(std), "window": window,
@@ -193,7 +193,7 @@ fn option(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use dinomaly_core::model::config::EncoderConfig;
-    use dinomaly_core::photo::preprocess::Geometry;
+    use dinomaly_core::photo::preprocess::{Geometry, Resized};
     use dinomaly_core::photo::tiles::Tiles;
 
     use super::*;
@@ -205,7 +205,14 @@ mod tests {
         let settings = TrainingSettings::official(2, Schedule::official(10));
         let config = ModelConfig::published(EncoderConfig::tiny()).unwrap();
         let geometry = Geometry { resize: 8, crop: 8 };
-        let preprocessor = Preprocessor { geometry, tiles: None, mean: [0.5; 3], std: [0.5; 3], window: None };
+        let preprocessor = Preprocessor {
+            geometry,
+            tiles: None,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+            window: None,
+            resized: Resized::Bytes,
+        };
         let selection = Some(Selection { classes: vec!["nut".into(), "screw".into()], holdout: 0.1, shots: None });
         Recipe { config, settings, data: "00".into(), preprocessor: Some(preprocessor), selection }
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
-use dinomaly_core::photo::preprocess::Preprocessor;
+use dinomaly_core::photo::preprocess::{Preprocessor, Resized};
 use dinomaly_core::photo::tiles::Tiles;
 use dinomaly_core::tensor::named::Weights;
 
@@ -95,7 +95,7 @@ pub fn train(plan: &TrainingPlan, interrupt: &Interrupt) -> Result<Option<Traine
     if tiles.is_some() && !plan.augmentation.is_none() {
         bail!("--augmentation {} looks at whole photos: leave --tile-size out", plan.augmentation.name());
     }
-    let preprocessor = Preprocessor { geometry, tiles, mean, std, window };
+    let preprocessor = Preprocessor { geometry, tiles, mean, std, window, resized: Resized::Bytes };
     grey16::warn_if_clipped(&preprocessor, &good);
     let settings = plan.settings(precision)?;
     let split = match plan.shots {

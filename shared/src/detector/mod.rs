@@ -46,9 +46,9 @@ pub struct Preparation {
 }
 
 impl Preparation {
-    /// What the encoder sees of a photo without tiles, `[crop, crop, 3]`: what is left to do is the executor's.
+    /// What the encoder sees of a photo without tiles: see [`Preprocessor::cut`].
     pub fn prepare(&self, photo: &Photo) -> Vec<u8> {
-        self.preprocessor.geometry.cut(photo)
+        self.preprocessor.cut(photo)
     }
 
     /// What becomes black and white of 16-bit grey.
@@ -274,7 +274,7 @@ impl<O: Read> Detector<O> {
         &self.preparation
     }
 
-    /// What the encoder sees of a photo, `[crop, crop, 3]`.
+    /// What the encoder sees of a photo: see [`Preprocessor::cut`].
     pub fn prepare(&self, photo: &Photo) -> Vec<u8> {
         self.preparation.prepare(photo)
     }
@@ -309,12 +309,12 @@ impl<O: Read> Detector<O> {
 
     /// Prepared photos or tiles → every group's distances, and their descriptors.
     fn look(&self, prepared: &[Vec<u8>]) -> Result<Looked<O::Tensor>> {
-        let side = self.preparation.layout.input_side;
-        if let Some(photo) = prepared.iter().find(|photo| photo.len() != 3 * side * side) {
-            let (expected, found) = (vec![side, side, 3], vec![photo.len()]);
+        let Preparation { preprocessor, patch, .. } = &self.preparation;
+        let expected = preprocessor.cut_bytes();
+        if let Some(photo) = prepared.iter().find(|photo| photo.len() != expected) {
+            let (expected, found) = (vec![expected], vec![photo.len()]);
             return Err(Error::Shape { name: "prepared photo".into(), expected, found });
         }
-        let Preparation { preprocessor, patch, .. } = &self.preparation;
         let patches = self.ops.upload_photos(prepared, preprocessor, *patch)?;
         self.network.look(&self.ops, &patches, self.prefix)
     }
@@ -425,7 +425,7 @@ mod tests {
             [anomaly_map(&patches, grid, side, MapBorder::Zero).unwrap()]
         );
         let error = block_on(detector.maps(std::slice::from_ref(&photo.rgb))).unwrap_err().to_string();
-        assert!(error.contains(&format!("prepared photo: expected shape [{side}, {side}, 3]")), "{error}");
+        assert!(error.contains(&format!("prepared photo: expected shape [{}]", 3 * side * side)), "{error}");
     }
 
     #[test]

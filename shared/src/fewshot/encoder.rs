@@ -11,7 +11,7 @@ use crate::model::encoder;
 use crate::model::memory::{Memory, mean_of_units, unit_mean};
 use crate::ops::Read;
 use crate::photo::decode::Photo;
-use crate::photo::preprocess::{Geometry, Preprocessor};
+use crate::photo::preprocess::{Geometry, Preprocessor, Resized};
 use crate::photo::tiles::TilePlan;
 use crate::tensor::named::Weights;
 use crate::{Error, Result};
@@ -73,8 +73,11 @@ impl<O: Read> FeatureEncoder<O> {
             )));
         }
         let side = side.unwrap_or(model.preprocessor.geometry.crop);
-        let preprocessor =
-            Preprocessor { geometry: Geometry { resize: side, crop: side }, ..model.preprocessor.clone() };
+        let preprocessor = Preprocessor {
+            geometry: Geometry { resize: side, crop: side },
+            resized: Resized::Bytes,
+            ..model.preprocessor.clone()
+        };
         config.validate()?;
         preprocessor.validate(taps.encoder.patch_size)?;
         config.check_tiles(&preprocessor)?;

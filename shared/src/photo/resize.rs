@@ -1,8 +1,8 @@
-//! Pillow's antialiased bilinear resize of 8-bit pictures, byte for byte.
+//! Antialiased bilinear resize of 8-bit pictures: as Pillow does it, byte for byte, and as torch does it, without rounding.
 //!
 //! `ImagingResample` of Pillow 11: triangle filter as wide as the reduction, weights rounded to 22 bits, rows first, then
 //! columns, the intermediate picture rounded to bytes. (Pillow 13 sometimes resizes columns first: differences of 1:
-//! findings/pillow-resize-order.sh.)
+//! findings/pillow-resize-order.sh.) torch's `interpolate(antialias=True)` of a float tensor has the same filter and rounds nothing.
 
 use std::ops::Range;
 
@@ -13,9 +13,9 @@ const PRECISION: u32 = 32 - 8 - 2;
 const HALF: i32 = 1 << (PRECISION - 1);
 
 /// Source samples of one target sample, and their weights.
-struct Window {
+struct Window<W> {
     start: usize,
-    weights: Vec<i32>,
+    weights: Vec<W>,
 }
 
 /// Resizes a picture of `C` interleaved channels from `(width, height)` to `(width, height)`; the aspect ratio may change.
@@ -42,21 +42,71 @@ pub fn resize_part<const C: usize>(
     assert!([from.0, from.1, to.0, to.1].iter().all(|&side| side > 0), "cannot resize {from:?} to {to:?}");
     let part = "an empty part, or one beyond the picture";
     assert!(!columns.is_empty() && columns.end <= to.0 && !rows.is_empty() && rows.end <= to.1, "{part}");
-    let down = windows(from.1, to.1, rows.clone());
-    let first = down[0].start;
-    let last = down.iter().map(|window| window.start + window.weights.len()).fold(first, usize::max);
+    let down = rounded(windows(from.1, to.1, rows.clone()));
+    let Range { start: first, end: last } = covered(&down);
     let source = &pixels[first * from.0 * C..last * from.0 * C];
     // A pass that changes nothing is skipped: its weights are exactly 1.
     let narrowed = if from.0 == to.0 && columns.len() == to.0 {
         source.to_vec()
     } else {
-        horizontal::<C>(source, from.0, &windows(from.0, to.0, columns.clone()))
+        horizontal::<C>(source, from.0, &rounded(windows(from.0, to.0, columns.clone())))
     };
     if from.1 == to.1 && rows.len() == to.1 { narrowed } else { vertical(&narrowed, columns.len() * C, first, &down) }
 }
 
-/// Weights of a part of one axis (`precompute_coeffs` and `normalize_coeffs_8bpc`).
-fn windows(from: usize, to: usize, part: Range<usize>) -> Vec<Window> {
+/// These columns and rows of a resized picture of `C` interleaved channels, in the scale of its bytes and not rounded to bytes.
+///
+/// # Panics
+/// As [`resize_part`].
+pub fn resize_part_unrounded<const C: usize>(
+    pixels: &[u8],
+    from: (usize, usize),
+    to: (usize, usize),
+    columns: Range<usize>,
+    rows: Range<usize>,
+) -> Vec<f32> {
+    assert_eq!(pixels.len(), from.0 * from.1 * C, "a picture of {}x{} pixels of {C} bytes", from.0, from.1);
+    let (across, down) = (windows(from.0, to.0, columns), windows(from.1, to.1, rows));
+    let Range { start: first, end: last } = covered(&down);
+    let mut narrowed: Vec<[f32; C]> = Vec::with_capacity((last - first) * across.len());
+    for row in pixels[first * from.0 * C..last * from.0 * C].chunks_exact(from.0 * C) {
+        narrowed.extend(across.iter().map(|window| {
+            let mut sums = [0.0; C];
+            for (pixel, &weight) in row[window.start * C..].chunks_exact(C).zip(&window.weights) {
+                sums.iter_mut().zip(pixel).for_each(|(sum, &sample)| *sum += f32::from(sample) * weight as f32);
+            }
+            sums
+        }));
+    }
+    let narrowed = narrowed.as_flattened();
+    let stride = across.len() * C;
+    let mut out = Vec::with_capacity(stride * down.len());
+    for window in &down {
+        let mut sums = vec![0.0; stride];
+        for (row, &weight) in narrowed[(window.start - first) * stride..].chunks_exact(stride).zip(&window.weights) {
+            sums.iter_mut().zip(row).for_each(|(sum, &sample)| *sum += sample * weight as f32);
+        }
+        out.extend(sums);
+    }
+    out
+}
+
+/// Samples that windows of ascending start take.
+fn covered<W>(windows: &[Window<W>]) -> Range<usize> {
+    let first = windows[0].start;
+    first..windows.iter().map(|window| window.start + window.weights.len()).fold(first, usize::max)
+}
+
+/// Weights in units of [`PRECISION`] (`normalize_coeffs_8bpc`).
+fn rounded(windows: Vec<Window<f64>>) -> Vec<Window<i32>> {
+    let round = |weight: f64| (0.5 + weight * f64::from(1 << PRECISION)) as i32;
+    let window =
+        |Window { start, weights }: Window<f64>| Window { start, weights: weights.into_iter().map(round).collect() };
+    windows.into_iter().map(window).collect()
+}
+
+/// Weights of a part of one axis, which sum to 1 (`precompute_coeffs`).
+fn windows(from: usize, to: usize, part: Range<usize>) -> Vec<Window<f64>> {
     let scale = from as f64 / to as f64;
     let support = scale.max(1.0);
     let inverse = 1.0 / support;
@@ -67,8 +117,7 @@ fn windows(from: usize, to: usize, part: Range<usize>) -> Vec<Window> {
         let triangle: Vec<f64> =
             (start..end).map(|x| (1.0 - ((x as f64 - centre + 0.5) * inverse).abs()).max(0.0)).collect();
         let sum: f64 = triangle.iter().sum();
-        let weights = triangle.iter().map(|w| (0.5 + w / sum * f64::from(1 << PRECISION)) as i32).collect();
-        Window { start, weights }
+        Window { start, weights: triangle.iter().map(|w| w / sum).collect() }
     })
     .collect()
 }
@@ -77,7 +126,7 @@ fn to_byte(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
 }
 
-fn horizontal<const C: usize>(pixels: &[u8], from: usize, windows: &[Window]) -> Vec<u8> {
+fn horizontal<const C: usize>(pixels: &[u8], from: usize, windows: &[Window<i32>]) -> Vec<u8> {
     let mut out = Vec::with_capacity(pixels.len() / from * windows.len());
     for row in pixels.chunks_exact(from * C) {
         for window in windows {
@@ -94,7 +143,7 @@ fn horizontal<const C: usize>(pixels: &[u8], from: usize, windows: &[Window]) ->
 }
 
 /// `pixels` begin with the row `first`.
-fn vertical(pixels: &[u8], stride: usize, first: usize, windows: &[Window]) -> Vec<u8> {
+fn vertical(pixels: &[u8], stride: usize, first: usize, windows: &[Window<i32>]) -> Vec<u8> {
     let mut out = Vec::with_capacity(stride * windows.len());
     let mut sums = vec![0; stride];
     for window in windows {
@@ -111,7 +160,7 @@ fn vertical(pixels: &[u8], stride: usize, first: usize, windows: &[Window]) -> V
 
 #[cfg(test)]
 mod tests {
-    use super::{PRECISION, resize, resize_part, windows};
+    use super::{PRECISION, resize, resize_part, resize_part_unrounded, rounded, windows};
 
     #[test]
     fn an_equal_size_changes_nothing() {
@@ -149,6 +198,33 @@ mod tests {
         assert_eq!(resize::<1>(&[0, 100, 200, 255], (1, 4), (1, 8)), DOUBLED);
     }
 
+    #[test]
+    fn without_rounding_it_is_torchs_resize_of_floats() {
+        // torch.nn.functional.interpolate(x, size, mode="bilinear", antialias=True) of float32, along a row and along a column
+        let of = |from, to: (usize, usize)| resize_part_unrounded::<1>(&[0, 100, 200, 255], from, to, 0..to.0, 0..to.1);
+        let (halved, doubled) = ([71.428_57, 209.285_7], [0.0, 25.0, 75.0, 125.0, 175.0, 213.75, 241.25, 255.0]);
+        for (to, expected) in [(2, &halved[..]), (8, &doubled), (4, &[0.0, 100.0, 200.0, 255.0])] {
+            for found in [of((4, 1), (to, 1)), of((1, 4), (1, to))] {
+                assert!(found.iter().zip(expected).all(|(v, e)| (v - e).abs() < 1e-4), "{found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn rounding_changes_a_resized_value_by_no_more_than_one() {
+        let pixels: Vec<u8> = (0..23 * 17 * 3).map(|i| (i * i % 256) as u8).collect();
+        for to in [(23, 17), (9, 40), (40, 9), (6, 5)] {
+            let (columns, rows) = (1..to.0 - 1, 2..to.1);
+            let bytes = resize_part::<3>(&pixels, (23, 17), to, columns.clone(), rows.clone());
+            let floats = resize_part_unrounded::<3>(&pixels, (23, 17), to, columns, rows);
+            assert_eq!(bytes.len(), floats.len());
+            for (byte, float) in bytes.into_iter().zip(floats) {
+                // Half a step for each pass.
+                assert!((f32::from(byte) - float).abs() < 1.01, "{byte}, {float}");
+            }
+        }
+    }
+
     const HALVED: [u8; 2] = [71, 209];
     const DOUBLED: [u8; 8] = [0, 25, 75, 125, 175, 214, 241, 255];
 
@@ -167,7 +243,7 @@ mod tests {
     #[test]
     fn windows_stay_inside_and_weigh_one() {
         for (from, to) in [(1, 448), (448, 447), (4000, 448), (65_535, 3), (2, 3)] {
-            for window in windows(from, to, 0..to) {
+            for window in rounded(windows(from, to, 0..to)) {
                 assert!(!window.weights.is_empty() && window.start + window.weights.len() <= from, "{from} to {to}");
                 let sum: i64 = window.weights.iter().map(|&w| i64::from(w)).sum();
                 let rounding = window.weights.len() as i64 / 2 + 1;

@@ -9,7 +9,8 @@
 use dinomaly_core::maps::score::MapBorder;
 use dinomaly_core::maps::score::MapLayout;
 use dinomaly_core::ops::{Neighbours, RelativeBias};
-use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
+use dinomaly_core::photo::decode::Photo;
+use dinomaly_core::photo::preprocess::{Geometry, Preprocessor, Resized};
 use dinomaly_core::tensor::{Data, HostTensor};
 use dinomaly_tests::executors::{After, Op, reference};
 use half::f16;
@@ -22,12 +23,19 @@ use super::compare::{check, random, scaled};
 fn photos() {
     check("photos", 0.0, |generator| {
         // Photos, patches on a side, pixels on a side of a patch.
-        let sizes = [[1, 1, 1], [2, 3, 5], [3, 2, 7], [1, 28, 14], [2, 4, 16]];
-        let cases = sizes.into_iter().map(|[photos, grid, patch]| {
+        let sizes = [[1_u32, 1, 1], [2, 3, 5], [3, 2, 7], [1, 28, 14], [2, 4, 16]];
+        let cases = sizes.into_iter().flat_map(|[photos, grid, patch]| {
             let crop = grid * patch;
-            let mut photo = || (0..3 * crop * crop).map(|_| generator.random_range(0..=255)).collect();
-            let cut = (0..photos).map(|_| photo()).collect();
-            Op::Photos { cut, preprocessor: Preprocessor::imagenet(Geometry { resize: crop, crop }), patch }
+            let mut photo = |width: u32| {
+                let rgb = (0..3 * width * 9).map(|_| generator.random_range(0..=255)).collect();
+                Photo { width, height: 9, rgb }
+            };
+            let photos = (0..photos).map(|i| photo(9 + i)).collect::<Vec<_>>();
+            let bytes = Preprocessor::imagenet(Geometry { resize: crop as usize, crop: crop as usize });
+            [bytes.clone(), Preprocessor { resized: Resized::Floats, ..bytes }].map(|preprocessor| {
+                let cut = photos.iter().map(|photo| preprocessor.cut(photo)).collect();
+                Op::Photos { cut, preprocessor, patch: patch as usize }
+            })
         });
         cases.collect()
     });

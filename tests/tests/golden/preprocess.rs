@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dinomaly_core::photo::decode::Photo;
-use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
+use dinomaly_core::photo::preprocess::{Geometry, Preprocessor, Resized};
 use dinomaly_core::photo::resize::resize;
 use dinomaly_tests::{Golden, assert_close, golden, read_golden, read_json};
 use serde_json::Value;
@@ -156,7 +156,14 @@ fn read_photo(folder: &Path, file: &Value) -> Photo {
 
 fn preprocessor(expected: &Value, geometry: Geometry) -> Preprocessor {
     let channels = |name: &str| std::array::from_fn(|c| expected[name][c].as_f64().expect("a number") as f32);
-    Preprocessor { geometry, tiles: None, mean: channels("mean"), std: channels("std"), window: None }
+    Preprocessor {
+        geometry,
+        tiles: None,
+        mean: channels("mean"),
+        std: channels("std"),
+        window: None,
+        resized: Resized::Bytes,
+    }
 }
 
 fn squash(photo: &Photo, side: usize) -> Vec<u8> {

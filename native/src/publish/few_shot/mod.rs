@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use dinomaly_core::bundle::Model;
 use dinomaly_core::fewshot::{FeatureEncoder, GoodPhotos, Made, Recipe, make};
 use dinomaly_core::ops::Read;
-use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
+use dinomaly_core::photo::preprocess::{Geometry, Preprocessor, Resized};
 use dinomaly_core::photo::tiles::Tiles;
 use pollster::block_on;
 use sha2::{Digest, Sha256};
@@ -106,7 +106,14 @@ pub fn few_shot(plan: &FewShotPlan) -> Result<Made> {
         heads: plan.heads,
         origin: plan.origin,
         recipe: plan.recipe.clone(),
-        preprocessor: Preprocessor { geometry, tiles, mean: backbone.mean, std: backbone.std, window },
+        preprocessor: Preprocessor {
+            geometry,
+            tiles,
+            mean: backbone.mean,
+            std: backbone.std,
+            window,
+            resized: Resized::Bytes,
+        },
         photos: BTreeMap::new(),
     };
     Making { record, backbone, photos, out: &plan.out }.run_on(plan.device)

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use dinomaly_core::bundle::{Model, SelfTest};
 use dinomaly_core::detector::SELF_TEST_SEED;
 use dinomaly_core::maps::score::mean_of_highest;
+use dinomaly_core::photo::preprocess::Resized;
 use pollster::block_on;
 use rten::ValueOrView;
 use rten_tensor::NdTensor;
@@ -40,7 +41,13 @@ pub fn check(model: &Model, plan: &ExportPlan) -> Result<Difference> {
     let fails = || format!("{} was written, but fails its check", plan.out.display());
     let (patch, grid, side) = (model.config.encoder().patch_size, model.grid(), model.preprocessor.geometry.crop);
     let input: ValueOrView<'_> = match plan.input {
-        Input::Photo => NdTensor::from_data([1, side, side, 3], cut).into(),
+        Input::Photo if model.preprocessor.resized == Resized::Bytes => {
+            NdTensor::from_data([1, side, side, 3], cut).into()
+        }
+        Input::Photo => {
+            let values = cut.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect::<Vec<_>>();
+            NdTensor::from_data([1, side, side, 3], values).into()
+        }
         Input::Patches => {
             let patches = model.preprocessor.patches_of_cut(&cut, patch);
             NdTensor::from_data([1, grid * grid, 3 * patch * patch], patches).into()

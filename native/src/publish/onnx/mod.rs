@@ -17,6 +17,7 @@ use dinomaly_core::bundle::Model;
 use dinomaly_core::maps::score::{MAP_SIDE, MapLayout, top_count};
 use dinomaly_core::model::network::{Looked, Network};
 use dinomaly_core::ops::Ops;
+use dinomaly_core::photo::preprocess::Resized;
 use dinomaly_core::quant::{self, Format};
 use dinomaly_core::tensor::Data;
 
@@ -35,7 +36,7 @@ use proto::{DataType, ValueInfoProto};
 /// First operation of the graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Input {
-    /// Bytes of pixels, resized and cropped: `photo`, `[batch, side, side, 3]`.
+    /// Pixels, resized and cropped: `photo`, `[batch, side, side, 3]`; bytes, or floats of models that do not round resized values.
     #[default]
     Photo,
     /// Normalised pixels of patches: `patches`, `[batch, grid², 3·patch²]`, each by channel, row and column.
@@ -148,7 +149,11 @@ fn record(model: &Model, plan: &ExportPlan) -> Result<(Graph, Vec<ValueInfoProto
         Input::Photo => {
             let photo = ops.input("photo", [BATCH, side, side, 3]);
             let about = "red, green and blue, 0 to 255, row by row: the photo resized and cropped";
-            (described(&photo, DataType::Uint8, about), normalised_patches(&ops, &photo, model))
+            let data_type = match model.preprocessor.resized {
+                Resized::Bytes => DataType::Uint8,
+                Resized::Floats => DataType::Float,
+            };
+            (described(&photo, data_type, about), normalised_patches(&ops, &photo, model))
         }
         Input::Patches => {
             let patches = ops.input("patches", [BATCH, grid * grid, 3 * patch * patch]);
@@ -179,11 +184,15 @@ fn record(model: &Model, plan: &ExportPlan) -> Result<(Graph, Vec<ValueInfoProto
     Ok((ops.into_graph(), vec![input], outputs.to_vec()))
 }
 
-/// Photo `[batch, side, side, 3]` of bytes → normalised patches `[batch, grid², 3·patch²]`; each step as in
+/// Photo `[batch, side, side, 3]` of values from 0 to 255 → normalised patches `[batch, grid², 3·patch²]`; each step as in
 /// [`Preprocessor::values`](dinomaly_core::photo::preprocess::Preprocessor::values).
 fn normalised_patches(ops: &Recorder, photo: &Value, model: &Model) -> Value {
     let (grid, patch) = (model.grid(), model.config.encoder().patch_size);
-    let unit = ops.both("Div", &ops.cast(photo, DataType::Float), &ops.number(255.0));
+    let photo = match model.preprocessor.resized {
+        Resized::Bytes => &ops.cast(photo, DataType::Float),
+        Resized::Floats => photo,
+    };
+    let unit = ops.both("Div", photo, &ops.number(255.0));
     let centred = ops.both("Sub", &unit, &ops.numbers(&[3], &model.preprocessor.mean));
     let normalised = ops.both("Div", &centred, &ops.numbers(&[3], &model.preprocessor.std));
     let cut = ops.reshape(&normalised, [BATCH, grid, patch, grid, patch, 3]);

@@ -8,7 +8,7 @@ use crate::ops::{
     Linear, Neighbours, Norm, Ops, Places, RelativeBias, Then, around_extents, choose_extents, conv_extents, head_size,
     mean_token_extents, nearest_extents, part_width, rotation_prefix, top_extents,
 };
-use crate::photo::preprocess::Preprocessor;
+use crate::photo::preprocess::{Preprocessor, Resized};
 use crate::tensor::HostTensor;
 use crate::{Error, Result};
 
@@ -38,7 +38,10 @@ impl Ops for WebGpu {
 
     fn upload_photos(&self, cut: &[Vec<u8>], preprocessor: &Preprocessor, patch: usize) -> Result<GpuTensor> {
         self.gpu.check()?;
-        let Preprocessor { geometry, .. } = preprocessor;
+        let Preprocessor { geometry, resized, .. } = preprocessor;
+        if *resized == Resized::Floats {
+            return self.upload(&preprocessor.batch_of_cuts(cut, patch)?);
+        }
         let (grid, row) = (geometry.grid(patch), 3 * patch * patch);
         let mut rgb = cut.concat();
         rgb.resize(rgb.len().next_multiple_of(4), 0);

@@ -15,7 +15,7 @@ use dinomaly_core::model::encoder::Encoder;
 use dinomaly_core::model::memory::Memory;
 use dinomaly_core::ops::{Ops, Read};
 use dinomaly_core::photo::decode::Photo;
-use dinomaly_core::photo::preprocess::{Geometry, Preprocessor};
+use dinomaly_core::photo::preprocess::{Geometry, Preprocessor, Resized};
 use dinomaly_core::tensor::named::Weights;
 use pollster::block_on;
 
@@ -70,7 +70,7 @@ impl Bench {
         let Backbone { config: encoder, weights, mean, std, .. } = backbone;
         let side = side / encoder.patch_size * encoder.patch_size;
         let geometry = Geometry { resize: side, crop: side };
-        let preprocessor = Preprocessor { geometry, tiles: None, mean, std, window: None };
+        let preprocessor = Preprocessor { geometry, tiles: None, mean, std, window: None, resized: Resized::Bytes };
         let blocks = encoder.num_hidden_layers;
         let mut config = recipe.config(encoder, blocks)?;
         config.final_norm &= weights.has_final_norm();
