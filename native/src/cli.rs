@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands;
 use crate::system::interrupt::{self, Stopped};
@@ -133,6 +133,14 @@ enum Command {
     ///
     /// Example: dinomaly demo
     Demo(commands::demo::Args),
+    /// Print what a shell completes: for bash, zsh, fish, PowerShell or elvish
+    ///
+    /// Example: dinomaly completions bash
+    Completions(commands::completions::Args),
+    /// Write manual pages of all commands
+    ///
+    /// Example: dinomaly man --out man
+    Man(commands::man::Args),
 }
 
 impl Cli {
@@ -177,6 +185,8 @@ impl Cli {
             Command::Site(args) => commands::site::run(&args),
             Command::Serve(args) => commands::serve::run(&args),
             Command::Demo(args) => commands::demo::run(&args),
+            Command::Completions(args) => commands::completions::run(&args, Self::command()),
+            Command::Man(args) => commands::man::run(&args, Self::command()),
         }
     }
 }
@@ -224,8 +234,6 @@ pub fn few_shot_plan(words: &[String]) -> Result<crate::publish::FewShotPlan> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     /// The commands that do something, with those below `data` and `backbone`.

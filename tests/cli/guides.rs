@@ -19,10 +19,11 @@ fn guides() -> Vec<(String, String)> {
     guides.map(|path| (path.display().to_string(), std::fs::read_to_string(path).unwrap())).collect()
 }
 
-/// Commands of a guide's code blocks, each in a line of its own or between `&&`.
+/// Commands of a guide's code blocks, each in a line of its own or between `&&`, without the file that the shell writes.
 fn copied(text: &str) -> Vec<String> {
     let lines = text.split("```").skip(1).step_by(2).flat_map(str::lines);
     let commands = lines.flat_map(|line| line.split(" #").next().unwrap().split("&&"));
+    let commands = commands.map(|command| command.split(" > ").next().unwrap());
     commands.map(|command| command.trim().to_owned()).filter(|command| command.starts_with("dinomaly ")).collect()
 }
 

@@ -10,6 +10,7 @@ pub mod backbone;
 pub mod bench;
 #[cfg(feature = "trainer")]
 pub mod calibrate;
+pub mod completions;
 #[cfg(feature = "trainer")]
 pub mod data;
 pub mod demo;
@@ -29,6 +30,7 @@ pub mod generate;
 pub mod import;
 #[cfg(feature = "trainer")]
 pub mod inspect;
+pub mod man;
 #[cfg(feature = "trainer")]
 pub mod options;
 #[cfg(feature = "trainer")]

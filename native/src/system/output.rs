@@ -33,8 +33,7 @@ pub fn print(text: Arguments<'_>) {
     note(|output| output.write_all(shown(&text.to_string()).as_bytes()));
 }
 
-/// Writes CSV or JSON to standard output, until its first error: to other programs as it is.
-#[cfg(feature = "trainer")]
+/// Writes CSV, JSON or a script to standard output, until its first error: to other programs as it is.
 pub fn print_data(text: &str) {
     if io::IsTerminal::is_terminal(&io::stdout()) {
         print(format_args!("{text}"));
