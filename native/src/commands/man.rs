@@ -29,7 +29,8 @@ pub fn run(args: &Args, mut program: clap::Command) -> Result<()> {
 fn write_pages(command: &clap::Command, folder: &Path) -> Result<usize> {
     let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
     let mut page = Vec::new();
-    clap_mangen::Man::new(command.clone()).title(&name).render(&mut page)?;
+    let source = concat!("dinomaly ", env!("CARGO_PKG_VERSION"));
+    clap_mangen::Man::new(command.clone()).title(&name).source(source).render(&mut page)?;
     write_file(&folder.join(format!("{name}.1")), &page)?;
     let mut pages = 1;
     for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
