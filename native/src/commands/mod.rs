@@ -34,6 +34,8 @@ pub mod options;
 #[cfg(feature = "trainer")]
 pub mod preset;
 #[cfg(feature = "trainer")]
+pub mod publish;
+#[cfg(feature = "trainer")]
 pub mod quantize;
 pub mod serve;
 pub mod site;
