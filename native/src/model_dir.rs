@@ -61,7 +61,9 @@ pub fn locate(model: &Path) -> Result<PathBuf> {
 #[cfg(not(feature = "trainer"))]
 pub fn locate(model: &Path) -> Result<PathBuf> {
     match place_on_hub(model) {
-        Some(place) => bail!("{place} cannot be fetched by a program that was built without its feature trainer: name a folder"),
+        Some(place) => {
+            bail!("{place} cannot be fetched by a program that was built without its feature trainer: name a folder")
+        }
         None => Ok(model.to_owned()),
     }
 }

@@ -15,7 +15,7 @@ use crate::system::table::align;
 /// Arguments of `dinomaly inspect`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Model folder
+    /// Model folder, or hf:OWNER/NAME on the hub
     model: PathBuf,
     /// Measure this machine's photos per second, from pixels to maps
     #[arg(long)]

@@ -38,6 +38,9 @@ pub struct Args {
     /// Name of the data set that the metrics are of
     #[arg(long, value_name = "NAME", requires = "metrics")]
     dataset: Option<String>,
+    /// Replace files of others that the repository has where new ones would be
+    #[arg(long)]
+    replace: bool,
     /// Print card and files, and send nothing
     #[arg(long)]
     dry_run: bool,
@@ -55,9 +58,10 @@ pub fn run(args: &Args) -> Result<()> {
         }
         place = Address::parse(&format!("{place}@{branch}"))?;
     }
-    let (private, message) = (args.private, args.message.clone());
+    let (private, replace, message) = (args.private, args.replace, args.message.clone());
     if args.space {
-        let prepared = space::prepare(SpacePlan { site: args.model.clone(), place: place.clone(), private, message })?;
+        let prepared =
+            space::prepare(SpacePlan { site: args.model.clone(), place: place.clone(), private, replace, message })?;
         if args.dry_run {
             return show(&prepared.card, &prepared.files);
         }
@@ -66,7 +70,7 @@ pub fn run(args: &Args) -> Result<()> {
     let metrics = args.metrics.clone().zip(args.dataset.clone());
     let licence = args.license.clone();
     let model = args.model.clone();
-    let prepared = hub::prepare(&HubPlan { model, place: place.clone(), private, message, licence, metrics })?;
+    let prepared = hub::prepare(&HubPlan { model, place: place.clone(), private, replace, message, licence, metrics })?;
     if !prepared.has_licence {
         eprintln!("dinomaly: the card names no licence, because the encoder's is not known: name one with --license");
     }

@@ -14,7 +14,7 @@ use crate::site::{self, Modules, PACKED, Sample};
 /// Arguments of `dinomaly site`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Model folders, in the order in which the page offers them
+    /// Model folders, or hf:OWNER/NAME on the hub, in the order in which the page offers them
     #[cfg_attr(feature = "trainer", arg(required_unless_present = "encoder", value_name = "MODEL"))]
     #[cfg_attr(not(feature = "trainer"), arg(required = true, value_name = "MODEL"))]
     models: Vec<PathBuf>,

@@ -43,8 +43,10 @@ pub struct Publication<'a> {
     pub files: &'a [Upload],
     /// Files that are written only if the repository has none of that path.
     pub if_absent: &'a [Upload],
-    /// Says which files of an earlier publication go.
+    /// Says which files of an earlier publication are ours.
     pub owner: &'a Owner,
+    /// Whether files of others may be replaced.
+    pub replace: bool,
 }
 
 /// A publication that was made.
@@ -122,7 +124,7 @@ impl Hub {
     /// are not among the new ones are removed; all others stay.
     ///
     /// # Errors
-    /// If there is no token, or the hub refuses; the repository has the files it had then.
+    /// If there is no token, the hub refuses, or files of others are in the way; the repository has the files it had then.
     pub fn publish(&self, publication: &Publication<'_>) -> Result<Committed> {
         let Publication { place, kind, .. } = *publication;
         self.need_token()?;
@@ -132,11 +134,14 @@ impl Hub {
         let head = self.head(&target)?;
         let present = self.present(&target, &head)?;
         let earlier = self.earlier(&target, &head, &present, publication.owner)?;
-        let absent = publication.if_absent.iter().filter(|file| is_new || !present.contains_key(&file.path));
+        let is_fresh = is_new || self.is_fresh(&target)?;
+        let absent = publication.if_absent.iter().filter(|file| is_fresh || !present.contains_key(&file.path));
         let files = publication.files.iter().chain(absent);
         let files = files.map(Upload::measured).collect::<Result<Vec<_>>>()?;
         let own: BTreeSet<&str> = files.iter().map(|file| file.upload.path.as_str()).collect();
-        let kept = |path: &String| own.contains(path.as_str()) || publication.if_absent.iter().any(|file| file.path == *path);
+        let kept =
+            |path: &String| own.contains(path.as_str()) || publication.if_absent.iter().any(|file| file.path == *path);
+        let ours: BTreeSet<String> = earlier.iter().cloned().collect();
         let removed: Vec<String> = earlier.into_iter().filter(|path| !kept(path)).collect();
         let mut changed = Vec::new();
         for file in files {
@@ -144,6 +149,16 @@ impl Hub {
             if !there.map_or(Ok(false), |there| there.holds(&file))? {
                 changed.push(file);
             }
+        }
+        let foreign = changed.iter().map(|file| &file.upload.path);
+        let foreign = foreign.filter(|path| present.contains_key(*path) && !ours.contains(*path));
+        let foreign: Vec<&str> = foreign.map(String::as_str).collect();
+        if !foreign.is_empty() && !is_fresh && !publication.replace {
+            bail!(
+                "{} has files of others where new ones would be ({}): name another repository, or give --replace",
+                target.what,
+                foreign.join(", ")
+            );
         }
         let page = format!("{}/{}{}", self.endpoint, kind.prefix(), place.repo);
         if changed.is_empty() && removed.is_empty() {
@@ -218,8 +233,18 @@ impl Hub {
             return Err(self.refusal(&answer, &target.what));
         }
         let commit = answer.json["sha"].as_str();
-        let commit = commit.with_context(|| format!("{} does not say the last commit of {}", self.name(), target.what))?;
+        let commit =
+            commit.with_context(|| format!("{} does not say the last commit of {}", self.name(), target.what))?;
         Ok(commit.to_owned())
+    }
+
+    /// Whether nobody has committed anything yet, but for what the hub puts into a new repository.
+    fn is_fresh(&self, target: &Target<'_>) -> Result<bool> {
+        let answer = self.get(&self.interface(target, "commits"))?;
+        if !answer.is_fine() {
+            return Err(self.refusal(&answer, &target.what));
+        }
+        Ok(answer.json.as_array().is_some_and(|commits| commits.len() <= 1))
     }
 
     /// All files of a commit.

@@ -240,7 +240,9 @@ impl Hub {
                 200..=299 => Ok(()),
                 408 | 429 | 500.. => Err(Failure::Again(anyhow!("the store answers {status}"))),
                 // An address that was asked for too long ago, too.
-                _ => Err(Failure::Final(anyhow!("the store of large files answers {status} to {path}: run the command again"))),
+                _ => Err(Failure::Final(anyhow!(
+                    "the store of large files answers {status} to {path}: run the command again"
+                ))),
             }
         })?;
         let Some(verify) = &actions.verify else { return Ok(()) };
@@ -252,10 +254,15 @@ impl Hub {
                 request = request.header(name, value);
             }
             let is_signed = verify.header.keys().any(|name| name.eq_ignore_ascii_case("authorization"));
-            if is_signed || !address.starts_with(&self.endpoint) { request } else { self.signed(request) }.send(&question)
+            if is_signed || !address.starts_with(&self.endpoint) { request } else { self.signed(request) }
+                .send(&question)
         })?;
         if !answer.is_fine() {
-            bail!("{} did not get {path} as it is{}: run the command again", self.name(), answer.says(self.token.as_deref()));
+            bail!(
+                "{} did not get {path} as it is{}: run the command again",
+                self.name(),
+                answer.says(self.token.as_deref())
+            );
         }
         Ok(())
     }

@@ -96,9 +96,10 @@ fn results(evaluation: &Evaluation, data: &str) -> Vec<Value> {
         if let Some(class) = class {
             set["config"] = class.into();
         }
-        let values = Metrics::NAMES.iter().zip(metrics.values()).filter_map(|(name, value)| {
-            Some(json!({"name": name, "type": name.to_lowercase(), "value": value?}))
-        });
+        let values = Metrics::NAMES
+            .iter()
+            .zip(metrics.values())
+            .filter_map(|(name, value)| Some(json!({"name": name, "type": name.to_lowercase(), "value": value?})));
         json!({
             "task": {"type": TASK, "name": "Anomaly detection"},
             "dataset": set,
@@ -139,7 +140,8 @@ fn metrics_section(facts: &CardFacts<'_>) -> String {
     let classes = evaluation.classes.iter().map(|class| (cell(&class.class), &class.metrics));
     let mean = [("mean".to_owned(), &evaluation.mean)].into_iter();
     for (name, metrics) in classes.chain(mean.filter(|_| evaluation.classes.len() != 1)) {
-        let values = metrics.values().map(|value| value.map_or_else(|| "-".into(), |value| format!("{:.1}", 100.0 * value)));
+        let values =
+            metrics.values().map(|value| value.map_or_else(|| "-".into(), |value| format!("{:.1}", 100.0 * value)));
         text += &format!("| {name} | {} |\n", values.join(" | "));
     }
     text + "\n"

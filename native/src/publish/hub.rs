@@ -23,6 +23,8 @@ pub struct HubPlan {
     pub place: Address,
     /// Whether only its owner sees the repository, if it is made.
     pub private: bool,
+    /// Whether files of others there may be replaced.
+    pub replace: bool,
     /// Title of the commit; if omitted, one that names the model.
     pub message: Option<String>,
     /// The hub's identifier of the licence; if omitted, the encoder's, if it is known.
@@ -41,6 +43,7 @@ pub struct Prepared {
     pub has_licence: bool,
     place: Address,
     private: bool,
+    replace: bool,
     message: String,
 }
 
@@ -84,7 +87,15 @@ pub fn prepare(plan: &HubPlan) -> Result<Prepared> {
     }
     files.push(Upload { path: MANIFEST.into(), content: Content::Bytes(manifest_bytes(&manifest)?) });
     let message = plan.message.clone().unwrap_or_else(|| format!("Publish {}", model.name));
-    Ok(Prepared { files, card, has_licence: licence.is_some(), place, private: plan.private, message })
+    Ok(Prepared {
+        files,
+        card,
+        has_licence: licence.is_some(),
+        place,
+        private: plan.private,
+        replace: plan.replace,
+        message,
+    })
 }
 
 impl Prepared {
@@ -102,6 +113,7 @@ impl Prepared {
             files: &self.files,
             if_absent: &[],
             owner: &model_dir::OWNER,
+            replace: self.replace,
         })
     }
 }

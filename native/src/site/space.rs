@@ -19,6 +19,8 @@ pub struct SpacePlan {
     pub place: Address,
     /// Whether only its owner sees the Space, if it is made.
     pub private: bool,
+    /// Whether files of others there may be replaced.
+    pub replace: bool,
     /// Title of the commit; if omitted, "Publish the page".
     pub message: Option<String>,
 }
@@ -67,7 +69,7 @@ impl PreparedSpace {
     /// # Errors
     /// As [`Hub::publish`].
     pub fn publish(&self) -> Result<Committed> {
-        let SpacePlan { place, private, message, .. } = &self.plan;
+        let SpacePlan { place, private, replace, message, .. } = &self.plan;
         Hub::from_env().publish(&Publication {
             place,
             kind: RepoKind::StaticSpace,
@@ -76,6 +78,7 @@ impl PreparedSpace {
             files: &self.files,
             if_absent: &[Upload { path: CARD.into(), content: Content::Bytes(self.card.clone().into_bytes()) }],
             owner: &OWNER,
+            replace: *replace,
         })
     }
 }
