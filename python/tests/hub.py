@@ -67,10 +67,14 @@ class Hub:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.address = f"http://127.0.0.1:{self.server.server_port}"
+        # Another host, as the hub's store is, to which clients do not send their token.
+        self.store = f"http://localhost:{self.server.server_port}/store"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def answer(self, method, path, headers, body):
         store = path.rsplit("/", 1)
+        if store[0] == "/store" and "Authorization" in headers:
+            return 400, {}, b"a token of others"
         if store[0] == "/store" and method == "PUT":
             self.large[store[1]] = body
             return (200 if hashlib.sha256(body).hexdigest() == store[1] else 400), {}, b""
@@ -115,13 +119,13 @@ class Hub:
         if isinstance(file, bytes):
             return 200, headers, content
         linked = {"X-Linked-ETag": f'"{file}"', "X-Linked-Size": str(len(content))}
-        return 302, {**headers, **linked, "Location": f"{self.address}/store/{file}"}, b""
+        return 302, {**headers, **linked, "Location": f"{self.store}/{file}"}, b""
 
     def batch(self, asked):
         def known(wanted):
             if wanted["oid"] in self.large:
                 return wanted
-            return {**wanted, "actions": {"upload": {"href": f"{self.address}/store/{wanted['oid']}", "header": {}}}}
+            return {**wanted, "actions": {"upload": {"href": f"{self.store}/{wanted['oid']}", "header": {}}}}
 
         return {"transfer": "basic", "objects": [known(wanted) for wanted in asked["objects"]]}
 

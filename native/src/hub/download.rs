@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use anyhow::{Context, Result, anyhow, bail};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -102,7 +103,10 @@ impl Hub {
             let lock = File::options().create(true).append(true).open(&part).map_err(written)?;
             // Where files cannot be locked, two downloads at a time spoil each other's part, which the checksum finds.
             if matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock)) {
-                eprintln!("dinomaly: another program is downloading {}: waiting for it", wanted.name);
+                static SAID: Once = Once::new();
+                SAID.call_once(|| {
+                    eprintln!("dinomaly: another program is downloading {}: waiting for it", wanted.name);
+                });
                 lock.lock().map_err(written)?;
             }
             // The other program may have finished it.
@@ -176,7 +180,8 @@ impl Hub {
             have = 0;
         }
         let length = header(answer.headers(), "content-length").and_then(|length| length.parse::<u64>().ok());
-        let progress = Progress::new("fetching", length.map_or(0, |length| megabytes(have + length)), "MB");
+        let total = length.map_or(0, |length| megabytes(have + length));
+        let progress = Progress::new("fetching", total, "MB").shown(length.is_none() || total > 0);
         progress.advance(megabytes(have), String::new);
         let mut body = answer.into_body().into_reader();
         let (mut buffer, mut received) = (vec![0; 1 << 16], 0);

@@ -205,7 +205,7 @@ impl Hub {
             }
         }
         let total = wanted.iter().map(|(file, _)| file.bytes).sum();
-        let progress = Progress::new("sending", megabytes(total), "MB");
+        let progress = Progress::new("sending", megabytes(total), "MB").shown(megabytes(total) > 0);
         let mut sent = 0;
         for (file, actions) in wanted {
             self.put(file, &actions)?;
