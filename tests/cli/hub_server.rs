@@ -100,7 +100,9 @@ impl HubServer {
             command.env_remove(name);
         }
         command.env("HF_ENDPOINT", &self.endpoint).env("HF_HOME", shop.path("home")).env("NO_PROXY", "*");
-        token.into_iter().for_each(|token| drop(command.env("HF_TOKEN", token)));
+        if let Some(token) = token {
+            command.env("HF_TOKEN", token);
+        }
         command
     }
 

@@ -86,25 +86,26 @@ fn an_earlier_model_gives_way_and_what_others_wrote_stays() {
     let old = hub.files(REPO, "main");
     let first = hub.commit(REPO, "main");
     hub.edit(REPO, "main", "notes.txt", b"by hand");
+    hub.edit(REPO, "main", "training.json", b"of others");
     hub.edit(REPO, "main", "README.md", b"---\nlicense: mit\n---\n# Edited on the hub\n");
 
     // Edited cards are read, and the model stays what it is.
     let detect = |place: &str| shop.succeed(hub.command(&shop, &format!("detect {place} {}", photo(&shop)), None));
     let before = detect("@model");
     assert_eq!(detect("hf:acme/parts"), before);
-    let site = format!("calibrate hf:acme/parts @data --out @again");
-    shop.succeed(hub.command(&shop, &site, None));
+    shop.succeed(hub.command(&shop, "calibrate hf:acme/parts @data --out @again", None));
     assert!(fs::read_to_string(shop.path("again/README.md")).unwrap().contains("# Edited on the hub"));
 
     let said = shop.succeed(publish("@int8 hf:acme/parts"));
     assert!(said.contains("removed of an earlier one: encoder-"), "{said}");
     let new = hub.files(REPO, "main");
-    assert!(new.contains_key("notes.txt") && new.contains_key(".gitattributes"), "{new:?}");
+    assert!(["notes.txt", "training.json", ".gitattributes"].iter().all(|name| new.contains_key(*name)), "{new:?}");
     let shards = |files: &std::collections::BTreeMap<String, bool>| -> Vec<String> {
         files.keys().filter(|name| name.ends_with(".safetensors")).cloned().collect()
     };
     assert!(shards(&new).iter().all(|name| !shards(&old).contains(name)), "{new:?}");
-    assert_eq!(hub.facts(REPO).2, ["initial commit", "First", "Edited by hand", "Edited by hand", "Publish int8"]);
+    let by_hand = "Edited by hand";
+    assert_eq!(hub.facts(REPO).2, ["initial commit", "First", by_hand, by_hand, by_hand, "Publish int8"]);
     assert_eq!(detect("hf:acme/parts"), detect("@int8"));
     assert_eq!(detect(&format!("hf:acme/parts@{first}")), before);
 

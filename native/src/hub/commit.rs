@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -150,15 +151,10 @@ impl Hub {
                 changed.push(file);
             }
         }
-        let foreign = changed.iter().map(|file| &file.upload.path);
-        let foreign = foreign.filter(|path| present.contains_key(*path) && !ours.contains(*path));
-        let foreign: Vec<&str> = foreign.map(String::as_str).collect();
-        if !foreign.is_empty() && !is_fresh && !publication.replace {
-            bail!(
-                "{} has files of others where new ones would be ({}): name another repository, or give --replace",
-                target.what,
-                foreign.join(", ")
-            );
+        if !is_fresh && !publication.replace {
+            let foreign = changed.iter().map(|file| file.upload.path.as_str());
+            let foreign = foreign.filter(|path| present.contains_key(*path) && !ours.contains(*path));
+            refuse_foreign(&target, &foreign.collect::<Vec<_>>())?;
         }
         let page = format!("{}/{}{}", self.endpoint, kind.prefix(), place.repo);
         if changed.is_empty() && removed.is_empty() {
@@ -295,7 +291,10 @@ impl Hub {
         }
         // What is there may be of others, who call their files so, too.
         let listed = (owner.list)(lists.path()).unwrap_or_default().into_iter();
-        let files = listed.filter(|(_, content)| !matches!(content, Owned::Folder));
+        // What is not named with its hash is no part of a publication: the record of a training.
+        let files = listed.filter(|(path, content)| {
+            matches!(content, Owned::Sha256(_)) || owner.manifests.iter().any(|list| path.as_path() == Path::new(list))
+        });
         let paths = files.filter_map(|(path, _)| Some(path.to_str()?.replace('\\', "/")));
         Ok(paths.filter(|path| present.contains_key(path)).collect())
     }
@@ -313,6 +312,19 @@ impl Hub {
         let commit = commit.with_context(|| format!("{} does not say which commit it made", self.name()))?;
         Ok(commit.to_owned())
     }
+}
+
+/// # Errors
+/// If there are files of others in the way.
+fn refuse_foreign(target: &Target<'_>, files: &[&str]) -> Result<()> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "{} has files of others where new ones would be ({}): name another repository, or give --replace",
+        target.what,
+        files.join(", ")
+    )
 }
 
 /// Address of the next page in a Link header.
