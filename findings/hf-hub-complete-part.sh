@@ -8,7 +8,7 @@
 #     run 1: error, bytes=0- broke off, .part has 100000 of 100000 bytes
 #     run 2: request error: http status: 416, .part has 100000 of 100000 bytes
 #     run 3: request error: http status: 416, .part has 100000 of 100000 bytes
-# Ours: native/src/encoders/catalogue/hub.rs downloads by itself.
+# Ours: native/src/hub/download.rs downloads by itself.
 set -euo pipefail
 T=$(mktemp -d); server=; trap 'kill $server 2>/dev/null || true; rm -rf "$T"' EXIT; cd "$T"
 cat > hub.py <<'EOF'

@@ -6,7 +6,7 @@
 #   retry asks for the file from byte 0 and appends it. The file is too long, its beginning is there twice, and the answer is Ok:
 #     run 1, no retries: error, .part has 40000 of 100000 bytes
 #     run 2, one retry: Ok, a file of 140000 bytes; asked for bytes=40000- (503), bytes=0- (206)
-# Ours: native/src/encoders/catalogue/hub.rs downloads by itself.
+# Ours: native/src/hub/download.rs downloads by itself.
 set -euo pipefail
 T=$(mktemp -d); server=; trap 'kill $server 2>/dev/null || true; rm -rf "$T"' EXIT; cd "$T"
 cat > hub.py <<'EOF'

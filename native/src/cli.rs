@@ -98,6 +98,11 @@ enum Command {
     /// Example: dinomaly export model --out model.onnx --check
     #[cfg(feature = "trainer")]
     Export(commands::export::Args),
+    /// Publish a model, or a page, on the Hugging Face Hub
+    ///
+    /// Example: dinomaly publish model hf:me/screws
+    #[cfg(feature = "trainer")]
+    Publish(commands::publish::Args),
     /// List and download pretrained encoders
     #[cfg(feature = "trainer")]
     Backbone(commands::backbone::Args),
@@ -172,6 +177,8 @@ impl Cli {
             Command::Quantize(args) => commands::quantize::run(&args),
             #[cfg(feature = "trainer")]
             Command::Export(args) => commands::export::run(&args),
+            #[cfg(feature = "trainer")]
+            Command::Publish(args) => commands::publish::run(&args),
             #[cfg(feature = "trainer")]
             Command::Backbone(args) => commands::backbone::run(&args),
             #[cfg(feature = "trainer")]

@@ -39,6 +39,7 @@
 //! | [`distillation`] | a large encoder → a small one: [`distillation::distill()`] |
 //! | [`synth`] | generated products with defects and masks |
 //! | [`site`] | models → a web page |
+//! | [`hub`] | files of repositories on the Hugging Face Hub, fetched and published |
 //! | [`model_dir`] | model folders, read and written |
 //! | [`system`] | devices, interruption, whole files, output |
 
@@ -64,6 +65,8 @@ pub mod encoders;
 #[cfg(feature = "trainer")]
 #[doc(hidden)]
 pub mod features;
+#[cfg(feature = "trainer")]
+pub mod hub;
 #[cfg(feature = "trainer")]
 pub mod inference;
 pub mod model_dir;

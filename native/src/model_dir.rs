@@ -2,12 +2,16 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use dinomaly_core::Error;
+#[cfg(feature = "trainer")]
+use dinomaly_core::bundle::FileEntry;
 use dinomaly_core::bundle::{MANIFEST, Manifest, Model};
 
+#[cfg(feature = "trainer")]
+use crate::hub::{self, Address, Hub};
 use crate::system::atomic;
 use crate::system::ownership::{Content, Entries, Owner};
 
@@ -37,28 +41,88 @@ fn has_keys(json: &[u8], keys: &[&str]) -> bool {
     keys.iter().all(|key| value.get(key).is_some())
 }
 
-/// Reads and checks a model folder.
+/// The folder of a model that is given as its folder or as a place on the hub, `hf:OWNER/NAME`, from where it is fetched unless it is in
+/// the hub's cache.
 ///
 /// # Errors
-/// If a file or tensor is missing, altered or does not fit; the error names folder, file and tensor.
-pub fn read(folder: &Path) -> Result<Model> {
+/// As [`Hub::model`].
+#[cfg(feature = "trainer")]
+pub fn locate(model: &Path) -> Result<PathBuf> {
+    match place_on_hub(model) {
+        Some(place) => Hub::from_env().model(&Address::parse(place)?),
+        None => Ok(model.to_owned()),
+    }
+}
+
+/// The folder itself: a program without the trainer fetches nothing.
+///
+/// # Errors
+/// If it is a place on the hub.
+#[cfg(not(feature = "trainer"))]
+pub fn locate(model: &Path) -> Result<PathBuf> {
+    match place_on_hub(model) {
+        Some(place) => {
+            bail!("{place} cannot be fetched by a program that was built without its feature trainer: name a folder")
+        }
+        None => Ok(model.to_owned()),
+    }
+}
+
+/// A folder that is called so comes first.
+fn place_on_hub(model: &Path) -> Option<&str> {
+    model.to_str().filter(|name| name.starts_with("hf:") && !model.exists())
+}
+
+/// Reads and checks a model: its folder, or its place on the hub.
+///
+/// # Errors
+/// If it cannot be fetched; if a file or tensor is missing, altered or does not fit; the error names folder, file and tensor.
+pub fn read(model: &Path) -> Result<Model> {
+    let folder = locate(model)?;
     let read = || -> Result<Model> {
         if !folder.is_dir() {
             bail!("there is no such folder");
         }
-        Ok(Model::parse(&mut |name| read_file(folder, name))?)
+        Ok(Model::parse(&mut |name| read_file(&folder, name))?)
     };
-    read().with_context(|| format!("model {} cannot be used", folder.display()))
+    read().map_err(|error| forget_damaged(model, &folder, error)).with_context(|| unusable(model))
 }
 
 /// Reads and checks the manifest of a model folder only: sizes and hashes of its files.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_manifest(folder: &Path) -> Result<Manifest> {
-    read_file(folder, MANIFEST)
-        .and_then(|bytes| Manifest::parse(&bytes))
-        .with_context(|| format!("model {} cannot be used", folder.display()))
+pub fn read_manifest(model: &Path) -> Result<Manifest> {
+    let manifest = read_file(&locate(model)?, MANIFEST).and_then(|bytes| Manifest::parse(&bytes));
+    manifest.with_context(|| unusable(model))
+}
+
+fn unusable(model: &Path) -> String {
+    format!("model {} cannot be used", model.display())
+}
+
+/// Removes a fetched model's damaged files from the cache, where nobody else would.
+#[cfg(feature = "trainer")]
+fn forget_damaged(model: &Path, folder: &Path, error: anyhow::Error) -> anyhow::Error {
+    if model == folder {
+        return error;
+    }
+    let Ok(manifest) = read_file(folder, MANIFEST).and_then(|bytes| Manifest::parse(&bytes)) else {
+        return error;
+    };
+    let is_damaged =
+        |entry: &&FileEntry| read_file(folder, &entry.name).and_then(|bytes| entry.verify(&bytes)).is_err();
+    let damaged: Vec<&str> = manifest.files.iter().filter(is_damaged).map(|entry| entry.name.as_str()).collect();
+    if damaged.is_empty() {
+        return error;
+    }
+    damaged.iter().for_each(|name| hub::forget(&folder.join(name)));
+    anyhow::anyhow!("{} was damaged and is removed from the hub's cache: run the command again", damaged.join(", "))
+}
+
+#[cfg(not(feature = "trainer"))]
+fn forget_damaged(_model: &Path, _folder: &Path, error: anyhow::Error) -> anyhow::Error {
+    error
 }
 
 /// Writes a model folder. An earlier model there is replaced in one step, after the new one is completely on the disk.

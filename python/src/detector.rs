@@ -12,7 +12,7 @@ use dinomaly::system::device::DeviceChoice;
 use dinomaly::system::interrupt::{Interrupt, Stopped};
 use dinomaly_core::photo::window::Window;
 use pyo3::IntoPyObjectExt;
-use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -20,9 +20,6 @@ use crate::beside::{self, check_process};
 use crate::input::{Input, inputs};
 use crate::making;
 use crate::result::{Found, Looked, printed};
-
-/// How a place of the hub begins.
-const HUB: &str = "hf:";
 
 type Job = Box<dyn FnOnce(&LoadedModel) + Send>;
 
@@ -44,7 +41,7 @@ struct Facts {
 }
 
 impl Detector {
-    /// Reads a model folder and puts the model on a device.
+    /// Reads a model, of a folder or of the hub, and puts it on a device.
     pub fn open(py: Python<'_>, folder: PathBuf, place: DetectorDevice) -> PyResult<Self> {
         check_process()?;
         keep_freed_memory();
@@ -118,18 +115,16 @@ pub fn place(device: &str, int8: bool) -> PyResult<DetectorDevice> {
 
 #[pymethods]
 impl Detector {
-    /// Loads a model folder.
+    /// Loads a model: a folder, or `hf:OWNER/NAME` on the hub, with `@REVISION` if it is not the branch main.
+    ///
+    /// A model of the hub is kept in the hub's cache, and found there without a network. The variables HF_ENDPOINT, HF_HOME, HF_HUB_CACHE,
+    /// HF_TOKEN and HF_HUB_OFFLINE mean what they mean to huggingface_hub.
     ///
     /// `device` is cpu, cuda, cuda:NUMBER, auto (the first NVIDIA GPU, else the cpu) or gpu (any vendor's, through WebGPU). `int8` computes
     /// matrix products in int8 on the cpu: about twice as fast, scores differ in the third digit.
     #[staticmethod]
     #[pyo3(signature = (path, *, device = "cpu", int8 = false))]
     fn load(py: Python<'_>, path: PathBuf, device: &str, int8: bool) -> PyResult<Self> {
-        if path.to_str().is_some_and(|path| path.starts_with(HUB)) && !path.exists() {
-            let sentence =
-                format!("{}: models of the hub are not fetched: download it, and name its folder", path.display());
-            return Err(PyNotImplementedError::new_err(sentence));
-        }
         Self::open(py, path, place(device, int8)?)
     }
 

@@ -196,8 +196,6 @@ def test_models_and_options_that_do_not_exist_are_refused(demo, tmp_path):
     load = dinomaly.Detector.load
     with pytest.raises(dinomaly.Error, match="cannot be used: there is no such folder"):
         load(tmp_path / "gone")
-    with pytest.raises(NotImplementedError, match="hf:me/screws: models of the hub are not fetched"):
-        load("hf:me/screws")
     with pytest.raises(ValueError, match="device 'tpu': expected cpu, gpu, cuda"):
         load(DEMO_MODEL, device="tpu")
     with pytest.raises(dinomaly.Error, match="has no class shoe: it has "):

@@ -173,6 +173,10 @@ fn a_backbone_is_fetched_once_and_found_again_without_a_network() {
     let usual = "--resize 32 --crop 32 --batch 2 --iterations 2";
     shop.succeed(at(&shop, &server, &format!("train @data --backbone deit-tiny --out @model {usual}")));
     assert!(shop.succeed(shop.command("inspect @model")).contains("Dinomaly on deit-tiny"));
+    // The card of a model on it names its repository and licence.
+    let card = shop.succeed(at(&shop, &server, "publish @model hf:acme/parts --dry-run"));
+    let source = "license: \"apache-2.0\"\nbase_model: \"timm/deit_tiny_patch16_224.fb_in1k\"\n";
+    assert!(card.contains(source), "{card}");
     assert_eq!(server.log().len(), requests);
 }
 

@@ -15,8 +15,10 @@ mod foreign_folders; // `--out` where others' files lie: nothing in them changes
 mod gpu; // `--device gpu`, and a sentence where there is none
 mod guides; // every command and option in the guides exists
 mod hub; // `backbone` against a server that speaks the hub's protocol, well and badly
+mod hub_server; // no test: a hub that keeps repositories, and does wrong what it is told
 mod output; // standard output that is closed or full, and names that it shows
 mod path; // photos → model → metrics, scores, heatmaps, int8, in the commands of the README
+mod publish; // `publish`, and models on the hub in every command that takes models
 mod quantize; // `quantize` in every format, with and without photos
 mod regions; // `detect --regions`: places of defects, from pixel thresholds that every way to a model sets
 mod released; // models and sites that earlier versions wrote

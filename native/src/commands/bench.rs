@@ -17,7 +17,7 @@ use crate::system::table::align;
 /// Arguments of `dinomaly bench`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Model folder
+    /// Model folder, or hf:OWNER/NAME on the hub
     model: PathBuf,
     /// Photo to look at [default: a generated picture]
     photo: Option<PathBuf>,

@@ -11,7 +11,7 @@ use crate::publish::{self, CalibrationPlan};
 /// Arguments of `dinomaly calibrate`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Model folder
+    /// Model folder, or hf:OWNER/NAME on the hub
     model: PathBuf,
     /// Data set with photos of good parts that the model was not trained on
     data: PathBuf,

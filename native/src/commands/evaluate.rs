@@ -11,7 +11,7 @@ use crate::system::atomic::{check_file, write_file};
 /// Arguments of `dinomaly evaluate`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Model folder
+    /// Model folder, or hf:OWNER/NAME on the hub
     model: PathBuf,
     /// Data set, one of its class folders, or a folder with subfolders good, bad and masks
     data: PathBuf,

@@ -10,7 +10,7 @@ use crate::publish::onnx::{self, DEFAULT_OPSET, ExportPlan, FIRST_OPSET, Input, 
 /// Arguments of `dinomaly export`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Model folder
+    /// Model folder, or hf:OWNER/NAME on the hub
     model: PathBuf,
     /// File to write, which ends in .onnx
     #[arg(long, value_name = "FILE")]

@@ -15,7 +15,7 @@ use crate::system::table::align;
 /// Arguments of `dinomaly inspect`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Model folder
+    /// Model folder, or hf:OWNER/NAME on the hub
     model: PathBuf,
     /// Measure this machine's photos per second, from pixels to maps
     #[arg(long)]
@@ -29,8 +29,10 @@ pub struct Args {
 /// # Errors
 /// If the model is unusable.
 pub fn run(args: &Args) -> Result<()> {
-    let manifest = model_dir::read_manifest(&args.model)?;
-    let model = model_dir::read(&args.model)?;
+    // Once, so that both are of one commit of a model on the hub.
+    let folder = model_dir::locate(&args.model)?;
+    let manifest = model_dir::read_manifest(&folder)?;
+    let model = model_dir::read(&folder)?;
     let (config, e) = (&model.config, model.config.encoder());
     match config {
         Architecture::Dinomaly(_) => println!("{}: Dinomaly on {}", model.name, e.name),

@@ -36,6 +36,8 @@ pub mod options;
 #[cfg(feature = "trainer")]
 pub mod preset;
 #[cfg(feature = "trainer")]
+pub mod publish;
+#[cfg(feature = "trainer")]
 pub mod quantize;
 pub mod serve;
 pub mod site;

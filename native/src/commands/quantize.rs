@@ -11,7 +11,7 @@ use crate::publish::{self, QuantizePlan};
 /// Arguments of `dinomaly quantize`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Model folder
+    /// Model folder, or hf:OWNER/NAME on the hub
     model: PathBuf,
     /// Format of the weights
     #[arg(long, value_enum, default_value = "int8", value_name = "FORMAT")]

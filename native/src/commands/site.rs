@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::model_dir;
 use crate::site::page::halves;
 use crate::site::{self, Modules, PACKED, Sample};
 
 /// Arguments of `dinomaly site`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Model folders, in the order in which the page offers them
+    /// Model folders, or hf:OWNER/NAME on the hub, in the order in which the page offers them
     #[cfg_attr(feature = "trainer", arg(required_unless_present = "encoder", value_name = "MODEL"))]
     #[cfg_attr(not(feature = "trainer"), arg(required = true, value_name = "MODEL"))]
     models: Vec<PathBuf>,
@@ -38,13 +39,14 @@ pub struct Args {
 /// # Errors
 /// One sentence naming what is wrong; an earlier site is unchanged then.
 pub fn run(args: &Args) -> Result<()> {
+    let models = args.models.iter().map(|model| model_dir::locate(model)).collect::<Result<Vec<_>>>()?;
     let temporary = tempfile::Builder::new().prefix("dinomaly-encoders-").tempdir()?;
     let encoders = encoders(args, temporary.path())?;
     // Before the modules are built for minutes.
-    site::check(&args.out, &args.models, &encoders)?;
+    site::check(&args.out, &models, &encoders)?;
     let samples = args.samples.as_deref().map(site::read_samples).transpose()?.unwrap_or_default();
     let modules = Modules::find(args.wasm.as_deref())?;
-    write(&args.out, &args.models, &encoders, &samples, &modules)?;
+    write(&args.out, &models, &encoders, &samples, &modules)?;
     println!("look at it with: dinomaly serve {}", args.out.display());
     Ok(())
 }

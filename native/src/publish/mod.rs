@@ -1,10 +1,13 @@
 //! Trained weights → a published model: thresholds from held-out photos, self-test, model card.
 
 mod calibrate;
+mod card;
 mod defective;
 mod encoder;
 mod few_shot;
+pub mod hub;
 mod import;
+mod licence;
 #[doc(hidden)]
 pub mod moments;
 pub mod onnx;

@@ -21,6 +21,8 @@ pub mod page;
 mod requests;
 pub mod samples;
 pub mod serve;
+#[cfg(feature = "trainer")]
+pub mod space;
 mod thumbnails;
 mod write;
 

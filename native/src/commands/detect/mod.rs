@@ -17,7 +17,7 @@ use rows::Row;
 /// Arguments of `dinomaly detect`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Model folder
+    /// Model folder, or hf:OWNER/NAME on the hub
     model: PathBuf,
     /// Photos, or folders of photos
     #[arg(required = true)]

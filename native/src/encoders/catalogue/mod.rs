@@ -1,8 +1,5 @@
 //! The catalogue: published encoders by name, and their sources.
 
-mod cache;
-mod hub;
-
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -11,9 +8,11 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::encoders::backbone::{self, Backbone, Origin, Told};
+use crate::hub::{self, Hub, Wanted};
 use crate::system::atomic;
 
-pub use hub::Hub;
+/// The branch of the encoders' repositories that is fetched.
+const BRANCH: &str = "main";
 
 /// A published encoder.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -77,7 +76,7 @@ pub fn read(given: &Path, told: impl Into<Told>) -> Result<(Backbone, PathBuf)> 
     let Some(known) = named else {
         return Ok((backbone::read(given, told)?, given.to_owned()));
     };
-    let path = if known.repo.is_empty() { None } else { Hub::from_env().cached(known) };
+    let path = if known.repo.is_empty() { None } else { Hub::from_env().cached(&known.repo, BRANCH, &known.file) };
     let Some(path) = path else {
         known.refuse_page()?;
         bail!("{0} has not been fetched: run `dinomaly backbone fetch {0}` first", known.name);
@@ -94,7 +93,7 @@ pub fn fetch(name: &str, out: Option<&Path>) -> Result<(&'static KnownBackbone, 
     if let Some(out) = out {
         atomic::check_file(out)?;
     }
-    let path = Hub::from_env().fetch(backbone)?;
+    let path = backbone.fetch(&Hub::from_env())?;
     let Some(out) = out else { return Ok((backbone, path)) };
     let read = || format!("{} cannot be read", path.display());
     atomic::copy_file(&mut File::open(&path).with_context(read)?, out)?;
@@ -122,6 +121,17 @@ impl KnownBackbone {
         }
         config.name = self.name.clone();
         Ok(backbone)
+    }
+
+    /// Downloads it, unless it is in the cache, and checks the encoder in it. A wrong file is removed.
+    fn fetch(&self, hub: &Hub) -> Result<PathBuf> {
+        self.refuse_page()?;
+        let Self { name, repo, file, licence, .. } = self;
+        let path = hub.fetch(&Wanted { repo, revision: BRANCH, file, name, licence: Some(licence) })?;
+        // Removed, so that the next attempt does not find it.
+        let open = self.open(&path).inspect_err(|_| hub::forget(&path));
+        open.with_context(|| format!("the hub's file for {name} was removed"))?;
+        Ok(path)
     }
 
     /// Checks that the backbone is on the hub.
