@@ -33,12 +33,22 @@ const HERE = import.meta.url;
 const HOST = {
   base: HERE,
   modules: modulesOf,
-  start: () => startWorker([bundled, imported]),
+  start: () => startWorker([bundled, imported]).catch(explain),
   lost: () => {},
   address: (model) => new URL(model, globalThis.document?.baseURI ?? globalThis.location.href),
   read: fetched,
   device: (device) => device,
 };
+
+/**
+ * @param {Error} error why no worker started
+ * @returns {never}
+ */
+function explain(error) {
+  if (!HERE.includes('/.vite/deps/')) throw error;
+  throw new Error("the detector's worker is not found, because Vite before version 8 moves this package while developing: add " +
+    "optimizeDeps: { exclude: ['dinomaly'] } to vite.config.js");
+}
 
 /**
  * A published model that inspects photos, in a worker of its own. Close it to free its memory.
