@@ -23,10 +23,12 @@ const PACKAGED: &str = "native/page";
 const NOT_SERVED: [&str; 2] = ["README.md", "screenshot.png"];
 
 fn main() -> ExitCode {
-    match run(&std::env::args().skip(1).collect::<Vec<_>>()) {
+    let arguments = std::env::args().skip(1).collect::<Vec<_>>();
+    let is_npm = arguments.iter().any(|argument| argument == "--npm");
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cargo page: {error:#}");
+            eprintln!("cargo {}: {error:#}", if is_npm { "npm" } else { "page" });
             ExitCode::FAILURE
         }
     }
