@@ -123,7 +123,7 @@ export class LoadedModel {
     if (chosen !== undefined && !this.classes.includes(chosen)) {
       throw new Error(`class ${chosen} is not known to this model: it knows ${this.classes.join(', ')}`);
     }
-    await unlessAborted(this.#turn(), signal);
+    await this.#turn(signal);
     const looked = this.#line.detect(photo, this.#judge.product([chosen ?? null]), (description) => {
       this.description = description;
     });
@@ -134,10 +134,26 @@ export class LoadedModel {
     return new Result(detection, this.#judge, product, this.#palette, this.device);
   }
 
-  /** Waits until there is place for a photo. @returns {Promise<void>} */
-  async #turn() {
-    if (this.#busy >= MOST) await new Promise((/** @type {(value?: undefined) => void} */ resolve) => this.#waiting.push(resolve));
-    else this.#busy += 1;
+  /**
+   * Waits until there is place for a photo.
+   * @param {AbortSignal} [signal]
+   */
+  async #turn(signal) {
+    if (this.#busy < MOST) {
+      this.#busy += 1;
+      return;
+    }
+    let take = () => {};
+    /** @type {Promise<void>} */
+    const turn = new Promise((resolve) => (take = resolve));
+    this.#waiting.push(take);
+    await unlessAborted(turn, signal).catch((reason) => {
+      const at = this.#waiting.indexOf(take);
+      // Its turn may have come meanwhile: then the place goes to the next.
+      if (at < 0) this.#leave();
+      else this.#waiting.splice(at, 1);
+      throw reason;
+    });
   }
 
   /** Hands the place on. */

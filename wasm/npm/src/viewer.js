@@ -180,7 +180,7 @@ export class DinomalyViewer extends HTMLElement {
     this.#shown?.picture.close();
     this.#shown = { picture, result };
     const { verdict, score, threshold } = result;
-    const product = result.class === null ? '' : ` (${result.class})`;
+    const product = result.class === null || verdict === 'unknown' ? '' : ` (${result.class})`;
     const said = `${VERDICTS[verdict]}${product}: score ${score.toPrecision(3)}, threshold ${threshold.toPrecision(3)}.`;
     this.#say(said);
     const canvas = this.#part('canvas', HTMLCanvasElement);

@@ -39,7 +39,10 @@ fn altered(folder: &Path) {
     };
     alter("newer", &|text| text.replace("\"format_version\": 1", "\"format_version\": 3"));
     alter("no-json", &|_| "<!doctype html>".into());
-    alter("damaged", &|text| text.replacen("\"sha256\": \"", "\"sha256\": \"00", 1));
+    copy(&folder.join("model"), &folder.join("damaged"));
+    let config = folder.join("damaged/config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(config, text.replacen('4', "5", 1)).unwrap();
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use dinomaly_tests::page::site::{MODELS, copy, model};
+use dinomaly_tests::page::site::{MODELS, copy, model, modules};
 use tempfile::TempDir;
 
 /// Folder of the package in the checkout.
@@ -22,6 +22,8 @@ fn sources() -> PathBuf {
 fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
+        // Else both commands might write the modules at a time.
+        modules();
         let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let said = run(Command::new(cargo).current_dir(&checkout).arg("npm"));
