@@ -21,10 +21,14 @@ export async function findModel(host, where, name) {
   const url = addressOf(host, where);
   const folder = new URL(url);
   if (!/\/(manifest|models)\.json$/.test(folder.pathname)) folder.pathname = folder.pathname.replace(/\/?$/, '/');
-  const manifest = await fileOf(host, folder, 'manifest.json');
+  /** @type {Error | undefined} */
+  let refusal;
+  const manifest = await fileOf(host, folder, 'manifest.json').catch((error) => void (refusal = error));
   if (manifest?.json) return ofFolder(folder, manifest);
-  const index = await fileOf(host, folder, 'models.json');
+  // Of a file that is missing a server of another origin may not even say that.
+  const index = await fileOf(host, folder, 'models.json').catch((error) => void (refusal ??= error));
   if (index?.json) return ofSite(folder, index.text, name);
+  if (refusal) throw refusal;
   // A server may answer with a page in the place of a file that is missing.
   if (manifest ?? index) throw new Error(`no model is at ${folder.href}: what the server answers for manifest.json is not JSON: check the address`);
   throw new Error(`no model is at ${folder.href}: it has neither manifest.json nor models.json: give the address of a model's folder or of a site`);

@@ -6,7 +6,7 @@ use dinomaly_tests::page::site::{MODELS, detect, detector};
 use dinomaly_tests::{fixtures, max_difference};
 use serde_json::Value;
 
-use super::plain;
+use super::bare;
 use crate::{TOLERANCE, read, turn};
 
 /// Makes every form of a photo and inspects it: name → map, score, size.
@@ -38,13 +38,13 @@ const FORMS: &str = "(async (device) => {
 #[test]
 fn every_form_of_a_photo_gets_the_native_detectors_map() {
     let _turn = turn();
-    let folder = plain("plain");
+    let folder = bare();
     std::fs::copy(fixtures("photos/rgb.png"), folder.path().join("photo.png")).unwrap();
     let photo = read(&fixtures("photos/rgb.png"));
     let expected = detect(&detector(MODELS[0]), &photo);
     let host = Host::serve(folder.path());
     let chrome = Chrome::launch();
-    let page = chrome.open(&format!("{}/index.html", host.url));
+    let page = chrome.open(&format!("{}/", host.url));
     for device in ["cpu", "gpu"] {
         let said = page.eval(&format!("{FORMS}('{device}')"));
         assert_eq!((&said["device"], &said["untouched"]), (&Value::from(device), &Value::from(true)));
@@ -73,10 +73,10 @@ fn every_form_of_a_photo_gets_the_native_detectors_map() {
 #[test]
 fn a_frame_of_a_video_is_inspected() {
     let _turn = turn();
-    let folder = plain("plain");
+    let folder = bare();
     let host = Host::serve(folder.path());
     let chrome = Chrome::launch();
-    let page = chrome.open(&format!("{}/index.html", host.url));
+    let page = chrome.open(&format!("{}/", host.url));
     let said = page.eval(
         "(async () => {
             const { Detector } = await import('./dinomaly/dinomaly.js');

@@ -62,10 +62,17 @@ fn run(command: &mut Command) -> String {
     stdout
 }
 
-/// Folder of plain pages: an example with the package beside it, and a model.
+/// Folder of a plain page: an example with the package beside it, and a model.
 fn plain(example: &str) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = bare();
     copy(&sources().join("examples").join(example), folder.path());
+    folder
+}
+
+/// The same with a page that does nothing.
+fn bare() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("index.html"), "<!doctype html><main></main>").unwrap();
     copy(&built().join("package"), &folder.path().join("dinomaly"));
     write_model(&folder.path().join("model"));
     folder
