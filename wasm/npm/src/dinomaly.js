@@ -21,13 +21,13 @@ import { fromBlob, startWorker } from './start.js';
 /** @typedef {import('./types.js').Verdict} Verdict */
 export { Result };
 
+const HERE = import.meta.url;
+
 /** Bundlers find the worker by this form alone. */
 const bundled = () => ({ worker: new Worker(new URL('./worker.js', import.meta.url), { type: 'module' }), settle: () => {} });
 
 /** A package from another origin, as on a CDN: browsers start no worker from there, but import it into one. */
 const imported = () => fromBlob(HERE.replace(/[^/]*$/, 'worker.js'));
-
-const HERE = import.meta.url;
 
 /** @type {ModelHost} */
 const HOST = {

@@ -8,12 +8,12 @@ use dinomaly_tests::fixtures;
 use dinomaly_tests::page::chrome::Chrome;
 use dinomaly_tests::page::engine::Engine;
 use dinomaly_tests::page::firefox::Firefox;
-use dinomaly_tests::page::host::Host;
+use dinomaly_tests::page::host::{Habit, Host};
 use dinomaly_tests::page::site::{MODELS, copy, detect, detector};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{TSC, VITE, plain, project, run, sources, tool, write_model};
+use super::{TSC, VITE, bare, plain, project, run, sources, tool, write_model};
 use crate::{TOLERANCE, read, turn};
 
 /// The examples show four digits.
@@ -105,6 +105,29 @@ fn a_project_of_vite_shows_it_developed_and_built_in_chromium_and_firefox() {
     let host = Host::serve(&project.path().join("dist"));
     shows_the_score(&page, &format!("{}/index.html", host.url), "built by Vite, Chromium");
     shows_the_score(&Firefox::launch(), &format!("{}/index.html", host.url), "built by Vite, Firefox");
+}
+
+/// As from a CDN: browsers start no worker of another origin, so the package imports it into one.
+#[test]
+fn the_package_may_come_from_another_origin() {
+    let _turn = turn();
+    let [here, there] = [bare(), bare()];
+    std::fs::copy(photo(), there.path().join("photo.jpg")).unwrap();
+    let [host, cdn] = [&here, &there].map(|folder| Host::serve(folder.path()));
+    cdn.take_up("", Habit::Header("access-control-allow-origin", "*"));
+    let chrome = Chrome::launch();
+    let page = chrome.open(&format!("{}/", host.url));
+    let score = page.eval(&format!(
+        "(async (cdn) => {{
+            const {{ Detector }} = await import(`${{cdn}}/dinomaly/dinomaly.js`);
+            const detector = await Detector.load(`${{cdn}}/model/`, {{ device: 'cpu' }});
+            return (await detector.detect(await (await fetch(`${{cdn}}/photo.jpg`)).blob())).score;
+        }})('{}')",
+        cdn.url
+    ));
+    let expected = detect(&detector(MODELS[0]), &read(&photo())).score;
+    let difference = (score.as_f64().unwrap() as f32 - expected).abs();
+    assert!(difference <= TOLERANCE, "{score}, expected {expected}");
 }
 
 #[test]
