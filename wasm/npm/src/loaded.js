@@ -1,5 +1,5 @@
 // @ts-check
-// A loaded model, wherever it runs.
+// A loaded model, in a page or in Node.
 
 import { Detector as Line } from './detector.js';
 import { Judge } from './judge.js';
@@ -121,7 +121,7 @@ export class LoadedModel {
    */
   async inspect(photo, { class: chosen, signal }) {
     if (chosen !== undefined && !this.classes.includes(chosen)) {
-      throw new Error(`class ${chosen} is not known to this model: it knows ${this.classes.join(', ')}`);
+      throw new Error(`class ${chosen} is not known to this model: it knows ${this.classes.join(', ') || 'no products'}`);
     }
     await this.#turn(signal);
     const looked = this.#line.detect(photo, this.#judge.product([chosen ?? null]), (description) => {

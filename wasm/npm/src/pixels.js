@@ -1,5 +1,5 @@
 // @ts-check
-// Photos of a page: files, and whatever has pixels.
+// Photos of a page: files, and all that has pixels.
 
 import { readable } from './formats.js';
 
