@@ -1,11 +1,10 @@
 // @ts-check
-// The page's side of a worker: requests, answers, and recovery after the loss of a device.
+// A page's side of a worker: requests, answers, and recovery after the loss of a device.
 
 import { recall, recallTimes, remember } from './kept.js';
 import { LIMITS, named, unusable, within } from './limits.js';
-import { startWorker } from './start.js';
 
-/** @import {AnomalyMap, DeviceChoice, Description, Detection, Index, KernelTime, Message, ModelEntry, Progress, Region} from './types.js' */
+/** @import {AnomalyMap, DeviceChoice, Description, Detection, Host, Index, KernelTime, Message, ModelEntry, Progress, Region, Source} from './types.js' */
 
 const CRASHED = 'the detector stopped, probably out of memory: use smaller photos or close other pages';
 
@@ -36,12 +35,14 @@ export class Detector {
    * @param {ModelEntry} model
    * @param {DeviceChoice} device
    * @param {(progress: Progress) => void} report
+   * @param {Host} host
    */
-  constructor(index, model, device, report) {
+  constructor(index, model, device, report, host) {
     this.index = index;
     this.model = model;
     this.device = device;
     this.report = report;
+    this.host = host;
     this.#opened.catch(() => {});
   }
 
@@ -84,7 +85,7 @@ export class Detector {
     this.#worker?.terminate();
     this.#worker = undefined;
     this.#abandon(named('Reopened', 'the detector was opened again'));
-    const worker = await startWorker();
+    const worker = await this.host.start();
     if (this.#closed) worker.terminate();
     worker.addEventListener('message', (event) => this.#hear(event.data));
     // A trap during inspection.
@@ -93,7 +94,7 @@ export class Detector {
     });
     this.#worker = worker;
     const { index, model, device } = this;
-    const base = document.baseURI;
+    const { base } = this.host;
     const request = { kind: 'open', base, index, model, device, plain: this.#plain, tuning: recall(), times: recallTimes() };
     /** @type {Description} */
     const description = await this.#ask(request);
@@ -110,7 +111,7 @@ export class Detector {
 
   /**
    * Inspects a photo. A device that fails is opened again once; if it fails again, the CPU takes over.
-   * @param {File} file
+   * @param {Source} file
    * @param {string | null} product the class whose regions are told
    * @param {(description: Description) => void} reopened called after the device was opened again
    * @returns {Promise<Detection>}
@@ -138,7 +139,7 @@ export class Detector {
   }
 
   /**
-   * @param {File} file
+   * @param {Source} file
    * @param {string | null} product
    */
   async #look(file, product) {
@@ -147,7 +148,7 @@ export class Detector {
     });
     // Another photo may have made the device open again.
     await this.#opened.catch(() => {});
-    const answer = this.#ask({ kind: 'detect', name: file.name, bytes, class: product }, [bytes]);
+    const answer = this.#ask({ kind: 'detect', name: file.name, bytes, pixels: file.pixels, class: product }, [bytes]);
     // The processor always comes to an end.
     if (this.device === 'wasm') return answer;
     return within(answer, LIMITS.photo, () => {
@@ -156,12 +157,12 @@ export class Detector {
   }
 
   /**
-   * Tells the page that no device is left.
+   * Tells the host that no device is left.
    * @param {Error} reason
    * @returns {never}
    */
   #giveUp(reason) {
-    if (!this.#closed) dispatchEvent(new CustomEvent('dinomaly:lost', { detail: reason }));
+    if (!this.#closed) this.host.lost(reason);
     throw reason;
   }
 
@@ -211,7 +212,7 @@ export class Detector {
   close() {
     this.#closed = true;
     this.#worker?.terminate();
-    this.#abandon(named('Closed', 'another model was chosen'));
+    this.#abandon(named('Closed', 'the detector was closed'));
   }
 
   /**
@@ -221,7 +222,7 @@ export class Detector {
    */
   #ask(request, transfer = []) {
     return new Promise((resolve, reject) => {
-      if (this.#closed) return reject(named('Closed', 'another model was chosen'));
+      if (this.#closed) return reject(named('Closed', 'the detector was closed'));
       if (!this.#worker) return reject(named('Reopened', 'the detector is not open'));
       this.#requests += 1;
       this.#waiting.set(this.#requests, { resolve, reject });

@@ -71,7 +71,10 @@ async function fetchOnce(url, name, grew, how) {
   const asked = fetch(url, { ...how, signal: stop.signal }).catch(() => undefined);
   const response = await within(asked, LIMITS.server, silent('does not answer'));
   if (!response) throw unreachable(`${name} could not be downloaded: check the connection`);
-  if (!response.ok) throw unreachable(`${name} could not be downloaded: the server answered ${response.status}`);
+  if (!response.ok) {
+    const { status } = response;
+    throw Object.assign(unreachable(`${name} could not be downloaded: the server answered ${status}`), { status });
+  }
   /** @type {Uint8Array[]} */
   const pieces = [];
   const reader = response.body?.getReader();

@@ -3,6 +3,7 @@
 
 import { Detector } from './detector.js';
 import { cacheStorage } from './download.js';
+import { HOST } from './host.js';
 import { rememberTimes } from './kept.js';
 
 /** @import {Description, Index, ModelEntry, Times} from './types.js' */
@@ -23,7 +24,7 @@ const PHOTOS = 3;
  */
 export async function timeBoth(index, model, { device, inputSide, selfTested }, gpu, busy) {
   if (!device.adapter || device.times || !selfTested || model.made || !cacheStorage()) return;
-  const processor = new Detector(index, model, 'wasm', () => {});
+  const processor = new Detector(index, model, 'wasm', () => {}, HOST);
   try {
     const picture = await draw(inputSide);
     let fastest = Infinity;

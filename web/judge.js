@@ -1,8 +1,7 @@
 // @ts-check
 // Verdicts: which class's threshold counts for a photo, and thresholds that the visitor has set.
 
-/** @import {Description, Verdict} from './types.js' */
-/** @import {Inspected} from './result.js' */
+/** @import {Description, Row, Verdict} from './types.js' */
 
 export class Judge {
   /** Thresholds that the visitor has set, by class; the empty name is that of photos of no class. @type {Map<string, number>} */
@@ -56,7 +55,7 @@ export class Judge {
 
   /**
    * Compares a score with the threshold of its class. Returns whether the heatmap's colours have changed.
-   * @param {Inspected} result
+   * @param {Pick<Row, 'score' | 'unknown' | 'product' | 'middle' | 'threshold' | 'verdict'>} result
    * @param {string | null} product
    */
   apply(result, product) {
@@ -72,7 +71,7 @@ export class Judge {
   /**
    * The score on a scale that classes share: 0 is the median of good photos, 1 the model's threshold. `null` if the model does
    * not tell.
-   * @param {Inspected} result
+   * @param {{score: number, product: string | null}} result
    */
   normalised({ score, product }) {
     const { threshold, good } = this.of(product);

@@ -3,8 +3,8 @@
 
 import { Store, obtain } from './download.js';
 import { identityOf } from './hash.js';
+import { HOST } from './host.js';
 import { recall } from './kept.js';
-import { startWorker } from './start.js';
 
 /** @import {DeviceChoice, EncoderEntry, GoodPhoto, Index, Made, Message, ModelEntry, Progress} from './types.js' */
 /** @import {GoodPhotos} from './kept-models.js' */
@@ -64,7 +64,7 @@ async function encoderOf({ files, made = {} }) {
  * @returns {Promise<Made>}
  */
 async function ask(index, model, device, name, photos, report) {
-  const worker = await startWorker();
+  const worker = await HOST.start();
   const answered = new Promise((resolve, reject) => {
     worker.addEventListener('message', (/** @type {MessageEvent<Message>} */ { data }) => {
       if (data.kind === 'progress') return report(data.progress);

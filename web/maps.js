@@ -65,18 +65,28 @@ export async function unpack({ width, height, low, high, content }) {
  * @param {Uint8ClampedArray} palette RGBA of the values from 0 to twice the middle, in equal steps
  * @param {number} middle value of the colour in the middle: the threshold
  */
-export function coloured({ values, width, height }, palette, middle) {
-  const image = new ImageData(width, height);
-  const pixels = new Uint32Array(image.data.buffer);
-  const colours = new Uint32Array(Uint8ClampedArray.from(palette).buffer);
-  const last = colours.length - 1;
+export function coloured(map, palette, middle) {
+  return new ImageData(colours(map.values, palette, middle), map.width, map.height);
+}
+
+/**
+ * The colours of values, RGBA.
+ * @param {Float32Array} values
+ * @param {Uint8ClampedArray} palette as of {@link coloured}
+ * @param {number} middle
+ */
+export function colours(values, palette, middle) {
+  const rgba = new Uint8ClampedArray(4 * values.length);
+  const pixels = new Uint32Array(rgba.buffer);
+  const scale = new Uint32Array(Uint8ClampedArray.from(palette).buffer);
+  const last = scale.length - 1;
   const unit = middle > 0 ? last / (2 * middle) : Infinity;
   for (let i = 0; i < values.length; i++) {
     const at = Math.round(values[i] * unit);
     // A threshold of zero leaves no range: 0 times infinity is the first colour.
-    pixels[i] = colours[at > 0 ? Math.min(last, at) : 0];
+    pixels[i] = scale[at > 0 ? Math.min(last, at) : 0];
   }
-  return image;
+  return rgba;
 }
 
 /**

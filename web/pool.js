@@ -2,6 +2,7 @@
 // Several photos at a time: on the CPU one per worker, on a GPU two in one worker, so that it never waits for the next photo.
 
 import { Detector } from './detector.js';
+import { HOST } from './host.js';
 import { cacheStorage } from './download.js';
 
 /** @import {AnomalyMap, Description, Detection, DeviceChoice, Index, ModelEntry, Progress} from './types.js' */
@@ -37,7 +38,7 @@ export class Pool {
   constructor(index, model, device, report) {
     this.index = index;
     this.model = model;
-    this.#workers = [new Detector(index, model, device, report)];
+    this.#workers = [new Detector(index, model, device, report, HOST)];
   }
 
   /** @returns {Promise<Description>} */
@@ -123,7 +124,7 @@ export class Pool {
   /** Adds a worker, for photos that still wait when it is ready. */
   async #grow() {
     if (this.#workers.length >= this.#limit) return;
-    const worker = new Detector(this.index, this.model, 'wasm', () => {});
+    const worker = new Detector(this.index, this.model, 'wasm', () => {}, HOST);
     this.#workers.push(worker);
     try {
       await worker.open();

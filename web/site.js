@@ -3,7 +3,8 @@
 
 /** @import {Index} from './types.js' */
 
-const VERSION = 2;
+/** Version of `models.json` that is read. */
+export const VERSION = 2;
 
 const MODULES = ['cpu', 'gpu', 'relaxed'];
 

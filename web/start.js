@@ -8,21 +8,23 @@ const EMPTY = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]);
 
 const HOST = 'the host of this page forbids it: its header Content-Security-Policy has to allow';
 
+/** A way to make a worker; `settle` is called once it runs or is refused. @typedef {() => {worker: Worker, settle: () => void}} Way */
+
 /**
  * A worker of the detector whose script runs.
+ * @param {Way[]} ways of which the next is taken if one is refused
  * @returns {Promise<Worker>}
  */
-export async function startWorker() {
+export async function startWorker(ways) {
   demandWebAssembly();
-  try {
-    return await started(fromBlob);
-  } catch (error) {
-    if (/** @type {Error} */ (error).name !== 'Refused') throw error;
+  for (const way of ways) {
+    try {
+      return await started(way);
+    } catch (error) {
+      if (/** @type {Error} */ (error).name !== 'Refused') throw error;
+    }
   }
-  return started(directly).catch((error) => {
-    if (error.name !== 'Refused') throw error;
-    throw new Error(`the detector cannot be started, because ${framed() ? FRAME : `${HOST} "worker-src 'self' blob:"`}`);
-  });
+  throw new Error(`the detector cannot be started, because ${framed() ? FRAME : `${HOST} "worker-src 'self' blob:"`}`);
 }
 
 const FRAME = 'the frame around this page forbids it: open the page in a window of its own';
@@ -45,24 +47,21 @@ function demandWebAssembly() {
  * that response, and static hosts send none. The import is a dynamic one: Firefox asks the service worker for no other in a blob.
  * @param {string} script
  */
-function fromBlob(script) {
+export function fromBlob(script) {
   const text = `import(${JSON.stringify(script)}).catch(() => postMessage({ kind: 'unreachable' }));`;
   const url = URL.createObjectURL(new Blob([text], { type: 'text/javascript' }));
   return { worker: new Worker(url, { type: 'module' }), settle: () => URL.revokeObjectURL(url) };
 }
 
-/** @param {string} script */
-const directly = (script) => ({ worker: new Worker(script, { type: 'module' }), settle: () => {} });
-
 /**
- * @param {(script: string) => {worker: Worker, settle: () => void}} make
+ * @param {Way} way
  * @returns {Promise<Worker>}
  */
-async function started(make) {
-  /** @type {ReturnType<typeof make>} */
+async function started(way) {
+  /** @type {ReturnType<Way>} */
   let made;
   try {
-    made = make(new URL('worker.js', document.baseURI).href);
+    made = way();
   } catch {
     throw named('Refused', 'workers are forbidden');
   }

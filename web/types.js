@@ -35,7 +35,8 @@
  * @property {number} bytes of all files
  * @property {string} manifest path
  * @property {Record<string, string>} files paths by name
- * @property {Record<string, Blob>} [made] contents by name, `manifest.json` included, of a model that is not on the site
+ * @property {Record<string, Blob>} [made] contents by name, `manifest.json` included, of a model that is not on the site; those that `files`
+ *   has are fetched
  * @property {'here' | 'file'} [origin] where such a model is from: made here, or opened from a zip
  */
 
@@ -68,6 +69,22 @@
  */
 
 /** @typedef {'auto' | 'webgpu' | 'wasm'} DeviceChoice */
+
+/**
+ * What runs a detector.
+ * @typedef {object} Host
+ * @property {string} base address that relative paths of the index start from
+ * @property {() => Promise<Worker>} start starts a worker
+ * @property {(reason: Error) => void} lost called when no device is left
+ */
+
+/**
+ * A photo: a file, or pixels in its place.
+ * @typedef {object} Source
+ * @property {string} name
+ * @property {() => Promise<ArrayBuffer>} arrayBuffer the file's bytes, or RGBA of each pixel
+ * @property {{width: number, height: number}} [pixels] size, if it is decoded already
+ */
 
 /**
  * What a model says of a class.
@@ -209,7 +226,7 @@
  *   tuning: string | null, times: Record<string, Times>}
  *   | {kind: 'make', id: number, base: string, index: Index, model: EncoderEntry, device: DeviceChoice, tuning: string | null,
  *   name: string, photos: GoodPhoto[]}
- *   | {kind: 'detect', id: number, name: string, bytes: ArrayBuffer, class: string | null}
+ *   | {kind: 'detect', id: number, name: string, bytes: ArrayBuffer, pixels?: Source['pixels'], class: string | null}
  *   | {kind: 'colours', id: number, map: Float32Array, class: string | null}
  *   | {kind: 'regions', id: number, map: AnomalyMap, region: [number, number, number, number], class: string | null}
  *   | {kind: 'profile', id: number}

@@ -68,7 +68,9 @@ async function perform(request) {
   // As after the loss of a device, the page opens the model again.
   if (!detector) throw unusable('no model is open');
   if (request.kind === 'detect') {
-    const detection = await detector.detect(request.name, new Uint8Array(request.bytes));
+    const { name, pixels } = request;
+    const bytes = new Uint8Array(request.bytes);
+    const detection = await (pixels ? detector.detectPixels(name, bytes, pixels.width, pixels.height) : detector.detect(name, bytes));
     // Part of the same answer, because a later request would wait for the next photo.
     const regions = detector.regions(detection.map, detection.mapWidth, detection.region, request.class ?? detection.nearest ?? undefined);
     return { ...detection, regions };
@@ -111,7 +113,7 @@ async function startModule(url, half, store, grew, compiled) {
   const late = () => {
     throw unreachable('the detector could not be downloaded: check the connection');
   };
-  const glue = await within(import(url(half.glue)).catch(late), LIMITS.server, late);
+  const glue = await within(import(/* @vite-ignore */ url(half.glue)).catch(late), LIMITS.server, late);
   await obtain(store, url(half.wasm), 'the detector', grew, async (bytes) => {
     const fetched = performance.now();
     await unpacked(bytes).then((module) => glue.default({ module_or_path: module })).catch(notAModule);
@@ -172,7 +174,7 @@ async function makeModel({ base, index, model, device, tuning, name, photos }) {
 }
 
 /**
- * A model's file: its own if it was made here or came as a zip, else from the cache or the site.
+ * A model's file: its own if it was made here, came as a zip or was read before, else from the cache or the site.
  * @template T
  * @param {EncoderEntry} model
  * @param {string} name
@@ -183,8 +185,8 @@ async function makeModel({ base, index, model, device, tuning, name, photos }) {
  * @returns {Promise<T>}
  */
 async function contentOf(model, name, address, store, grew, take) {
-  if (!model.made) return obtain(store, address(), name === 'manifest.json' ? name : `model file ${name}`, grew, take);
-  const own = model.made[name];
+  const own = model.made?.[name];
+  if (!own && (!model.made || model.files[name])) return obtain(store, address(), name === 'manifest.json' ? name : `model file ${name}`, grew, take);
   if (!own) throw new Error(`model file ${name} is missing: save or pack the whole model again`);
   const content = new Uint8Array(await own.arrayBuffer());
   grew(content.length);

@@ -16,6 +16,7 @@ use dinomaly_core::maps::defects::defects;
 use dinomaly_core::maps::heatmap;
 use dinomaly_core::maps::score::AnomalyMap;
 use dinomaly_core::ops::Ops;
+use dinomaly_core::photo::decode::{Photo, Pixels};
 use dinomaly_core::photo::preprocess::Region;
 use wasm_bindgen::prelude::*;
 use web_sys::WorkerGlobalScope;
@@ -198,15 +199,22 @@ impl Detector {
     /// # Errors
     /// If the photo cannot be read, or the device fails.
     pub async fn detect(&self, name: &str, bytes: Vec<u8>) -> Result<JsValue, JsValue> {
-        let ready = self.ready()?;
         let began = now();
-        let photo = ready.detector.decode(name, &bytes).map_err(refusal)?;
+        let photo = self.ready()?.detector.decode(name, &bytes).map_err(refusal)?;
         drop(bytes);
-        let decoded = now();
-        let detections = ready.detector.detect(std::slice::from_ref(&photo)).await.map_err(refusal)?;
-        let timings = Timings { decode: decoded - began, detect: now() - decoded };
-        let product = ready.model.calibration.recognise(&detections[0].descriptor).map_err(refusal)?;
-        results::detection(&photo, &detections[0], product, timings)
+        self.look_at(&photo, began).await
+    }
+
+    /// [`Detector::detect`] for a photo that is decoded already: red, green, blue and alpha of each pixel, row by row. Alpha is dropped.
+    ///
+    /// # Errors
+    /// If it is empty or too large, there are more or fewer values than pixels of this size have, or the device fails.
+    #[wasm_bindgen(js_name = detectPixels)]
+    pub async fn detect_pixels(&self, name: &str, rgba: Vec<u8>, width: u32, height: u32) -> Result<JsValue, JsValue> {
+        let began = now();
+        let photo = Photo::of_pixels(name, [width, height], Pixels::Rgba(&rgba), None).map_err(refusal)?;
+        drop(rgba);
+        self.look_at(&photo, began).await
     }
 
     /// Heatmap of a map, RGBA. The middle of the colour scale is the threshold of this class, or the overall one.
@@ -241,6 +249,16 @@ impl Detector {
         }
         let map = AnomalyMap { width, height: map.len() / width, values: map };
         results::regions(&defects(&map, Region { x0, y0, x1, y1 }, threshold, 0.0))
+    }
+
+    /// Inspects a photo whose decoding began at this time.
+    async fn look_at(&self, photo: &Photo, began: f64) -> Result<JsValue, JsValue> {
+        let ready = self.ready()?;
+        let decoded = now();
+        let detections = ready.detector.detect(std::slice::from_ref(photo)).await.map_err(refusal)?;
+        let timings = Timings { decode: decoded - began, detect: now() - decoded };
+        let product = ready.model.calibration.recognise(&detections[0].descriptor).map_err(refusal)?;
+        results::detection(photo, &detections[0], product, timings)
     }
 
     fn arrival(&mut self) -> Result<&mut Arrival, JsValue> {

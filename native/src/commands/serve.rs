@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::site::serve::{DEFAULT_HOST, DEFAULT_PORT, Server};
+use crate::site::sharing::Origin;
 use crate::system::interrupt::Interrupt;
 
 /// Arguments of `dinomaly serve`.
@@ -26,6 +27,11 @@ pub struct Args {
     /// Port; 0 takes any free port
     #[arg(long, default_value_t = DEFAULT_PORT)]
     port: u16,
+    /// Origin whose pages may read the site's models, such as https://example.org; `*` for all, several with the option repeated
+    ///
+    /// Without it browsers give the models to pages of this server alone.
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<Origin>,
 }
 
 /// Serves until Ctrl-C.
@@ -33,7 +39,7 @@ pub struct Args {
 /// # Errors
 /// If the folder is no site or the port is taken.
 pub fn run(args: &Args) -> Result<()> {
-    let server = Server::bind_at(&args.site, args.page.as_deref(), args.host, args.port)?;
+    let server = Server::bind_at(&args.site, args.page.as_deref(), args.host, args.port, &args.allow_origin)?;
     if !args.host.is_loopback() {
         eprintln!(
             "dinomaly: every machine that reaches {} can open this page; without https their browsers compute on the processor and \

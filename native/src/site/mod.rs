@@ -21,6 +21,7 @@ pub mod page;
 mod requests;
 pub mod samples;
 pub mod serve;
+pub mod sharing;
 #[cfg(feature = "trainer")]
 pub mod space;
 mod thumbnails;

@@ -21,6 +21,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::page::OFFLINE;
 use super::requests::{self, Rules};
+use super::sharing::{self, Origin};
 use crate::system::interrupt::Interrupt;
 
 /// The port that is taken where none is asked for.
@@ -46,14 +47,15 @@ impl Server {
     /// # Errors
     /// If there is no page in a folder, or another program has the port.
     pub fn bind(folder: &Path, page: Option<&Path>, port: u16) -> Result<Self> {
-        Self::bind_at(folder, page, DEFAULT_HOST, port)
+        Self::bind_at(folder, page, DEFAULT_HOST, port, &[])
     }
 
-    /// [`Server::bind`] at an address of this machine; other machines can connect if it is not a loopback address.
+    /// [`Server::bind`] at an address of this machine; other machines can connect if it is not a loopback address. Pages of `origins` may
+    /// read the site's models.
     ///
     /// # Errors
     /// As [`Server::bind`].
-    pub fn bind_at(folder: &Path, page: Option<&Path>, host: IpAddr, port: u16) -> Result<Self> {
+    pub fn bind_at(folder: &Path, page: Option<&Path>, host: IpAddr, port: u16, origins: &[Origin]) -> Result<Self> {
         if !folder.join("index.html").is_file() {
             bail!("{} holds no index.html: make a site with dinomaly site", folder.display());
         }
@@ -70,7 +72,7 @@ impl Server {
             _ => anyhow::Error::new(e).context(format!("port {port} of {host} cannot be taken")),
         })?;
         let address = listener.local_addr()?;
-        let router = router(folder, page, host.is_loopback());
+        let router = router(folder, page, host.is_loopback(), origins);
         Ok(Self { runtime, listener, router, address })
     }
 
@@ -133,7 +135,7 @@ async fn accept(listener: TcpListener, router: Router) {
 }
 
 /// Files with their MIME types. `no-cache` lets browsers keep them but ask whether they changed.
-fn router(folder: &Path, page: Option<&Path>, is_local: bool) -> Router {
+fn router(folder: &Path, page: Option<&Path>, is_local: bool, origins: &[Origin]) -> Router {
     let always = |name: HeaderName, value: &'static str| {
         SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value))
     };
@@ -153,6 +155,7 @@ fn router(folder: &Path, page: Option<&Path>, is_local: bool) -> Router {
         .layer(always(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(always(same_origin, "same-origin"))
         .layer(always(header::CONTENT_SECURITY_POLICY, "frame-ancestors 'self'"))
+        .layer(from_fn_with_state(Arc::from(origins), sharing::share))
 }
 
 #[cfg(test)]
@@ -176,9 +179,13 @@ mod tests {
     }
 
     fn get_as(host: &str, url: &str, path: &str) -> String {
+        get_with(&format!("Host: {host}"), url, path)
+    }
+
+    fn get_with(headers: &str, url: &str, path: &str) -> String {
         let address = url.trim_start_matches("http://").trim_end_matches('/');
         let mut stream = TcpStream::connect(address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\n{headers}\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer.to_lowercase()
@@ -213,6 +220,44 @@ mod tests {
         stop.send(()).unwrap();
         serving.join().unwrap();
         assert!(TcpStream::connect(url.trim_start_matches("http://").trim_end_matches('/')).is_err());
+    }
+
+    #[test]
+    fn models_are_shared_with_the_origins_that_are_named_and_nothing_else_is() {
+        let folder = site();
+        fs::create_dir(folder.path().join("files")).unwrap();
+        for name in ["models.json", "files/a.safetensors"] {
+            fs::write(folder.path().join(name), "{}").unwrap();
+        }
+        let ask = |origins: &[&str], origin: &str, path: &str| {
+            let origins: Vec<Origin> = origins.iter().map(|origin| origin.parse().unwrap()).collect();
+            let server = Server::bind_at(folder.path(), None, DEFAULT_HOST, 0, &origins).unwrap();
+            let url = server.url();
+            let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+            let serving = std::thread::spawn(|| server.run_until(async { drop(stopped.await) }));
+            let answer = get_with(&format!("Host: localhost\r\nOrigin: {origin}"), &url, path);
+            stop.send(()).unwrap();
+            serving.join().unwrap();
+            assert!(answer.starts_with("http/1.1 200"), "{answer}");
+            answer
+        };
+        let (ours, foreign) = ("https://example.org", "https://other.org");
+        for path in ["/models.json", "/files/a.safetensors"] {
+            let answer = ask(&["http://localhost:5173", ours], ours, path);
+            let expected = [
+                "access-control-allow-origin: https://example.org\r\n",
+                "vary: origin",
+                "resource-policy: cross-origin",
+            ];
+            assert!(expected.iter().all(|header| answer.contains(header)), "{answer}");
+            let refused = ask(&[ours], foreign, path);
+            assert!(!refused.contains("allow-origin") && refused.contains("vary: origin"), "{refused}");
+            assert!(ask(&["*"], foreign, path).contains("access-control-allow-origin: *\r\n"));
+            let alone = ask(&[], ours, path);
+            assert!(!alone.contains("allow-origin") && alone.contains("resource-policy: same-origin"), "{alone}");
+        }
+        let page = ask(&["*"], ours, "/a.js");
+        assert!(!page.contains("allow-origin") && page.contains("resource-policy: same-origin"), "{page}");
     }
 
     #[test]

@@ -16,6 +16,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::engine::Engine;
+
 /// How long anything may take; compiling shaders on an emulated GPU while other tests run does take long.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -299,8 +301,7 @@ impl Page {
 
     /// Chooses files as the dialog of the page's button does.
     pub fn choose_files(&self, paths: &[PathBuf]) {
-        let paths: Vec<&str> = paths.iter().map(|path| path.to_str().unwrap()).collect();
-        self.tab.find_element("#files").unwrap().set_input_files(&paths).unwrap();
+        Engine::choose_files(self, "#files", paths);
     }
 
     /// Pastes a file.
@@ -382,6 +383,28 @@ impl Page {
         let path = folder.join(format!("{name}.png"));
         fs::write(&path, png).unwrap();
         println!("screenshot: {}", path.display());
+    }
+}
+
+/// For tests that run in any browser.
+impl Engine for Page {
+    fn open(&self, url: &str) {
+        self.tab.navigate_to(url).unwrap().wait_until_navigated().unwrap();
+    }
+
+    fn reload(&self) {
+        self.reload();
+    }
+
+    fn evaluate(&self, expression: &str) -> Result<String, String> {
+        let result = self.tab.evaluate(expression, true).map_err(|error| error.to_string())?;
+        let text = result.value.as_ref().and_then(Value::as_str).map(str::to_owned);
+        text.ok_or_else(|| format!("{:?}", result.description))
+    }
+
+    fn choose_files(&self, selector: &str, paths: &[PathBuf]) {
+        let paths: Vec<&str> = paths.iter().map(|path| path.to_str().unwrap()).collect();
+        self.tab.find_element(selector).unwrap().set_input_files(&paths).unwrap();
     }
 }
 

@@ -10,6 +10,7 @@ mod faults; // bad photos, altered models, GPUs that are missing, emulated, wron
 mod few_shot; // a detector made of good photos in the page
 mod first_bytes; // samples as thumbnails, wrong verdicts on them, the faster device
 mod in_out; // folders, archives and models in; tables, pictures and reports out; results over a reload
+mod npm; // the npm package: its examples in plain pages, Vite and Node, its types, its errors
 mod offline; // visits after the first: without a request, without a server, never with an outdated page
 mod photos; // dropped photos of every kind: maps, scores and verdicts
 mod pool; // several photos at a time

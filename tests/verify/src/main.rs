@@ -21,6 +21,9 @@ const FIREFOX: &str = "firefox-esr";
 const WEBKIT: [&str; 2] = ["webkit2gtk-driver", "xvfb"];
 const PYTHON: &str = "python3-venv";
 
+/// Oldest Node that runs the npm package and its tools. Debian 12 has an older one, so apt is not asked for it.
+const NODE: u32 = 20;
+
 /// Where apt calls them otherwise, or has none.
 const BY_HAND: &str = "install Chromium or Chrome (or name it in CHROME), Firefox (or name it in FIREFOX), on Linux WebKitGTK's WebDriver with Xvfb, Mesa's Vulkan drivers, and Python 3.11 or newer by hand";
 
@@ -37,7 +40,7 @@ fn main() -> ExitCode {
 fn verify(names: &[String]) -> Result<()> {
     let begun = Instant::now();
     step("toolchain", rust_parts)?;
-    step("browser, Vulkan driver and Python", system_packages)?;
+    step("browser, Vulkan driver, Python and Node", system_packages)?;
     step("formatting", || run("cargo", &["fmt", "--all", "--check"]))?;
     step("clippy", || {
         let natively = ["clippy", "--profile", "verify", "--workspace", "--exclude", "dinomaly-wasm", "--all-targets"];
@@ -108,6 +111,9 @@ fn system_packages() -> Result<()> {
     if !python::is_there() {
         missing.push(PYTHON);
     }
+    if !has_node() {
+        bail!("Node {NODE} or newer with npm is missing: install it from https://nodejs.org");
+    }
     if missing.is_empty() {
         return Ok(());
     }
@@ -139,6 +145,11 @@ fn has_firefox() -> bool {
 /// Whether a variable holds the path of a program.
 fn is_named_in(variable: &str) -> bool {
     std::env::var_os(variable).is_some_and(|path| Path::new(&path).is_file())
+}
+
+fn has_node() -> bool {
+    let new_enough = format!("process.exit(parseInt(process.versions.node) >= {NODE} ? 0 : 1)");
+    works("node", &["--eval", &new_enough]) && works("npm", &["--version"])
 }
 
 fn has_vulkan() -> bool {

@@ -3,6 +3,8 @@
 //! wasm-bindgen is a library here, of the version that Cargo.lock names: no tool has to be installed, and the two halves
 //! are always of one version.
 
+pub mod npm;
+
 use std::env;
 use std::ffi::OsString;
 use std::io;

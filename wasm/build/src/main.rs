@@ -1,4 +1,4 @@
-//! `cargo page`: builds the page's modules. See `USAGE`.
+//! `cargo page`: builds the page's modules; `cargo npm`: the npm package. See `USAGE`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use dinomaly_wasm_build::{MODULES, Module, build, checkout, default_folder};
+use dinomaly_wasm_build::{MODULES, Module, build, checkout, default_folder, npm};
 
 const USAGE: &str = "\
 Builds the page's WebAssembly modules from this checkout.
 
 Usage: cargo page [--out DIR] [MODULE...]   build modules (cpu, relaxed, gpu; all if omitted)
        cargo page --package                 fill native/page, which `cargo package` puts into the crate
-       cargo page --check                   check that native/page is what the sources give";
+       cargo page --check                   check that native/page is what the sources give
+       cargo npm                            build the npm package in target/npm, with all modules";
 
 /// What `cargo package` takes the page from.
 const PACKAGED: &str = "native/page";
@@ -22,10 +23,12 @@ const PACKAGED: &str = "native/page";
 const NOT_SERVED: [&str; 2] = ["README.md", "screenshot.png"];
 
 fn main() -> ExitCode {
-    match run(&std::env::args().skip(1).collect::<Vec<_>>()) {
+    let arguments = std::env::args().skip(1).collect::<Vec<_>>();
+    let is_npm = arguments.iter().any(|argument| argument == "--npm");
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cargo page: {error:#}");
+            eprintln!("cargo {}: {error:#}", if is_npm { "npm" } else { "page" });
             ExitCode::FAILURE
         }
     }
@@ -43,6 +46,7 @@ fn run(arguments: &[String]) -> Result<()> {
             }
             "--package" => return package(&checkout()),
             "--check" => return check(&checkout()),
+            "--npm" => return npm::package(),
             "--out" => out = PathBuf::from(arguments.next().context("--out needs a folder")?),
             name => names.push(module(name)?),
         }

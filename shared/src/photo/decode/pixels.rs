@@ -9,6 +9,8 @@ use crate::{Error, Result};
 pub enum Pixels<'a> {
     /// Red, green and blue of each pixel.
     Rgb(&'a [u8]),
+    /// Red, green, blue and alpha of each pixel. Alpha is dropped, as from files.
+    Rgba(&'a [u8]),
     /// A value for each pixel.
     Grey(&'a [u8]),
     /// A value of 16 bits for each pixel.
@@ -32,6 +34,7 @@ impl Photo {
         let pixel_count = width as usize * height as usize;
         let (expected, found) = match pixels {
             Pixels::Rgb(values) => (3 * pixel_count, values.len()),
+            Pixels::Rgba(values) => (4 * pixel_count, values.len()),
             Pixels::Grey(values) => (pixel_count, values.len()),
             Pixels::Grey16(values) => (pixel_count, values.len()),
         };
@@ -40,6 +43,7 @@ impl Photo {
         }
         let rgb = match pixels {
             Pixels::Rgb(values) => values.to_vec(),
+            Pixels::Rgba(values) => three_channels(values, 4, |value| value),
             Pixels::Grey(values) => three_channels(values, 1, |value| value),
             Pixels::Grey16(values) => levels(values, window),
         };
@@ -67,6 +71,7 @@ mod tests {
         }
         let grey = Photo::of_pixels("a", [2, 1], Pixels::Grey(&[7, 9]), None).unwrap();
         assert_eq!(grey, Photo::of_pixels("a", [2, 1], Pixels::Rgb(&[7, 7, 7, 9, 9, 9]), None).unwrap());
+        assert_eq!(grey, Photo::of_pixels("a", [2, 1], Pixels::Rgba(&[7, 7, 7, 0, 9, 9, 9, 255]), None).unwrap());
     }
 
     #[test]

@@ -1,0 +1,128 @@
+// @ts-check
+// Where a model is: its folder, or a site that has it.
+
+import { fetchBytes } from './download.js';
+import { VERSION, parse, readIndex } from './site.js';
+
+/** @import {Index, ModelEntry} from './types.js' */
+/** @import {ModelHost} from './loaded.js' */
+
+/** The server has no such file. */
+const MISSING = [403, 404, 410];
+
+/**
+ * Finds a model at an address.
+ * @param {ModelHost} host
+ * @param {string | URL} where
+ * @param {string} [name] of the model, if the site has several
+ * @returns {Promise<ModelEntry>} its paths are whole addresses
+ */
+export async function findModel(host, where, name) {
+  const url = addressOf(host, where);
+  const folder = new URL(url);
+  if (!/\/(manifest|models)\.json$/.test(folder.pathname)) folder.pathname = folder.pathname.replace(/\/?$/, '/');
+  /** @type {Error | undefined} */
+  let refusal;
+  const manifest = await fileOf(host, folder, 'manifest.json').catch((error) => void (refusal = error));
+  if (manifest?.json) return ofFolder(folder, manifest);
+  // Of a file that is missing a server of another origin may not even say that.
+  const index = await fileOf(host, folder, 'models.json').catch((error) => void (refusal ??= error));
+  if (index?.json) return ofSite(folder, index.text, name);
+  if (refusal) throw refusal;
+  // A server may answer with a page in the place of a file that is missing.
+  if (manifest ?? index) throw new Error(`no model is at ${folder.href}: what the server answers for manifest.json is not JSON: check the address`);
+  throw new Error(`no model is at ${folder.href}: it has neither manifest.json nor models.json: give the address of a model's folder or of a site`);
+}
+
+/**
+ * @param {ModelHost} host
+ * @param {string | URL} where
+ */
+function addressOf(host, where) {
+  try {
+    return host.address(where);
+  } catch {
+    throw new Error(`${where} is no address of a model`);
+  }
+}
+
+/** @typedef {{text: string, bytes: Uint8Array<ArrayBuffer>, json: any}} JsonFile `json` is undefined if it is none */
+
+/**
+ * @param {ModelHost} host
+ * @param {URL} folder
+ * @param {string} name
+ * @returns {Promise<JsonFile | undefined>} undefined if there is no such file
+ */
+async function fileOf(host, folder, name) {
+  const bytes = await host.read(new URL(name, folder), name);
+  if (!bytes) return undefined;
+  const text = new TextDecoder().decode(bytes);
+  try {
+    return { text, bytes, json: parse(name, text) };
+  } catch {
+    return { text, bytes, json: undefined };
+  }
+}
+
+/**
+ * The detector itself checks the manifest.
+ * @param {URL} folder
+ * @param {JsonFile} manifest
+ * @returns {ModelEntry}
+ */
+function ofFolder(folder, { json, bytes }) {
+  /** @type {{name: string, bytes: number}[]} */
+  const files = Array.isArray(json.files) ? json.files : [];
+  return {
+    id: folder.href,
+    name: String(json.name),
+    classes: [],
+    bytes: files.reduce((sum, file) => sum + Number(file.bytes), 0),
+    manifest: new URL('manifest.json', folder).href,
+    files: Object.fromEntries(files.map((file) => [file.name, new URL(encodeURIComponent(file.name), folder).href])),
+    made: { 'manifest.json': new Blob([bytes]) },
+  };
+}
+
+/**
+ * @param {URL} folder
+ * @param {string} text
+ * @param {string} [name]
+ * @returns {ModelEntry}
+ */
+function ofSite(folder, text, name) {
+  const { version } = JSON.parse(text);
+  if (version > VERSION) throw new Error(`models.json has version ${version}, but this package reads ${VERSION}: update the package`);
+  const { models } = readIndex(text, folder.href);
+  const model = name === undefined ? models[0] : models.find((other) => other.name === name);
+  if (!model) {
+    const known = models.map((other) => other.name).join(', ');
+    throw new Error(`the site ${folder.href} has no model ${name ?? ''}: it has ${known || 'encoders alone'}`);
+  }
+  const whole = (/** @type {string} */ path) => new URL(path, folder).href;
+  const files = Object.entries(model.files).map(([file, path]) => [file, whole(path)]);
+  return { ...model, manifest: whole(model.manifest), files: Object.fromEntries(files) };
+}
+
+/**
+ * Fetches a file of a model.
+ * @param {URL} url
+ * @param {string} name
+ * @returns {Promise<Uint8Array<ArrayBuffer> | undefined>} undefined if there is no such file
+ */
+export async function fetched(url, name) {
+  try {
+    return await fetchBytes(url.href, name, () => {}, { cache: 'no-cache' });
+  } catch (error) {
+    const { name: kind, status } = /** @type {Error & {status?: number}} */ (error);
+    if (status !== undefined && MISSING.includes(status)) return undefined;
+    // Browsers do not tell a refusal from a server that is not there.
+    const here = globalThis.location?.origin;
+    if (kind === 'NetworkError' && status === undefined && here && url.origin !== here) {
+      throw new Error(`the model at ${url.origin} cannot be read from ${here}: the server is not reached, or does not allow it: it has to send ` +
+        `Access-Control-Allow-Origin, as \`dinomaly serve --allow-origin ${here}\` does`);
+    }
+    throw error;
+  }
+}
