@@ -35,6 +35,8 @@ pub mod options;
 pub mod preset;
 #[cfg(feature = "trainer")]
 pub mod quantize;
+#[cfg(feature = "score")]
+pub mod score;
 pub mod serve;
 pub mod site;
 #[cfg(feature = "trainer")]
