@@ -93,4 +93,4 @@ def test_rays_worker_has_the_rows(photos, scored, monkeypatch):
     expected = rows(scored)
     assert list(zip(*(found[column] for column in COLUMNS))) == [row[:-1] for row in expected]
     errors = [error for error in found["error"] if error is not None]
-    assert len(errors) == 1 and errors[0].startswith("photo in memory cannot be")
+    assert len(errors) == 1 and errors[0].startswith("photo in memory: not a PNG")

@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, default_value = "0/1", value_name = "I/N")]
     shard: Shard,
     /// Number of photos of a result file, which is also what a killed process has to compute again at most
-    #[arg(long, default_value_t = 1000, value_parser = within(1, 1_000_000), value_name = "N")]
+    #[arg(long, default_value_t = 1000, value_parser = within(1_usize, 1_000_000), value_name = "N")]
     part_size: usize,
     /// Product class whose threshold applies [default: the one that each photo is nearest to]
     #[arg(long)]

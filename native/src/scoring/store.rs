@@ -111,6 +111,9 @@ impl Place {
     /// # Errors
     /// If the place cannot be listed.
     pub fn names(&self) -> Result<BTreeSet<String>> {
+        if matches!(&self.kind, Kind::Folder(folder) if !folder.is_dir()) {
+            return Ok(BTreeSet::new());
+        }
         let found = match self.runtime.block_on(self.store.list_with_delimiter(Some(&self.prefix))) {
             // A bucket that is missing is told of when something is written.
             Err(StoreError::NotFound { .. }) => return Ok(BTreeSet::new()),
@@ -250,10 +253,8 @@ impl Place {
             Kind::Server => "the server does not allow it".into(),
         };
         match error {
-            StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
-                anyhow!("{url} {what}: access is refused ({}): {advice}", root(error))
-            }
             StoreError::NotFound { .. } => anyhow!("{url} {what}: there is no such bucket or folder ({})", root(error)),
+            _ if is_refused(error) => anyhow!("{url} {what}: access is refused ({}): {advice}", root(error)),
             _ if matches!(self.kind, Kind::Server) => anyhow!(
                 "{url} {what}: {}; a server lists and takes files by WebDAV, one without it reads photos that --list names",
                 root(error)
@@ -271,9 +272,21 @@ fn causes(error: &StoreError) -> impl Iterator<Item = &(dyn std::error::Error + 
     std::iter::successors(error.source(), |cause| (**cause).source())
 }
 
-/// The innermost cause, in one line.
+/// Whether a store refused a request. A list that is refused has no error of its own, only the status in its text.
+fn is_refused(error: &StoreError) -> bool {
+    let is_status = |cause: &(dyn std::error::Error + 'static)| {
+        let text = cause.to_string();
+        ["401", "403"].iter().any(|status| text.contains(&format!("status code: {status}")))
+    };
+    matches!(error, StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. })
+        || causes(error).any(is_status)
+}
+
+/// The innermost cause in one line: of an answer in XML its message.
 fn root(error: &StoreError) -> String {
     let text = causes(error).last().map_or_else(|| error.to_string(), ToString::to_string);
+    let message = text.split_once("<Message>").and_then(|(_, rest)| Some(rest.split_once("</Message>")?.0));
+    let text = message.unwrap_or(&text);
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     line[..line.floor_char_boundary(LONGEST_ANSWER)].trim_end_matches('.').to_owned()
 }
