@@ -73,6 +73,11 @@ enum Command {
     /// Example: dinomaly detect model photo.jpg --heatmaps heatmaps
     #[cfg(feature = "trainer")]
     Detect(commands::detect::Args),
+    /// Score photos in a bucket or folder, shared by many machines: verdicts as Parquet
+    ///
+    /// Example: dinomaly score model --from s3://photos/july --to s3://results/july --shard 0/4
+    #[cfg(feature = "score")]
+    Score(commands::score::Args),
     /// Set a model's thresholds again, from photos of good parts
     ///
     /// Example: dinomaly calibrate model photos --out model-calibrated
@@ -167,6 +172,8 @@ impl Cli {
             Command::Data(args) => commands::data::run(&args),
             #[cfg(feature = "trainer")]
             Command::Detect(args) => commands::detect::run(&args),
+            #[cfg(feature = "score")]
+            Command::Score(args) => commands::score::run(&args),
             #[cfg(feature = "trainer")]
             Command::Calibrate(args) => commands::calibrate::run(&args),
             #[cfg(feature = "trainer")]

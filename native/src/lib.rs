@@ -35,6 +35,7 @@
 //! | [`training`] | photos and an encoder → a trained head: [`training::train()`] |
 //! | [`publish`] | a trained or imported head → a model folder: [`publish::publish()`], [`publish::import()`], [`publish::calibrate()`], [`publish::quantize()`] |
 //! | [`inference`] | a model and photos → verdicts, metrics, pictures: [`inference::detect()`], [`inference::evaluate()`], [`inference::draw_attention()`] |
+//! | [`scoring`] | a model and a bucket of photos → tables of verdicts, shared by many machines: [`scoring::score()`] |
 //! | [`ablation`] | variants of a training, side by side: [`ablation::Ablation`] |
 //! | [`distillation`] | a large encoder → a small one: [`distillation::distill()`] |
 //! | [`synth`] | generated products with defects and masks |
@@ -72,6 +73,8 @@ pub mod inference;
 pub mod model_dir;
 #[cfg(feature = "trainer")]
 pub mod publish;
+#[cfg(feature = "score")]
+pub mod scoring;
 pub mod site;
 pub mod synth;
 #[cfg(feature = "trainer")]

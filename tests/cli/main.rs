@@ -24,6 +24,9 @@ mod regions; // `detect --regions`: places of defects, from pixel thresholds tha
 mod released; // models and sites that earlier versions wrote
 mod replicas; // `--devices`: several devices train as one does
 mod resume; // crashes and interrupts lose nothing, and change nothing
+#[path = "../src/s3.rs"]
+mod s3; // no test: a server of buckets
+mod score; // `score`: buckets and folders, shards that are killed and started again, what is refused
 mod shell; // completions and manual pages
 mod site_encoder; // `site --encoder`: what visitors make detectors with
 mod tiles; // `--tile-size`: small defects in large photos, in every command that takes models

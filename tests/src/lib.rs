@@ -4,6 +4,7 @@ pub mod executors; // one operation on any executor
 pub mod mutation; // valid files with changed numbers, names and bytes
 pub mod page; // a site with small models, and a browser that looks at it
 pub mod random; // models with random weights
+pub mod s3; // a server of buckets
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -39,6 +39,8 @@ pub mod preset;
 pub mod publish;
 #[cfg(feature = "trainer")]
 pub mod quantize;
+#[cfg(feature = "score")]
+pub mod score;
 pub mod serve;
 pub mod site;
 #[cfg(feature = "trainer")]

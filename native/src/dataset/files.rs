@@ -134,7 +134,8 @@ pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn has_ending(path: &Path, endings: &[&str]) -> bool {
+/// Whether a file's name ends so, in whatever capitals.
+pub fn has_ending(path: &Path, endings: &[&str]) -> bool {
     let ending = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     endings.contains(&ending.as_str())
 }

@@ -29,11 +29,15 @@ use dinomaly_core::photo::decode::Photo;
 use dinomaly_core::photo::window::Window;
 
 use check::Purpose;
+#[cfg(feature = "score")]
+pub(crate) use files::has_ending;
 pub(crate) use files::photos_below;
 use files::{MASKS, masks_beside};
 pub use files::{PHOTO_ENDINGS, counted, few, left_out, photos, without_masks};
 pub use grey16::WindowChoice;
 pub use layout::Layout;
+#[cfg(feature = "score")]
+pub(crate) use words::is_masks;
 
 /// One or many product classes.
 #[derive(Clone, Debug)]

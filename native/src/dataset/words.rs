@@ -10,7 +10,8 @@ pub(crate) use crate::system::words::{is_bad, is_good};
 
 const MASKS: [&str; 4] = ["masks", "mask", "ground_truth", "gt"];
 
-pub(super) fn is_masks(folder: &Path) -> bool {
+/// Whether a folder is called as people call folders of masks.
+pub(crate) fn is_masks(folder: &Path) -> bool {
     is_one_of(&MASKS, folder)
 }
 

@@ -17,7 +17,7 @@ use super::judging::{Judgement, Judging, RegionPlan};
 use super::photo_detector::PhotoDetector;
 use super::{AnyDetector, DetectorDevice};
 use crate::dataset::check::Colours;
-use crate::dataset::{PHOTO_ENDINGS, few, left_out, photos, without_masks};
+use crate::dataset::{PHOTO_ENDINGS, left_out, photos, without_masks};
 use crate::model_dir;
 use crate::system::atomic::write_file;
 
@@ -93,15 +93,7 @@ pub fn detect(plan: &DetectionPlan, each: impl FnMut(Result<Verdict>) -> Result<
     let model = model_dir::read(&plan.model)?;
     let judging = Judging { class: plan.class.clone(), regions: plan.regions };
     judging.check(&plan.model, &model.calibration)?;
-    if plan.class.is_none() && model.calibration.classes.len() > 1 {
-        let known: Vec<_> = model.calibration.classes.keys().cloned().collect();
-        let applies = if model.calibration.tells_products() {
-            "the threshold of the class that each photo is nearest to"
-        } else {
-            "the threshold of all classes together"
-        };
-        eprintln!("dinomaly: {applies} applies: choose one with --class ({})", few(&known));
-    }
+    judging.say_what_applies(&model.calibration);
     let settings = Settings::of(plan, &model, judging)?;
     if !settings.scope.is_whole() {
         eprintln!(
@@ -189,6 +181,16 @@ fn look<O: Read>(
 const SMALLEST_SIDE: u32 = 16;
 const LONGEST_SIDES: u32 = 10;
 
+/// Which photos' verdicts are unreliable: the end of a sentence.
+pub(crate) const ODD: &str = "that are tiny or very long";
+pub(crate) const CLIPPED: &str = "in 16-bit grey, whose values above 255 are clipped";
+
+/// Whether little of a photo is left when it is resized to a square.
+pub(crate) fn is_odd(photo: &Photo) -> bool {
+    let (short, long) = (photo.width.min(photo.height), photo.width.max(photo.height));
+    short < SMALLEST_SIDE || long / short > LONGEST_SIDES
+}
+
 impl Verdict {
     /// The image score.
     pub fn score(&self) -> f32 {
@@ -207,13 +209,11 @@ impl Verdict {
 
     /// Why the verdict on a readable photo is unreliable, if it is.
     pub fn doubt(&self) -> Option<&'static str> {
-        let photo = &self.photo;
-        let (short, long) = (photo.width.min(photo.height), photo.width.max(photo.height));
-        if short < SMALLEST_SIDE || long / short > LONGEST_SIDES {
-            return Some("that are tiny or very long");
+        if is_odd(&self.photo) {
+            return Some(ODD);
         }
         let is_grey16 = || Some(Colours::of(&std::fs::read(&self.path).ok()?)?.1 == Colours::Grey16);
-        (self.clipped && is_grey16()?).then_some("in 16-bit grey, whose values above 255 are clipped")
+        (self.clipped && is_grey16()?).then_some(CLIPPED)
     }
 
     /// Writes the photo with its heatmap, and the outlines of its regions if there are some, as `NNN_NAME.png`. The number is needed because photos of different folders may share a

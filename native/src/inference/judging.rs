@@ -7,6 +7,8 @@ use dinomaly_core::bundle::{Calibration, ClassCalibration};
 use dinomaly_core::detector::Detection;
 use dinomaly_core::maps::defects::Defect;
 
+use crate::dataset::few;
+
 /// How the detections of a model are judged.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Judging {
@@ -110,6 +112,19 @@ impl Judging {
             );
         }
         Ok(())
+    }
+
+    /// Says on standard error which threshold applies, if a model has several and none is chosen.
+    pub(crate) fn say_what_applies(&self, calibration: &Calibration) {
+        if self.class.is_none() && calibration.classes.len() > 1 {
+            let known: Vec<_> = calibration.classes.keys().cloned().collect();
+            let applies = if calibration.tells_products() {
+                "the threshold of the class that each photo is nearest to"
+            } else {
+                "the threshold of all classes together"
+            };
+            eprintln!("dinomaly: {applies} applies: choose one with --class ({})", few(&known));
+        }
     }
 
     /// The judgement on a detection of a model with this calibration.

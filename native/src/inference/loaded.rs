@@ -65,6 +65,14 @@ impl LoadedModel {
         self.window
     }
 
+    /// Checks that the model has what is asked for.
+    ///
+    /// # Errors
+    /// As [`Judging::check`].
+    pub fn check(&self, judging: &Judging) -> Result<()> {
+        judging.check(&self.folder, &self.calibration)
+    }
+
     /// Calls `each` for every item, in order, with what the model says about it or with the error of `read`, which makes a photo of an
     /// item and is called on all cores, a batch ahead of the device. Must not be called on a thread of rayon's pool.
     ///
@@ -77,7 +85,7 @@ impl LoadedModel {
         judging: &Judging,
         each: impl FnMut(usize, Result<Judged>) -> Result<()>,
     ) -> Result<()> {
-        judging.check(&self.folder, &self.calibration)?;
+        self.check(judging)?;
         match &self.detector {
             AnyDetector::Processor(detector) => self.look(detector, items, read, judging, each),
             AnyDetector::Gpu(detector) => self.look(detector, items, read, judging, each),

@@ -15,6 +15,7 @@ mod loaded;
 #[doc(hidden)]
 pub mod photo_detector;
 pub(crate) mod report;
+mod row;
 pub mod speed;
 mod suspects;
 
@@ -22,6 +23,8 @@ pub use any_detector::{AnyDetector, DetectorDevice};
 pub use attention::AttentionSpread;
 pub use attention_pictures::{AttentionPlan, Spreads, draw_attention};
 pub use comparison::BeforeAfter;
+#[cfg(feature = "score")]
+pub(crate) use detect::{CLIPPED, ODD, is_odd};
 pub use detect::{DetectionPlan, Verdict, detect};
 pub use drift::Drift;
 pub use evaluate::{Evaluated, EvaluationPlan, evaluate};
@@ -29,4 +32,5 @@ pub use evaluation::{ClassMetrics, Evaluation, SampleMetrics};
 pub use judging::{FoundRegions, Judgement, Judging, Product, RegionPlan};
 pub use loaded::{Judged, LoadedModel};
 pub use photo_detector::PhotoDetector;
+pub use row::Row;
 pub use suspects::{ClassSuspects, Suspect, Suspects, SuspectsPlan, suspects};

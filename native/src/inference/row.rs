@@ -1,26 +1,29 @@
-//! Verdicts as rows of JSON and CSV.
+//! What is said about a photo, as a row of JSON, CSV or a table.
 
 use anyhow::Result;
 use dinomaly_core::maps::defects::Defect;
 use serde::Serialize;
 
-use crate::inference::{Drift, Verdict};
+use super::{Drift, Judgement, Verdict};
 
 /// A photo of the output. Columns that were not asked for are absent.
 #[derive(Serialize)]
 pub struct Row {
-    photo: String,
-    score: f32,
-    threshold: f32,
+    /// The photo's name.
+    pub photo: String,
+    /// The image score.
+    pub score: f32,
+    /// Score above which a photo is defective.
+    pub threshold: f32,
     /// 0 for a typical good part of the class, 1 at the threshold.
-    normalised: f32,
+    pub normalised: f32,
     /// Whether the photo is not good: defective or unknown.
-    defective: bool,
+    pub defective: bool,
     /// `good`, `defective` or `unknown`.
-    verdict: &'static str,
+    pub verdict: &'static str,
     /// Class that the photo is nearest to, if the model tells products.
     #[serde(skip_serializing_if = "Option::is_none")]
-    nearest: Option<String>,
+    pub nearest: Option<String>,
     /// Share of the map that counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     counted: Option<f64>,
@@ -72,30 +75,40 @@ impl Region {
     }
 }
 
-impl From<&Verdict> for Row {
-    fn from(verdict: &Verdict) -> Self {
-        let judgement = &verdict.judgement;
+impl Row {
+    /// The row of a photo without what is said about parts of it and about the line.
+    pub fn new(photo: String, judgement: &Judgement) -> Self {
         let found = judgement.regions.as_ref().map(|found| Found {
             pixel_threshold: found.pixel_threshold,
             regions: found.regions.iter().map(Region::from).collect(),
         });
         Self {
-            photo: verdict.path.display().to_string(),
-            score: verdict.score(),
+            photo,
+            score: judgement.score,
             threshold: judgement.threshold,
             normalised: judgement.normalised,
-            defective: verdict.is_defective() || verdict.is_unknown(),
+            defective: judgement.is_defective() || judgement.is_unknown(),
             verdict: judgement.word(),
             nearest: judgement.product.as_ref().map(|product| product.nearest.clone()),
-            counted: verdict.counted,
-            drift: verdict.drift,
+            counted: None,
+            drift: None,
             found,
         }
     }
-}
 
-impl Row {
+    /// The pixel threshold, and the regions as JSON, if they were asked for.
+    ///
+    /// # Errors
+    /// If a value is no number.
+    pub fn regions(&self) -> Result<Option<(f32, String)>> {
+        let json = |found: &Found| Ok((found.pixel_threshold, serde_json::to_string(&found.regions)?));
+        self.found.as_ref().map(json).transpose()
+    }
+
     /// The row as CSV, with the column names above it if `headed`: a line, or one for each region of a photo that has some.
+    ///
+    /// # Errors
+    /// If a value is no number.
     pub fn csv(&self, headed: bool) -> Result<String> {
         let mut names = vec!["photo", "score", "threshold", "normalised", "defective", "verdict"];
         let mut cells = vec![
@@ -145,6 +158,13 @@ impl Row {
             csv.write_record(line)?;
         }
         Ok(String::from_utf8(csv.into_inner()?)?)
+    }
+}
+
+impl From<&Verdict> for Row {
+    fn from(verdict: &Verdict) -> Self {
+        let row = Self::new(verdict.path.display().to_string(), &verdict.judgement);
+        Self { counted: verdict.counted, drift: verdict.drift, ..row }
     }
 }
 

@@ -1,7 +1,5 @@
 //! `dinomaly detect`: a model and photos → scores, verdicts, regions and heatmaps.
 
-mod rows;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -9,10 +7,9 @@ use anyhow::{Result, bail};
 
 use super::options::{LookOption, within};
 use crate::dataset::few;
-use crate::inference::{self, DetectionPlan, RegionPlan};
+use crate::inference::{self, DetectionPlan, RegionPlan, Row};
 use crate::system::atomic::check_file;
 use crate::system::output;
-use rows::Row;
 
 /// Arguments of `dinomaly detect`.
 #[derive(Clone, Debug, clap::Args)]
