@@ -10,6 +10,7 @@ mod drift;
 mod evaluate;
 #[doc(hidden)]
 pub mod evaluation;
+mod intervals;
 mod judging;
 mod loaded;
 #[doc(hidden)]
@@ -26,6 +27,7 @@ pub use detect::{DetectionPlan, Verdict, detect};
 pub use drift::Drift;
 pub use evaluate::{Evaluated, EvaluationPlan, evaluate};
 pub use evaluation::{ClassMetrics, Evaluation, SampleMetrics};
+pub use intervals::{Interval, IntervalPlan, Intervals, intervals};
 pub use judging::{FoundRegions, Judgement, Judging, Product, RegionPlan};
 pub use loaded::{Judged, LoadedModel};
 pub use photo_detector::PhotoDetector;
