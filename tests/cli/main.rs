@@ -15,6 +15,7 @@ mod foreign_folders; // `--out` where others' files lie: nothing in them changes
 mod gpu; // `--device gpu`, and a sentence where there is none
 mod guides; // every command and option in the guides exists
 mod hub; // `backbone` against a server that speaks the hub's protocol, well and badly
+mod other_layouts; // a table, KolektorSDD and MVTec AD 2: intervals of metrics, and files to submit
 mod output; // standard output that is closed or full, and names that it shows
 mod path; // photos → model → metrics, scores, heatmaps, int8, in the commands of the README
 mod quantize; // `quantize` in every format, with and without photos

@@ -17,6 +17,7 @@ mod loaded;
 pub mod photo_detector;
 pub(crate) mod report;
 pub mod speed;
+mod submission;
 mod suspects;
 
 pub use any_detector::{AnyDetector, DetectorDevice};
@@ -31,4 +32,5 @@ pub use intervals::{Interval, IntervalPlan, Intervals, intervals};
 pub use judging::{FoundRegions, Judgement, Judging, Product, RegionPlan};
 pub use loaded::{Judged, LoadedModel};
 pub use photo_detector::PhotoDetector;
+pub use submission::Submission;
 pub use suspects::{ClassSuspects, Suspect, Suspects, SuspectsPlan, suspects};
