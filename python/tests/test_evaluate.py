@@ -94,6 +94,24 @@ def test_scores_alone_have_the_image_metrics():
     assert [images[name] for name in OFFICIAL] == [*(both[name] for name in list(OFFICIAL)[:3]), *[None] * 4]
 
 
+def test_metrics_beside_the_seven():
+    rng = np.random.default_rng(3)
+    masks = np.zeros((20, 80, 80), bool)
+    masks[16:, 10:14, 20:26] = True
+    maps = (rng.random((20, 80, 80)) + masks * rng.random((20, 80, 80))).astype(np.float32)
+    labels, scores = masks.any((1, 2)), maps.reshape(20, -1).max(1)
+    found = dinomaly.evaluate(masks, maps, labels, scores, threshold=1.2, intervals=50, seed=4)
+    assert 0 < found["aupimo"] < 1 and found["i_f1"] == 1
+    low, high = found["intervals"]["p_ap"]
+    assert low < found["p_ap"] < high and found["intervals"]["i_auroc"] == (1, 1)
+    assert found == dinomaly.evaluate(masks, maps, labels, scores, threshold=1.2, intervals=50, seed=4)
+    plain = dinomaly.evaluate(masks, maps, labels, scores)
+    assert plain == {name: value for name, value in found.items() if name not in ("i_f1", "intervals")}
+    assert dinomaly.evaluate(None, None, labels, scores)["aupimo"] is None
+    with pytest.raises(ValueError, match="intervals is 1: expected a number of resamples"):
+        dinomaly.evaluate(masks, maps, labels, scores, intervals=1)
+
+
 def test_what_is_undefined_says_why():
     masks, maps, _, scores = photos()
     found = dinomaly.evaluate(masks[:2], maps[:2], [0, 0], scores[:2])

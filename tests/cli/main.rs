@@ -16,6 +16,7 @@ mod gpu; // `--device gpu`, and a sentence where there is none
 mod guides; // every command and option in the guides exists
 mod hub; // `backbone` against a server that speaks the hub's protocol, well and badly
 mod hub_server; // no test: a hub that keeps repositories, and does wrong what it is told
+mod other_layouts; // a table, KolektorSDD and MVTec AD 2: intervals of metrics, and files to submit
 mod output; // standard output that is closed or full, and names that it shows
 mod path; // photos → model → metrics, scores, heatmaps, int8, in the commands of the README
 mod publish; // `publish`, and models on the hub in every command that takes models

@@ -144,11 +144,15 @@ mod tests {
             defective: 1,
             metrics: Metrics { i_auroc, ..Metrics::default() },
             seg_f1: None,
+            aupimo: None,
+            aupimo_undefined: None,
+            i_f1: None,
+            intervals: None,
             samples: None,
         };
         let classes = vec![class("nut", i_auroc), class("bolt", Some(1.0))];
         let mean = Metrics { i_auroc, ..Metrics::default() };
-        let evaluation = Some(Evaluation { classes, mean, mean_of_samples: None });
+        let evaluation = Some(Evaluation { classes, mean, mean_of_samples: None, intervals: None });
         Cell { variant: variant.into(), seed, data: "photos".into(), options: Vec::new(), separate: false, evaluation }
     }
 

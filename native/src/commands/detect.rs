@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use super::options::{LookOption, within};
 use crate::dataset::few;
-use crate::inference::{self, DetectionPlan, RegionPlan, Row};
+use crate::inference::{self, DetectionPlan, RegionPlan, Row, Submission};
 use crate::system::atomic::check_file;
 use crate::system::output;
 
@@ -48,6 +48,9 @@ pub struct Args {
     /// File that keeps the last scores of a line, to say when they move away from those of its calibration
     #[arg(long, value_name = "FILE")]
     drift: Option<PathBuf>,
+    /// Folder to write maps and regions to, as MVTec AD 2's server takes them: photos of CLASS/test_private or CLASS/test_private_mixed
+    #[arg(long, value_name = "DIR")]
+    submission: Option<PathBuf>,
     /// Print JSON instead of CSV
     #[arg(long)]
     json: bool,
@@ -64,6 +67,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(folder) = &args.heatmaps {
         check_file(&folder.join("photo.png"))?;
     }
+    let submission = args.submission.as_deref().map(Submission::new).transpose()?;
     let plan = DetectionPlan {
         model: args.model.clone(),
         photos: args.photos.clone(),
@@ -98,6 +102,9 @@ pub fn run(args: &Args) -> Result<()> {
         }
         if let Some(folder) = &args.heatmaps {
             verdict.write_heatmap(folder, args.opacity)?;
+        }
+        if let Some(submission) = &submission {
+            submission.write(&verdict, args.pixel_threshold)?;
         }
         drift = verdict.drift.or(drift);
         let row = Row::from(&verdict);

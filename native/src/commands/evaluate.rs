@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::options::{LayoutOption, LookOption};
-use crate::inference::{self, EvaluationPlan};
+use crate::inference::{self, EvaluationPlan, IntervalPlan};
 use crate::system::atomic::{check_file, write_file};
 
 /// Arguments of `dinomaly evaluate`.
@@ -32,6 +32,15 @@ pub struct Args {
     /// Number of photos per class in the report, worst first
     #[arg(long, default_value_t = 24, value_name = "COUNT")]
     gallery: usize,
+    /// Confidence intervals of 95 % from this number of resamples of the photos: --intervals, or --intervals=N
+    #[arg(
+        long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = IntervalPlan::USUAL,
+        value_parser = super::options::within(20_usize, 1_000_000)
+    )]
+    intervals: Option<usize>,
+    /// Seed of the resamples
+    #[arg(long, default_value_t = 0, requires = "intervals", value_name = "NUMBER")]
+    seed: u64,
     #[command(flatten)]
     device: LookOption,
 }
@@ -50,6 +59,7 @@ pub fn run(args: &Args) -> Result<()> {
         layout: args.layout.layout,
         classes: args.classes.clone(),
         gallery: args.report.as_ref().map(|_| args.gallery),
+        intervals: args.intervals.map(|resamples| IntervalPlan { resamples, seed: args.seed }),
         place: args.device.place(),
     })?;
     print!("{}", evaluated.evaluation.table());
@@ -58,7 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if let Some(path) = &args.csv {
         let mut writer = csv::Writer::from_writer(Vec::new());
-        for row in evaluated.evaluation.rows() {
+        for row in evaluated.evaluation.csv_rows() {
             writer.write_record(&row)?;
         }
         write_file(path, &writer.into_inner()?)?;

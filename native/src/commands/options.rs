@@ -164,10 +164,21 @@ impl LookOption {
 /// Help text of a layout.
 fn about_layout(layout: Layout) -> &'static str {
     match layout {
+        Layout::Table => "A table of photos, CSV or Parquet: image_path, label_index or label, split, mask_path",
+        Layout::Folders => "Folders that folders.toml names: normal_dir, abnormal_dir, normal_test_dir, mask_dir",
+        Layout::Kaputt => "Kaputt: datasets/query-train.parquet and query-test.parquet, photos in query-image",
+        Layout::KolektorSdd => "KolektorSDD: kos01/NAME.jpg, kos01/NAME_label.bmp",
+        Layout::KolektorSdd2 => "KolektorSDD2: train/NAME.png, test/NAME.png, their masks NAME_GT.png beside them",
+        Layout::Dagm => "DAGM 2007: CLASS/Train/NAME.PNG, CLASS/Test/NAME.PNG, Label/NAME_label.PNG in each",
+        Layout::Bmad => "BMAD: CLASS/train/good, test/good/img, test/Ungood/img, test/Ungood/label",
+        Layout::AutoVi => "AutoVI: as MVTec-AD, with AutoVI's six classes, masks in ground_truth/DEFECT/NAME/0000.png",
+        Layout::Manta => "MANTA-Tiny: GROUP/CLASS with MVTec-AD's layout",
         Layout::Visa => {
             "VisA as downloaded, with split_csv/1cls.csv (its authors' script converts it to MVTec-AD's layout)"
         }
-        Layout::RealIad => "Real-IAD: realiad_jsons/CLASS.json, photos in realiad_1024, 512, 256 or raw",
+        Layout::RealIad => {
+            "Real-IAD: realiad_jsons/CLASS.json, photos in realiad_1024, 512, 256 or raw; Real-IAD Variety: the same with realiadvariety"
+        }
         Layout::MvtecLoco => "MVTec LOCO: test/logical_anomalies, test/structural_anomalies, several masks per photo",
         Layout::Btad => "BTAD: train/ok, test/ok, test/ko",
         Layout::Mpdd => "MPDD: as MVTec-AD, with MPDD's six classes",

@@ -82,6 +82,28 @@ pub(super) fn places(signs: &[&str], root: &Path) -> Result<Vec<ClassFolder>, Mi
     Ok(places.map(|path| ClassFolder { name: name(&path), path }).collect())
 }
 
+/// The class folders in the folders of `root`, whose names have to differ; else the misfit.
+pub(super) fn grouped(signs: &[&str], root: &Path, misfit: Misfit) -> Result<Vec<ClassFolder>, Misfit> {
+    let groups = subfolders(root).unwrap_or_default();
+    let found = groups.iter().filter_map(|group| {
+        let is_class =
+            |place: &ClassFolder| place.path != *group && !subfolders(&place.path).unwrap_or_default().is_empty();
+        Some(places(signs, group).ok()?.into_iter().filter(is_class).collect::<Vec<_>>())
+    });
+    let mut found: Vec<ClassFolder> = found.flatten().collect();
+    if found.is_empty() {
+        return Err(misfit);
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    let inner = |place: &ClassFolder| place.path.strip_prefix(root).unwrap_or(&place.path).display().to_string();
+    match found.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        Some(pair) => {
+            Err(format!("two class folders are called {}: {} and {}", pair[0].name, inner(&pair[0]), inner(&pair[1])))
+        }
+        None => Ok(found),
+    }
+}
+
 /// Photos in the folders of good parts in a folder, and below.
 pub(super) fn good_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut photos = Vec::new();
@@ -95,6 +117,16 @@ pub(super) fn good_below(folder: &Path) -> Result<Vec<PathBuf>> {
 pub(super) fn defective(kind: &str, photos: Vec<PathBuf>, masks: Masks) -> impl Iterator<Item = TestPhoto> {
     let photo = |(path, masks)| TestPhoto { path, defect: Some(kind.to_owned()), masks, sample: None };
     photos.into_iter().zip(masks).map(photo)
+}
+
+/// The masks of `NAME` are all pictures in a folder of its name; `expected` is called the first, if there is none.
+pub(super) fn in_folders(kind: &Kind, expected: &str) -> Result<Masks> {
+    let masks = |photo: &PathBuf| {
+        let folder = kind.masks.join(stem(photo));
+        let found = photos_if_any(&folder)?;
+        Ok(if found.is_empty() { vec![folder.join(expected)] } else { found })
+    };
+    kind.photos.iter().map(masks).collect()
 }
 
 /// The mask of `NAME` is `NAME_mask`, `NAME_GT` or `NAME`, with any extension: in the place below the folder of masks that the photo

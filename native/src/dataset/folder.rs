@@ -80,24 +80,37 @@ pub(super) fn masks(class: &Path) -> Result<PathBuf> {
 
 /// About a fifth of the photos, at least one and never all, and the rest. Both are in alphabetical order. A photo's path in its folder
 /// of good ones decides, which is its name unless it lies below.
-fn keep_for_test(class: &Path, photos: Vec<PathBuf>) -> (Vec<PathBuf>, Vec<PathBuf>) {
+pub(super) fn keep_for_test(class: &Path, photos: Vec<PathBuf>) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let within = |path: &Path| -> String {
-        let inner = path.strip_prefix(class).unwrap_or(path);
-        let mut parts: Vec<String> = inner.iter().map(|part| part.to_string_lossy().into_owned()).collect();
-        if parts.len() > 1 {
-            parts.remove(0);
-        }
-        parts.join("/")
+        let path = below(class, path);
+        path.split_once('/').map_or(path.clone(), |(_, inner)| inner.to_owned())
     };
-    let hash = |path: &PathBuf| Sha256::digest(within(path).as_bytes())[..4].to_vec();
-    let chosen = photos.iter().filter(|path| hash(path)[0] < u8::MAX / 5).count();
+    let chosen = photos.iter().filter(|path| hash(&within(path))[0] < u8::MAX / 5).count();
     let chosen = chosen.max(1).min(photos.len().saturating_sub(1));
-    let mut kept = photos;
-    kept.sort_by_cached_key(hash);
-    let mut rest = kept.split_off(chosen);
-    kept.sort();
+    first_by_hash(photos, chosen, within)
+}
+
+/// The first `count` photos by the hash of what `named` calls them, and the rest, both in alphabetical order.
+pub(super) fn first_by_hash(
+    mut photos: Vec<PathBuf>,
+    count: usize,
+    named: impl Fn(&Path) -> String,
+) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    photos.sort_by_cached_key(|path| hash(&named(path)));
+    let mut rest = photos.split_off(count);
+    photos.sort();
     rest.sort();
-    (kept, rest)
+    (photos, rest)
+}
+
+/// A path below a folder, with slashes on every system.
+pub(super) fn below(folder: &Path, path: &Path) -> String {
+    let inner = path.strip_prefix(folder).unwrap_or(path);
+    inner.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/")
+}
+
+fn hash(name: &str) -> Vec<u8> {
+    Sha256::digest(name.as_bytes())[..4].to_vec()
 }
 
 #[cfg(test)]

@@ -8,15 +8,32 @@ use anyhow::{Result, bail};
 use super::class_folders::ClassFolders;
 use super::files::holds;
 use super::{Class, ClassFolder, Misfit};
-use super::{btad, folder, mpdd, mvtec, mvtec_3d, mvtec_ad2, mvtec_loco, real_iad, uni_medical, visa};
+use super::{
+    autovi, bmad, btad, dagm, folder, kaputt, kolektor, manta, mpdd, mvtec, mvtec_3d, mvtec_ad2, mvtec_loco,
+    named_folders, real_iad, table, uni_medical, visa,
+};
 
 /// Layout of a data set's folder. Specific layouts come before general ones, and [`Layout::Folder`] is the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
+    /// A table of photos, CSV or Parquet: image_path, label_index or label, split, mask_path
+    Table,
+    /// Folders that folders.toml names: normal_dir, abnormal_dir, normal_test_dir, mask_dir
+    Folders,
     /// VisA as downloaded, with split_csv/1cls.csv (its authors' script converts it to MVTec-AD's layout)
     Visa,
-    /// Real-IAD: realiad_jsons/CLASS.json, photos in realiad_1024, 512, 256 or raw
+    /// Real-IAD: realiad_jsons/CLASS.json, photos in realiad_1024, 512, 256 or raw; Real-IAD Variety: the same with realiadvariety
     RealIad,
+    /// Kaputt: datasets/query-train.parquet and query-test.parquet, photos in query-image
+    Kaputt,
+    /// KolektorSDD: kos01/NAME.jpg, kos01/NAME_label.bmp
+    KolektorSdd,
+    /// KolektorSDD2: train/NAME.png, test/NAME.png, their masks NAME_GT.png beside them
+    KolektorSdd2,
+    /// DAGM 2007: CLASS/Train/NAME.PNG, CLASS/Test/NAME.PNG, Label/NAME_label.PNG in each
+    Dagm,
+    /// BMAD: CLASS/train/good, test/good/img, test/Ungood/img, test/Ungood/label
+    Bmad,
     /// MVTec LOCO: test/logical_anomalies, test/structural_anomalies, several masks per photo
     MvtecLoco,
     /// BTAD: train/ok, test/ok, test/ko
@@ -25,10 +42,14 @@ pub enum Layout {
     Mpdd,
     /// Uni-Medical as published by the ADer project: as MVTec-AD, with classes brain, liver, retinal
     UniMedical,
+    /// AutoVI: as MVTec-AD, with AutoVI's six classes, masks in ground_truth/DEFECT/NAME/0000.png
+    AutoVi,
     /// MVTec AD 2: CLASS/train/good, test_public/good, test_public/bad, test_public/ground_truth/bad
     MvtecAd2,
     /// MVTec 3D-AD: CLASS/train/good/rgb, test/KIND/rgb, test/KIND/gt
     Mvtec3d,
+    /// MANTA-Tiny: GROUP/CLASS with MVTec-AD's layout
+    Manta,
     /// MVTec-AD: CLASS/train/good, test/good, test/DEFECT, ground_truth/DEFECT
     Mvtec,
     /// A plain folder: good photos in it or in good, defective photos in bad, their masks in masks
@@ -43,15 +64,24 @@ impl fmt::Display for Layout {
 
 impl Layout {
     /// All layouts, in their order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 19] = [
+        Self::Table,
+        Self::Folders,
         Self::Visa,
         Self::RealIad,
+        Self::Kaputt,
+        Self::KolektorSdd,
+        Self::KolektorSdd2,
+        Self::Dagm,
+        Self::Bmad,
         Self::MvtecLoco,
         Self::Btad,
         Self::Mpdd,
         Self::UniMedical,
+        Self::AutoVi,
         Self::MvtecAd2,
         Self::Mvtec3d,
+        Self::Manta,
         Self::Mvtec,
         Self::Folder,
     ];
@@ -59,14 +89,23 @@ impl Layout {
     /// Name on the command line.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Table => "table",
+            Self::Folders => "folders",
             Self::Visa => "visa",
             Self::RealIad => "real-iad",
+            Self::Kaputt => "kaputt",
+            Self::KolektorSdd => "kolektor-sdd",
+            Self::KolektorSdd2 => "kolektor-sdd2",
+            Self::Dagm => "dagm",
+            Self::Bmad => "bmad",
             Self::MvtecLoco => "mvtec-loco",
             Self::Btad => "btad",
             Self::Mpdd => "mpdd",
             Self::UniMedical => "uni-medical",
+            Self::AutoVi => "autovi",
             Self::MvtecAd2 => "mvtec-ad2",
             Self::Mvtec3d => "mvtec-3d",
+            Self::Manta => "manta",
             Self::Mvtec => "mvtec",
             Self::Folder => "folder",
         }
@@ -74,6 +113,14 @@ impl Layout {
 
     /// The classes in `root`, in the given layout or in the first that fits. Specific layouts come before general ones.
     pub(super) fn find(layout: Option<Self>, root: &Path) -> Result<(Self, Vec<ClassFolder>)> {
+        if root.is_file() {
+            return match layout {
+                None | Some(Self::Table) => {
+                    Self::Table.places(root).map(|places| (Self::Table, places)).map_err(anyhow::Error::msg)
+                }
+                Some(other) => bail!("{} is a file: the layout {other} is one of a folder", root.display()),
+            };
+        }
         if let Some(layout) = layout {
             return match layout.places(root) {
                 Ok(places) => Ok((layout, places)),
@@ -105,8 +152,21 @@ impl Layout {
     /// Whether it is told by folders that MVTec-AD's classes do not have.
     fn signs_are_particular(self) -> bool {
         match self {
-            Self::MvtecLoco | Self::Btad | Self::MvtecAd2 | Self::Mvtec3d => true,
-            Self::Visa | Self::RealIad | Self::Mpdd | Self::UniMedical | Self::Mvtec | Self::Folder => false,
+            Self::MvtecLoco | Self::Btad | Self::MvtecAd2 | Self::Mvtec3d | Self::Bmad => true,
+            Self::Table
+            | Self::Folders
+            | Self::Visa
+            | Self::RealIad
+            | Self::Kaputt
+            | Self::KolektorSdd
+            | Self::KolektorSdd2
+            | Self::Dagm
+            | Self::Mpdd
+            | Self::UniMedical
+            | Self::AutoVi
+            | Self::Manta
+            | Self::Mvtec
+            | Self::Folder => false,
         }
     }
 
@@ -145,6 +205,15 @@ impl Layout {
         }
     }
 
+    /// Whether `data check` need not say that a picture is left out: a mask that lies with the photos.
+    pub(super) fn is_mask(self, picture: &Path) -> bool {
+        match self {
+            Self::KolektorSdd2 => kolektor::is_mask(picture),
+            Self::Dagm => dagm::is_mask(picture),
+            _ => false,
+        }
+    }
+
     /// Whether good photos lie in folders that people name: not where a list says.
     pub(super) fn has_named_folders(self) -> bool {
         self == Self::Folder || self.class_folders().is_some()
@@ -165,6 +234,52 @@ impl Layout {
             Self::UniMedical => Rules::ClassFolders(&uni_medical::LAYOUT),
             Self::Btad => Rules::ClassFolders(&btad::LAYOUT),
             Self::MvtecLoco => Rules::ClassFolders(&mvtec_loco::LAYOUT),
+            Self::AutoVi => Rules::ClassFolders(&autovi::LAYOUT),
+            Self::Table => Rules::Own(OwnRules {
+                places: table::places,
+                open: |_, place| table::open(place),
+                good: |_| None,
+                masks: |_| None,
+            }),
+            Self::Folders => Rules::Own(OwnRules {
+                places: named_folders::places,
+                open: |_, place| named_folders::open(place),
+                good: |_| None,
+                masks: named_folders::masks,
+            }),
+            Self::Kaputt => {
+                Rules::Own(OwnRules { places: kaputt::places, open: kaputt::open, good: |_| None, masks: |_| None })
+            }
+            Self::KolektorSdd => Rules::Own(OwnRules {
+                places: kolektor::places,
+                open: |_, place| kolektor::open(place),
+                good: |class| Some(class.to_owned()),
+                masks: |_| None,
+            }),
+            Self::KolektorSdd2 => Rules::Own(OwnRules {
+                places: kolektor::places_2,
+                open: |_, place| kolektor::open_2(place),
+                good: |class| Some(class.join("train")),
+                masks: |_| None,
+            }),
+            Self::Dagm => Rules::Own(OwnRules {
+                places: dagm::places,
+                open: |_, place| dagm::open(place),
+                good: |class| Some(class.join("Train")),
+                masks: |class| Some(class.join("Test/Label")),
+            }),
+            Self::Bmad => Rules::Own(OwnRules {
+                places: bmad::places,
+                open: |_, place| bmad::open(place),
+                good: |class| Some(class.join("train/good")),
+                masks: |_| None,
+            }),
+            Self::Manta => Rules::Own(OwnRules {
+                places: manta::places,
+                open: |_, place| mvtec::LAYOUT.open(place),
+                good: |class| Some(class.join("train/good")),
+                masks: |class| Some(class.join("ground_truth")),
+            }),
             Self::Visa => Rules::Own(OwnRules {
                 places: visa::places,
                 open: visa::open,

@@ -1,21 +1,30 @@
 //! Photos on disk in the layouts of public data sets. Each layout is a file that gives a [`Dataset`].
 
+mod autovi;
+mod bmad;
 mod btad;
 pub mod check;
 mod class_folders;
 mod class_names;
+mod columns;
+mod dagm;
 mod files;
 mod folder;
 pub(crate) mod grey16;
 mod ground_truth;
+mod kaputt;
+mod kolektor;
 mod layout;
+mod manta;
 mod mpdd;
 mod mvtec;
 mod mvtec_3d;
 mod mvtec_ad2;
 mod mvtec_loco;
+mod named_folders;
 mod real_iad;
 pub(crate) mod split;
+mod table;
 mod uni_medical;
 mod visa;
 pub(crate) mod words;
@@ -36,6 +45,7 @@ use files::{MASKS, masks_beside};
 pub use files::{PHOTO_ENDINGS, counted, few, left_out, photos, without_masks};
 pub use grey16::WindowChoice;
 pub use layout::Layout;
+pub(crate) use mvtec_ad2::SUBMITTED as MVTEC_AD2_SUBMITTED;
 #[cfg(feature = "score")]
 pub(crate) use words::is_masks;
 
@@ -123,9 +133,12 @@ impl Dataset {
     /// # Errors
     /// As for [`Dataset::open`].
     pub fn list(layout: Option<Layout>, root: &Path, only: &[String]) -> Result<(Layout, Self)> {
-        if !root.is_dir() {
-            let what = if root.exists() { "is not a folder" } else { "does not exist" };
-            bail!("{} {what}: expected a folder of photos of good parts, or of class folders", root.display());
+        if !root.is_dir() && !(root.is_file() && columns::is_table(root)) {
+            let what = if root.exists() { "is a file" } else { "does not exist" };
+            bail!(
+                "{} {what}: expected a folder of photos of good parts, or of class folders, or a table of photos (.csv, .parquet)",
+                root.display()
+            );
         }
         // A class has the name of its folder, which `.` and `a/..` do not tell.
         let named = root.canonicalize().with_context(|| format!("folder {} cannot be listed", root.display()))?;

@@ -11,6 +11,9 @@ use super::{Class, ClassFolder, Misfit, TestPhoto};
 
 const TEST: &str = "test_public";
 
+/// Folders of the photos without labels, whose maps are submitted.
+pub const SUBMITTED: [&str; 2] = ["test_private", "test_private_mixed"];
+
 /// The class folders in `root`, or `root` if it is one.
 pub(super) fn places(root: &Path) -> Result<Vec<ClassFolder>, Misfit> {
     class_folders::places(&[TEST], root)

@@ -2,29 +2,14 @@
 //! `ground_truth/KIND/NAME/000.png`, `001.png`, …. Here their union counts; the official loader takes only the first. The good photos
 //! of `validation` are not used, as in the official loader.
 
-use std::path::PathBuf;
-
-use anyhow::Result;
-
-use super::class_folders::{ClassFolders, Kind, Masks};
-use super::files::{photos_if_any, stem};
+use super::class_folders::{ClassFolders, in_folders};
 
 pub(super) const LAYOUT: ClassFolders = ClassFolders {
     good: "good",
     signs: &["test/logical_anomalies", "test/structural_anomalies"],
     classes: &[],
-    masks: in_folders,
+    masks: |kind| in_folders(kind, "000.png"),
 };
-
-/// All pictures in the folder with the photo's name.
-fn in_folders(kind: &Kind) -> Result<Masks> {
-    let masks = |photo: &PathBuf| {
-        let folder = kind.masks.join(stem(photo));
-        let found = photos_if_any(&folder)?;
-        Ok(if found.is_empty() { vec![folder.join("000.png")] } else { found })
-    };
-    kind.photos.iter().map(masks).collect()
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! Real-IAD: `realiad_jsons/CLASS.json` lists the training and test photos in `realiad_1024` (or 512, 256, raw). There are five views
 //! `C1`–`C5` of each part; the folder `S####` in a path is the part. The archives unpack to `realiad_jsons/realiad_jsons`, which is
-//! searched first, as in the official loader. ADer's layout, with `CLASS.json` beside `CLASS`, is read too.
+//! searched first, as in the official loader. ADer's layout, with `CLASS.json` beside `CLASS`, is read too, and Real-IAD Variety, whose
+//! folders are called `realiadvariety` and whose archives may hold a second folder `CLASS`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,10 +12,17 @@ use serde::Deserialize;
 use super::files::{entries, stem};
 use super::{Class, ClassFolder, Misfit, TestPhoto};
 
-const LISTS: [&str; 3] = ["realiad_jsons/realiad_jsons", "realiad_jsons", "."];
+/// Folders to search for lists. The first that holds some is taken.
+const LISTS: [&str; 4] = [
+    "realiad_jsons/realiad_jsons",
+    "realiad_jsons",
+    "realiadvariety_jsons/Real-IAD_Variety_jsons",
+    "realiadvariety_jsons",
+];
 
 /// Folders to search for photos, that of the paper's size first.
-const PHOTOS: [&str; 5] = ["realiad_1024", "realiad_512", "realiad_256", "realiad_raw", "."];
+const PHOTOS: [&str; 7] =
+    ["realiad_1024", "realiad_512", "realiad_256", "realiad_raw", "realiadvariety_1024", "realiadvariety_raw", "."];
 
 #[derive(Deserialize)]
 struct List {
@@ -54,13 +62,13 @@ pub(super) fn places(root: &Path) -> Result<Vec<ClassFolder>, Misfit> {
     };
     // Any folder may hold JSON files. Those directly in the root are lists only if Real-IAD's photos lie beside them.
     let in_root = unpacked(lists("."), true);
-    let Some(found) = LISTS[..2].iter().map(|folder| lists(folder)).find(|lists| !lists.is_empty()) else {
+    let Some(found) = LISTS.iter().map(|folder| lists(folder)).find(|lists| !lists.is_empty()) else {
         return if in_root.is_empty() { Err("no realiad_jsons with CLASS.json".into()) } else { Ok(in_root) };
     };
     let names: Vec<String> = found.iter().map(|list| stem(list)).collect();
     let places = unpacked(found, false);
     if places.is_empty() {
-        let photos = PHOTOS[..4].join(", ");
+        let photos = PHOTOS[..PHOTOS.len() - 1].join(", ");
         return Err(format!("no folder of {} in {photos}", super::few(&names)));
     }
     Ok(places)
@@ -77,7 +85,10 @@ pub(super) fn open(root: &Path, place: &ClassFolder) -> Result<Class> {
     })?;
     let prefix = list.meta.prefix.as_deref().unwrap_or(&place.name);
     let Some(folder) = folder(root, prefix) else {
-        bail!("{path} has the prefix {prefix}, but there is no such folder in {}", PHOTOS[..4].join(", "));
+        bail!(
+            "{path} has the prefix {prefix}, but there is no such folder in {}",
+            PHOTOS[..PHOTOS.len() - 1].join(", ")
+        );
     };
     let normal = list.meta.normal_class.as_deref().unwrap_or("OK");
     if let Some(entry) = list.train.iter().find(|entry| entry.anomaly_class != normal) {
@@ -102,7 +113,9 @@ pub(super) fn open(root: &Path, place: &ClassFolder) -> Result<Class> {
 fn folder(root: &Path, class: &str) -> Option<PathBuf> {
     let class = class.trim_end_matches('/');
     let within = |photos: &str| if photos == "." { root.join(class) } else { root.join(photos).join(class) };
-    PHOTOS.iter().map(|photos| within(photos)).find(|folder| folder.is_dir())
+    let found = PHOTOS.iter().map(|photos| within(photos)).find(|folder| folder.is_dir())?;
+    let inner = found.join(class);
+    Some(if inner.is_dir() { inner } else { found })
 }
 
 /// The part on a photo: its path up to `S####`, because numbers of good and defective parts overlap.
@@ -145,6 +158,8 @@ mod tests {
             ("realiad_jsons/realiad_jsons/audiojack.json", "realiad_1024/"),
             ("realiad_jsons/audiojack.json", "realiad_256/"),
             ("audiojack.json", ""),
+            ("realiadvariety_jsons/Real-IAD_Variety_jsons/audiojack.json", "realiadvariety_raw/audiojack/"),
+            ("realiadvariety_jsons/audiojack.json", "realiadvariety_1024/"),
         ] {
             let root = real_iad(list, photos);
             let (layout, dataset) = root.open();
@@ -172,7 +187,7 @@ mod tests {
         assert_eq!(root.refusal(Layout::RealIad), expected);
         root.write("realiad_jsons/zipper.json", LIST);
         let error = root.refusal(Layout::RealIad);
-        let expected = "(it holds realiad_1024, realiad_jsons): no folder of zipper in realiad_1024, realiad_512, realiad_256, realiad_raw";
+        let expected = "(it holds realiad_1024, realiad_jsons): no folder of zipper in realiad_1024, realiad_512, realiad_256, realiad_raw, realiadvariety_1024, realiadvariety_raw";
         assert!(error.ends_with(expected), "{error}");
         let list = "realiad_jsons/audiojack.json";
         root.write(list, "{\"train\": [");

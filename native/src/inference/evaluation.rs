@@ -11,6 +11,7 @@ use dinomaly_core::photo::decode::Photo;
 use dinomaly_core::photo::preprocess::Region;
 use serde::{Deserialize, Serialize};
 
+use super::intervals::Intervals;
 use crate::dataset::{Class, Dataset, TestPhoto};
 use crate::inference::photo_detector::PhotoDetector;
 use crate::system::progress::Progress;
@@ -26,6 +27,9 @@ pub struct Evaluation {
     /// Mean over classes of the metrics by part, if classes have several views of each part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean_of_samples: Option<Metrics>,
+    /// Confidence intervals of the mean over classes, if they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intervals: Option<Intervals>,
 }
 
 /// Metrics of one class.
@@ -42,6 +46,18 @@ pub struct ClassMetrics {
     /// F1 of pixels at the model's pixel threshold, if it has one and there are masks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seg_f1: Option<f64>,
+    /// Area under the per-image overlap curves, if there are masks and enough good photos.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aupimo: Option<f64>,
+    /// Why there is none although there are masks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aupimo_undefined: Option<String>,
+    /// F1 of the verdicts on photos at the model's threshold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub i_f1: Option<f64>,
+    /// Confidence intervals, if they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intervals: Option<Intervals>,
     /// Metrics by part, if there are several views of each part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<SampleMetrics>,
@@ -189,7 +205,19 @@ fn evaluate_class<O: Read>(
     look(class, &found)?;
     let samples = by_sample(&class.test, &scores)?;
     let (good, unseen) = (labels.len() - defective, Unseen::of(&of_defects));
-    Ok(ClassMetrics { class: class.name.clone(), good, defective, metrics, seg_f1: None, samples, unseen })
+    Ok(ClassMetrics {
+        class: class.name.clone(),
+        good,
+        defective,
+        metrics,
+        seg_f1: None,
+        aupimo: None,
+        aupimo_undefined: None,
+        i_f1: None,
+        intervals: None,
+        samples,
+        unseen,
+    })
 }
 
 /// What metrics take of a class's photos.
@@ -266,39 +294,86 @@ impl Evaluation {
             classes.iter().filter_map(|class| Some(class.samples.as_ref()?.metrics.clone())).collect();
         let mean_of_samples =
             (!samples.is_empty()).then(|| Metrics { undefined: Vec::new(), ..Metrics::mean(&samples) });
-        Self { classes, mean, mean_of_samples }
+        Self { classes, mean, mean_of_samples, intervals: None }
     }
 
-    /// Mean over the classes that have it.
-    fn mean_seg_f1(&self) -> Option<f64> {
-        let values: Vec<f64> = self.classes.iter().filter_map(|class| class.seg_f1).collect();
-        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    /// Of each metric beside the seven its name, and its values by class; without those that no class has.
+    fn beside(&self) -> Vec<(&'static str, Vec<Option<f64>>)> {
+        let all: [(&str, fn(&ClassMetrics) -> Option<f64>); 3] =
+            [("AUPIMO", |class| class.aupimo), ("I-F1", |class| class.i_f1), ("SegF1", |class| class.seg_f1)];
+        let of = |value: fn(&ClassMetrics) -> Option<f64>| self.classes.iter().map(value).collect::<Vec<_>>();
+        let found = all.into_iter().map(|(name, value)| (name, of(value)));
+        found.filter(|(_, values)| values.iter().any(Option::is_some)).collect()
     }
 
-    /// Column heads and rows, for the terminal and CSV: class, good, defective, and the seven metrics in percent; SegF1, if a class has
-    /// it. A class with several views of each part has a second row by part.
+    /// Column heads and rows, for the terminal and CSV: class, good, defective, and the seven metrics in percent; AUPIMO, I-F1 and SegF1,
+    /// if a class has them. A class with several views of each part has a second row by part.
     pub fn rows(&self) -> Vec<Vec<String>> {
+        let beside = self.beside();
         let head = ["class", "good", "defective"].map(str::to_owned).into_iter();
-        let mut rows = vec![head.chain(Metrics::NAMES.map(str::to_owned)).collect::<Vec<_>>()];
-        let mean_seg_f1 = self.mean_seg_f1();
-        rows[0].extend(mean_seg_f1.map(|_| "SegF1".to_owned()));
-        let mut row = |name: &str, good: usize, defective: usize, metrics: &Metrics, seg_f1: Option<f64>| {
-            let values = metrics.values().into_iter().chain(mean_seg_f1.map(|_| seg_f1));
+        let names = Metrics::NAMES.into_iter().chain(beside.iter().map(|(name, _)| *name));
+        let mut rows = vec![head.chain(names.map(str::to_owned)).collect::<Vec<_>>()];
+        let mut row = |name: &str, good: usize, defective: usize, metrics: &Metrics, beside: Vec<Option<f64>>| {
+            let values = metrics.values().into_iter().chain(beside);
             let percent = values.map(|value| value.map_or("–".into(), |v| format!("{:.2}", 100.0 * v)));
             rows.push([name.to_owned(), good.to_string(), defective.to_string()].into_iter().chain(percent).collect());
         };
-        for class in &self.classes {
-            row(&class.class, class.good, class.defective, &class.metrics, class.seg_f1);
+        let none = vec![None; beside.len()];
+        for (i, class) in self.classes.iter().enumerate() {
+            let values = beside.iter().map(|(_, values)| values[i]).collect();
+            row(&class.class, class.good, class.defective, &class.metrics, values);
             if let Some(parts) = &class.samples {
-                row(&format!("{} by part", class.class), parts.good, parts.defective, &parts.metrics, None);
+                row(&format!("{} by part", class.class), parts.good, parts.defective, &parts.metrics, none.clone());
             }
         }
         let sum = |count: fn(&ClassMetrics) -> usize| self.classes.iter().map(count).sum::<usize>();
-        row("mean", sum(|class| class.good), sum(|class| class.defective), &self.mean, mean_seg_f1);
+        let mean = |(_, values): &(_, Vec<Option<f64>>)| {
+            let values: Vec<f64> = values.iter().flatten().copied().collect();
+            Some(values.iter().sum::<f64>() / values.len() as f64)
+        };
+        let means = beside.iter().map(mean).collect();
+        row("mean", sum(|class| class.good), sum(|class| class.defective), &self.mean, means);
         if let Some(mean) = &self.mean_of_samples {
             let sum =
                 |count: fn(&SampleMetrics) -> usize| self.classes.iter().flat_map(|c| &c.samples).map(count).sum();
-            row("mean by part", sum(|parts| parts.good), sum(|parts| parts.defective), mean, None);
+            row("mean by part", sum(|parts| parts.good), sum(|parts| parts.defective), mean, none);
+        }
+        rows
+    }
+
+    /// Column heads and rows of the confidence intervals in percent, each as `low–high`; empty if there are none. The last is that of the mean.
+    pub fn interval_rows(&self) -> Vec<Vec<String>> {
+        let Some(of_mean) = &self.intervals else { return Vec::new() };
+        let named = self.classes.iter().filter_map(|class| Some((class.class.as_str(), class.intervals.as_ref()?)));
+        let all: Vec<(&str, &Intervals)> = named.chain([("mean", of_mean)]).collect();
+        let shown: Vec<usize> =
+            (0..Intervals::NAMES.len()).filter(|&i| all.iter().any(|(_, found)| found.values()[i].is_some())).collect();
+        let head =
+            std::iter::once("class").chain(shown.iter().map(|&i| Intervals::NAMES[i])).map(str::to_owned).collect();
+        let row = |(name, found): &(&str, &Intervals)| {
+            let cell = |&i: &usize| {
+                found.values()[i]
+                    .map_or("–".to_owned(), |[low, high]| format!("{:.2}–{:.2}", 100.0 * low, 100.0 * high))
+            };
+            std::iter::once((*name).to_owned()).chain(shown.iter().map(cell)).collect()
+        };
+        std::iter::once(head).chain(all.iter().map(row)).collect()
+    }
+
+    /// [`Evaluation::rows`], and of each metric with confidence intervals two columns with their ends; a row by part has none.
+    pub fn csv_rows(&self) -> Vec<Vec<String>> {
+        let mut rows = self.rows();
+        let intervals = self.interval_rows();
+        let Some((head, found)) = intervals.split_first() else { return rows };
+        rows[0].extend(head[1..].iter().flat_map(|name| [format!("{name} low"), format!("{name} high")]));
+        for row in &mut rows[1..] {
+            let own = found.iter().find(|own| own[0] == row[0]);
+            let cells = (1..head.len()).flat_map(|i| {
+                let ends = own.and_then(|own| own[i].split_once('–'));
+                let (low, high) = ends.filter(|(low, _)| !low.is_empty()).unwrap_or(("–", "–"));
+                [low.to_owned(), high.to_owned()]
+            });
+            row.extend(cells);
         }
         rows
     }
@@ -306,9 +381,13 @@ impl Evaluation {
     /// The rows as an aligned table, followed by the reasons of undefined metrics, defects that the model cannot see, and the means over fewer classes.
     pub fn table(&self) -> String {
         let mut text = align(&self.rows());
+        if let Some(intervals) = &self.intervals {
+            text += &format!("\n{}\n{}", intervals.about(), align(&self.interval_rows()));
+        }
         for class in &self.classes {
             let parts = class.samples.iter().flat_map(|parts| &parts.metrics.undefined);
-            for reason in class.metrics.undefined.iter().chain(parts).chain(&class.unseen()) {
+            let reasons = class.metrics.undefined.iter().chain(&class.aupimo_undefined).chain(parts);
+            for reason in reasons.chain(&class.unseen()) {
                 text += &format!("{}: {reason}\n", class.class);
             }
         }
@@ -355,6 +434,10 @@ mod tests {
             good: 1,
             defective: 4,
             metrics: Metrics::default(),
+            aupimo: None,
+            aupimo_undefined: None,
+            i_f1: None,
+            intervals: None,
             seg_f1: None,
             samples: None,
             unseen: Some(Unseen { pixels: 0.4, photos: 1 }),
@@ -374,6 +457,10 @@ mod tests {
             good: 2,
             defective: 3,
             metrics: metrics(aupro),
+            aupimo: None,
+            aupimo_undefined: None,
+            i_f1: None,
+            intervals: None,
             seg_f1: None,
             samples,
             unseen: None,
@@ -382,7 +469,8 @@ mod tests {
             SampleMetrics { good: 1, defective: 1, metrics: Metrics { i_auroc: Some(0.75), ..Metrics::default() } };
         let mut classes = vec![class("nut", Some(0.25), Some(parts)), class("bolt", None, None)];
         let mean = Metrics::mean(&classes.iter().map(|class| class.metrics.clone()).collect::<Vec<_>>());
-        let table = Evaluation { classes: classes.clone(), mean, mean_of_samples: Some(metrics(None)) }.table();
+        let mean_of_samples = Some(metrics(None));
+        let table = Evaluation { classes: classes.clone(), mean, mean_of_samples, intervals: None }.table();
         assert!(!table.contains("SegF1"), "{table}");
         let line = |start: &str| {
             let line = table.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {table}"));

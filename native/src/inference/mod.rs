@@ -10,6 +10,7 @@ mod drift;
 mod evaluate;
 #[doc(hidden)]
 pub mod evaluation;
+mod intervals;
 mod judging;
 mod loaded;
 #[doc(hidden)]
@@ -17,6 +18,7 @@ pub mod photo_detector;
 pub(crate) mod report;
 mod row;
 pub mod speed;
+mod submission;
 mod suspects;
 
 pub use any_detector::{AnyDetector, DetectorDevice};
@@ -29,8 +31,10 @@ pub use detect::{DetectionPlan, Verdict, detect};
 pub use drift::Drift;
 pub use evaluate::{Evaluated, EvaluationPlan, evaluate};
 pub use evaluation::{ClassMetrics, Evaluation, SampleMetrics};
+pub use intervals::{Interval, IntervalPlan, Intervals, intervals};
 pub use judging::{FoundRegions, Judgement, Judging, Product, RegionPlan};
 pub use loaded::{Judged, LoadedModel};
 pub use photo_detector::PhotoDetector;
 pub use row::Row;
+pub use submission::Submission;
 pub use suspects::{ClassSuspects, Suspect, Suspects, SuspectsPlan, suspects};

@@ -93,7 +93,7 @@ class Detector:
     @property
     def thresholds(self) -> dict[str, float]: ...
 
-class _Metrics(TypedDict):
+class _Always(TypedDict):
     i_auroc: float | None
     i_ap: float | None
     i_f1max: float | None
@@ -102,6 +102,11 @@ class _Metrics(TypedDict):
     p_f1max: float | None
     aupro: float | None
     undefined: list[str]
+    aupimo: float | None
+
+class _Metrics(_Always, total=False):
+    i_f1: float | None
+    intervals: dict[str, tuple[float, float] | None]
 
 def train(
     photos: _Path, out: _Path, *, device: str = "cpu", progress: _Listen | None = None, **options: Any
@@ -109,4 +114,6 @@ def train(
 def few_shot(
     photos: _Photos, out: _Path, *, device: str = "cpu", progress: _Listen | None = None, **options: Any
 ) -> Detector: ...
-def evaluate(masks: Any, maps: Any, labels: Any, scores: Any) -> _Metrics: ...
+def evaluate(
+    masks: Any, maps: Any, labels: Any, scores: Any, *, threshold: float | None = None, intervals: int = 0, seed: int = 0
+) -> _Metrics: ...

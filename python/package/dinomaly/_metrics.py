@@ -3,7 +3,7 @@
 from ._dinomaly import metrics
 
 
-def evaluate(masks, maps, labels, scores):
+def evaluate(masks, maps, labels, scores, *, threshold=None, intervals=0, seed=0):
     """Computes the seven metrics of one product's photos, as the official evaluation of Dinomaly does.
 
     Args:
@@ -13,10 +13,14 @@ def evaluate(masks, maps, labels, scores):
             of photos x height x width does, too. Single precision; other floats are rounded to it.
         labels: for each photo whether it is defective; None takes what the masks say.
         scores: an image score for each photo, likewise rounded.
+        threshold: a score above which a photo is called defective.
+        intervals: a number of resamples of the photos, such as 1000, good and defective ones apart, for confidence intervals of 95 %.
+        seed: that of the resamples.
 
     Returns:
         `i_auroc`, `i_ap`, `i_f1max`, `p_auroc`, `p_ap`, `p_f1max` and `aupro` as shares of 1, None where one is undefined, and
-        `undefined`: a sentence for each of those.
+        `undefined`: a sentence for each of those. Beside them `aupimo`, None where it is undefined; `i_f1`, the F1 of photos at the
+        threshold, if one is given; `intervals`, the lower and upper end for each of these names, if they are asked for.
 
     Arrays of float32 and bool whose rows lie one behind the other are not copied.
     """
@@ -39,7 +43,9 @@ def evaluate(masks, maps, labels, scores):
     for i, (values, mask) in enumerate(zip(maps or [], masks or [])):
         if mask is not None and mask.shape != values.shape:
             raise ValueError(f"mask {i} is of shape {mask.shape}, its map of {values.shape}: expected equal ones")
-    return metrics(maps, masks, labels.tolist(), scores.tolist())
+    if intervals and intervals < 2:
+        raise ValueError(f"intervals is {intervals}: expected a number of resamples, such as 1000, or 0 for none")
+    return metrics(maps, masks, labels.tolist(), scores.tolist(), (threshold, intervals, seed))
 
 
 def items(values, name):

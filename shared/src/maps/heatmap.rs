@@ -85,6 +85,27 @@ pub fn overlay(
     Ok(pixels)
 }
 
+/// The map's value at each pixel of its photo, interpolated: `[height, width]`; 0 outside of `region`, which the detector has not seen.
+///
+/// # Errors
+/// [`Error::Shape`] if the map has not as many values as it has pixels.
+pub fn on_photo(map: &AnomalyMap, region: PhotoRegion, width: usize, height: usize) -> Result<Vec<f32>> {
+    if map.values.len() != map.height * map.width || map.values.is_empty() {
+        let (expected, found) = (vec![map.height, map.width], vec![map.values.len()]);
+        return Err(Error::Shape { name: "anomaly map of a photo".into(), expected, found });
+    }
+    let mut pixels = vec![0.0; width * height];
+    let (columns, rows) = (covered(region.0, region.2, width), covered(region.1, region.3, height));
+    let across: Vec<Between> = columns.clone().map(|x| Between::new(x, region.0, region.2, map.width)).collect();
+    for y in rows {
+        let values = Between::new(y, region.1, region.3, map.height).row(map);
+        for (at, pixel) in across.iter().zip(&mut pixels[y * width + columns.start..]) {
+            *pixel = at.blend(values[at.first], values[at.second]);
+        }
+    }
+    Ok(pixels)
+}
+
 /// Opacity of the heatmap along the colour scale: 0 for normal values, so that they do not hide the photo, 1 from the middle on.
 fn presence(value: f32) -> f32 {
     let x = ((value - 0.2) / 0.3).clamp(0.0, 1.0);
@@ -168,6 +189,15 @@ const INFERNO: [u32; 256] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_map_on_its_photo_is_interpolated_and_zero_where_nothing_was_seen() {
+        let map = AnomalyMap { width: 2, height: 1, values: vec![0.0, 1.0] };
+        assert_eq!(on_photo(&map, (0.0, 0.0, 4.0, 1.0), 4, 1).unwrap(), [0.0, 0.25, 0.75, 1.0]);
+        let seen = on_photo(&map, (1.0, 1.0, 3.0, 2.0), 4, 3).unwrap();
+        assert_eq!(seen, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        assert!(on_photo(&AnomalyMap { width: 3, ..map }, (0.0, 0.0, 4.0, 1.0), 4, 1).is_err());
+    }
 
     const WHOLE: PhotoRegion = (0.0, 0.0, 8.0, 4.0);
 

@@ -58,9 +58,11 @@ fn a_report_says_what_the_metrics_say_and_asks_for_nothing() {
         assert_eq!(row[0], name);
         assert_eq!(row[3..10], metrics.values().each_ref().map(percent), "{name}");
     }
-    // The model has pixel thresholds.
+    // The model has thresholds.
     for (row, class) in rows.iter().zip(&found.classes) {
-        assert!(class.seg_f1.is_some() && row[10..] == [percent(&class.seg_f1)], "{row:?}");
+        let beside = class.aupimo.iter().map(|value| percent(&Some(*value)));
+        let beside: Vec<String> = beside.chain([percent(&class.i_f1), percent(&class.seg_f1)]).collect();
+        assert!(class.i_f1.is_some() && class.seg_f1.is_some() && row[10..] == beside, "{row:?}");
     }
 
     // Of every class two charts and a histogram, as many pictures as asked for, the largest errors first.

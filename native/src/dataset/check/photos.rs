@@ -12,7 +12,7 @@ const NEARLY_ALL: f64 = 0.9;
 
 /// Checks the photos of one class.
 pub(super) fn findings(layout: Layout, class: &Class, files: &Files, purpose: Purpose) -> Vec<Finding> {
-    let found = [counts(layout, class, purpose), unreadable(class, files), not_listed(class, purpose)];
+    let found = [counts(layout, class, purpose), unreadable(class, files), not_listed(layout, class, purpose)];
     [found.concat(), defects_to_train_on(class, purpose), sizes(class, files), colours(class, files)].concat()
 }
 
@@ -22,7 +22,7 @@ fn folders(class: &Class, purpose: Purpose) -> BTreeSet<&Path> {
 }
 
 /// Files that are ignored.
-fn not_listed(class: &Class, purpose: Purpose) -> Vec<Finding> {
+fn not_listed(layout: Layout, class: &Class, purpose: Purpose) -> Vec<Finding> {
     // Subfolders of a plain folder hold its other photos and masks.
     let test = class.test.iter().flat_map(|photo| std::iter::once(&photo.path).chain(&photo.masks));
     let listed: BTreeSet<&PathBuf> = class.train.iter().chain(test).collect();
@@ -30,7 +30,8 @@ fn not_listed(class: &Class, purpose: Purpose) -> Vec<Finding> {
     let masks = masks_beside(photos_for(purpose, class));
     let mut found: BTreeMap<_, Vec<PathBuf>> = BTreeMap::new();
     for (why, paths) in folders(class, purpose).into_iter().filter_map(|folder| left_out(folder).ok()).flatten() {
-        let is_missed = |path: &PathBuf| !listed.contains(path) && (why != MASKS || masks.contains(path));
+        let is_missed =
+            |path: &PathBuf| !listed.contains(path) && !layout.is_mask(path) && (why != MASKS || masks.contains(path));
         let paths = paths.into_iter().filter(is_missed);
         found.entry(why).or_default().extend(paths);
     }

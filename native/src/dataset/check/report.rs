@@ -60,6 +60,8 @@ pub struct ClassReport {
     pub good: usize,
     /// Defective photos by kind of defect.
     pub defects: BTreeMap<String, usize>,
+    /// Masks of defective photos.
+    pub masks: usize,
     /// Number of parts, if there are several photos of each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parts: Option<usize>,
@@ -139,6 +141,7 @@ impl ClassReport {
             train: class.train.len(),
             good: class.test.iter().filter(|photo| photo.defect.is_none()).count(),
             defects,
+            masks: class.test.iter().map(|photo| photo.masks.len()).sum(),
             parts: (!parts.is_empty()).then_some(parts.len()),
             sizes: Sizes::of(pictures(class, files).map(|(_, picture)| picture.size)),
             formats,

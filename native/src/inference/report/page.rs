@@ -100,7 +100,8 @@ fn metrics(evaluation: &Evaluation) -> Markup {
                 table #metrics {
                     caption {
                         "In percent. I: image metrics, P: pixel metrics, AP: average precision, AUPRO: area under the "
-                        "per-region overlap, SegF1: F1 of pixels at the pixel threshold."
+                        "per-region overlap, AUPIMO: that of the per-image overlap at few false positives, I-F1: F1 of photos at the \
+                         threshold, SegF1: F1 of pixels at the pixel threshold."
                     }
                     thead { tr { @for name in head { th scope="col" { (name) } } } }
                     tbody {
@@ -114,8 +115,27 @@ fn metrics(evaluation: &Evaluation) -> Markup {
                     tfoot { tr { th scope="row" { (mean[0]) } @for cell in &mean[1..] { td { (cell) } } } }
                 }
             }
+            (intervals(evaluation))
             @for class in &evaluation.classes {
-                @for reason in class.metrics.undefined.iter().chain(&class.unseen()) { p.soft { (class.class) ": " (reason) } }
+                @for reason in class.metrics.undefined.iter().chain(&class.aupimo_undefined).chain(&class.unseen()) { p.soft { (class.class) ": " (reason) } }
+            }
+        }
+    }
+}
+
+/// The table of confidence intervals, if there are some.
+fn intervals(evaluation: &Evaluation) -> Markup {
+    let rows = evaluation.interval_rows();
+    html! {
+        @if let (Some((head, rows)), Some(of_mean)) = (rows.split_first(), &evaluation.intervals) {
+            div.scroll {
+                table #intervals {
+                    caption { (of_mean.about()) }
+                    thead { tr { @for name in head { th scope="col" { (name) } } } }
+                    tbody {
+                        @for row in rows { tr { th scope="row" { (row[0]) } @for cell in &row[1..] { td { (cell) } } } }
+                    }
+                }
             }
         }
     }

@@ -1,15 +1,19 @@
 //! The seven usual metrics, computed as in the official evaluation: AUROC, average precision and F1-max of images and of
-//! pixels, and AUPRO; and F1 of pixels at a given threshold.
+//! pixels, and AUPRO. Beside them AUPIMO, F1 of photos and of pixels at given thresholds, and all of these of resampled photos.
 
+mod pimo;
 mod pro;
 mod ranking;
 mod regions;
+mod resampled;
 mod segmentation;
 
+pub use pimo::aupimo;
 pub use pro::{ProCurve, thresholds};
 pub use ranking::{F1Max, Ranking};
 pub use regions::Regions;
-pub use segmentation::seg_f1;
+pub use resampled::{Resampled, Thresholds};
+pub use segmentation::{image_f1, seg_f1};
 
 use serde::{Deserialize, Serialize};
 

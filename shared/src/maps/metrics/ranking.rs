@@ -186,6 +186,53 @@ impl Ranking {
     }
 }
 
+/// AUROC, average precision and F1-max of scores that are given in order, where each may count several times. The same sums as those of
+/// [`Ranking`].
+#[derive(Clone, Debug)]
+pub(super) struct Counted {
+    normal: u64,
+    anomalous: u64,
+    false_positives: u64,
+    true_positives: u64,
+    half_wins: u128,
+    precisions: f64,
+    f1_max: f64,
+}
+
+impl Counted {
+    /// Of so many scores.
+    pub fn new(normal: u64, anomalous: u64) -> Self {
+        let (half_wins, precisions, f1_max) = (0, 0.0, 0.0);
+        Self { normal, anomalous, false_positives: 0, true_positives: 0, half_wins, precisions, f1_max }
+    }
+
+    /// Adds equal scores, which are lower than those before.
+    pub fn add(&mut self, normal: u64, anomalous: u64) {
+        self.false_positives += normal;
+        if anomalous == 0 {
+            return;
+        }
+        self.true_positives += anomalous;
+        self.half_wins += u128::from(anomalous) * u128::from(2 * (self.normal - self.false_positives) + normal);
+        let precision = self.true_positives as f64 / (self.true_positives + self.false_positives) as f64;
+        self.precisions += anomalous as f64 * precision;
+        let recall = self.true_positives as f64 / self.anomalous as f64;
+        self.f1_max = self.f1_max.max(2.0 * precision * recall / (precision + recall + F1_EPSILON));
+    }
+
+    /// The three metrics of all scores; `None` for an undefined one.
+    pub fn metrics(&self) -> [Option<f64>; 3] {
+        let (normal, anomalous) = (self.normal as f64, self.anomalous as f64);
+        let wins = self.half_wins as f64 / (2.0 * normal * anomalous);
+        let defined = |is: bool, value: f64| is.then_some(value);
+        [
+            defined(self.normal > 0 && self.anomalous > 0, wins),
+            defined(self.anomalous > 0, self.precisions / anomalous),
+            defined(self.anomalous > 0, self.f1_max),
+        ]
+    }
+}
+
 impl Step {
     fn precision(&self) -> f64 {
         self.true_positives as f64 / (self.true_positives + self.false_positives) as f64
@@ -193,7 +240,7 @@ impl Step {
 }
 
 /// Integer of the same order as the finite float; both zeros are equal.
-fn key(score: f32) -> u32 {
+pub(super) fn key(score: f32) -> u32 {
     let bits = (score + 0.0).to_bits();
     if bits >> 31 == 0 { bits | 1 << 31 } else { !bits }
 }

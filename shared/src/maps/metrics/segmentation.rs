@@ -1,4 +1,4 @@
-//! F1 of pixels at a threshold that was set without looking at the test photos.
+//! F1 of pixels and of photos at a threshold that was set without looking at the test photos.
 
 use super::Sample;
 
@@ -19,9 +19,27 @@ pub fn seg_f1(samples: &[Sample<'_>], threshold: f32) -> Option<f64> {
     (defective > 0).then(|| 2.0 * hits as f64 / (above + defective) as f64)
 }
 
+/// F1 of the verdicts on photos: defective are those with a score above `threshold`. `None` if no photo is anomalous.
+pub fn image_f1(scores: &[f32], anomalous: &[bool], threshold: f32) -> Option<f64> {
+    let all = anomalous.iter().filter(|&&anomalous| anomalous).count();
+    let above = scores.iter().filter(|&&score| score > threshold).count();
+    let hits = scores.iter().zip(anomalous).filter(|&(&score, &anomalous)| anomalous && score > threshold).count();
+    (all > 0).then(|| 2.0 * hits as f64 / (above + all) as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_score_at_the_threshold_is_good() {
+        let (scores, anomalous) = ([0.1, 0.6, 0.5, 0.9], [false, false, true, true]);
+        // Above 0.5: a false alarm and one of two defective photos. 2·1 / (2 + 2).
+        assert_eq!(image_f1(&scores, &anomalous, 0.5), Some(0.5));
+        assert_eq!(image_f1(&scores, &anomalous, 0.4), Some(0.8));
+        assert_eq!(image_f1(&scores, &anomalous, 1.0), Some(0.0));
+        assert_eq!(image_f1(&scores, &[false; 4], 0.5), None);
+    }
 
     const GOOD: [f32; 4] = [0.1, 0.6, 0.2, 0.5];
     const BAD: [f32; 4] = [0.9, 0.7, 0.4, 0.1];
