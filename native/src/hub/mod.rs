@@ -2,8 +2,8 @@
 //! Files of repositories come through the cache that all its clients share; folders go there as one commit.
 //!
 //! Not by the hub's client for Rust: hf-hub 0.5 cannot finish a download that was killed at its last byte, and appends a whole file to
-//! a part of it (findings/hf-hub-complete-part.sh, findings/hf-hub-retry-appends.sh); hf-hub 1.0 sends large files in the commit itself
-//! where a server has no Xet (findings/hf-hub-large-files-inline.sh), and brings 101 crates that this program has not.
+//! a part of it (findings/hf-hub-complete-part.sh, findings/hf-hub-retry-appends.sh); hf-hub 1.0 (`upload_lfs_files_via_xet`) puts large
+//! files into the commit itself where a server answers with another transfer than Xet, and brings 101 crates that this program has not.
 
 mod address;
 mod cache;
