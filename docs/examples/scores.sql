@@ -15,4 +15,4 @@ group by folder order by not_good desc, folder;
 select photo, verdict, nearest, normalised from scores where defective order by normalised desc limit 20;
 
 -- What made the files.
-select distinct decode(key) as key, decode(value) as value from parquet_kv_metadata('part-*.parquet') where key like 'dinomaly%' order by all;
+select distinct decode(key) as key, decode(value) as value from parquet_kv_metadata('part-*.parquet') where decode(key) like 'dinomaly%' order by all;

@@ -1,10 +1,8 @@
 """`dinomaly score` and the files of docs/examples: the same rows, however they are computed."""
 
-import importlib.util
 import os
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import duckdb
@@ -79,18 +77,3 @@ def test_the_job_of_kubernetes_is_valid_and_its_command_scores_every_photo(photo
         environment = os.environ | places | {"JOB_COMPLETION_INDEX": str(index), "PATH": path}
         subprocess.run(container["command"], env=environment, check=True, capture_output=True)
     assert rows(tmp_path) == rows(scored)
-
-
-def test_rays_worker_has_the_rows(photos, scored, monkeypatch):
-    # Ray itself runs in tests/peers/score.py: its worker is an object that takes batches.
-    monkeypatch.setitem(sys.modules, "ray", types.ModuleType("ray"))
-    spec = importlib.util.spec_from_file_location("score_ray", EXAMPLES / "score_ray.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    files = sorted(photos.iterdir())
-    batch = {"path": [path.name for path in files], "bytes": [path.read_bytes() for path in files]}
-    found = module.Scorer(DEMO_MODEL)(batch)
-    expected = rows(scored)
-    assert list(zip(*(found[column] for column in COLUMNS))) == [row[:-1] for row in expected]
-    errors = [error for error in found["error"] if error is not None]
-    assert len(errors) == 1 and errors[0].startswith("photo in memory: not a PNG")

@@ -147,6 +147,8 @@ fn shards_of_a_bucket_are_killed_and_started_again() {
     let said: Vec<String> = said.collect();
     for index in [2, 3] {
         assert!(said[index].contains("1 there already"), "{said:?}");
+        let [scored, of] = [2, 5].map(|word| said[index].split(' ').nth(word).unwrap().parse::<usize>().unwrap());
+        assert_eq!(scored, of - 2, "the part that was there is not computed again");
     }
     let all = parts(&results);
     for (path, before) in kept {

@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
-"""2,000 photos in a bucket, scored by processes that are killed, by Slurm and by Ray: one row a photo, with the values of `detect`.
+"""2,000 photos in a bucket, scored by processes that are killed and by Slurm: one row a photo, with the values of `detect`.
 
     cargo build --release && cargo build --release -p dinomaly-tests --bin s3
-    maturin build --release --manifest-path python/Cargo.toml --out wheels
-    python3 -m venv VENV && VENV/bin/pip install wheels/dinomaly-*.whl 'ray[data]==2.55.1' duckdb==2.0.1
-    VENV/bin/python tests/peers/score.py target/release/dinomaly target/release/s3 [--photos 2000] [--only processes slurm ray throughput]
+    python3 -m venv VENV && VENV/bin/pip install duckdb==2.0.1
+    VENV/bin/python tests/peers/score.py target/release/dinomaly target/release/s3 [--photos 2000] [--only processes slurm throughput]
 
 The bucket's server is s3s-fs on this machine. Slurm (Debian: slurm-wlm, munge) is started as a cluster of this one machine, which needs root, and
 stopped afterwards. Throughput compares whole runs that read the same photos from the bucket and from a folder in memory (/dev/shm), in turns.
@@ -77,7 +76,7 @@ class Bench:
         types = "{'score': 'FLOAT', 'threshold': 'FLOAT', 'normalised': 'FLOAT'}"
         detected = f"(select * replace (parse_filename(photo) as photo) from read_csv('{self.folder}/detect.csv', types={types}))"
         scored = f"(select * replace (parse_filename(photo) as photo) from read_parquet('{parquet}'))"
-        rows, photos, unreadable = duckdb.sql(f"select count(*), count(distinct photo), count(error) from {scored}").fetchone()
+        rows, photos, unreadable = duckdb.sql(f"select count(*), count(distinct photo), count(error) from {scored}").fetchall()[0]
         other = duckdb.sql(f"(select {COLUMNS} from {scored} where error is null) except (select {COLUMNS} from {detected})").fetchall()
         equal = rows - unreadable - len(other)
         assert (rows, photos, unreadable, other) == (len(self.names), len(self.names), 1, []), (rows, photos, unreadable, other[:3])
@@ -161,42 +160,6 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
             daemon.wait()
 
 
-def ray(bench):
-    """The example of docs/examples with two workers, of which one is killed."""
-    import threading
-
-    import ray
-
-    sys.path.insert(0, str(EXAMPLES))
-    import score_ray
-
-    os.environ["RAY_DEDUP_LOGS"] = "0"
-    ray.init(num_cpus=4, include_dashboard=False, logging_level="error", log_to_driver=False)
-    results = bench.folder / "ray"
-    killed = []
-
-    def kill():
-        """The first worker that is seen, some seconds after both are there."""
-        def workers():
-            found = subprocess.run(["pgrep", "-f", r"ray::.*(MapWorker|Scorer)"], capture_output=True, text=True).stdout.split()
-            return [int(pid) for pid in found]
-
-        wait_for(lambda: len(workers()) >= 2, "two workers")
-        time.sleep(bench.wait_before_kill)
-        killed.append(workers()[0])
-        os.kill(killed[0], signal.SIGKILL)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    begun = time.monotonic()
-    score_ray.score(str(MODEL), str(bench.photos), str(results), workers=2)
-    seconds = time.monotonic() - begun
-    killer.join()
-    ray.shutdown()
-    print(f"ray: worker {killed[0]} was killed; {seconds:.1f} s")
-    print("ray:", bench.check(f"{results}/*.parquet"))
-
-
 def throughput(bench):
     """Whole runs from the bucket and from memory, in turns."""
     memory = Path(tempfile.mkdtemp(dir="/dev/shm"))
@@ -218,7 +181,7 @@ def throughput(bench):
     print("throughput:", json.dumps({name: round(value, 2) for name, value in medians.items()}), f"bucket / memory {ratio:.3f}")
 
 
-STEPS = {"processes": processes, "slurm": slurm, "ray": ray, "throughput": throughput}
+STEPS = {"processes": processes, "slurm": slurm, "throughput": throughput}
 
 
 def main():
@@ -232,7 +195,7 @@ def main():
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(options, Path(folder))
-        bench.rounds, bench.wait_before_kill = options.rounds, 3
+        bench.rounds = options.rounds
         try:
             for step in options.only:
                 STEPS[step](bench)
