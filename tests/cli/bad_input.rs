@@ -18,7 +18,7 @@ fn training_names_what_is_wrong_with_its_input() {
     let error = shop.refuse(shop.command("train @nowhere --backbone @encoder.safetensors --out @model"));
     assert_eq!(
         error,
-        "dinomaly: nowhere does not exist: expected a folder of photos of good parts, or of class folders"
+        "dinomaly: nowhere does not exist: expected a folder of photos of good parts, or of class folders, or a table of photos (.csv, .parquet)"
     );
     let error = shop.refuse(shop.command("train @data --backbone @none.pth --out @model"));
     assert!(error.contains("backbone none.pth cannot be used"), "{error}");

@@ -78,12 +78,13 @@ impl Intervals {
         ]
     }
 
-    /// Intervals of the means over classes: in each resample the mean over the classes that have the metric.
+    /// Intervals of the means over classes: in each resample the mean over the classes that have the metric. If one of them has it in some
+    /// resamples only, there is no interval: one of the other classes is none of the mean.
     pub(super) fn of_mean(plan: IntervalPlan, classes: &[&Replicates]) -> Self {
         let mean = |resample: usize| {
             std::array::from_fn(|metric| {
-                let of_class = |class: &&Replicates| class.is_defined(metric).then(|| class.0[resample][metric]);
-                let values: Vec<f64> = classes.iter().filter_map(of_class).flatten().collect();
+                let having = classes.iter().filter(|class| class.0.iter().any(|values| values[metric].is_some()));
+                let values = having.map(|class| class.0[resample][metric]).collect::<Option<Vec<f64>>>()?;
                 (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
             })
         };
@@ -126,10 +127,6 @@ impl Replicates {
         let replicates = (0..plan.resamples).into_par_iter().map(replicate).collect();
         progress.finish();
         Self(replicates)
-    }
-
-    fn is_defined(&self, metric: usize) -> bool {
-        self.0.iter().all(|replicate| replicate[metric].is_some())
     }
 
     /// The intervals of each metric.
@@ -240,10 +237,13 @@ mod tests {
         let class = |values: [Option<f64>; 2]| {
             Replicates(values.map(|value| [value, None, None, None, None, None, None, None, None, None]).to_vec())
         };
-        let (a, b, gap) = (class([Some(0.2), Some(0.4)]), class([Some(0.6), Some(0.8)]), class([Some(0.0), None]));
-        let found = Intervals::of_mean(plan, &[&a, &b, &gap]);
+        let (a, b, without) = (class([Some(0.2), Some(0.4)]), class([Some(0.6), Some(0.8)]), class([None, None]));
+        let found = Intervals::of_mean(plan, &[&a, &b, &without]);
         let [low, high] = found.i_auroc.unwrap();
         assert!((low - 0.405).abs() < 1e-12 && (high - 0.595).abs() < 1e-12, "{low} {high}");
         assert_eq!(found.i_ap, None);
+        // The mean counts a class that has the metric in some resamples only, and these means would not.
+        let gap = class([Some(0.0), None]);
+        assert_eq!(Intervals::of_mean(plan, &[&a, &b, &gap]).i_auroc, None);
     }
 }

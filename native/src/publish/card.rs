@@ -175,7 +175,21 @@ mod tests {
 
     fn class(name: &str, aupro: Option<f64>) -> ClassMetrics {
         let metrics = Metrics { i_auroc: Some(0.5), aupro, ..Metrics::default() };
-        ClassMetrics { class: name.into(), good: 2, defective: 2, metrics, seg_f1: None, samples: None, unseen: None }
+        let (seg_f1, aupimo, aupimo_undefined, i_f1) = (None, None, None, None);
+        let (intervals, samples, unseen) = (None, None, None);
+        ClassMetrics {
+            class: name.into(),
+            good: 2,
+            defective: 2,
+            metrics,
+            seg_f1,
+            aupimo,
+            aupimo_undefined,
+            i_f1,
+            intervals,
+            samples,
+            unseen,
+        }
     }
 
     #[test]
@@ -187,6 +201,7 @@ mod tests {
             classes: vec![class("a|b", Some(0.25)), class("\"c\": #", None)],
             mean: class("", Some(0.25)).metrics,
             mean_of_samples: None,
+            intervals: None,
         };
         let facts = CardFacts {
             place: &place,
@@ -218,7 +233,12 @@ mod tests {
 
     #[test]
     fn a_class_alone_is_not_listed_twice_and_undefined_metrics_are_left_out() {
-        let one = Evaluation { classes: vec![class("a", None)], mean: class("a", None).metrics, mean_of_samples: None };
+        let one = Evaluation {
+            classes: vec![class("a", None)],
+            mean: class("a", None).metrics,
+            mean_of_samples: None,
+            intervals: None,
+        };
         let found = results(&one, "A");
         assert_eq!(found.len(), 1);
         assert_eq!(found[0]["metrics"], json!([{"name": "I-AUROC", "type": "i-auroc", "value": 0.5}]));

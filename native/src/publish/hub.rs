@@ -137,7 +137,7 @@ fn read_metrics(path: &Path) -> Result<Evaluation> {
     let bytes = std::fs::read(path).with_context(|| format!("metrics {} cannot be read", path.display()))?;
     let alone = || serde_json::from_slice::<Metrics>(&bytes).ok();
     let evaluation = serde_json::from_slice(&bytes).or_else(|error| {
-        let whole = |mean| Evaluation { classes: Vec::new(), mean, mean_of_samples: None };
+        let whole = |mean| Evaluation { classes: Vec::new(), mean, mean_of_samples: None, intervals: None };
         alone().map(whole).ok_or(error)
     });
     let evaluation: Evaluation = evaluation
