@@ -303,7 +303,7 @@ fn a_model_that_cannot_be_fetched_is_refused_in_a_sentence() {
         (0..2).map(|_| detect(place).stdout(std::process::Stdio::piped()).spawn().unwrap()).collect();
     for program in running.drain(..) {
         let output = program.wait_with_output().unwrap();
-        assert!(output.status.success());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(String::from_utf8_lossy(&output.stdout), local);
     }
 }

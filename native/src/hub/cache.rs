@@ -65,15 +65,19 @@ impl Cache {
         let path = self.snapshot(repo, commit).join(file);
         let folder = path.parent().unwrap_or(&root);
         fs::create_dir_all(folder)?;
-        if fs::symlink_metadata(&path).is_ok() {
-            fs::remove_file(&path)?;
-        }
         let up: PathBuf = folder.strip_prefix(&root).unwrap_or(folder).components().map(|_| "..").collect();
         let target = up.join("blobs").join(etag);
-        // Some file systems have no links.
-        if link(&target, &path).is_err() {
-            fs::copy(self.blob(repo, etag), &path)?;
+        if fs::read_link(&path).is_ok_and(|present| present == target) {
+            return Ok(path);
         }
+        // Made beside it and renamed: another program that reads or places the same file meets it whole.
+        let beside = tempfile::Builder::new().prefix(".").tempdir_in(folder)?;
+        let new = beside.path().join("file");
+        // Some file systems have no links.
+        if link(&target, &new).is_err() {
+            fs::copy(self.blob(repo, etag), &new)?;
+        }
+        fs::rename(&new, &path)?;
         Ok(path)
     }
 
@@ -120,5 +124,33 @@ fn expanded(path: &str) -> PathBuf {
         Some("") => home(),
         Some(rest) if rest.starts_with('/') => home().join(rest.trim_start_matches('/')),
         _ => path.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_that_place_a_file_at_the_same_time_all_find_it_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache { folder: folder.path().into(), token: folder.path().join("token") };
+        let blob = cache.blob("acme/nut", "etag");
+        fs::create_dir_all(blob.parent().unwrap()).unwrap();
+        fs::write(&blob, "weights").unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let cache = &cache;
+                scope.spawn(move || {
+                    for turn in 0..200 {
+                        let commit = format!("{}", turn / 50);
+                        let path = cache.place("acme/nut", "etag", &commit, "all/model.safetensors").unwrap();
+                        assert_eq!(fs::read_to_string(path).unwrap(), "weights", "thread {thread}, turn {turn}");
+                    }
+                });
+            }
+        });
+        // Nothing else is left in the folder of the commit.
+        assert_eq!(fs::read_dir(cache.snapshot("acme/nut", "0").join("all")).unwrap().count(), 1);
     }
 }

@@ -128,8 +128,12 @@ fn every_damaged_file_is_named_with_its_folder() {
         let file = path.join(&name);
         let whole = fs::read(&file).unwrap();
         fs::write(&file, &whole[..whole.len() / 2]).unwrap();
-        let error = refusal(model_dir::read(&path));
-        assert!(error.starts_with(&format!("model {} cannot be used: model file {name}: ", path.display())), "{error}");
+        // A card is for people, who edit it.
+        if name != "README.md" {
+            let error = refusal(model_dir::read(&path));
+            let about = format!("model {} cannot be used: model file {name}: ", path.display());
+            assert!(error.starts_with(&about), "{error}");
+        }
         fs::remove_file(&file).unwrap();
         let error = refusal(model_dir::read(&path));
         assert!(error.contains(&format!("model file {name}: is missing")), "{error}");
