@@ -133,7 +133,8 @@ impl Dataset {
     /// # Errors
     /// As for [`Dataset::open`].
     pub fn list(layout: Option<Layout>, root: &Path, only: &[String]) -> Result<(Layout, Self)> {
-        if !root.is_dir() && !(root.is_file() && columns::is_table(root)) {
+        let is_readable = root.is_dir() || (root.is_file() && columns::is_table(root));
+        if !is_readable {
             let what = if root.exists() { "is a file" } else { "does not exist" };
             bail!(
                 "{} {what}: expected a folder of photos of good parts, or of class folders, or a table of photos (.csv, .parquet)",

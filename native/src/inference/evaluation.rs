@@ -299,10 +299,9 @@ impl Evaluation {
 
     /// Of each metric beside the seven its name, and its values by class; without those that no class has.
     fn beside(&self) -> Vec<(&'static str, Vec<Option<f64>>)> {
-        let all: [(&str, fn(&ClassMetrics) -> Option<f64>); 3] =
-            [("AUPIMO", |class| class.aupimo), ("I-F1", |class| class.i_f1), ("SegF1", |class| class.seg_f1)];
-        let of = |value: fn(&ClassMetrics) -> Option<f64>| self.classes.iter().map(value).collect::<Vec<_>>();
-        let found = all.into_iter().map(|(name, value)| (name, of(value)));
+        let values = |class: &ClassMetrics| [class.aupimo, class.i_f1, class.seg_f1];
+        let of = |metric: usize| self.classes.iter().map(|class| values(class)[metric]).collect::<Vec<_>>();
+        let found = ["AUPIMO", "I-F1", "SegF1"].into_iter().enumerate().map(|(i, name)| (name, of(i)));
         found.filter(|(_, values)| values.iter().any(Option::is_some)).collect()
     }
 
