@@ -107,7 +107,8 @@ fn with_keys(mut command: Command, server: &s3::Server, key: &str) -> Command {
 }
 
 fn parts(folder: &Path) -> Vec<(PathBuf, fs::Metadata)> {
-    let list = fs::read_dir(folder).map(|list| list.map(|entry| entry.unwrap().path()).collect()).unwrap_or_default();
+    let list: Vec<PathBuf> =
+        fs::read_dir(folder).map(|list| list.map(|entry| entry.unwrap().path()).collect()).unwrap_or_default();
     let mut parts: Vec<PathBuf> =
         list.into_iter().filter(|path| path.extension().is_some_and(|end| end == "parquet")).collect();
     parts.sort();

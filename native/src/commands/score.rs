@@ -12,7 +12,7 @@ use crate::scoring::{self, ScorePlan, Shard};
 /// Arguments of `dinomaly score`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Model folder
+    /// Model folder, or hf:OWNER/NAME on the hub
     model: PathBuf,
     /// Photos: a folder, or a URL that begins with s3, gs, az, http, https or file; what is below counts, too
     #[arg(long, value_name = "URL")]

@@ -26,6 +26,7 @@ use self::table::Line;
 use crate::dataset::check::Colours;
 use crate::dataset::{counted, few};
 use crate::inference::{CLIPPED, DetectorDevice, Judging, LoadedModel, ODD, Row, is_odd};
+use crate::model_dir;
 use crate::system::progress::Progress;
 
 /// Threads that talk to stores. They mostly wait.
@@ -79,9 +80,11 @@ pub fn score(plan: &ScorePlan) -> Result<Scored> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
     let from = Place::open("--from", &plan.from, runtime.handle())?;
     let to = Place::open("--to", &plan.to, runtime.handle())?;
-    let model = LoadedModel::open(&plan.model, plan.place)?;
+    // Once, so that model and hash are of one commit.
+    let folder = model_dir::locate(&plan.model)?;
+    let model = LoadedModel::open(&folder, plan.place)?;
     model.check(&plan.judging)?;
-    let manifest = plan.model.join(MANIFEST);
+    let manifest = folder.join(MANIFEST);
     let manifest = fs::read(&manifest).with_context(|| format!("{} cannot be read", manifest.display()))?;
     let sha256: String = Sha256::digest(manifest).iter().map(|byte| format!("{byte:02x}")).collect();
 

@@ -71,13 +71,20 @@ fn is_hidden(name: &std::ffi::OsStr) -> bool {
 fn listed(list: &Path) -> Result<Vec<String>> {
     let shown = list.display();
     let text = fs::read_to_string(list).with_context(|| format!("list {shown} cannot be read"))?;
+    // A byte order mark, which editors of Windows write.
+    let text = text.trim_start_matches('\u{feff}');
     let mut paths: Vec<String> = if has_ending(list, &["csv"]) {
-        column(&text).with_context(|| format!("list {shown} cannot be used"))?
+        column(text).with_context(|| format!("list {shown} cannot be used"))?
     } else {
         text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
     };
     if paths.is_empty() {
         bail!("list {shown} names no photo");
+    }
+    // One photo may be spelled in several ways.
+    for path in &mut paths {
+        let plain = path.trim_start_matches("./");
+        *path = object_store::path::Path::parse(plain).map_or_else(|_| plain.to_owned(), |path| path.to_string());
     }
     paths.sort();
     paths.dedup();
@@ -128,6 +135,7 @@ mod tests {
             listed(&path).map_err(|error| format!("{error:#}"))
         };
         assert_eq!(list("l.txt", "b.png\r\n\n a, 1.png\nb.png\n").unwrap(), ["a, 1.png", "b.png"]);
+        assert_eq!(list("l.txt", "\u{feff}b.png\n./b.png\n/b.png\nb.png/\n").unwrap(), ["b.png"]);
         assert_eq!(list("l.csv", "label,path\n0,b.png\n1,\"a, 1.png\"\n0,\n").unwrap(), ["a, 1.png", "b.png"]);
         assert!(
             list("l.csv", "label,file\n0,b.png\n")

@@ -82,8 +82,22 @@ impl Place {
     /// # Errors
     /// If the URL is not understood or its scheme not supported.
     pub fn open(option: &str, url: &str, runtime: &Handle) -> Result<Self> {
-        let (kind, store, prefix) = opened(url).with_context(|| format!("{option} {}", shown(url)))?;
+        // Libraries repeat the URL in their errors.
+        let harmless = |error: Error| anyhow!(format!("{error:#}").replace(url, &shown(url)));
+        let (kind, store, prefix) =
+            opened(url).map_err(harmless).with_context(|| format!("{option} {}", shown(url)))?;
         Ok(Self { url: shown(url), kind, store, prefix, runtime: runtime.clone() })
+    }
+
+    /// Checks that a folder is there. Buckets say so themselves.
+    fn check_present(&self) -> Result<()> {
+        if let Kind::Folder(folder) = &self.kind
+            && !folder.is_dir()
+        {
+            let what = if folder.exists() { "is a file: name its folder" } else { "does not exist" };
+            bail!("folder {} {what}", self.url);
+        }
+        Ok(())
     }
 
     /// All files below, by their paths from here.
@@ -91,12 +105,7 @@ impl Place {
     /// # Errors
     /// If the place does not exist or cannot be listed.
     pub fn files(&self) -> Result<Vec<(String, Stamp)>> {
-        if let Kind::Folder(folder) = &self.kind
-            && !folder.is_dir()
-        {
-            let what = if folder.exists() { "is a file: name its folder" } else { "does not exist" };
-            bail!("folder {} {what}", self.url);
-        }
+        self.check_present()?;
         let all = self.store.list(Some(&self.prefix)).try_collect::<Vec<ObjectMeta>>();
         let all = self.runtime.block_on(all).map_err(|error| self.in_words("cannot be listed", &error))?;
         let below = all.into_iter().filter_map(|file| {
@@ -125,8 +134,9 @@ impl Place {
     /// Stamps of named files, `None` for those that do not exist.
     ///
     /// # Errors
-    /// If a name is no path, or the store does not answer.
+    /// If the place does not exist, a name is no path, or the store does not answer.
     pub fn stamps(&self, paths: &[String]) -> Result<Vec<Option<Stamp>>> {
+        self.check_present()?;
         let answers = stream::iter(paths).map(|path| self.stamp_of(path)).buffered(QUESTIONS);
         self.runtime.block_on(answers.try_collect())
     }
@@ -144,7 +154,7 @@ impl Place {
     /// # Errors
     /// As [`Place::stamps`].
     pub fn has(&self, path: &str) -> Result<bool> {
-        Ok(self.stamps(&[path.to_owned()])?[0].is_some())
+        Ok(self.runtime.block_on(self.stamp_of(path))?.is_some())
     }
 
     /// Reads a photo whose stamp is known.
@@ -155,8 +165,11 @@ impl Place {
         let failed = |error: &StoreError| self.in_words(&format!("cannot be read: {path}"), error);
         let read = match self.store.get(&self.location(path)?).await {
             Ok(read) => read,
-            Err(error @ StoreError::NotFound { .. }) => return Ok(Fetched::Unreadable(missing(path, &error))),
-            Err(error) if self.is_private_file(&error) => {
+            // Its bucket or folder may be gone, which says nothing about the photo.
+            Err(StoreError::NotFound { .. }) => {
+                bail!("{} was removed since it was listed: run the command again", self.of(path))
+            }
+            Err(error) if self.is_private_file(path, &error) => {
                 return Ok(Fetched::Unreadable(format!("photo {path} cannot be read: {}", root(&error))));
             }
             Err(error) => return Err(failed(&error)),
@@ -239,10 +252,12 @@ impl Place {
         Stamp { size: file.size, version }
     }
 
-    /// Whether a file of a folder is kept from us, which no other try changes.
-    fn is_private_file(&self, error: &StoreError) -> bool {
+    /// Whether a file alone is kept from us, in a folder that can be read.
+    fn is_private_file(&self, path: &str, error: &StoreError) -> bool {
+        let Kind::Folder(folder) = &self.kind else { return false };
         let kind = causes(error).find_map(|cause| Some(cause.downcast_ref::<std::io::Error>()?.kind()));
-        matches!(self.kind, Kind::Folder(_)) && kind == Some(std::io::ErrorKind::PermissionDenied)
+        let around = folder.join(path);
+        kind == Some(std::io::ErrorKind::PermissionDenied) && around.parent().is_some_and(|at| at.read_dir().is_ok())
     }
 
     fn in_words(&self, what: &str, error: &StoreError) -> Error {
@@ -262,10 +277,6 @@ impl Place {
             _ => anyhow!("{url} {what}: {}", root(error)),
         }
     }
-}
-
-fn missing(path: &str, error: &StoreError) -> String {
-    format!("photo {path} does not exist ({})", root(error))
 }
 
 fn causes(error: &StoreError) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
@@ -293,7 +304,10 @@ fn root(error: &StoreError) -> String {
 
 /// A URL without what may be secret in it: a user's name and password, and signatures after a question mark.
 fn shown(url: &str) -> String {
-    let Ok(mut parsed) = Url::parse(url) else { return url.to_owned() };
+    let Ok(mut parsed) = Url::parse(url) else {
+        let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+        return format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, place)| place));
+    };
     if !url.contains("://") || (parsed.username().is_empty() && parsed.password().is_none() && parsed.query().is_none())
     {
         return url.to_owned();
@@ -402,8 +416,8 @@ mod tests {
             };
             assert_eq!(content, name.as_bytes());
         }
-        let gone = runtime.block_on(place.fetch("y.png", &files[0].1)).unwrap();
-        assert!(matches!(gone, Fetched::Unreadable(reason) if reason.starts_with("photo y.png does not exist")));
+        let gone = runtime.block_on(place.fetch("y.png", &files[0].1));
+        assert!(gone.is_err_and(|error| error.to_string().contains("y.png was removed since it was listed")));
         std::fs::write(root.path().join("x.txt"), "longer than before").unwrap();
         let changed = runtime.block_on(place.fetch("x.txt", &files[2].1));
         assert!(changed.is_err_and(|error| error.to_string().contains("x.txt was changed since it was listed")));
