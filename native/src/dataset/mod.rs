@@ -148,7 +148,8 @@ impl Dataset {
         let places = class_names::chosen(places, only, root)?;
         let mut classes = places.iter().map(|place| layout.open(root, place)).collect::<Result<Vec<_>>>()?;
         for class in &mut classes {
-            if !class.test.iter().flat_map(|photo| &photo.masks).any(|mask| mask.is_file()) {
+            // A table names its masks, so that a missing one is an error.
+            if layout != Layout::Table && !class.test.iter().flat_map(|photo| &photo.masks).any(|mask| mask.is_file()) {
                 class.test.iter_mut().for_each(|photo| photo.masks.clear());
             }
         }

@@ -70,10 +70,11 @@ pub(super) fn places(root: &Path) -> Result<Vec<ClassFolder>, Misfit> {
     let has_file = |folder: &PathBuf| folder.join(FILE).is_file();
     let here = vec![root.to_path_buf()];
     let mut folders = if has_file(&here[0]) { here } else { super::files::subfolders(root).unwrap_or_default() };
-    folders.retain(has_file);
-    if folders.is_empty() {
+    if !folders.iter().any(has_file) {
         return Err(format!("no {FILE} that names folders"));
     }
+    // A class without the file is an error when it is opened, and none that is left out in silence.
+    folders.retain(|folder| has_file(folder) || photos_below(folder).is_ok_and(|photos| !photos.is_empty()));
     Ok(folders.into_iter().map(|path| ClassFolder { name: name(&path), path }).collect())
 }
 
@@ -185,6 +186,10 @@ mod tests {
     fn what_does_not_fit_is_said() {
         let root = Root::with(&["good/1.png", "bad/2.png", "bad2/3.png", "m1/2.png", "m2/3.png", "m3/4.png"]);
         assert!(root.refusal(Layout::Folders).ends_with("no folders.toml that names folders"));
+        let one_of_two = Root::with(&["board/passed/1.png", "gear/passed/2.png"]);
+        one_of_two.write("board/folders.toml", "normal_dir = 'passed'");
+        let refusal = one_of_two.refusal(Layout::Folders);
+        assert!(refusal.contains("gear/folders.toml cannot be read"), "{refusal}");
         for (file, expected) in [
             ("normal_dir = 'gud'", "folders.toml: normal_dir is gud, which is no folder"),
             ("abnormal_dir = 'bad'", "folders.toml names no folders (missing field `normal_dir`): expected normal_dir"),

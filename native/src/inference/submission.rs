@@ -60,7 +60,8 @@ impl Submission {
 
 /// `CLASS/SPLIT/NAME` of a photo.
 fn place(photo: &Path) -> Result<PathBuf> {
-    let whole = photo.canonicalize().with_context(|| format!("photo {} cannot be read", photo.display()))?;
+    // As it was given: links may lead to folders of other names.
+    let whole = std::path::absolute(photo).with_context(|| format!("photo {} cannot be read", photo.display()))?;
     let mut names = whole.iter().rev();
     match [names.next(), names.next(), names.next()] {
         [Some(name), Some(split), Some(class)] if MVTEC_AD2_SUBMITTED.iter().any(|wanted| *wanted == split) => {
