@@ -264,7 +264,7 @@ fn a_model_that_cannot_be_fetched_is_refused_in_a_sentence() {
     hub.next("GET /cdn/", Fault::Damages);
     let error = shop.refuse(detect("hf:acme/parts"));
     assert!(
-        error.contains("hf:acme/parts was not fetched: model file encoder-") && error.contains("sha256"),
+        error.contains("hf:acme/parts was not fetched: encoder-") && error.contains("the download is damaged"),
         "{error}"
     );
     hub.next("GET /cdn/", Fault::Breaks);
@@ -281,6 +281,24 @@ fn a_model_that_cannot_be_fetched_is_refused_in_a_sentence() {
     let error = shop.refuse(detect("hf:acme/parts"));
     assert!(error.contains(&format!("{shard} was damaged and is removed")), "{error}");
     let local = shop.succeed(detect("@model"));
+    assert_eq!(shop.succeed(detect("hf:acme/parts")), local);
+
+    // A manifest, too, which no other file vouches for.
+    let manifest = folder.join("manifest.json");
+    fs::write(fs::canonicalize(&manifest).unwrap(), b"{\"name\": ").unwrap();
+    let error = shop.refuse(offline(detect("hf:acme/parts")));
+    assert!(error.contains("hf:acme/parts is not in the cache"), "{error}");
+    assert_eq!(shop.succeed(detect("hf:acme/parts")), local);
+
+    // Where there are no links, the file is a copy of its blob: both are fetched again.
+    let (copy, blob) = (folder.join(&shard), fs::canonicalize(folder.join(&shard)).unwrap());
+    let mut bytes = fs::read(&blob).unwrap();
+    bytes[9] ^= 1;
+    fs::write(&blob, &bytes).unwrap();
+    fs::remove_file(&copy).unwrap();
+    fs::write(&copy, bytes).unwrap();
+    let error = shop.refuse(detect("hf:acme/parts"));
+    assert!(error.contains(&format!("{shard} was damaged and is removed")), "{error}");
     assert_eq!(shop.succeed(detect("hf:acme/parts")), local);
 
     // A hub that does not answer is no reason to stop, if the model is there.
