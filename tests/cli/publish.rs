@@ -271,15 +271,23 @@ fn a_model_that_cannot_be_fetched_is_refused_in_a_sentence() {
     hub.next("GET /cdn/", Fault::Status(500));
     shop.succeed(detect("hf:acme/parts"));
 
-    // A damaged cache says so once, and heals.
+    // A damaged cache says so once, and heals, whichever command reads it.
     let snapshots = shop.path("home/hub/models--acme--parts/snapshots");
     let folder = snapshots.join(&names(&snapshots)[0]);
     let shard = names(&folder).into_iter().find(|name| name.starts_with("head-")).unwrap();
-    let mut bytes = fs::read(folder.join(&shard)).unwrap();
-    bytes[9] ^= 1;
-    fs::write(fs::canonicalize(folder.join(&shard)).unwrap(), bytes).unwrap();
-    let error = shop.refuse(detect("hf:acme/parts"));
-    assert!(error.contains(&format!("{shard} was damaged and is removed")), "{error}");
+    for words in [
+        format!("detect hf:acme/parts {photo}"),
+        "inspect hf:acme/parts".into(),
+        "publish hf:acme/parts hf:acme/copy --dry-run".into(),
+        "site hf:acme/parts --out @site".into(),
+    ] {
+        shop.succeed(detect("hf:acme/parts"));
+        let mut bytes = fs::read(folder.join(&shard)).unwrap();
+        bytes[9] ^= 1;
+        fs::write(fs::canonicalize(folder.join(&shard)).unwrap(), bytes).unwrap();
+        let error = shop.refuse(hub.command(&shop, &words, None));
+        assert!(error.contains(&format!("{shard} was damaged and is removed")), "{words}: {error}");
+    }
     let local = shop.succeed(detect("@model"));
     assert_eq!(shop.succeed(detect("hf:acme/parts")), local);
 

@@ -99,6 +99,11 @@ impl Cache {
     }
 }
 
+/// Whether a folder is one of the cache that the environment names.
+pub fn is_cached(folder: &Path) -> bool {
+    folder.starts_with(Cache::from_env().folder)
+}
+
 /// Removes a file of a snapshot with the blob behind it, so that it is fetched again.
 pub fn forget(file: &Path) {
     if let Ok(blob) = file.canonicalize() {

@@ -24,7 +24,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, RequestBuilder};
 
 pub use address::{Address, SCHEME};
-pub use cache::forget;
+pub use cache::{forget, is_cached};
 pub use commit::{Committed, Publication, RepoKind};
 pub use download::Wanted;
 pub use objects::{Content, Upload};
