@@ -106,6 +106,11 @@ impl HubServer {
         command
     }
 
+    /// The hub's address with a user and a password in it.
+    pub fn guarded(&self) -> String {
+        self.endpoint.replace("://", "://ann:s3cret@")
+    }
+
     /// Does something wrong with the next request of this kind.
     pub fn next(&self, request: &str, fault: Fault) {
         self.state().faults.push((request.into(), fault));

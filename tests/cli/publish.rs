@@ -231,6 +231,16 @@ fn what_cannot_be_published_is_refused_in_a_sentence() {
     hub.next("/commit/", Fault::Overtaken);
     let error = refuse("publish @model hf:acme/parts", Some(WRITES));
     assert!(error.contains("was changed by others meanwhile"), "{error}");
+    // No sentence tells the endpoint's password.
+    for (token, place) in [(None, "acme/parts"), (Some(READS), "acme/parts"), (Some(WRITES), "acme/guarded")] {
+        for endpoint in [hub.guarded(), "http://ann:s3cret@no host".into()] {
+            let mut command = hub.command(&shop, &format!("publish @model hf:{place}"), token);
+            let output = command.env("HF_ENDPOINT", endpoint).output().unwrap();
+            let said =
+                format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(said.contains("http://") && !said.contains("s3cret"), "{said}");
+        }
+    }
     // The token's file, too.
     fs::create_dir_all(shop.path("home")).unwrap();
     fs::write(shop.path("home/token"), format!("{WRITES}\n")).unwrap();

@@ -156,7 +156,7 @@ impl Hub {
             let foreign = foreign.filter(|path| present.contains_key(*path) && !ours.contains(*path));
             refuse_foreign(&target, &foreign.collect::<Vec<_>>())?;
         }
-        let page = format!("{}/{}{}", self.endpoint, kind.prefix(), place.repo);
+        let page = format!("{}/{}{}", self.shown, kind.prefix(), place.repo);
         if changed.is_empty() && removed.is_empty() {
             return Ok(Committed { commit: head, page, is_new, is_unchanged: true, sent: 0, removed });
         }

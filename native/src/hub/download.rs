@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use ureq::http::Uri;
 
 use super::objects::git_name;
-use super::{Failure, Hub, header, megabytes, patiently};
+use super::{Failure, Hub, header, megabytes, patiently, without_password};
 use crate::system::progress::Progress;
 
 /// Most redirections before the hub's own answer.
@@ -128,7 +128,7 @@ impl Hub {
             format!("{}/{}/resolve/{}/{}", self.endpoint, wanted.repo, step(wanted.revision), steps(wanted.file));
         for _ in 0..HOPS {
             let request = self.signed(self.stepping.head(&address)).header("Accept-Encoding", "identity");
-            let answer = request.call().map_err(|error| Failure::Again(error.into()))?;
+            let answer = request.call().map_err(|error| self.broken(error))?;
             self.refused(answer.status(), answer.headers(), wanted)?;
             let headers = answer.headers();
             let location = header(headers, "location");
@@ -171,7 +171,7 @@ impl Hub {
         if have > 0 {
             request = request.header("Range", format!("bytes={have}-"));
         }
-        let answer = request.call().map_err(|error| Failure::Again(error.into()))?;
+        let answer = request.call().map_err(|error| self.broken(error))?;
         if answer.status() == 416 {
             // The part is as long as the file, or longer: a process was killed between its last byte and the renaming.
             file.set_len(0).map_err(cannot)?;
@@ -228,7 +228,7 @@ fn joined(address: &str, next: &str) -> Option<String> {
 
 fn host(address: &str) -> Option<String> {
     let uri: Uri = address.parse().ok()?;
-    Some(uri.authority()?.as_str().to_owned())
+    Some(without_password(uri.authority()?.as_str()))
 }
 
 /// Whether a blob is there and has the content that it is called after. Small files have git's name of their content, large ones its
