@@ -375,6 +375,15 @@ fn a_page_becomes_a_space_and_a_newer_one_replaces_it() {
         assert_eq!(hub.read(repo, "main", &path), fs::read(&file).unwrap(), "{path}");
     }
 
+    // Of a site that is not whole, nothing is sent.
+    let whole = shop.path("site/files");
+    let gone = names(&whole).remove(0);
+    fs::rename(whole.join(&gone), shop.path("gone")).unwrap();
+    hub.log();
+    let error = shop.refuse(publish());
+    assert!(error.contains(&gone) && error.contains("is missing") && hub.log().is_empty(), "{error}");
+    fs::rename(shop.path("gone"), whole.join(&gone)).unwrap();
+
     hub.edit(repo, "main", "README.md", b"---\nsdk: static\ntitle: Ours\n---\n");
     shop.succeed(shop.command("quantize @model --to f16 --out @half"));
     shop.succeed(shop.command("site @half --wasm @modules --out @site"));
