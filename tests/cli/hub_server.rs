@@ -145,6 +145,15 @@ impl HubServer {
         repo.add(branch, tree, "Edited by hand");
     }
 
+    /// Makes all commits of a repository's main branch one, as the hub offers to.
+    pub fn squash(&self, repo: &str) {
+        let mut state = self.state();
+        let repo = state.repos.get_mut(repo).unwrap();
+        let tree = repo.commits[&repo.branches["main"]].clone();
+        repo.titles.clear();
+        repo.add("main", tree, "Super-squash branch 'main'");
+    }
+
     /// An empty repository.
     pub fn make(&self, repo: &str) {
         self.state().make(repo, false, "");

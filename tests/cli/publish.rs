@@ -226,7 +226,20 @@ fn what_cannot_be_published_is_refused_in_a_sentence() {
     let error = refuse("publish @model hf:acme/other", Some(WRITES));
     assert!(error.contains("has files of others where new ones would be (config.json)"), "{error}");
     assert_eq!(hub.read("models/acme/other", "main", "config.json"), b"{}");
+    // Nor is it when its history was made one commit.
+    hub.squash("models/acme/other");
+    let error = refuse("publish @model hf:acme/other", Some(WRITES));
+    assert!(error.contains("has files of others where new ones would be (config.json)"), "{error}");
     shop.succeed(hub.command(&shop, "publish @model hf:acme/other --replace", Some(WRITES)));
+    // A README that people wrote stays, one that the hub made does not.
+    hub.make("models/acme/begun");
+    hub.edit("models/acme/begun", "main", "README.md", b"---\nlicense: mit\n---\n# Ours\n");
+    hub.squash("models/acme/begun");
+    let error = refuse("publish @model hf:acme/begun", Some(WRITES));
+    assert!(error.contains("has files of others where new ones would be (README.md)"), "{error}");
+    hub.edit("models/acme/begun", "main", "README.md", b"---\nlicense: mit\n---\n");
+    hub.squash("models/acme/begun");
+    shop.succeed(hub.command(&shop, "publish @model hf:acme/begun", Some(WRITES)));
 
     hub.next("/commit/", Fault::Overtaken);
     let error = refuse("publish @model hf:acme/parts", Some(WRITES));
