@@ -37,6 +37,8 @@ pub enum Fault {
     Damages,
     /// Somebody else commits first.
     Overtaken,
+    /// Does what it is asked for, but its answer is lost.
+    Lost,
 }
 
 /// A file of a commit.
@@ -265,6 +267,10 @@ fn serve(mut stream: TcpStream, state: &mut State, endpoint: &str) -> std::io::R
     let Answer(status, headers, mut content) = match fault {
         Some(Fault::Status(status)) => refused(status, "", "told to"),
         Some(Fault::Overtaken) => refused(412, "", "A commit has happened since"),
+        Some(Fault::Lost) => {
+            answer(state, &request, endpoint);
+            refused(504, "", "a gateway gave up")
+        }
         _ => answer(state, &request, endpoint),
     };
     if matches!(fault, Some(Fault::Damages)) {

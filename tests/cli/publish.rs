@@ -190,6 +190,12 @@ fn a_publication_that_broke_goes_on_where_it_broke() {
     let error = shop.refuse(hub.command(&shop, &detect, None));
     assert!(error.contains("has no model repository acme/parts that everybody may read"), "{error}");
     shop.succeed(hub.command(&shop, &detect, Some(READS)));
+
+    // A commit whose answer is lost is ours all the same.
+    hub.next("/commit/", Fault::Lost);
+    let said = shop.succeed(hub.command(&shop, "publish @model hf:acme/lost", Some(WRITES)));
+    assert!(said.contains("/acme/lost\n"), "{said}");
+    assert_eq!(hub.facts("models/acme/lost").2, ["initial commit", "Publish model"]);
 }
 
 #[test]

@@ -179,7 +179,7 @@ impl Hub {
             lines.push(file.line(is_large(file))?);
         }
         lines.extend(removed.iter().map(|path| json!({"key": "deletedFile", "value": {"path": path}})));
-        let commit = self.commit(&target, &lines)?;
+        let commit = self.commit(&target, &lines, &changed, &removed)?;
         Ok(Committed { commit, page, is_new, is_unchanged: false, sent, removed })
     }
 
@@ -318,12 +318,29 @@ impl Hub {
         Ok(paths.filter(|path| present.contains_key(path)).collect())
     }
 
-    fn commit(&self, target: &Target<'_>, lines: &[Value]) -> Result<String> {
+    fn commit(
+        &self,
+        target: &Target<'_>,
+        lines: &[Value],
+        changed: &[Measured<'_>],
+        removed: &[String],
+    ) -> Result<String> {
         let body = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
         let address = self.interface(target, "commit");
         let answer = self.post_as(&address, "application/x-ndjson", body.as_bytes(), |request| {
             request.config().timeout_recv_response(Some(LONG_PATIENCE)).timeout_per_read(Some(LONG_PATIENCE)).build()
         })?;
+        if matches!(answer.status, 409 | 412) {
+            // The commit may be ours: it was made, but the answer was lost, and the request sent again.
+            let head = self.head(target)?;
+            let present = self.present(target, &head)?;
+            let holds =
+                |file: &Measured<'_>| present.get(&file.upload.path).map_or(Ok(false), |there| there.holds(file));
+            let is_there = changed.iter().map(holds).collect::<Result<Vec<_>>>()?.into_iter().all(|holds| holds);
+            if is_there && !removed.iter().any(|path| present.contains_key(path)) {
+                return Ok(head);
+            }
+        }
         if !answer.is_fine() {
             return Err(self.refusal(&answer, &target.what));
         }
