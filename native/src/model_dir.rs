@@ -85,7 +85,7 @@ pub fn read(model: &Path) -> Result<Model> {
         }
         Ok(Model::parse(&mut |name| read_file(&folder, name))?)
     };
-    read().map_err(|error| forget_damaged(model, &folder, error)).with_context(|| unusable(model))
+    read().map_err(|error| forget_damaged(&folder, error)).with_context(|| unusable(model))
 }
 
 /// Reads and checks the manifest of a model folder only: sizes and hashes of its files.
@@ -103,8 +103,8 @@ fn unusable(model: &Path) -> String {
 
 /// Removes a fetched model's damaged files from the cache, where nobody else would.
 #[cfg(feature = "trainer")]
-fn forget_damaged(model: &Path, folder: &Path, error: anyhow::Error) -> anyhow::Error {
-    if model == folder {
+fn forget_damaged(folder: &Path, error: anyhow::Error) -> anyhow::Error {
+    if !hub::is_cached(folder) {
         return error;
     }
     let Ok(manifest) = read_file(folder, MANIFEST).and_then(|bytes| Manifest::parse(&bytes)) else {
@@ -121,7 +121,7 @@ fn forget_damaged(model: &Path, folder: &Path, error: anyhow::Error) -> anyhow::
 }
 
 #[cfg(not(feature = "trainer"))]
-fn forget_damaged(_model: &Path, _folder: &Path, error: anyhow::Error) -> anyhow::Error {
+fn forget_damaged(_folder: &Path, error: anyhow::Error) -> anyhow::Error {
     error
 }
 

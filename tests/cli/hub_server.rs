@@ -37,6 +37,8 @@ pub enum Fault {
     Damages,
     /// Somebody else commits first.
     Overtaken,
+    /// Does what it is asked for, but its answer is lost.
+    Lost,
 }
 
 /// A file of a commit.
@@ -106,6 +108,11 @@ impl HubServer {
         command
     }
 
+    /// The hub's address with a user and a password in it.
+    pub fn guarded(&self) -> String {
+        self.endpoint.replace("://", "://ann:s3cret@")
+    }
+
     /// Does something wrong with the next request of this kind.
     pub fn next(&self, request: &str, fault: Fault) {
         self.state().faults.push((request.into(), fault));
@@ -138,6 +145,15 @@ impl HubServer {
         let mut tree = repo.commits[&repo.branches[branch]].clone();
         tree.insert(path.into(), File::Whole(content.into()));
         repo.add(branch, tree, "Edited by hand");
+    }
+
+    /// Makes all commits of a repository's main branch one, as the hub offers to.
+    pub fn squash(&self, repo: &str) {
+        let mut state = self.state();
+        let repo = state.repos.get_mut(repo).unwrap();
+        let tree = repo.commits[&repo.branches["main"]].clone();
+        repo.titles.clear();
+        repo.add("main", tree, "Super-squash branch 'main'");
     }
 
     /// An empty repository.
@@ -251,6 +267,10 @@ fn serve(mut stream: TcpStream, state: &mut State, endpoint: &str) -> std::io::R
     let Answer(status, headers, mut content) = match fault {
         Some(Fault::Status(status)) => refused(status, "", "told to"),
         Some(Fault::Overtaken) => refused(412, "", "A commit has happened since"),
+        Some(Fault::Lost) => {
+            answer(state, &request, endpoint);
+            refused(504, "", "a gateway gave up")
+        }
         _ => answer(state, &request, endpoint),
     };
     if matches!(fault, Some(Fault::Damages)) {

@@ -190,6 +190,12 @@ fn a_publication_that_broke_goes_on_where_it_broke() {
     let error = shop.refuse(hub.command(&shop, &detect, None));
     assert!(error.contains("has no model repository acme/parts that everybody may read"), "{error}");
     shop.succeed(hub.command(&shop, &detect, Some(READS)));
+
+    // A commit whose answer is lost is ours all the same.
+    hub.next("/commit/", Fault::Lost);
+    let said = shop.succeed(hub.command(&shop, "publish @model hf:acme/lost", Some(WRITES)));
+    assert!(said.contains("/acme/lost\n"), "{said}");
+    assert_eq!(hub.facts("models/acme/lost").2, ["initial commit", "Publish model"]);
 }
 
 #[test]
@@ -226,11 +232,34 @@ fn what_cannot_be_published_is_refused_in_a_sentence() {
     let error = refuse("publish @model hf:acme/other", Some(WRITES));
     assert!(error.contains("has files of others where new ones would be (config.json)"), "{error}");
     assert_eq!(hub.read("models/acme/other", "main", "config.json"), b"{}");
+    // Nor is it when its history was made one commit.
+    hub.squash("models/acme/other");
+    let error = refuse("publish @model hf:acme/other", Some(WRITES));
+    assert!(error.contains("has files of others where new ones would be (config.json)"), "{error}");
     shop.succeed(hub.command(&shop, "publish @model hf:acme/other --replace", Some(WRITES)));
+    // A README that people wrote stays, one that the hub made does not.
+    hub.make("models/acme/begun");
+    hub.edit("models/acme/begun", "main", "README.md", b"---\nlicense: mit\n---\n# Ours\n");
+    hub.squash("models/acme/begun");
+    let error = refuse("publish @model hf:acme/begun", Some(WRITES));
+    assert!(error.contains("has files of others where new ones would be (README.md)"), "{error}");
+    hub.edit("models/acme/begun", "main", "README.md", b"---\nlicense: mit\n---\n");
+    hub.squash("models/acme/begun");
+    shop.succeed(hub.command(&shop, "publish @model hf:acme/begun", Some(WRITES)));
 
     hub.next("/commit/", Fault::Overtaken);
     let error = refuse("publish @model hf:acme/parts", Some(WRITES));
     assert!(error.contains("was changed by others meanwhile"), "{error}");
+    // No sentence tells the endpoint's password.
+    for (token, place) in [(None, "acme/parts"), (Some(READS), "acme/parts"), (Some(WRITES), "acme/guarded")] {
+        for endpoint in [hub.guarded(), "http://ann:s3cret@no host".into()] {
+            let mut command = hub.command(&shop, &format!("publish @model hf:{place}"), token);
+            let output = command.env("HF_ENDPOINT", endpoint).output().unwrap();
+            let said =
+                format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(said.contains("http://") && !said.contains("s3cret"), "{said}");
+        }
+    }
     // The token's file, too.
     fs::create_dir_all(shop.path("home")).unwrap();
     fs::write(shop.path("home/token"), format!("{WRITES}\n")).unwrap();
@@ -264,23 +293,49 @@ fn a_model_that_cannot_be_fetched_is_refused_in_a_sentence() {
     hub.next("GET /cdn/", Fault::Damages);
     let error = shop.refuse(detect("hf:acme/parts"));
     assert!(
-        error.contains("hf:acme/parts was not fetched: model file encoder-") && error.contains("sha256"),
+        error.contains("hf:acme/parts was not fetched: encoder-") && error.contains("the download is damaged"),
         "{error}"
     );
     hub.next("GET /cdn/", Fault::Breaks);
     hub.next("GET /cdn/", Fault::Status(500));
     shop.succeed(detect("hf:acme/parts"));
 
-    // A damaged cache says so once, and heals.
+    // A damaged cache says so once, and heals, whichever command reads it.
     let snapshots = shop.path("home/hub/models--acme--parts/snapshots");
     let folder = snapshots.join(&names(&snapshots)[0]);
     let shard = names(&folder).into_iter().find(|name| name.starts_with("head-")).unwrap();
-    let mut bytes = fs::read(folder.join(&shard)).unwrap();
+    for words in [
+        format!("detect hf:acme/parts {photo}"),
+        "inspect hf:acme/parts".into(),
+        "publish hf:acme/parts hf:acme/copy --dry-run".into(),
+        "site hf:acme/parts --out @site".into(),
+    ] {
+        shop.succeed(detect("hf:acme/parts"));
+        let mut bytes = fs::read(folder.join(&shard)).unwrap();
+        bytes[9] ^= 1;
+        fs::write(fs::canonicalize(folder.join(&shard)).unwrap(), bytes).unwrap();
+        let error = shop.refuse(hub.command(&shop, &words, None));
+        assert!(error.contains(&format!("{shard} was damaged and is removed")), "{words}: {error}");
+    }
+    let local = shop.succeed(detect("@model"));
+    assert_eq!(shop.succeed(detect("hf:acme/parts")), local);
+
+    // A manifest, too, which no other file vouches for.
+    let manifest = folder.join("manifest.json");
+    fs::write(fs::canonicalize(&manifest).unwrap(), b"{\"name\": ").unwrap();
+    let error = shop.refuse(offline(detect("hf:acme/parts")));
+    assert!(error.contains("hf:acme/parts is not in the cache"), "{error}");
+    assert_eq!(shop.succeed(detect("hf:acme/parts")), local);
+
+    // Where there are no links, the file is a copy of its blob: both are fetched again.
+    let (copy, blob) = (folder.join(&shard), fs::canonicalize(folder.join(&shard)).unwrap());
+    let mut bytes = fs::read(&blob).unwrap();
     bytes[9] ^= 1;
-    fs::write(fs::canonicalize(folder.join(&shard)).unwrap(), bytes).unwrap();
+    fs::write(&blob, &bytes).unwrap();
+    fs::remove_file(&copy).unwrap();
+    fs::write(&copy, bytes).unwrap();
     let error = shop.refuse(detect("hf:acme/parts"));
     assert!(error.contains(&format!("{shard} was damaged and is removed")), "{error}");
-    let local = shop.succeed(detect("@model"));
     assert_eq!(shop.succeed(detect("hf:acme/parts")), local);
 
     // A hub that does not answer is no reason to stop, if the model is there.
@@ -338,6 +393,15 @@ fn a_page_becomes_a_space_and_a_newer_one_replaces_it() {
         let path = file.strip_prefix(shop.path("site")).unwrap().to_str().unwrap().to_owned();
         assert_eq!(hub.read(repo, "main", &path), fs::read(&file).unwrap(), "{path}");
     }
+
+    // Of a site that is not whole, nothing is sent.
+    let whole = shop.path("site/files");
+    let gone = names(&whole).remove(0);
+    fs::rename(whole.join(&gone), shop.path("gone")).unwrap();
+    hub.log();
+    let error = shop.refuse(publish());
+    assert!(error.contains(&gone) && error.contains("is missing") && hub.log().is_empty(), "{error}");
+    fs::rename(shop.path("gone"), whole.join(&gone)).unwrap();
 
     hub.edit(repo, "main", "README.md", b"---\nsdk: static\ntitle: Ours\n---\n");
     shop.succeed(shop.command("quantize @model --to f16 --out @half"));

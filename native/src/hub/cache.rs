@@ -99,7 +99,13 @@ impl Cache {
     }
 }
 
-/// Removes a file of a snapshot with the blob behind it, so that it is fetched again.
+/// Whether a folder is one of the cache that the environment names.
+pub fn is_cached(folder: &Path) -> bool {
+    folder.starts_with(Cache::from_env().folder)
+}
+
+/// Removes a file of a snapshot with the blob behind it, so that it is fetched again. The blob of a copy stays: it is compared
+/// before it is placed again.
 pub fn forget(file: &Path) {
     if let Ok(blob) = file.canonicalize() {
         let _ = fs::remove_file(blob);

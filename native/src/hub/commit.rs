@@ -21,6 +21,13 @@ const LONG_PATIENCE: Duration = Duration::from_secs(600);
 /// Most pages of a repository's list of files.
 const PAGES: usize = 1000;
 
+/// Files that the hub puts into a new repository.
+const ATTRIBUTES: &str = ".gitattributes";
+const README: &str = "README.md";
+
+/// How the hub's README of a new Space ends.
+const GUIDE: &str = "Check out the configuration reference at https://huggingface.co/docs/hub/spaces-config-reference";
+
 /// Kind of repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RepoKind {
@@ -135,7 +142,7 @@ impl Hub {
         let head = self.head(&target)?;
         let present = self.present(&target, &head)?;
         let earlier = self.earlier(&target, &head, &present, publication.owner)?;
-        let is_fresh = is_new || self.is_fresh(&target)?;
+        let is_fresh = is_new || self.is_fresh(&target, &head, &present)?;
         let absent = publication.if_absent.iter().filter(|file| is_fresh || !present.contains_key(&file.path));
         let files = publication.files.iter().chain(absent);
         let files = files.map(Upload::measured).collect::<Result<Vec<_>>>()?;
@@ -156,7 +163,7 @@ impl Hub {
             let foreign = foreign.filter(|path| present.contains_key(*path) && !ours.contains(*path));
             refuse_foreign(&target, &foreign.collect::<Vec<_>>())?;
         }
-        let page = format!("{}/{}{}", self.endpoint, kind.prefix(), place.repo);
+        let page = format!("{}/{}{}", self.shown, kind.prefix(), place.repo);
         if changed.is_empty() && removed.is_empty() {
             return Ok(Committed { commit: head, page, is_new, is_unchanged: true, sent: 0, removed });
         }
@@ -172,7 +179,7 @@ impl Hub {
             lines.push(file.line(is_large(file))?);
         }
         lines.extend(removed.iter().map(|path| json!({"key": "deletedFile", "value": {"path": path}})));
-        let commit = self.commit(&target, &lines)?;
+        let commit = self.commit(&target, &lines, &changed, &removed)?;
         Ok(Committed { commit, page, is_new, is_unchanged: false, sent, removed })
     }
 
@@ -234,13 +241,31 @@ impl Hub {
         Ok(commit.to_owned())
     }
 
-    /// Whether nobody has committed anything yet, but for what the hub puts into a new repository.
-    fn is_fresh(&self, target: &Target<'_>) -> Result<bool> {
+    /// Whether nobody has committed anything yet, but for what the hub puts into a new repository. One commit may hold files of others,
+    /// too: that of a history that was squashed.
+    fn is_fresh(&self, target: &Target<'_>, commit: &str, present: &BTreeMap<String, Present>) -> Result<bool> {
+        if present.keys().any(|path| path != ATTRIBUTES && path != README) {
+            return Ok(false);
+        }
+        if present.contains_key(README) && !is_template(&self.text(target, commit, README)?) {
+            return Ok(false);
+        }
         let answer = self.get(&self.interface(target, "commits"))?;
         if !answer.is_fine() {
             return Err(self.refusal(&answer, &target.what));
         }
         Ok(answer.json.as_array().is_some_and(|commits| commits.len() <= 1))
+    }
+
+    /// A small file of a commit.
+    fn text(&self, target: &Target<'_>, commit: &str, path: &str) -> Result<String> {
+        let Target { place, kind, .. } = target;
+        let address = format!("{}{}/resolve/{commit}/{}", kind.prefix(), place.repo, steps(path));
+        let answer = self.get(&format!("{}/{address}", self.endpoint))?;
+        if !answer.is_fine() {
+            return Err(self.refusal(&answer, &target.what));
+        }
+        Ok(answer.text().to_owned())
     }
 
     /// All files of a commit.
@@ -279,15 +304,9 @@ impl Hub {
         present: &BTreeMap<String, Present>,
         owner: &Owner,
     ) -> Result<Vec<String>> {
-        let Target { place, kind, .. } = target;
         let lists = tempfile::tempdir()?;
         for name in owner.manifests.iter().filter(|name| present.contains_key(**name)) {
-            let place = format!("{}{}/resolve/{commit}/{}", kind.prefix(), place.repo, steps(name));
-            let answer = self.get(&format!("{}/{place}", self.endpoint))?;
-            if !answer.is_fine() {
-                return Err(self.refusal(&answer, &target.what));
-            }
-            fs::write(lists.path().join(name), answer.text())?;
+            fs::write(lists.path().join(name), self.text(target, commit, name)?)?;
         }
         // What is there may be of others, who call their files so, too.
         let listed = (owner.list)(lists.path()).unwrap_or_default().into_iter();
@@ -299,12 +318,29 @@ impl Hub {
         Ok(paths.filter(|path| present.contains_key(path)).collect())
     }
 
-    fn commit(&self, target: &Target<'_>, lines: &[Value]) -> Result<String> {
+    fn commit(
+        &self,
+        target: &Target<'_>,
+        lines: &[Value],
+        changed: &[Measured<'_>],
+        removed: &[String],
+    ) -> Result<String> {
         let body = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
         let address = self.interface(target, "commit");
         let answer = self.post_as(&address, "application/x-ndjson", body.as_bytes(), |request| {
             request.config().timeout_recv_response(Some(LONG_PATIENCE)).timeout_per_read(Some(LONG_PATIENCE)).build()
         })?;
+        if matches!(answer.status, 409 | 412) {
+            // The commit may be ours: it was made, but the answer was lost, and the request sent again.
+            let head = self.head(target)?;
+            let present = self.present(target, &head)?;
+            let holds =
+                |file: &Measured<'_>| present.get(&file.upload.path).map_or(Ok(false), |there| there.holds(file));
+            let is_there = changed.iter().map(holds).collect::<Result<Vec<_>>>()?.into_iter().all(|holds| holds);
+            if is_there && !removed.iter().any(|path| present.contains_key(path)) {
+                return Ok(head);
+            }
+        }
         if !answer.is_fine() {
             return Err(self.refusal(&answer, &target.what));
         }
@@ -327,6 +363,17 @@ fn refuse_foreign(target: &Target<'_>, files: &[&str]) -> Result<()> {
     )
 }
 
+/// Whether a README is what the hub writes into a new repository: nothing, or front matter alone, of a Space with a link to the hub's
+/// guide.
+fn is_template(readme: &str) -> bool {
+    let rest = match readme.strip_prefix("---\n") {
+        Some(readme) => readme.split_once("\n---").map(|(_, rest)| rest),
+        None => Some(readme),
+    };
+    let rest = rest.map(str::trim);
+    rest.is_some_and(|rest| rest.is_empty() || (rest.starts_with(GUIDE) && !rest.contains(char::is_control)))
+}
+
 /// Address of the next page in a Link header.
 fn next(link: &str) -> Option<String> {
     let link = link.split(',').find(|link| link.contains("rel=\"next\""))?;
@@ -336,6 +383,18 @@ fn next(link: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_readme_that_people_wrote_is_no_template() {
+        let space = format!("---\ntitle: page\nsdk: static\n---\n\n{GUIDE}\n");
+        for template in ["", "---\nlicense: mit\n---\n", &space] {
+            assert!(is_template(template), "{template}");
+        }
+        for own in ["# Nuts\n", "---\nlicense: mit\n---\n# Nuts\n", "---\nlicense: mit\n", &format!("{space}# Nuts\n")]
+        {
+            assert!(!is_template(own), "{own}");
+        }
+    }
 
     #[test]
     fn the_next_page_is_found_among_links() {

@@ -10,7 +10,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use ureq::http::Uri;
 
-use super::{Failure, Hub, header, megabytes, patiently};
+use super::objects::git_name;
+use super::{Failure, Hub, header, megabytes, patiently, without_password};
 use crate::system::progress::Progress;
 
 /// Most redirections before the hub's own answer.
@@ -60,17 +61,14 @@ impl Hub {
     /// # Errors
     /// If the hub refuses, or the file is damaged.
     pub fn fetch(&self, wanted: &Wanted) -> Result<PathBuf> {
-        let path = match self.cached(wanted.repo, wanted.revision, wanted.file) {
-            Some(path) => path,
-            None => {
-                self.refuse_offline(wanted.name)?;
-                let Fetched { path, commit } = self.download(wanted)?;
-                let point = self.cache.point(wanted.repo, wanted.revision, &commit);
-                point.with_context(|| format!("the cache of {} cannot be written", wanted.repo))?;
-                path
-            }
-        };
-        check_sum(&path).inspect_err(|_| super::forget(&path))?;
+        if let Some(path) = self.cached(wanted.repo, wanted.revision, wanted.file) {
+            check_sum(&path).inspect_err(|_| super::forget(&path))?;
+            return Ok(path);
+        }
+        self.refuse_offline(wanted.name)?;
+        let Fetched { path, commit } = self.download(wanted)?;
+        let point = self.cache.point(wanted.repo, wanted.revision, &commit);
+        point.with_context(|| format!("the cache of {} cannot be written", wanted.repo))?;
         Ok(path)
     }
 
@@ -97,7 +95,7 @@ impl Hub {
         let written = |error: io::Error| {
             Failure::Final(anyhow::Error::new(error).context(format!("{} cannot be written", blob.display())))
         };
-        if !blob.is_file() {
+        if !is_whole(&blob, &etag) {
             let part = blob.with_extension("part");
             fs::create_dir_all(part.parent().unwrap_or(Path::new("."))).map_err(written)?;
             let lock = File::options().create(true).append(true).open(&part).map_err(written)?;
@@ -110,8 +108,13 @@ impl Hub {
                 lock.lock().map_err(written)?;
             }
             // The other program may have finished it.
-            if !blob.is_file() {
+            if !is_whole(&blob, &etag) {
                 self.receive(&address, &part, wanted)?;
+                if let Err(error) = compare(&part, &etag) {
+                    lock.set_len(0).map_err(written)?;
+                    let place = format!("{} of {}", wanted.file, wanted.repo);
+                    return Err(Failure::Final(error.context(format!("{place} is not kept"))));
+                }
                 fs::rename(&part, &blob).map_err(written)?;
             }
         }
@@ -125,7 +128,7 @@ impl Hub {
             format!("{}/{}/resolve/{}/{}", self.endpoint, wanted.repo, step(wanted.revision), steps(wanted.file));
         for _ in 0..HOPS {
             let request = self.signed(self.stepping.head(&address)).header("Accept-Encoding", "identity");
-            let answer = request.call().map_err(|error| Failure::Again(error.into()))?;
+            let answer = request.call().map_err(|error| self.broken(error))?;
             self.refused(answer.status(), answer.headers(), wanted)?;
             let headers = answer.headers();
             let location = header(headers, "location");
@@ -168,7 +171,7 @@ impl Hub {
         if have > 0 {
             request = request.header("Range", format!("bytes={have}-"));
         }
-        let answer = request.call().map_err(|error| Failure::Again(error.into()))?;
+        let answer = request.call().map_err(|error| self.broken(error))?;
         if answer.status() == 416 {
             // The part is as long as the file, or longer: a process was killed between its last byte and the renaming.
             file.set_len(0).map_err(cannot)?;
@@ -225,22 +228,44 @@ fn joined(address: &str, next: &str) -> Option<String> {
 
 fn host(address: &str) -> Option<String> {
     let uri: Uri = address.parse().ok()?;
-    Some(uri.authority()?.as_str().to_owned())
+    Some(without_password(uri.authority()?.as_str()))
 }
 
-/// Compares a large file with its checksum, which is its name in the hub's cache.
+/// Whether a blob is there and has the content that it is called after. Small files have git's name of their content, large ones its
+/// SHA-256; a mirror may call them otherwise, which says nothing.
+fn is_whole(blob: &Path, etag: &str) -> bool {
+    if etag.len() == 40 && is_hash(etag) {
+        // A mirror's name may be another hash of 40 digits: the file, which is small, is fetched again then.
+        return fs::read(blob).is_ok_and(|bytes| git_name(&bytes) == etag.to_lowercase());
+    }
+    blob.is_file() && compare(blob, etag).is_ok()
+}
+
+/// Compares a large file of the cache with its checksum, which is the name of its blob.
 fn check_sum(path: &Path) -> Result<()> {
     let blob = path.canonicalize().with_context(|| format!("{} cannot be read", path.display()))?;
-    let expected = blob.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    // The names of small files are git's hashes, and copies have the file's own name.
-    if expected.len() != 64 || !expected.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    let compared = compare(&blob, &blob.file_name().unwrap_or_default().to_string_lossy());
+    compared.with_context(|| format!("{} is not kept", path.display()))
+}
+
+/// Compares a file with its SHA-256. The names of small files are git's hashes, and copies have the file's own name: these are not
+/// compared.
+fn compare(file: &Path, name: &str) -> Result<()> {
+    let expected = name.to_lowercase();
+    if expected.len() != 64 || !is_hash(&expected) {
         return Ok(());
     }
-    let found = sha256(&blob)?;
+    let found = sha256(file)?;
     if found != expected {
-        bail!("{} has SHA-256 {found}, expected {expected}: the download is damaged, and was removed", path.display());
+        bail!(
+            "SHA-256 is {found}, expected {expected}: the download is damaged, and was removed; run the command again"
+        );
     }
     Ok(())
+}
+
+fn is_hash(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// SHA-256 of a file, in hexadecimal.

@@ -24,7 +24,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, RequestBuilder};
 
 pub use address::{Address, SCHEME};
-pub use cache::forget;
+pub use cache::{forget, is_cached};
 pub use commit::{Committed, Publication, RepoKind};
 pub use download::Wanted;
 pub use objects::{Content, Upload};
@@ -47,6 +47,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Hub {
     cache: Cache,
     endpoint: String,
+    /// The endpoint in sentences.
+    shown: String,
     offline: bool,
     token: Option<String>,
     /// Follows redirections.
@@ -73,6 +75,7 @@ impl Hub {
         Self {
             token: cache.token(),
             cache,
+            shown: without_password(&endpoint),
             endpoint,
             offline: ["1", "true", "yes", "on"].contains(&offline.as_str()),
             agent: agent(10),
@@ -82,7 +85,21 @@ impl Hub {
 
     /// The hub's name in sentences.
     fn name(&self) -> &str {
-        if self.endpoint == HUB { "the hub" } else { &self.endpoint }
+        if self.endpoint == HUB { "the hub" } else { &self.shown }
+    }
+
+    /// Why a request got no answer.
+    fn broken(&self, error: ureq::Error) -> Failure {
+        match error {
+            // Its own words tell the password.
+            ureq::Error::BadUri(_) => {
+                Failure::Final(anyhow!("{} is no address of a hub: check HF_ENDPOINT", self.shown))
+            }
+            ureq::Error::Http(error) => {
+                Failure::Final(anyhow!("{} cannot be asked ({error}): check HF_ENDPOINT and HF_TOKEN", self.shown))
+            }
+            error => Failure::Again(error.into()),
+        }
     }
 
     /// A request in the user's name.
@@ -127,6 +144,14 @@ fn agent(redirects: u32) -> Agent {
     config.into()
 }
 
+/// An address without its user and password.
+fn without_password(address: &str) -> String {
+    let (scheme, rest) = address.split_once("://").map_or((None, address), |(scheme, rest)| (Some(scheme), rest));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    scheme.map_or_else(|| format!("{host}{path}"), |scheme| format!("{scheme}://{host}{path}"))
+}
+
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
@@ -134,4 +159,21 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// Sizes in progress bars.
 fn megabytes(bytes: u64) -> usize {
     (bytes >> 20) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_password() {
+        for (address, shown) in [
+            ("https://ann:s3cret@mirror:8080/hf", "https://mirror:8080/hf"),
+            ("http://ann:s3@cret@mirror", "http://mirror"),
+            ("ann:s3cret@mirror/hf", "mirror/hf"),
+            ("https://mirror/a@b", "https://mirror/a@b"),
+        ] {
+            assert_eq!(without_password(address), shown);
+        }
+    }
 }

@@ -122,9 +122,7 @@ impl Upload {
 impl Measured<'_> {
     /// The name that git gives to the content.
     pub(super) fn git_name(&self) -> Result<String> {
-        let mut hash = Sha1::new_with_prefix(format!("blob {}\0", self.bytes));
-        hash.update(self.upload.whole()?);
-        Ok(hex(&hash.finalize()))
+        Ok(git_name(&self.upload.whole()?))
     }
 
     /// The line of a commit that adds the file: as a whole, or by the name of its content, which was sent before.
@@ -266,6 +264,13 @@ impl Hub {
         }
         Ok(())
     }
+}
+
+/// The name that git gives to a content.
+pub(super) fn git_name(content: &[u8]) -> String {
+    let mut hash = Sha1::new_with_prefix(format!("blob {}\0", content.len()));
+    hash.update(content);
+    hex(&hash.finalize())
 }
 
 /// Headers of a request that are texts.

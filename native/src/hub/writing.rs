@@ -64,7 +64,7 @@ impl Hub {
             format!(
                 "publishing needs a token of {} with the right to write: make one at {}/settings/tokens and set HF_TOKEN",
                 self.name(),
-                self.endpoint
+                self.shown
             )
         })
     }
@@ -111,7 +111,7 @@ impl Hub {
     /// If the hub cannot be reached.
     pub(super) fn answered(&self, request: impl Fn() -> Result<Response<Body>, ureq::Error>) -> Result<Answer> {
         patiently(&format!("{} cannot be asked", self.name()), AGAIN, || {
-            let answer = Answer::of(request().map_err(|error| Failure::Again(error.into()))?)?;
+            let answer = Answer::of(request().map_err(|error| self.broken(error))?)?;
             match answer.status {
                 408 | 429 | 500.. => {
                     let says = answer.says(self.token.as_deref());
@@ -125,7 +125,7 @@ impl Hub {
     /// The refusal of a request that writes to a repository, or to its owner's place.
     pub(super) fn refusal(&self, answer: &Answer, what: &str) -> anyhow::Error {
         let (hub, says) = (self.name(), answer.says(self.token.as_deref()));
-        let tokens = format!("{}/settings/tokens", self.endpoint);
+        let tokens = format!("{}/settings/tokens", self.shown);
         match answer.status {
             401 => anyhow!("{hub} does not know this token{says}: make a new one at {tokens} and set HF_TOKEN"),
             402 => anyhow!("{hub} asks for a payment for {what}{says}"),

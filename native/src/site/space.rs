@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::own::OWNER;
 use crate::hub::{Address, Committed, Content, Hub, Publication, RepoKind, Upload};
+use crate::system::ownership::Content as Owned;
 
 /// File with a Space's front matter, which the site itself has not.
 const CARD: &str = "README.md";
@@ -43,11 +44,16 @@ pub fn prepare(plan: SpacePlan) -> Result<PreparedSpace> {
     if !plan.place.folder.is_empty() {
         bail!("{} is a folder of a Space: name the Space alone", plan.place);
     }
-    (OWNER.list)(site).with_context(|| format!("{} is no folder that `dinomaly site` wrote", site.display()))?;
+    let listed = (OWNER.list)(site);
+    let listed = listed.with_context(|| format!("{} is no folder that `dinomaly site` wrote", site.display()))?;
     OWNER.check(site)?;
     let name = |path: PathBuf| path.to_str().map(|path| path.replace('\\', "/"));
-    let files = OWNER.files(site).into_iter().map(|path| {
+    let listed = listed.into_iter().filter(|(_, content)| !matches!(content, Owned::Folder));
+    let files = listed.map(|(path, _)| {
         let full = site.join(&path);
+        if !full.is_file() {
+            bail!("{} is missing, but the site's own list names it: run `dinomaly site` again", full.display());
+        }
         let path = name(path).with_context(|| format!("{} has a name that is no text", full.display()))?;
         Ok(Upload { path, content: Content::File(full) })
     });
