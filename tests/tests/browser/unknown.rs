@@ -18,9 +18,10 @@ use crate::{assert_silent, read, turn};
 
 /// What the detector of a site's first model answers to photos that lie in the site's folder, from a worker of its own.
 const ASK: &str = "(async () => {
-    const [{ Detector }, { readIndex }] = await Promise.all([import('./detector.js'), import('./site.js')]);
+    const [{ Detector }, { readIndex }, { HOST }] =
+        await Promise.all(['./detector.js', './site.js', './host.js'].map(file => import(file)));
     const index = readIndex(await (await fetch('models.json')).text(), location.href);
-    const detector = new Detector(index, index.models[0], DEVICE, () => {});
+    const detector = new Detector(index, index.models[0], DEVICE, () => {}, HOST);
     await detector.open();
     const answers = [];
     for (const name of NAMES) {
