@@ -66,13 +66,14 @@ async function fileOf(host, folder, name) {
 }
 
 /**
- * The detector itself checks the manifest.
+ * The detector itself checks the manifest. A model may be replaced in its folder: addresses end with the content's hash, so that no cache
+ * answers with the earlier one's file.
  * @param {URL} folder
  * @param {JsonFile} manifest
  * @returns {ModelEntry}
  */
 function ofFolder(folder, { json, bytes }) {
-  /** @type {{name: string, bytes: number}[]} */
+  /** @type {{name: string, bytes: number, sha256: string}[]} */
   const files = Array.isArray(json.files) ? json.files : [];
   return {
     id: folder.href,
@@ -80,7 +81,7 @@ function ofFolder(folder, { json, bytes }) {
     classes: [],
     bytes: files.reduce((sum, file) => sum + Number(file.bytes), 0),
     manifest: new URL('manifest.json', folder).href,
-    files: Object.fromEntries(files.map((file) => [file.name, new URL(encodeURIComponent(file.name), folder).href])),
+    files: Object.fromEntries(files.map((file) => [file.name, new URL(`${encodeURIComponent(file.name)}?${file.sha256}`, folder).href])),
     made: { 'manifest.json': new Blob([bytes]) },
   };
 }
