@@ -50,8 +50,9 @@ async function ofFile(blob, name) {
  */
 function ofImageData({ data, width, height }, name = UNNAMED) {
   if (!(data instanceof Uint8ClampedArray)) throw refused(name, 'the ImageData has no values of 8 bits: make it with pixelFormat "rgba-unorm8"');
-  // A copy, because it is handed over to the worker.
-  return { name, pixels: { width, height }, arrayBuffer: async () => data.slice().buffer };
+  // Copied at once, because the caller may use its ImageData again; and for each try, because a copy is handed over to the worker.
+  const copy = data.slice();
+  return { name, pixels: { width, height }, arrayBuffer: async () => copy.slice().buffer };
 }
 
 /**
