@@ -61,8 +61,8 @@ export async function openModel(host, where, { device = 'auto', model: name, onP
   signal?.throwIfAborted();
   if (!Object.hasOwn(DEVICES, device)) throw new Error(`device ${device} is not known: it is auto, gpu or cpu`);
   const choice = DEVICES[host.device(device)];
-  const model = await unlessAborted(findModel(host, where, name), signal);
-  const index = { version: 2, modules: host.modules(), models: [model], encoders: [], samples: [] };
+  const { model, models, encoders } = await unlessAborted(findModel(host, where, name), signal);
+  const index = { version: 2, modules: host.modules(), models, encoders, samples: [] };
   const report = (/** @type {Progress} */ progress) => {
     if (!signal?.aborted) onProgress?.(/** @type {LoadProgress} */ (progress));
   };
