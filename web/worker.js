@@ -113,7 +113,7 @@ async function startModule(url, half, store, grew, compiled) {
   const late = () => {
     throw unreachable('the detector could not be downloaded: check the connection');
   };
-  const glue = await within(import(/* @vite-ignore */ url(half.glue)).catch(late), LIMITS.server, late);
+  const glue = await within(import(/* @vite-ignore */ /* webpackIgnore: true */ url(half.glue)).catch(late), LIMITS.server, late);
   await obtain(store, url(half.wasm), 'the detector', grew, async (bytes) => {
     const fetched = performance.now();
     await unpacked(bytes).then((module) => glue.default({ module_or_path: module })).catch(notAModule);
