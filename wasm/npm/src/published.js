@@ -79,7 +79,8 @@ async function fileOf(host, folder, name) {
  */
 function ofFolder(folder, { json, bytes }) {
   /** @type {{name: string, bytes: number, sha256: string}[]} */
-  const files = Array.isArray(json.files) ? json.files : [];
+  const listed = Array.isArray(json.files) ? json.files : [];
+  const files = listed.filter((/** @type {any} */ file) => typeof file?.name === 'string');
   const model = {
     id: folder.href,
     name: String(json.name),
