@@ -1,3 +1,4 @@
+/// <reference lib="dom" preserve="true" />
 /// <reference lib="esnext.disposable" preserve="true" />
 // @ts-check
 // The package in Node: on the processor, in a thread.
