@@ -143,7 +143,9 @@ export class Detector {
    * @param {string | null} product
    */
   async #look(file, product) {
-    const bytes = await file.arrayBuffer().catch(() => {
+    const bytes = await file.arrayBuffer().catch((error) => {
+      // Our own are of the plain class.
+      if (error.constructor === Error) throw error;
       throw new Error(`photo ${file.name}: cannot be read: it may be a folder, or was moved`);
     });
     // Another photo may have made the device open again.

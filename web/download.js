@@ -142,15 +142,17 @@ export class Store {
   }
 
   /**
-   * Deletes files that no model of the site needs any more. Other sites of the same origin share the cache, and may be below this one.
+   * Deletes files that no model needs any more. Other sites of the same origin share the cache, and may be below this one.
    * @param {string} site address of this site
    * @param {Set<string>} urls files to keep
+   * @param {string} [model] address of a model's folder, which may be elsewhere: of it the files beside one another alone are deleted
    */
-  async retain(site, urls) {
+  async retain(site, urls, model) {
     try {
       const kept = (await this.cache?.keys()) ?? [];
       const own = ['files/', 'wasm/', 'samples/'].map((folder) => `${site}${folder}`);
-      const old = kept.filter(({ url }) => own.some((folder) => url.startsWith(folder)) && !urls.has(url));
+      const is = (/** @type {string} */ url) => own.some((folder) => url.startsWith(folder)) || new URL('.', url).href === model;
+      const old = kept.filter(({ url }) => is(url) && !urls.has(url));
       await Promise.all(old.map((entry) => this.cache?.delete(entry)));
     } catch {
       // Only space is wasted.

@@ -76,11 +76,9 @@ function nameOf(head) {
 async function decode(file) {
   const bitmap = await createImageBitmap(file).catch(() => undefined);
   if (!bitmap) return undefined;
-  const canvas = document.createElement('canvas');
-  Object.assign(canvas, { width: bitmap.width, height: bitmap.height });
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
   canvas.getContext('2d')?.drawImage(bitmap, 0, 0);
   bitmap.close();
-  /** @type {Blob | null} */
-  const png = await new Promise((resolve) => canvas.toBlob(resolve, 'image/png'));
+  const png = await canvas.convertToBlob({ type: 'image/png' }).catch(() => undefined);
   return png ? new File([png], file.name, { type: 'image/png', lastModified: file.lastModified }) : undefined;
 }

@@ -44,16 +44,19 @@ export function rememberTimes(key, times) {
 /** Forgets tuning and times. */
 export function forgetDevices() {
   try {
-    for (const key of [TUNING, TIMES]) localStorage.removeItem(key);
+    for (const key of [TUNING, TIMES]) storage()?.removeItem(key);
   } catch {
     // Nothing was kept.
   }
 }
 
+/** Pages alone have it, and Node from version 25 on warns if it is asked for it. */
+const storage = () => (globalThis.document ? localStorage : undefined);
+
 /** @param {string} key */
 function read(key) {
   try {
-    return localStorage.getItem(key);
+    return storage()?.getItem(key) ?? null;
   } catch {
     // The browser may forbid storage.
     return null;
@@ -66,7 +69,7 @@ function read(key) {
  */
 function write(key, value) {
   try {
-    localStorage.setItem(key, value);
+    storage()?.setItem(key, value);
   } catch {
     // The next visit measures again.
   }

@@ -83,7 +83,7 @@
  * @typedef {object} Source
  * @property {string} name
  * @property {() => Promise<ArrayBuffer>} arrayBuffer the file's bytes, or RGBA of each pixel
- * @property {{width: number, height: number}} [pixels] size, if it is decoded already
+ * @property {{width: number, height: number}} [pixels] size, if these are pixels; certain once `arrayBuffer` has given them
  */
 
 /**

@@ -113,7 +113,7 @@ async function startModule(url, half, store, grew, compiled) {
   const late = () => {
     throw unreachable('the detector could not be downloaded: check the connection');
   };
-  const glue = await within(import(/* @vite-ignore */ url(half.glue)).catch(late), LIMITS.server, late);
+  const glue = await within(import(/* @vite-ignore */ /* webpackIgnore: true */ url(half.glue)).catch(late), LIMITS.server, late);
   await obtain(store, url(half.wasm), 'the detector', grew, async (bytes) => {
     const fetched = performance.now();
     await unpacked(bytes).then((module) => glue.default({ module_or_path: module })).catch(notAModule);
@@ -258,7 +258,8 @@ async function load({ base, index, model, device, plain, tuning }) {
   const modules = Object.values(index.modules).map(({ wasm }) => wasm);
   const needed = [...index.models, ...index.encoders].flatMap(({ files, manifest }) => [manifest, ...Object.values(files)]);
   const samples = index.samples.map(({ path }) => path);
-  await store.retain(url('.'), new Set([...modules, ...needed, ...samples].map(url)));
+  const folder = new URL('.', url(model.manifest)).href;
+  await store.retain(url('.'), new Set([...modules, ...needed, ...samples].map(url)), folder);
   say({ kind: 'progress', progress: { phase: 'prepare', loaded: total, total } });
   const start = () => within(opened.start(), LIMITS.selfTest, silent);
   /** @type {Description | undefined} */

@@ -2,7 +2,7 @@
 // @ts-check
 // The package in a browser.
 
-import { LoadedModel, openModel } from './loaded.js';
+import { LoadedModel, openModel, unlessAborted } from './loaded.js';
 import { modulesOf } from './modules-here.js';
 import { photoOf } from './pixels.js';
 import { fetched } from './published.js';
@@ -81,6 +81,6 @@ export class Detector extends LoadedModel {
    */
   async detect(photo, options = {}) {
     options.signal?.throwIfAborted();
-    return this.inspect(await photoOf(photo, options.name), options);
+    return this.inspect(await unlessAborted(photoOf(photo, options.name), options.signal), options);
   }
 }

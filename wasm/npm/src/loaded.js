@@ -61,8 +61,8 @@ export async function openModel(host, where, { device = 'auto', model: name, onP
   signal?.throwIfAborted();
   if (!Object.hasOwn(DEVICES, device)) throw new Error(`device ${device} is not known: it is auto, gpu or cpu`);
   const choice = DEVICES[host.device(device)];
-  const model = await unlessAborted(findModel(host, where, name), signal);
-  const index = { version: 2, modules: host.modules(), models: [model], encoders: [], samples: [] };
+  const { model, models, encoders } = await unlessAborted(findModel(host, where, name), signal);
+  const index = { version: 2, modules: host.modules(), models, encoders, samples: [] };
   const report = (/** @type {Progress} */ progress) => {
     if (!signal?.aborted) onProgress?.(/** @type {LoadProgress} */ (progress));
   };
@@ -71,7 +71,7 @@ export async function openModel(host, where, { device = 'auto', model: name, onP
     const description = await unlessAborted(line.open(), signal);
     const { threshold } = description;
     const ramp = Float32Array.from({ length: COLOURS }, (_, i) => (i / (COLOURS - 1)) * 2 * threshold);
-    return { line, description, palette: new Uint8ClampedArray(await line.colours(ramp, null)) };
+    return { line, description, palette: new Uint8ClampedArray(await unlessAborted(line.colours(ramp, null), signal)) };
   } catch (error) {
     line.close();
     throw error;
@@ -181,7 +181,7 @@ export class LoadedModel {
  * @param {AbortSignal} [signal]
  * @returns {Promise<T>}
  */
-function unlessAborted(promise, signal) {
+export function unlessAborted(promise, signal) {
   if (!signal) return promise;
   return new Promise((resolve, reject) => {
     const stop = () => reject(signal.reason);

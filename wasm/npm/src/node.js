@@ -1,3 +1,4 @@
+/// <reference lib="dom" preserve="true" />
 /// <reference lib="esnext.disposable" preserve="true" />
 // @ts-check
 // The package in Node: on the processor, in a thread.
@@ -97,12 +98,20 @@ async function fileAt(url, name) {
  */
 function photoOf(photo, name = UNNAMED) {
   if (photo instanceof Blob) return { name: name === UNNAMED && photo instanceof File ? photo.name : name, arrayBuffer: () => photo.arrayBuffer() };
-  // Copies, because they are handed over to the thread.
-  if (photo instanceof ArrayBuffer) return { name, arrayBuffer: async () => photo.slice(0) };
-  if (photo instanceof Uint8Array) return { name, arrayBuffer: async () => new Uint8Array(photo).buffer };
+  if (photo instanceof ArrayBuffer) return { name, ...copied(new Uint8Array(photo)) };
+  if (photo instanceof Uint8Array) return { name, ...copied(photo) };
   const { data, width, height } = photo ?? {};
   if (!(data instanceof Uint8Array || data instanceof Uint8ClampedArray) || !Number.isInteger(width) || !Number.isInteger(height)) {
     throw new Error(`photo ${name}: it is neither the bytes of a file (Buffer, Uint8Array, ArrayBuffer, Blob) nor {data, width, height}`);
   }
-  return { name, pixels: { width, height }, arrayBuffer: async () => new Uint8Array(data).buffer };
+  return { name, pixels: { width, height }, ...copied(data) };
+}
+
+/**
+ * Copied at once, because the caller may use its buffer again; and for each try, because a copy is handed over to the thread.
+ * @param {Uint8Array | Uint8ClampedArray} bytes
+ */
+function copied(bytes) {
+  const copy = new Uint8Array(bytes);
+  return { arrayBuffer: async () => copy.slice().buffer };
 }

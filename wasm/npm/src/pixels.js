@@ -13,6 +13,17 @@ import { readable } from './formats.js';
 /** Name of what has none. */
 const UNNAMED = '(unnamed)';
 
+const NO_PHOTO = 'it is no Blob, ImageData, ImageBitmap, image, video or canvas, or that of another frame';
+
+const FOREIGN =
+  'the browser does not give pixels from another origin to this page: set crossorigin="anonymous" on the element, and let the server allow it';
+
+/** @param {any} photo @returns {photo is HTMLImageElement} not by its class, which workers lack, and of which another frame has its own */
+const isImage = (photo) => photo?.naturalWidth !== undefined;
+
+/** @param {any} photo @returns {photo is HTMLVideoElement} */
+const isVideo = (photo) => photo?.videoWidth !== undefined;
+
 /**
  * @param {BrowserPhoto} photo
  * @param {string} [name]
@@ -21,12 +32,8 @@ const UNNAMED = '(unnamed)';
 export async function photoOf(photo, name) {
   if (photo instanceof Blob) return ofFile(photo, name);
   if (photo instanceof ImageData) return ofImageData(photo, name);
-  if (photo instanceof HTMLImageElement) {
-    await photo.decode().catch(() => {
-      throw refused(name, 'the picture of the <img> cannot be loaded or decoded');
-    });
-  }
-  return ofImageData(drawn(photo, name), name);
+  if (isImage(photo)) return ofImage(photo, name);
+  return ofPixels(drawn(photo, name), name);
 }
 
 /**
@@ -48,10 +55,50 @@ async function ofFile(blob, name) {
  * @param {string} [name]
  * @returns {Source}
  */
-function ofImageData({ data, width, height }, name = UNNAMED) {
+function ofImageData({ data, width, height }, name) {
   if (!(data instanceof Uint8ClampedArray)) throw refused(name, 'the ImageData has no values of 8 bits: make it with pixelFormat "rgba-unorm8"');
-  // A copy, because it is handed over to the worker.
+  // Copied at once, because the caller may use its ImageData again.
+  return ofPixels({ data: data.slice(), width, height }, name);
+}
+
+/**
+ * @param {{data: Uint8ClampedArray<ArrayBuffer>, width: number, height: number}} pixels
+ * @param {string} [name]
+ * @returns {Source}
+ */
+function ofPixels({ data, width, height }, name = UNNAMED) {
+  // A copy for each try, because it is handed over to the worker.
   return { name, pixels: { width, height }, arrayBuffer: async () => data.slice().buffer };
+}
+
+/**
+ * An <img> is decoded when its turn comes, since many may wait.
+ * @param {HTMLImageElement} image
+ * @param {string} [name]
+ * @returns {Promise<Source>}
+ */
+async function ofImage(image, name) {
+  await image.decode().catch(() => {
+    throw refused(name, 'the picture of the <img> cannot be loaded or decoded');
+  });
+  const { currentSrc } = image;
+  /** @type {Source} */
+  const source = {
+    name: name ?? UNNAMED,
+    pixels: { width: image.naturalWidth, height: image.naturalHeight },
+    arrayBuffer: async () => {
+      if (image.currentSrc !== currentSrc) {
+        throw refused(name, 'the <img> has another picture now: change it after its result, or hand over `await createImageBitmap(image)`');
+      }
+      // It has the picture's own size: naturalWidth is what a srcset makes of it. A drawing may have no size of its own.
+      const bitmap = await createImageBitmap(image).catch(() => undefined);
+      const { data, width, height } = drawn(bitmap ?? image, name);
+      bitmap?.close();
+      source.pixels = { width, height };
+      return data.buffer;
+    },
+  };
+  return source;
 }
 
 /**
@@ -60,9 +107,9 @@ function ofImageData({ data, width, height }, name = UNNAMED) {
  */
 function drawn(photo, name) {
   const [width, height] = sizeOf(photo);
-  if (width === undefined) throw refused(name, 'it is no Blob, ImageData, ImageBitmap, image, video or canvas');
+  if (width === undefined) throw refused(name, NO_PHOTO);
   if (!width || !height) {
-    throw refused(name, photo instanceof HTMLVideoElement ? 'the video has no picture yet: wait for its event "loadeddata"' : 'it has no pixels');
+    throw refused(name, isVideo(photo) ? 'the video has no picture yet: wait for its event "loadeddata"' : 'it has no pixels');
   }
   try {
     const context = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
@@ -70,8 +117,11 @@ function drawn(photo, name) {
     context.drawImage(photo, 0, 0);
     return context.getImageData(0, 0, width, height);
   } catch (error) {
-    if (/** @type {Error} */ (error).name !== 'SecurityError') throw refused(name, 'the browser has no memory for its pixels: use a smaller picture');
-    throw refused(name, 'the browser does not give pixels from another origin to this page: set crossorigin="anonymous" on the element, and let the server allow it');
+    switch (/** @type {Error} */ (error).name) {
+      case 'TypeError': throw refused(name, NO_PHOTO);
+      case 'SecurityError': throw refused(name, FOREIGN);
+      default: throw refused(name, 'the browser has no memory for its pixels: use a smaller picture');
+    }
   }
 }
 
@@ -80,8 +130,8 @@ function drawn(photo, name) {
  * @returns {[number | undefined, number]}
  */
 function sizeOf(photo) {
-  if (photo instanceof HTMLImageElement) return [photo.naturalWidth, photo.naturalHeight];
-  if (photo instanceof HTMLVideoElement) return [photo.videoWidth, photo.videoHeight];
+  if (isImage(photo)) return [photo.naturalWidth, photo.naturalHeight];
+  if (isVideo(photo)) return [photo.videoWidth, photo.videoHeight];
   return [photo?.width, photo?.height];
 }
 

@@ -4,18 +4,23 @@
 import { fetchBytes } from './download.js';
 import { VERSION, parse, readIndex } from './site.js';
 
-/** @import {Index, ModelEntry} from './types.js' */
+/** @import {EncoderEntry, Index, ModelEntry} from './types.js' */
 /** @import {ModelHost} from './loaded.js' */
 
 /** The server has no such file. */
 const MISSING = [403, 404, 410];
 
 /**
+ * A model, and all whose files are beside its own. Their paths are whole addresses.
+ * @typedef {{model: ModelEntry} & Pick<Index, 'models' | 'encoders'>} Found
+ */
+
+/**
  * Finds a model at an address.
  * @param {ModelHost} host
  * @param {string | URL} where
  * @param {string} [name] of the model, if the site has several
- * @returns {Promise<ModelEntry>} its paths are whole addresses
+ * @returns {Promise<Found>}
  */
 export async function findModel(host, where, name) {
   const url = addressOf(host, where);
@@ -66,43 +71,58 @@ async function fileOf(host, folder, name) {
 }
 
 /**
- * The detector itself checks the manifest.
+ * The detector itself checks the manifest. A model may be replaced in its folder: addresses end with the content's hash, so that no cache
+ * answers with the earlier one's file.
  * @param {URL} folder
  * @param {JsonFile} manifest
- * @returns {ModelEntry}
+ * @returns {Found}
  */
 function ofFolder(folder, { json, bytes }) {
-  /** @type {{name: string, bytes: number}[]} */
-  const files = Array.isArray(json.files) ? json.files : [];
-  return {
+  /** @type {{name: string, bytes: number, sha256: string}[]} */
+  const listed = Array.isArray(json.files) ? json.files : [];
+  const files = listed.filter((/** @type {any} */ file) => typeof file?.name === 'string');
+  const model = {
     id: folder.href,
     name: String(json.name),
     classes: [],
     bytes: files.reduce((sum, file) => sum + Number(file.bytes), 0),
     manifest: new URL('manifest.json', folder).href,
-    files: Object.fromEntries(files.map((file) => [file.name, new URL(encodeURIComponent(file.name), folder).href])),
+    files: Object.fromEntries(files.map((file) => [file.name, new URL(`${encodeURIComponent(file.name)}?${file.sha256}`, folder).href])),
     made: { 'manifest.json': new Blob([bytes]) },
   };
+  return { model, models: [model], encoders: [] };
 }
 
 /**
  * @param {URL} folder
  * @param {string} text
  * @param {string} [name]
- * @returns {ModelEntry}
+ * @returns {Found}
  */
 function ofSite(folder, text, name) {
   const { version } = JSON.parse(text);
   if (version > VERSION) throw new Error(`models.json has version ${version}, but this package reads ${VERSION}: update the package`);
-  const { models } = readIndex(text, folder.href);
+  const index = readIndex(text, folder.href);
+  const models = index.models.map((model) => located(model, folder));
   const model = name === undefined ? models[0] : models.find((other) => other.name === name);
   if (!model) {
     const known = models.map((other) => other.name).join(', ');
     throw new Error(`the site ${folder.href} has no model ${name ?? ''}: it has ${known || 'encoders alone'}`);
   }
+  return { model, models, encoders: index.encoders.map((encoder) => located(encoder, folder)) };
+}
+
+/**
+ * The entry with whole addresses.
+ * @template {EncoderEntry} T
+ * @param {T} entry
+ * @param {URL} folder
+ * @returns {T}
+ */
+function located(entry, folder) {
   const whole = (/** @type {string} */ path) => new URL(path, folder).href;
-  const files = Object.entries(model.files).map(([file, path]) => [file, whole(path)]);
-  return { ...model, manifest: whole(model.manifest), files: Object.fromEntries(files) };
+  const files = Object.entries(entry.files).map(([file, path]) => [file, whole(path)]);
+  return { ...entry, manifest: whole(entry.manifest), files: Object.fromEntries(files) };
 }
 
 /**

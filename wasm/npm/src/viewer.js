@@ -99,6 +99,13 @@ export class DinomalyViewer extends HTMLElement {
   }
 
   connectedCallback() {
+    // Properties that were set before the element was defined.
+    const given = /** @type {Record<string, any>} */ (/** @type {unknown} */ (this));
+    for (const name of DinomalyViewer.observedAttributes.filter((name) => Object.hasOwn(this, name))) {
+      const value = given[name];
+      delete given[name];
+      given[name] = value;
+    }
     this.#load();
   }
 
@@ -106,8 +113,13 @@ export class DinomalyViewer extends HTMLElement {
     this.#close();
   }
 
-  /** @param {string} name */
-  attributeChangedCallback(name) {
+  /**
+   * @param {string} name
+   * @param {string | null} before
+   * @param {string | null} now
+   */
+  attributeChangedCallback(name, before, now) {
+    if (before === now) return;
     if (name === 'opacity') this.#draw();
     else if (this.isConnected) this.#load();
   }
@@ -126,7 +138,10 @@ export class DinomalyViewer extends HTMLElement {
       const result = await (await this.#detector).detect(photo);
       // The photo as the browser shows it; else the heatmap is shown alone.
       const picture = await createImageBitmap(photo).catch(() => createImageBitmap(new ImageData(result.width, result.height)));
-      if (mine !== this.#last) return result;
+      if (mine !== this.#last) {
+        picture.close();
+        return result;
+      }
       this.#show(result, picture);
       this.dispatchEvent(new CustomEvent('result', { detail: result }));
       return result;
@@ -143,24 +158,34 @@ export class DinomalyViewer extends HTMLElement {
     bar.hidden = false;
     bar.removeAttribute('value');
     this.#say('Loading the detector …');
-    const stop = this.#stop;
-    const detector = Detector.load(this.model, {
+    const { signal } = this.#stop;
+    const last = this.#last;
+    this.#detector = this.#opened(signal, bar);
+    this.#detector.then(() => null, (error) => error).then((error) => {
+      if (signal.aborted) return;
+      bar.hidden = true;
+      // An inspection that waits for the model tells how it ends.
+      if (last !== this.#last) return;
+      if (error) this.#fail(error);
+      else this.#say('Ready for a photo.');
+    });
+  }
+
+  /**
+   * @param {AbortSignal} signal
+   * @param {HTMLProgressElement} bar
+   */
+  async #opened(signal, bar) {
+    // More attributes may change before.
+    await null;
+    signal.throwIfAborted();
+    return Detector.load(this.model, {
       device: this.device,
-      signal: stop.signal,
+      signal,
       onProgress: (progress) => {
         bar.value = progress.loaded / progress.total;
         this.dispatchEvent(new CustomEvent('progress', { detail: progress }));
       },
-    });
-    this.#detector = detector;
-    detector.then(() => {
-      if (stop.signal.aborted) return;
-      bar.hidden = true;
-      this.#say('Ready for a photo.');
-    }, (error) => {
-      if (stop.signal.aborted) return;
-      bar.hidden = true;
-      this.#fail(error);
     });
   }
 
@@ -170,6 +195,18 @@ export class DinomalyViewer extends HTMLElement {
     this.#last += 1;
     this.#detector?.then((detector) => detector.close(), () => {});
     this.#detector = undefined;
+    this.#part('progress', HTMLProgressElement).hidden = true;
+    this.#clear();
+  }
+
+  /** Takes the picture away: it is of another model, or its photo is no longer the last. */
+  #clear() {
+    this.#shown?.picture.close();
+    this.#shown = undefined;
+    const canvas = this.#part('canvas', HTMLCanvasElement);
+    canvas.hidden = true;
+    canvas.removeAttribute('aria-label');
+    this.#part('label.opacity', HTMLLabelElement).hidden = true;
   }
 
   /**
@@ -208,6 +245,7 @@ export class DinomalyViewer extends HTMLElement {
 
   /** @param {unknown} error */
   #fail(error) {
+    this.#clear();
     this.#say('');
     this.#part('[role=alert]', HTMLElement).textContent = /** @type {Error} */ (error).message;
     this.dispatchEvent(new CustomEvent('error', { detail: error }));

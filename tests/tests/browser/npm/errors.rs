@@ -6,7 +6,7 @@ use std::thread;
 
 use dinomaly::site::serve::{DEFAULT_HOST, Server};
 use dinomaly_tests::page::chrome::{Chrome, Page};
-use dinomaly_tests::page::host::Host;
+use dinomaly_tests::page::host::{Habit, Host};
 use dinomaly_tests::page::site::{Site, before, copy};
 use futures_channel::oneshot;
 
@@ -40,6 +40,7 @@ fn altered(folder: &Path) {
     alter("newer", &|text| text.replace("\"format_version\": 1", "\"format_version\": 3"));
     alter("no-json", &|_| "<!doctype html>".into());
     copy(&folder.join("model"), &folder.join("damaged"));
+    alter("no-file", &|text| text.replacen("\"files\": [", "\"files\": [null,", 1));
     let config = folder.join("damaged/config.json");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(config, text.replacen('4', "5", 1)).unwrap();
@@ -58,6 +59,7 @@ fn what_goes_wrong_is_one_sentence() {
         ("nothing", "", format!("Error: no model is at {url}/nothing/: it has neither manifest.json nor models.json: give the address of a model's folder or of a site")),
         ("no-json/", "", format!("Error: no model is at {url}/no-json/: what the server answers for manifest.json is not JSON: check the address")),
         ("newer/", "", "format version 3 is not known, this program reads versions 1 to 2: update the program or publish the model again".into()),
+        ("no-file/", "", "Error: model file manifest.json: is not valid (invalid type: null, ".into()),
         ("damaged/", "", "is altered or damaged, fetch it again".into()),
         ("http://[", "", "Error: http://[ is no address of a model".into()),
         ("model/", "device: 'tpu'", "Error: device tpu is not known: it is auto, gpu or cpu".into()),
@@ -108,6 +110,42 @@ fn what_goes_wrong_is_one_sentence() {
     for (said, expected) in said.iter().zip(expected) {
         assert!(said.starts_with(expected) && !said.contains('\n'), "{said}, expected {expected}");
     }
+}
+
+/// A signal ends every wait: for a picture that never loads, and for the last step of loading, after which no worker is left.
+const ABORTED: &str = "(async () => {
+    const { Detector } = await import('./dinomaly/dinomaly.js');
+    const name = (promise) => promise.then(() => 'done', (error) => error.name);
+    const detector = await Detector.load('model/', { device: 'cpu' });
+    const stuck = Object.assign(new Image(), { src: 'stuck.png' });
+    const looked = await name(detector.detect(stuck, { signal: AbortSignal.timeout(50) }));
+    detector.close();
+    const stop = new AbortController();
+    const workers = new Set();
+    window.Worker = class extends Worker {
+        constructor(...given) {
+            super(...given);
+            workers.add(this);
+            this.addEventListener('message', ({ data }) => data.kind === 'answer' && setTimeout(() => stop.abort()));
+        }
+        terminate() {
+            workers.delete(this);
+            super.terminate();
+        }
+    };
+    const loaded = await name(Detector.load('model/', { device: 'cpu', signal: stop.signal }));
+    return [looked, loaded, workers.size];
+})()";
+
+#[test]
+fn a_signal_ends_every_wait() {
+    let _turn = turn();
+    let folder = bare();
+    let host = Host::serve(folder.path());
+    host.take_up("stuck.png", Habit::Silent);
+    let chrome = Chrome::launch();
+    let page = chrome.open(&format!("{}/", host.url));
+    assert_eq!(page.eval(ABORTED), serde_json::json!(["TimeoutError", "AbortError", 0]));
 }
 
 /// Models of another origin: refused, until its server lets this page read them.

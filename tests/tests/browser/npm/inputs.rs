@@ -69,6 +69,66 @@ fn every_form_of_a_photo_gets_the_native_detectors_map() {
     }
 }
 
+/// What happens to a photo after the call, a picture for dense screens, and a page's own worker: sizes and scores.
+const USES: &str = "(async () => {
+    const { Detector } = await import('./dinomaly/dinomaly.js');
+    const detector = await Detector.load('model/', { device: 'cpu' });
+    const told = ({ width, height, score }) => [width, height, score];
+    const bitmap = await createImageBitmap(await (await fetch('photo.png')).blob());
+    const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+    canvas.getContext('2d').drawImage(bitmap, 0, 0);
+    const pixels = canvas.getContext('2d').getImageData(0, 0, bitmap.width, bitmap.height);
+    const looked = [0, 1, 2, 3].map(() => detector.detect(pixels));
+    pixels.data.fill(0);
+    const reused = (await Promise.all(looked)).map(told);
+    const image = Object.assign(new Image(), { srcset: 'photo.png 2x' });
+    const dense = told(await detector.detect(image));
+    const waiting = [0, 1, 2].map(() => detector.detect(image).then(told, (error) => error.message));
+    await image.decode();
+    image.srcset = 'other.png 2x';
+    await image.decode();
+    const changed = (await Promise.all(waiting))[2];
+    detector.close();
+    const script = `
+        const { Detector } = await import('${new URL('dinomaly/dinomaly.js', document.baseURI)}');
+        const detector = await Detector.load('${new URL('model/', document.baseURI)}', { device: 'cpu' });
+        self.onmessage = async ({ data }) => {
+            const canvas = new OffscreenCanvas(data.width, data.height);
+            canvas.getContext('2d').drawImage(data, 0, 0);
+            const found = await Promise.all([data, canvas].map((photo) => detector.detect(photo)));
+            postMessage(found.map(({ width, height, score }) => [width, height, score]));
+        };
+        postMessage('ready');`;
+    const worker = new Worker(URL.createObjectURL(new Blob([script], { type: 'text/javascript' })), { type: 'module' });
+    const heard = () => new Promise((resolve) => (worker.onmessage = ({ data }) => resolve(data)));
+    await heard();
+    worker.postMessage(bitmap);
+    return { found: [...reused, dense, ...(await heard())], changed };
+})()";
+
+#[test]
+fn a_photo_is_inspected_as_it_was_handed_over() {
+    let _turn = turn();
+    let folder = bare();
+    std::fs::copy(fixtures("photos/rgb.png"), folder.path().join("photo.png")).unwrap();
+    std::fs::copy(fixtures("photos/grey.png"), folder.path().join("other.png")).unwrap();
+    let photo = read(&fixtures("photos/rgb.png"));
+    let expected = detect(&detector(MODELS[0]), &photo).score;
+    let host = Host::serve(folder.path());
+    let chrome = Chrome::launch();
+    let page = chrome.open(&format!("{}/", host.url));
+    let said = page.eval(USES);
+    let found = said["found"].as_array().unwrap();
+    assert_eq!(found.len(), 7);
+    for (i, form) in found.iter().enumerate() {
+        assert_eq!((&form[0], &form[1]), (&Value::from(photo.width), &Value::from(photo.height)), "{i}");
+        let score = form[2].as_f64().unwrap() as f32;
+        assert!((score - expected).abs() <= TOLERANCE, "{i}: {score}, expected {expected}");
+    }
+    let changed = said["changed"].as_str().unwrap();
+    assert!(changed.starts_with("photo (unnamed): the <img> has another picture now: "), "{changed}");
+}
+
 /// A video's picture is not exactly its canvas's, as it is packed.
 #[test]
 fn a_frame_of_a_video_is_inspected() {

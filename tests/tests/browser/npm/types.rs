@@ -64,11 +64,12 @@ fn users_code_has_the_types_of_the_interface() {
     let project = project();
     let settings = ["--strict", "--noEmit", "--skipLibCheck", "false", "--target", "es2022"];
     for (name, code, more) in [
-        ("browser.ts", BROWSER, ["--module", "esnext", "--moduleResolution", "bundler", "--types", ""]),
-        ("node.ts", NODE, ["--module", "nodenext", "--moduleResolution", "nodenext", "--types", "node"]),
+        ("browser.ts", BROWSER, "--module esnext --moduleResolution bundler"),
+        // A project without the types of pages.
+        ("node.ts", NODE, "--module nodenext --moduleResolution nodenext --types node --lib es2022"),
     ] {
         fs::write(project.path().join(name), code).unwrap();
-        let more: Vec<&str> = if more[5].is_empty() { more[..4].to_vec() } else { more.to_vec() };
+        let more: Vec<&str> = more.split(' ').collect();
         run(&mut tool(TSC, project.path(), &[&settings[..], &more, &[name]].concat()));
     }
 }
