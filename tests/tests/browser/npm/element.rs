@@ -5,7 +5,7 @@ use dinomaly_tests::page::chrome::Chrome;
 use dinomaly_tests::page::host::Host;
 use dinomaly_tests::page::site::{MODELS, detect, detector};
 
-use super::plain;
+use super::{bare, plain};
 use crate::{TOLERANCE, read, turn};
 
 /// The element's parts, and what it told.
@@ -16,6 +16,66 @@ const SETUP: &str = "(() => {
     window.told = { result: [], error: [], progress: [] };
     for (const kind of Object.keys(told)) viewer.addEventListener(kind, ({ detail }) => told[kind].push(detail));
 })()";
+
+/// Parts of another element and what is seen of them, step by step.
+const SHOWN: &str = "(async () => {
+    const photo = await (await fetch('photo.png')).blob();
+    const open = new Set();
+    const decode = createImageBitmap;
+    window.createImageBitmap = async (...given) => {
+        const bitmap = await decode(...given);
+        const close = bitmap.close.bind(bitmap);
+        bitmap.close = () => (open.delete(bitmap), close());
+        return open.add(bitmap), bitmap;
+    };
+    // Set before the element is defined.
+    const viewer = Object.assign(document.createElement('dinomaly-viewer'), { model: 'model/', device: 'cpu', opacity: 0.5 });
+    document.body.append(viewer);
+    await import('./dinomaly/viewer.js');
+    const part = (selector) => viewer.shadowRoot.querySelector(selector);
+    const said = [];
+    new MutationObserver(() => said.push(part('[role=status]').textContent.split(':')[0])).observe(part('[role=status]'), { childList: true });
+    const seen = () => [!part('canvas').hidden, !part('label.opacity').hidden, part('canvas').hasAttribute('aria-label'), !part('progress').hidden, open.size];
+    const steps = {};
+    await viewer.inspect(photo);
+    steps.inspected = seen();
+    // The same address again changes nothing; of many photos the last one counts.
+    viewer.model = 'model/';
+    await Promise.all([photo, photo, photo].map((photo) => viewer.inspect(photo)));
+    steps.again = seen();
+    await viewer.inspect(new Blob(['text'])).catch(() => {});
+    steps.failed = seen();
+    await viewer.inspect(photo);
+    viewer.model = 'other/';
+    steps.changed = seen();
+    viewer.removeAttribute('model');
+    steps.without = seen();
+    const loads = performance.getEntriesByType('resource').filter(({ name }) => name.endsWith('/model/manifest.json')).length;
+    return { loads, said: said.slice(0, 2), attributes: viewer.getAttributeNames(), steps };
+})()";
+
+#[test]
+fn the_element_shows_nothing_of_an_earlier_photo_or_model() {
+    let _turn = turn();
+    let folder = bare();
+    std::fs::copy(fixtures("photos/rgb.png"), folder.path().join("photo.png")).unwrap();
+    let host = Host::serve(folder.path());
+    let chrome = Chrome::launch();
+    let page = chrome.open(&format!("{}/", host.url));
+    let said = page.eval(SHOWN);
+    // It is never ready for a photo while it inspects one.
+    let verdict = said["said"][1].as_str().unwrap();
+    assert_eq!(said["said"][0], "Inspecting the photo …");
+    assert!(["Good", "Defective", "Unlike"].iter().any(|known| verdict.starts_with(known)), "{verdict}");
+    assert_eq!(said["attributes"], serde_json::json!(["device", "opacity"]));
+    // Picture, opacity, label, progress bar, bitmaps that are open.
+    let [full, empty] =
+        [serde_json::json!([true, true, true, false, 1]), serde_json::json!([false, false, false, false, 0])];
+    assert_eq!((&said["steps"]["inspected"], &said["steps"]["again"]), (&full, &full));
+    assert_eq!((&said["steps"]["failed"], &said["steps"]["without"]), (&empty, &empty));
+    assert_eq!(said["steps"]["changed"], serde_json::json!([false, false, false, true, 0]), "another model is loaded");
+    assert_eq!(said["loads"], 1);
+}
 
 #[test]
 fn the_element_shows_a_dropped_photo_to_eyes_ears_and_keys() {

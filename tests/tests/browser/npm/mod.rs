@@ -4,6 +4,7 @@ mod element; // <dinomaly-viewer>
 mod errors; // what goes wrong is one sentence
 mod examples; // plain page, Vite and Node
 mod inputs; // everything that has pixels
+mod renewed; // a model that is replaced in its folder
 mod types; // what tsc says of users' code, and of the page
 
 use std::path::{Path, PathBuf};
