@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 
 use anyhow::Result;
-use clap::{CommandFactory, Parser, Subcommand};
+#[cfg(feature = "trainer")]
+use clap::CommandFactory;
+use clap::{Parser, Subcommand};
 
 use crate::commands;
 use crate::system::interrupt::{self, Stopped};
@@ -146,10 +148,12 @@ enum Command {
     /// Print what a shell completes: for bash, zsh, fish, PowerShell or elvish
     ///
     /// Example: dinomaly completions bash
+    #[cfg(feature = "trainer")]
     Completions(commands::completions::Args),
     /// Write manual pages of all commands
     ///
     /// Example: dinomaly man --out man
+    #[cfg(feature = "trainer")]
     Man(commands::man::Args),
 }
 
@@ -199,7 +203,9 @@ impl Cli {
             Command::Site(args) => commands::site::run(&args),
             Command::Serve(args) => commands::serve::run(&args),
             Command::Demo(args) => commands::demo::run(&args),
+            #[cfg(feature = "trainer")]
             Command::Completions(args) => commands::completions::run(&args, Self::command()),
+            #[cfg(feature = "trainer")]
             Command::Man(args) => commands::man::run(&args, Self::command()),
         }
     }

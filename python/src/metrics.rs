@@ -19,8 +19,9 @@ pub fn metrics<'py>(
     masks: Option<Masks<'py>>,
     labels: Vec<bool>,
     scores: Vec<f32>,
-    (threshold, resamples, seed): (Option<f32>, usize, u64),
+    beside: (Option<f32>, usize, u64),
 ) -> PyResult<Bound<'py, PyDict>> {
+    let (threshold, resamples, seed) = beside;
     let sample = |i: usize| -> PyResult<Sample<'_>> {
         let (map, width, mask) = match (&maps, &masks) {
             (Some(maps), Some(masks)) => {

@@ -10,6 +10,7 @@ pub mod backbone;
 pub mod bench;
 #[cfg(feature = "trainer")]
 pub mod calibrate;
+#[cfg(feature = "trainer")]
 pub mod completions;
 #[cfg(feature = "trainer")]
 pub mod data;
@@ -30,6 +31,7 @@ pub mod generate;
 pub mod import;
 #[cfg(feature = "trainer")]
 pub mod inspect;
+#[cfg(feature = "trainer")]
 pub mod man;
 #[cfg(feature = "trainer")]
 pub mod options;

@@ -34,6 +34,7 @@ pub fn print(text: Arguments<'_>) {
 }
 
 /// Writes CSV, JSON or a script to standard output, until its first error: to other programs as it is.
+#[cfg(feature = "trainer")]
 pub fn print_data(text: &str) {
     if io::IsTerminal::is_terminal(&io::stdout()) {
         print(format_args!("{text}"));
