@@ -111,7 +111,7 @@ pub(super) fn most_above(photos: usize, pixels: usize) -> usize {
 /// ones, and the area ends at these rates, where anomalib takes the nearest. Photos whose mask is empty at the map's size do not count.
 ///
 /// # Errors
-/// [`Error::Metric`] if there is no mask with a defect, and as [`SharedRates::new`].
+/// [`Error::Metric`] if there is no mask with a defect, no good photo, or so few pixels that no threshold has a rate of 0.00001.
 pub fn aupimo(samples: &[Sample<'_>]) -> Result<f64> {
     let defects = defects(samples)?;
     let good = samples.iter().filter(|sample| !sample.anomalous);
