@@ -132,10 +132,17 @@ fn known_encoder(model: &Model) -> Option<&'static catalogue::KnownBackbone> {
     (shape == (known.width, known.blocks, known.patch)).then_some(known)
 }
 
+/// What Python's `evaluate` gives beside the seven metrics of a card.
+const BESIDE: [&str; 3] = ["aupimo", "i_f1", "intervals"];
+
 /// Metrics of `evaluate --json`, or those of one data set as Python's `evaluate` gives them.
 fn read_metrics(path: &Path) -> Result<Evaluation> {
     let bytes = std::fs::read(path).with_context(|| format!("metrics {} cannot be read", path.display()))?;
-    let alone = || serde_json::from_slice::<Metrics>(&bytes).ok();
+    let alone = || -> Option<Metrics> {
+        let mut named: serde_json::Map<_, _> = serde_json::from_slice(&bytes).ok()?;
+        BESIDE.iter().for_each(|name| drop(named.remove(*name)));
+        serde_json::from_value(named.into()).ok()
+    };
     let evaluation = serde_json::from_slice(&bytes).or_else(|error| {
         let whole = |mean| Evaluation { classes: Vec::new(), mean, mean_of_samples: None, intervals: None };
         alone().map(whole).ok_or(error)
