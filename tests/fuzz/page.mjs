@@ -173,7 +173,7 @@ function isJson(text) {
  */
 function unlikeASentence(error) {
   const { name, message } = error;
-  if (!['Error', 'DeviceError'].includes(name)) return `threw a ${name}, which is not the page's own: ${error.stack ?? message}`;
+  if (!['Error', 'DeviceError', 'NetworkError'].includes(name)) return `threw a ${name}, which is not the page's own: ${error.stack ?? message}`;
   if (typeof message !== 'string' || message.length < 10 || message.length > 30_000) return `was refused with: ${message}`;
   if (/undefined|\[object|NaN/.test(message)) return `was refused with: ${message}`;
 }
