@@ -20,7 +20,7 @@ use crate::workshop::Workshop;
 pub const WRITES: &str = "hf_writes";
 pub const READS: &str = "hf_reads";
 
-/// Files above this size are large ones, whatever they are called.
+/// Files above this size are large ones, under any name.
 const LARGE: usize = 10 << 20;
 
 /// Files on a page of a repository's list.

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use super::options::{LookOption, within};
+use super::options::{LookOption, RegionOption, within};
 use crate::dataset::few;
-use crate::inference::{self, DetectionPlan, RegionPlan, Row, Submission};
+use crate::inference::{self, DetectionPlan, Row, Submission};
 use crate::system::atomic::check_file;
 use crate::system::output;
 
@@ -28,17 +28,8 @@ pub struct Args {
     /// Opacity of the heatmap, 0..1
     #[arg(long, default_value_t = 0.5, allow_negative_numbers = true, value_parser = within(0_f32, 1.0))]
     opacity: f32,
-    /// Find the regions of each photo that lie above the pixel threshold, with place, area and outline
-    ///
-    /// CSV then has a line for each region, and heatmaps have the outlines.
-    #[arg(long)]
-    regions: bool,
-    /// Least area of a region, in pixels of the photo
-    #[arg(long, default_value_t = 0.0, value_parser = within(0.0, 1e12), requires = "regions", value_name = "PIXELS")]
-    min_area: f64,
-    /// Value of the anomaly map above which a pixel belongs to a region [default: the model's]
-    #[arg(long, value_parser = within(1e-6_f32, 1e6), requires = "regions", value_name = "VALUE")]
-    pixel_threshold: Option<f32>,
+    #[command(flatten)]
+    regions: RegionOption,
     /// What counts of each photo: a picture of its size, white there, or a polygon [[x, y], …] in pixels, as JSON
     #[arg(long, value_name = "FILE")]
     only: Option<PathBuf>,
@@ -76,7 +67,7 @@ pub fn run(args: &Args) -> Result<()> {
         only: args.only.clone(),
         ignore: args.ignore.clone(),
         drift: args.drift.clone(),
-        regions: args.regions.then_some(RegionPlan { pixel_threshold: args.pixel_threshold, min_area: args.min_area }),
+        regions: args.regions.plan(),
         place: args.device.place(),
     };
     let mut headed = true;
@@ -104,7 +95,7 @@ pub fn run(args: &Args) -> Result<()> {
             verdict.write_heatmap(folder, args.opacity)?;
         }
         if let Some(submission) = &submission {
-            submission.write(&verdict, args.pixel_threshold)?;
+            submission.write(&verdict, args.regions.pixel_threshold)?;
         }
         drift = verdict.drift.or(drift);
         let row = Row::from(&verdict);

@@ -11,7 +11,7 @@ use dinomaly_core::photo::tiles::Tiles;
 
 use crate::dataset::Layout;
 use crate::encoders::backbone::Origin;
-use crate::inference::DetectorDevice;
+use crate::inference::{DetectorDevice, RegionPlan};
 use crate::system::device::DeviceChoice;
 use crate::system::precision::TrainingPrecision;
 
@@ -158,6 +158,29 @@ impl LookOption {
     /// The chosen device and precision.
     pub fn place(&self) -> DetectorDevice {
         DetectorDevice { device: self.device.choice(), int8: self.int8 }
+    }
+}
+
+/// Which regions of photos to find.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct RegionOption {
+    /// Find the regions of each photo that lie above the pixel threshold, with place, area and outline
+    ///
+    /// In Parquet they are a column of JSON. CSV has a line for each region, and heatmaps have the outlines.
+    #[arg(long)]
+    regions: bool,
+    /// Least area of a region, in pixels of the photo
+    #[arg(long, default_value_t = 0.0, value_parser = within(0.0, 1e12), requires = "regions", value_name = "PIXELS")]
+    min_area: f64,
+    /// Value of the anomaly map above which a pixel belongs to a region [default: the model's]
+    #[arg(long, value_parser = within(1e-6_f32, 1e6), requires = "regions", value_name = "VALUE")]
+    pub(crate) pixel_threshold: Option<f32>,
+}
+
+impl RegionOption {
+    /// The regions to find, if any.
+    pub fn plan(self) -> Option<RegionPlan> {
+        self.regions.then_some(RegionPlan { pixel_threshold: self.pixel_threshold, min_area: self.min_area })
     }
 }
 

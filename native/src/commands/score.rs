@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::options::{LookOption, within};
+use super::options::{LookOption, RegionOption, within};
 use crate::dataset::counted;
-use crate::inference::{Judging, RegionPlan};
+use crate::inference::Judging;
 use crate::scoring::{self, ScorePlan, Shard};
 
 /// Arguments of `dinomaly score`.
@@ -32,15 +32,8 @@ pub struct Args {
     /// Product class whose threshold applies [default: the one that each photo is nearest to]
     #[arg(long)]
     class: Option<String>,
-    /// Find the regions of each photo that lie above the pixel threshold: a column of JSON
-    #[arg(long)]
-    regions: bool,
-    /// Least area of a region, in pixels of the photo
-    #[arg(long, default_value_t = 0.0, value_parser = within(0.0, 1e12), requires = "regions", value_name = "PIXELS")]
-    min_area: f64,
-    /// Value of the anomaly map above which a pixel belongs to a region [default: the model's]
-    #[arg(long, value_parser = within(1e-6_f32, 1e6), requires = "regions", value_name = "VALUE")]
-    pixel_threshold: Option<f32>,
+    #[command(flatten)]
+    regions: RegionOption,
     #[command(flatten)]
     device: LookOption,
 }
@@ -50,7 +43,6 @@ pub struct Args {
 /// # Errors
 /// As [`scoring::score()`].
 pub fn run(args: &Args) -> Result<()> {
-    let Args { pixel_threshold, min_area, .. } = *args;
     let scored = scoring::score(&ScorePlan {
         model: args.model.clone(),
         from: args.from.clone(),
@@ -58,10 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
         list: args.list.clone(),
         shard: args.shard,
         part_size: args.part_size,
-        judging: Judging {
-            class: args.class.clone(),
-            regions: args.regions.then_some(RegionPlan { pixel_threshold, min_area }),
-        },
+        judging: Judging { class: args.class.clone(), regions: args.regions.plan() },
         place: args.device.place(),
     })?;
     println!(

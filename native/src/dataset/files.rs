@@ -134,7 +134,7 @@ pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Whether a file's name ends so, in whatever capitals.
+/// Whether a file's name ends so, in small letters or capitals.
 pub fn has_ending(path: &Path, endings: &[&str]) -> bool {
     let ending = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     endings.contains(&ending.as_str())

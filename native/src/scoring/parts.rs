@@ -1,4 +1,4 @@
-//! Which photos belong to which shard and part. A part is named by what it holds, so that whoever computes it writes the same file.
+//! Which photos belong to which shard and part. A part is named by what it holds: every process that computes it writes the same file.
 
 use std::collections::BTreeSet;
 use std::fmt;

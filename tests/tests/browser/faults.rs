@@ -143,6 +143,17 @@ fn untimed(folder: &Path) {
     fs::write(folder.join("fastest.js"), "export const timeBoth = async () => undefined;").unwrap();
 }
 
+/// Loses the GPU of a worker when it is told to, and says when one is opened.
+pub(crate) const LOSES_GPU: &str = "
+const open = GPUAdapter.prototype.requestDevice;
+GPUAdapter.prototype.requestDevice = async function (...args) {
+    const device = await open.apply(this, args);
+    const lose = new BroadcastChannel('lose');
+    lose.onmessage = () => device.destroy();
+    lose.postMessage('opened');
+    return device;
+};";
+
 /// Makes the emulated GPU look like a real one.
 pub(crate) const DISGUISE: &str =
     "Object.defineProperty(GPUAdapterInfo.prototype, 'isFallbackAdapter', { get: () => false });";
@@ -259,17 +270,7 @@ fn a_gpu_that_computes_wrongly_is_found_and_the_page_says_so() {
 #[test]
 fn a_lost_gpu_is_opened_again_and_given_up_when_it_is_lost_for_good() {
     let _turn = turn();
-    let lines = format!(
-        "{DISGUISE}
-         const open = GPUAdapter.prototype.requestDevice;
-         GPUAdapter.prototype.requestDevice = async function (...args) {{
-             const device = await open.apply(this, args);
-             const lose = new BroadcastChannel('lose');
-             lose.onmessage = () => device.destroy();
-             lose.postMessage('opened');
-             return device;
-         }};"
-    );
+    let lines = format!("{DISGUISE}{LOSES_GPU}");
     let site = Site::altered(|folder| {
         before_worker(folder, &lines);
         untimed(folder);

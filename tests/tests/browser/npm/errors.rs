@@ -11,7 +11,7 @@ use dinomaly_tests::page::site::{Site, before, copy};
 use futures_channel::oneshot;
 
 use super::bare;
-use crate::faults::DISGUISE;
+use crate::faults::{DISGUISE, LOSES_GPU};
 use crate::turn;
 
 /// Loads a model in the page, under a name.
@@ -182,17 +182,7 @@ fn models_of_another_origin_need_its_permission() {
 fn a_lost_gpu_gives_way_to_the_processor() {
     let _turn = turn();
     let folder = bare();
-    let lines = format!(
-        "{DISGUISE}
-         const open = GPUAdapter.prototype.requestDevice;
-         GPUAdapter.prototype.requestDevice = async function (...args) {{
-             const device = await open.apply(this, args);
-             const lose = new BroadcastChannel('lose');
-             lose.onmessage = () => device.destroy();
-             lose.postMessage('opened');
-             return device;
-         }};"
-    );
+    let lines = format!("{DISGUISE}{LOSES_GPU}");
     before(&folder.path().join("dinomaly/worker.js"), &lines);
     let host = Host::serve(folder.path());
     let chrome = Chrome::launch();
