@@ -1,25 +1,44 @@
 //! A real Chromium, driven through its DevTools protocol.
 
-use std::ffi::OsStr;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use dinomaly_core::maps::score::AnomalyMap;
-use headless_chrome::browser::tab::ModifierKey;
-use headless_chrome::protocol::cdp::types::Event;
-use headless_chrome::protocol::cdp::{Emulation, Input, Network, Page as PageDomain};
-use headless_chrome::{Browser, LaunchOptions, Tab};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::engine::Engine;
+use super::engine::{Engine, PATIENCE};
+use super::socket::{Socket, listening};
 
-/// How long anything may take; compiling shaders on an emulated GPU while other tests run does take long.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// WebGPU without a GPU, nothing of the browser's own business, and pages behind others as awake as the one in front.
+const ARGUMENTS: [&str; 19] = [
+    "--headless",
+    "--no-sandbox",
+    "--remote-debugging-port=0",
+    "--window-size=1280,1000",
+    "--enable-unsafe-webgpu",
+    "--disable-background-networking",
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-breakpad",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-dev-shm-usage",
+    "--disable-ipc-flooding-protection",
+    "--disable-quic",
+    "--disable-renderer-backgrounding",
+    "--disable-sync",
+    "--force-color-profile=srgb",
+    "--no-first-run",
+    "--password-store=basic",
+];
 
 /// Keeps what `dinomaly:result` events say, in their order.
 pub(super) const RESULTS: &str = "window.results = []; addEventListener('dinomaly:result', (event) => {
@@ -29,7 +48,10 @@ pub(super) const RESULTS: &str = "window.results = []; addEventListener('dinomal
 
 /// A browser with a profile of its own.
 pub struct Chrome {
-    browser: Browser,
+    process: Child,
+    /// Where the browser itself listens; each page has an address of its own.
+    address: String,
+    browser: Socket,
     profile: TempDir,
 }
 
@@ -37,67 +59,38 @@ impl Chrome {
     /// Starts the Chromium that `CHROME` names, or that is installed.
     pub fn launch() -> Self {
         let profile = tempfile::tempdir().unwrap();
-        let net_log = format!("--log-net-log={}", profile.path().join("net-log.json").display());
-        let args = [
-            "--enable-unsafe-webgpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            &net_log,
-        ];
-        let options = LaunchOptions::default_builder()
-            .path(std::env::var_os("CHROME").map(PathBuf::from))
-            .headless(true)
-            .sandbox(false)
-            .enable_gpu(true)
-            .window_size(Some((1280, 1000)))
-            .user_data_dir(Some(profile.path().join("profile")))
-            .idle_browser_timeout(4 * PATIENCE)
-            .args(args.map(OsStr::new).to_vec())
-            .build()
-            .unwrap();
-        let browser = Browser::new(options).unwrap_or_else(|e| {
-            panic!("Chromium cannot be started ({e}): install it (apt install chromium), or name another with CHROME")
-        });
-        Self { browser, profile }
+        let mut process = start(profile.path());
+        let address = listening(&mut process, "DevTools listening on ");
+        let browser = Socket::connect(&address);
+        Self { process, address, browser, profile }
     }
 
     /// Opens a page and listens to it from its first byte on.
     pub fn open(&self, url: &str) -> Page {
-        let page = self.open_without_waiting(url);
-        page.tab.wait_until_navigated().unwrap();
+        let page = self.new_page();
+        page.go_to(url);
         page
     }
 
     /// [`Chrome::open`] for a page that may never be loaded wholly.
     pub fn open_without_waiting(&self, url: &str) -> Page {
-        let tab = self.browser.new_tab().unwrap();
-        tab.set_default_timeout(PATIENCE);
-        let heard = Arc::new(Mutex::new(Heard::default()));
-        let ears = heard.clone();
-        tab.add_event_listener(Arc::new(move |event: &Event| ears.lock().unwrap().listen(event))).unwrap();
-        tab.enable_log().unwrap();
-        tab.enable_runtime().unwrap();
-        tab.call_method(Network::Enable {
-            max_total_buffer_size: None,
-            max_resource_buffer_size: None,
-            max_post_data_size: None,
-            report_direct_socket_traffic: None,
-            enable_durable_messages: None,
-        })
-        .unwrap();
+        let page = self.new_page();
+        page.begin_to_go_to(url);
+        page
+    }
+
+    fn new_page(&self) -> Page {
+        let made = self.browser.ask("Target.createTarget", &json!({ "url": "about:blank" }), drop).unwrap();
+        let (host, _) = self.address.split_once("/devtools/").unwrap();
+        let socket = Socket::connect(&format!("{host}/devtools/page/{}", made["targetId"].as_str().unwrap()));
+        let page = Page { socket, heard: RefCell::default() };
+        for domain in ["Log", "Runtime", "Network", "Page"] {
+            page.ask(&format!("{domain}.enable"), json!({}));
+        }
+        page.ask("Page.setLifecycleEventsEnabled", json!({ "enabled": true }));
         // Before anything of the page runs.
-        tab.call_method(PageDomain::AddScriptToEvaluateOnNewDocument {
-            source: RESULTS.into(),
-            world_name: None,
-            include_command_line_api: None,
-            run_immediately: None,
-        })
-        .unwrap();
-        tab.navigate_to(url).unwrap();
-        Page { tab, heard }
+        page.ask("Page.addScriptToEvaluateOnNewDocument", json!({ "source": RESULTS }));
+        page
     }
 
     /// Every address that a page asked the network for, workers included, as the browser itself noted it.
@@ -133,27 +126,62 @@ impl Chrome {
     }
 }
 
+impl Drop for Chrome {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn start(profile: &Path) -> Child {
+    let named = std::env::var("CHROME").ok();
+    let usual = vec![
+        "chromium",
+        "chromium-browser",
+        "google-chrome",
+        "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    ];
+    let names = named.as_deref().map_or(usual, |name| vec![name]);
+    let start = |name: &&str| {
+        let mut command = Command::new(name);
+        command.args(ARGUMENTS);
+        command.arg(format!("--log-net-log={}", profile.join("net-log.json").display()));
+        command.arg(format!("--user-data-dir={}", profile.join("profile").display()));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().ok()
+    };
+    names
+        .iter()
+        .find_map(start)
+        .expect("Chromium cannot be started: install it (apt install chromium), or name another with CHROME")
+}
+
 /// What a page said and asked for.
 #[derive(Default)]
 struct Heard {
     complaints: Vec<String>,
     requests: Vec<String>,
+    /// Documents that were loaded with all that belongs to them.
+    loaded: BTreeSet<String>,
 }
 
 impl Heard {
-    fn listen(&mut self, event: &Event) {
-        match event {
-            Event::LogEntryAdded(event) => {
-                let entry = &event.params.entry;
-                self.complaints.push(format!("{:?} {:?}: {}", entry.level, entry.source, entry.text));
+    fn listen(&mut self, event: &Value) {
+        let params = &event["params"];
+        match event["method"].as_str() {
+            Some("Log.entryAdded") => {
+                let entry = &params["entry"];
+                self.complaints.push(format!("{} {}: {}", entry["level"], entry["source"], entry["text"]));
             }
-            Event::RuntimeConsoleAPICalled(event) => {
-                self.complaints.push(format!("console: {:?}", event.params.args));
+            Some("Runtime.consoleAPICalled") => self.complaints.push(format!("console: {}", params["args"])),
+            Some("Runtime.exceptionThrown") => {
+                self.complaints.push(format!("exception: {}", params["exceptionDetails"]));
             }
-            Event::RuntimeExceptionThrown(event) => {
-                self.complaints.push(format!("exception: {:?}", event.params.exception_details));
+            Some("Network.requestWillBeSent") => {
+                self.requests.push(params["request"]["url"].as_str().unwrap().to_owned());
             }
-            Event::NetworkRequestWillBeSent(event) => self.requests.push(event.params.request.url.clone()),
+            Some("Page.lifecycleEvent") if params["name"] == "load" => {
+                self.loaded.insert(params["loaderId"].as_str().unwrap().to_owned());
+            }
             _ => (),
         }
     }
@@ -161,8 +189,8 @@ impl Heard {
 
 /// An open page.
 pub struct Page {
-    tab: Arc<Tab>,
-    heard: Arc<Mutex<Heard>>,
+    socket: Socket,
+    heard: RefCell<Heard>,
 }
 
 /// What the page found on a photo, from its event `dinomaly:result`.
@@ -199,17 +227,49 @@ impl Found {
 }
 
 impl Page {
+    fn ask(&self, method: &str, params: Value) -> Value {
+        self.try_ask(method, &params).unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    fn try_ask(&self, method: &str, params: &Value) -> Result<Value, Value> {
+        self.socket.ask(method, params, |event| self.heard.borrow_mut().listen(&event))
+    }
+
+    /// Goes to an address; its document's name.
+    fn begin_to_go_to(&self, url: &str) -> String {
+        let begun = self.ask("Page.navigate", json!({ "url": url }));
+        begun["loaderId"].as_str().unwrap_or_else(|| panic!("{url}: {}", begun["errorText"])).to_owned()
+    }
+
+    fn go_to(&self, url: &str) {
+        let document = self.begin_to_go_to(url);
+        self.listen_until(|heard| heard.loaded.contains(&document));
+    }
+
+    fn listen_until(&self, done: impl Fn(&Heard) -> bool) {
+        while !done(&self.heard.borrow()) {
+            let event = self.socket.next("the loading of a page");
+            self.heard.borrow_mut().listen(&event);
+        }
+    }
+
     /// The value of a JavaScript expression, awaited if it is a promise.
     pub fn eval(&self, expression: &str) -> Value {
         self.try_eval(expression).unwrap_or_else(|e| panic!("{}: {e}", shown(expression)))
     }
 
     /// [`Page::eval`], or why there is no page to ask, as in the middle of a reload.
-    fn try_eval(&self, expression: &str) -> anyhow::Result<Value> {
+    fn try_eval(&self, expression: &str) -> Result<Value, Value> {
         let wrapped = format!("(async () => JSON.stringify((await ({expression})) ?? null))()");
-        let result = self.tab.evaluate(&wrapped, true)?;
-        let text = result.value.unwrap_or_else(|| panic!("{}: {:?}", shown(expression), result.description));
-        Ok(serde_json::from_str(text.as_str().unwrap_or_else(|| panic!("{}: {text}", shown(expression)))).unwrap())
+        let result = self.try_evaluate(&wrapped)?;
+        let text = result["value"].as_str().unwrap_or_else(|| panic!("{}: {result}", shown(expression)));
+        Ok(serde_json::from_str(text).unwrap())
+    }
+
+    /// What an expression comes to, as the browser describes it.
+    fn try_evaluate(&self, expression: &str) -> Result<Value, Value> {
+        let params = json!({ "expression": expression, "awaitPromise": true });
+        Ok(self.try_ask("Runtime.evaluate", &params)?["result"].take())
     }
 
     /// Waits until an expression is true, also over reloads.
@@ -220,7 +280,7 @@ impl Page {
                 begun.elapsed() < PATIENCE,
                 "waited in vain for {expression}; the page says {:?}, it complained {:?}",
                 self.text("main"),
-                self.complaints()
+                self.heard.borrow().complaints
             );
             thread::sleep(Duration::from_millis(50));
         }
@@ -268,18 +328,16 @@ impl Page {
 
     /// Drops files on the element with this id.
     pub fn drop_files_on(&self, id: &str, paths: &[PathBuf]) {
-        let files = paths.iter().map(|path| path.to_str().unwrap().to_owned()).collect();
-        self.drop_on(id, &Input::DragData { items: Vec::new(), files: Some(files), drag_operations_mask: 1 });
+        self.drop_on(id, &json!({ "items": [], "files": paths, "dragOperationsMask": 1 }));
     }
 
     /// Drops an address on the element with this id, as a link from another window.
     pub fn drop_address(&self, id: &str, address: &str) {
-        let (mime_type, data) = ("text/uri-list".to_owned(), address.to_owned());
-        let item = Input::DragDataItem { mime_type, data, title: None, base_url: None };
-        self.drop_on(id, &Input::DragData { items: vec![item], files: None, drag_operations_mask: 1 });
+        let item = json!({ "mimeType": "text/uri-list", "data": address });
+        self.drop_on(id, &json!({ "items": [item], "dragOperationsMask": 1 }));
     }
 
-    fn drop_on(&self, id: &str, data: &Input::DragData) {
+    fn drop_on(&self, id: &str, data: &Value) {
         let centre = self.eval(&format!(
             "(() => {{ const element = document.getElementById({id:?});
                 element.scrollIntoView({{ block: 'center' }});
@@ -287,16 +345,14 @@ impl Page {
                 return [x + width / 2, y + height / 2]; }})()",
         ));
         let (x, y) = (centre[0].as_f64().unwrap(), centre[1].as_f64().unwrap());
-        use Input::DispatchDragEventTypeOption::{DragEnter, DragOver, Drop};
-        for step in [DragEnter, DragOver, Drop] {
-            let data = data.clone();
-            self.tab.call_method(Input::DispatchDragEvent { Type: step, x, y, data, modifiers: None }).unwrap();
+        for step in ["dragEnter", "dragOver", "drop"] {
+            self.ask("Input.dispatchDragEvent", json!({ "type": step, "x": x, "y": y, "data": data }));
         }
     }
 
     /// Presses a key while Control is held.
     pub fn press_with_control(&self, key: &str) {
-        self.tab.press_key_with_modifiers(key, Some(&[ModifierKey::Ctrl])).unwrap();
+        self.press_key(key, CONTROL);
     }
 
     /// Chooses files as the dialog of the page's button does.
@@ -318,7 +374,24 @@ impl Page {
     /// Presses keys, as named in `KeyboardEvent.key`, one after the other.
     pub fn press(&self, keys: &[&str]) {
         for key in keys {
-            self.tab.press_key(key).unwrap();
+            self.press_key(key, 0);
+        }
+    }
+
+    fn press_key(&self, key: &str, modifiers: u32) {
+        // What a key types; none does with Control held.
+        let text = match key {
+            _ if modifiers != 0 => "",
+            "Enter" => "\r",
+            key if key.chars().count() == 1 => key,
+            _ => "",
+        };
+        for step in [if text.is_empty() { "rawKeyDown" } else { "keyDown" }, "keyUp"] {
+            let code = key_code(key);
+            self.ask(
+                "Input.dispatchKeyEvent",
+                json!({ "type": step, "key": key, "code": key, "text": text, "windowsVirtualKeyCode": code, "modifiers": modifiers }),
+            );
         }
     }
 
@@ -332,56 +405,45 @@ impl Page {
 
     /// Console messages, exceptions and violations of the policy so far.
     pub fn complaints(&self) -> Vec<String> {
-        self.heard.lock().unwrap().complaints.clone()
+        // What the page said before it answers has arrived.
+        self.eval("0");
+        self.heard.borrow().complaints.clone()
     }
 
     /// Addresses that the page itself, without workers, asked for.
     pub fn requested(&self) -> Vec<String> {
-        self.heard.lock().unwrap().requests.clone()
+        self.eval("0");
+        self.heard.borrow().requests.clone()
     }
 
     /// Loads the page again.
     pub fn reload(&self) {
-        self.tab.reload(false, None).unwrap();
-        self.tab.wait_until_navigated().unwrap();
+        let before = self.heard.borrow().loaded.len();
+        self.ask("Page.reload", json!({}));
+        self.listen_until(|heard| heard.loaded.len() > before);
     }
 
     /// Shows the page as someone sees it who prefers dark or light.
     pub fn prefer(&self, scheme: &str) {
-        let feature = Emulation::MediaFeature { name: "prefers-color-scheme".into(), value: scheme.into() };
-        self.tab.call_method(Emulation::SetEmulatedMedia { media: None, features: Some(vec![feature]) }).unwrap();
+        let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
+        self.ask("Emulation.setEmulatedMedia", json!({ "features": [feature] }));
     }
 
     /// Shows the page in a window of this size, in pixels.
     pub fn resize(&self, width: u32, height: u32) {
-        self.tab
-            .call_method(Emulation::SetDeviceMetricsOverride {
-                width,
-                height,
-                device_scale_factor: 1.0,
-                mobile: false,
-                scale: None,
-                screen_width: None,
-                screen_height: None,
-                position_x: None,
-                position_y: None,
-                dont_set_visible_size: None,
-                screen_orientation: None,
-                viewport: None,
-                display_feature: None,
-                device_posture: None,
-            })
-            .unwrap();
+        self.ask(
+            "Emulation.setDeviceMetricsOverride",
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false }),
+        );
     }
 
     /// Keeps a picture of the page under `target/test-artifacts`.
     pub fn screenshot(&self, name: &str) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/test-artifacts");
         fs::create_dir_all(&folder).unwrap();
-        let png =
-            self.tab.capture_screenshot(PageDomain::CaptureScreenshotFormatOption::Png, None, None, true).unwrap();
+        let png = self.ask("Page.captureScreenshot", json!({ "format": "png" }));
         let path = folder.join(format!("{name}.png"));
-        fs::write(&path, png).unwrap();
+        fs::write(&path, BASE64_STANDARD.decode(png["data"].as_str().unwrap()).unwrap()).unwrap();
         println!("screenshot: {}", path.display());
     }
 }
@@ -389,7 +451,7 @@ impl Page {
 /// For tests that run in any browser.
 impl Engine for Page {
     fn open(&self, url: &str) {
-        self.tab.navigate_to(url).unwrap().wait_until_navigated().unwrap();
+        self.go_to(url);
     }
 
     fn reload(&self) {
@@ -397,14 +459,33 @@ impl Engine for Page {
     }
 
     fn evaluate(&self, expression: &str) -> Result<String, String> {
-        let result = self.tab.evaluate(expression, true).map_err(|error| error.to_string())?;
-        let text = result.value.as_ref().and_then(Value::as_str).map(str::to_owned);
-        text.ok_or_else(|| format!("{:?}", result.description))
+        let result = self.try_evaluate(expression).map_err(|error| error.to_string())?;
+        result["value"].as_str().map(str::to_owned).ok_or_else(|| result.to_string())
     }
 
     fn choose_files(&self, selector: &str, paths: &[PathBuf]) {
-        let paths: Vec<&str> = paths.iter().map(|path| path.to_str().unwrap()).collect();
-        self.tab.find_element(selector).unwrap().set_input_files(&paths).unwrap();
+        let found = self.try_evaluate(&format!("document.querySelector({selector:?})")).unwrap();
+        self.ask("DOM.setFileInputFiles", json!({ "objectId": found["objectId"], "files": paths }));
+    }
+}
+
+/// Control among the keys that are held, in the DevTools protocol.
+const CONTROL: u32 = 2;
+
+/// A key's number in `KeyboardEvent.keyCode`.
+fn key_code(key: &str) -> u32 {
+    match key {
+        "Tab" => 9,
+        "Enter" => 13,
+        "Escape" => 27,
+        "End" => 35,
+        "Home" => 36,
+        "ArrowLeft" => 37,
+        "ArrowUp" => 38,
+        "ArrowRight" => 39,
+        "ArrowDown" => 40,
+        key if key.len() == 1 => key.as_bytes()[0].to_ascii_uppercase().into(),
+        key => panic!("the tests know no number of the key {key}"),
     }
 }
 

@@ -1,21 +1,15 @@
 //! A real Firefox, driven through WebDriver BiDi, which it speaks without a driver.
 
-use std::cell::{Cell, RefCell};
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tungstenite::client::client_with_config;
-use tungstenite::protocol::WebSocketConfig;
-use tungstenite::{Message, WebSocket};
 
 use super::chrome::RESULTS;
-use super::engine::{Engine, PATIENCE};
+use super::engine::Engine;
+use super::socket::{Socket, listening};
 
 /// Nothing of the browser's own business.
 const PREFERENCES: &str = r#"
@@ -30,8 +24,7 @@ user_pref("toolkit.telemetry.reportingpolicy.firstRun", false);
 /// A browser with a profile of its own and one page.
 pub struct Firefox {
     process: Child,
-    socket: RefCell<WebSocket<TcpStream>>,
-    last: Cell<u64>,
+    socket: Socket,
     page: String,
     /// Removed when the browser is gone.
     _profile: TempDir,
@@ -43,14 +36,9 @@ impl Firefox {
         let profile = tempfile::tempdir().unwrap();
         fs::write(profile.path().join("user.js"), PREFERENCES).unwrap();
         let mut process = start(profile.path());
-        let address = listening(&mut process);
-        let stream = TcpStream::connect(&address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        // Maps of many photos are long messages.
-        let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
-        let (socket, _) = client_with_config(format!("ws://{address}/session"), stream, Some(config)).unwrap();
-        let mut firefox =
-            Self { process, socket: RefCell::new(socket), last: Cell::new(0), page: String::new(), _profile: profile };
+        let address = listening(&mut process, "WebDriver BiDi listening on ");
+        let socket = Socket::connect(&format!("{address}/session"));
+        let mut firefox = Self { process, socket, page: String::new(), _profile: profile };
         firefox.ask("session.new", json!({ "capabilities": {} }));
         let tree = firefox.ask("browsingContext.getTree", json!({}));
         firefox.page = tree["contexts"][0]["context"].as_str().unwrap().to_owned();
@@ -69,19 +57,7 @@ impl Firefox {
     }
 
     fn try_ask(&self, method: &str, params: Value) -> Result<Value, Value> {
-        let id = self.last.get() + 1;
-        self.last.set(id);
-        let mut socket = self.socket.borrow_mut();
-        let request = json!({ "id": id, "method": method, "params": params });
-        socket.send(Message::text(request.to_string())).unwrap();
-        loop {
-            let Message::Text(text) = socket.read().unwrap() else { continue };
-            let mut answer: Value = serde_json::from_str(&text).unwrap();
-            // The others are events.
-            if answer["id"] == id {
-                return if answer["type"] == "success" { Ok(answer["result"].take()) } else { Err(answer) };
-            }
-        }
+        self.socket.ask(method, &params, drop)
     }
 }
 
@@ -125,13 +101,4 @@ fn start(profile: &Path) -> Child {
         .iter()
         .find_map(start)
         .expect("Firefox cannot be started: install it (apt install firefox-esr), or name another with FIREFOX")
-}
-
-/// Address at which the browser listens, as it says itself.
-fn listening(process: &mut Child) -> String {
-    let mut said = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let address = said.find_map(|line| Some(line.split_once("WebDriver BiDi listening on ws://")?.1.trim().to_owned()));
-    // Else it would wait for a reader of what it says.
-    thread::spawn(move || said.for_each(drop));
-    address.expect("Firefox ended at once")
 }

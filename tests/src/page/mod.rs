@@ -5,5 +5,6 @@ pub mod engine;
 pub mod firefox;
 pub mod host;
 pub mod site;
+pub mod socket;
 #[cfg(target_os = "linux")]
 pub mod webkit;
