@@ -9,7 +9,7 @@ use pollster::block_on;
 use rten::ValueOrView;
 use rten_tensor::NdTensor;
 
-use super::run::{failed, run};
+use super::run::{failed, reading, run};
 use super::{ExportPlan, Input};
 use crate::inference::photo_detector::PhotoDetector;
 
@@ -53,7 +53,7 @@ pub fn check(model: &Model, plan: &ExportPlan) -> Result<Difference> {
             NdTensor::from_data([1, grid * grid, 3 * patch * patch], patches).into()
         }
     };
-    let graph = rten::Model::load_file(&plan.out).map_err(failed).with_context(fails)?;
+    let graph = reading().load_file(&plan.out).map_err(failed).with_context(fails)?;
     let found = run(&graph, Some(input), &["score", "map"]).with_context(fails)?;
     let [found_score, found_map] = &found[..] else { unreachable!("two outputs were asked for") };
     if found_map.len() != expected.values.len() {

@@ -3,13 +3,53 @@
 use dinomaly_core::ops::Read;
 use dinomaly_core::{Error, Result};
 use prost::Message;
-use rten::{Model, ValueOrView};
+use rten::{Model, ModelOptions, ValueOrView, op_registry};
 use rten_tensor::AsView;
 
 use super::file::{described, encoded};
 use super::graph::Value;
 use super::proto::DataType;
 use super::recorder::Recorder;
+
+/// How the runtime reads graphs: with the operations that exported ones have. With all that it knows the program would be some
+/// megabytes larger.
+pub fn reading() -> ModelOptions {
+    ModelOptions::with_ops(op_registry!(
+        Add,
+        Cast,
+        Concat,
+        Conv,
+        Div,
+        DynamicQuantizeLinear,
+        Elu,
+        Equal,
+        Erf,
+        Gather,
+        Gelu,
+        Identity,
+        LayerNormalization,
+        MatMul,
+        MatMulInteger,
+        Max,
+        Min,
+        Mul,
+        Neg,
+        OneHot,
+        Pad,
+        ReduceMax,
+        ReduceMean,
+        ReduceSum,
+        Reshape,
+        Sigmoid,
+        Slice,
+        Softmax,
+        Split,
+        Sqrt,
+        Sub,
+        TopK,
+        Transpose
+    ))
+}
 
 /// Runs a graph, and copies these outputs of single-precision values.
 ///
@@ -34,7 +74,7 @@ impl Read for Recorder {
     async fn read_back(&self, tensors: &[&Value]) -> Result<Vec<Vec<f32>>> {
         let output = tensors.iter().map(|value| described(value, DataType::Float, "")).collect();
         let file = encoded(self.graph(), "recorded", self.opset, Vec::new(), output);
-        let graph = Model::load(file.encode_to_vec()).map_err(failed)?;
+        let graph = reading().load(file.encode_to_vec()).map_err(failed)?;
         run(&graph, None, &tensors.iter().map(|value| &*value.name).collect::<Vec<_>>())
     }
 }
