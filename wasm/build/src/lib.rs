@@ -52,7 +52,7 @@ pub fn build(modules: &[Module], out: &Path) -> Result<()> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let _ = Command::new(cargo).current_dir(&checkout).args(["fetch", "--quiet", "--target", TARGET]).status();
     for module in modules {
-        // One for each module: all builds write the same file.
+        // One for each module: all builds write the same file, whose name says nothing of features and flags.
         let target_dir = folder.join(module.name);
         compile(*module, &checkout, &target_dir)?;
         bind(&target_dir.join(TARGET).join(PROFILE).join("dinomaly_wasm.wasm"), out, *module)?;
