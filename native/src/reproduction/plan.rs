@@ -14,6 +14,8 @@ use crate::ablation::Cell;
 use crate::ablation::plan::option;
 use crate::costs;
 use crate::dataset::published::DataSet;
+use crate::encoders::backbone::Origin;
+use crate::encoders::catalogue;
 use crate::training::Preset;
 
 /// What is asked for.
@@ -218,7 +220,15 @@ fn cell(row: &Row, seed: u64, data: &Path, request: &Request) -> Result<Cell> {
             own.extend(StandIns::options(row));
             stand_ins.file(&row.encoder)
         }
-        None => request.encoders.get(&row.encoder).cloned().unwrap_or_else(|| row.encoder.clone().into()),
+        None => match request.encoders.get(&row.encoder) {
+            // Read as the catalogue reads it.
+            Some(file) => {
+                own.insert("origin".into(), Value::String(Origin::Original.name().into()));
+                own.insert("heads".into(), Value::Integer(catalogue::find(&row.encoder)?.heads as i64));
+                file.clone()
+            }
+            None => row.encoder.clone().into(),
+        },
     };
     let mut options = toml::Table::from_iter([
         ("preset".to_owned(), Value::String(preset.to_owned())),
@@ -304,6 +314,15 @@ mod tests {
         let summary = plan.summary();
         assert!(summary.contains("(2 of 3 rows)"), "{summary}");
         assert!(summary.contains("not computed: ViT-Large: dinov2-reg-large has not been fetched"), "{summary}");
+    }
+
+    #[test]
+    fn a_given_file_is_read_as_the_encoder_of_its_name() {
+        let encoders = [("ibot-base".to_owned(), "teacher.pth".into())].into();
+        let request = Request { encoders, rows: vec!["iBOT R256-C224".into()], ..request(&[DataSet::Mvtec]) };
+        let plan = Plan::new(&[find("A1").unwrap()], &request).unwrap();
+        let expected = ["--backbone=teacher.pth", "--crop=224", "--heads=12", "--origin=original", "--preset=mvtec"];
+        assert_eq!(plan.cells[0].options[..5], expected);
     }
 
     /// No two trainings have one name.
