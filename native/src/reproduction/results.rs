@@ -116,7 +116,7 @@ impl Line<'_> {
     pub fn difference(&self, metric: usize) -> Option<f64> {
         let published = self.row.published[metric];
         let found = self.found[metric].as_ref()?.mean;
-        (!published.is_nan()).then(|| found - published)
+        (!published.is_nan()).then_some(found - published)
     }
 
     /// A found figure: `99.60`, or `99.60 ± 0.03 / 0.03`, deviations divided by n and by n − 1.
