@@ -67,6 +67,16 @@ enum Command {
     /// Example: dinomaly ablate plan.toml --out results
     #[cfg(feature = "trainer")]
     Ablate(commands::ablate::Args),
+    /// Train and evaluate the rows of the paper's tables, beside the published figures
+    ///
+    /// Example: dinomaly reproduce 3 --data mvtec --out results
+    #[cfg(feature = "trainer")]
+    Reproduce(commands::reproduce::Args),
+    /// Compare a model's metrics with the paper's figures by class
+    ///
+    /// Example: dinomaly verify-model model --data mvtec
+    #[cfg(feature = "trainer")]
+    VerifyModel(commands::verify_model::Args),
     /// Check a data set before training
     #[cfg(feature = "trainer")]
     Data(commands::data::Args),
@@ -172,6 +182,10 @@ impl Cli {
             Command::Evaluate(args) => commands::evaluate::run(&args),
             #[cfg(feature = "trainer")]
             Command::Ablate(args) => commands::ablate::run(&args),
+            #[cfg(feature = "trainer")]
+            Command::Reproduce(args) => commands::reproduce::run(&args),
+            #[cfg(feature = "trainer")]
+            Command::VerifyModel(args) => commands::verify_model::run(&args),
             #[cfg(feature = "trainer")]
             Command::Data(args) => commands::data::run(&args),
             #[cfg(feature = "trainer")]

@@ -37,6 +37,7 @@
 //! | [`inference`] | a model and photos → verdicts, metrics, pictures: [`inference::detect()`], [`inference::evaluate()`], [`inference::draw_attention()`] |
 //! | [`scoring`] | a model and a bucket of photos → tables of verdicts, shared by many machines: [`scoring::score()`] |
 //! | [`ablation`] | variants of a training, side by side: [`ablation::Ablation`] |
+//! | [`reproduction`] | the paper's tables: rows as cells of an ablation, published figures beside found ones |
 //! | [`distillation`] | a large encoder → a small one: [`distillation::distill()`] |
 //! | [`synth`] | generated products with defects and masks |
 //! | [`site`] | models → a web page |
@@ -73,6 +74,8 @@ pub mod inference;
 pub mod model_dir;
 #[cfg(feature = "trainer")]
 pub mod publish;
+#[cfg(feature = "trainer")]
+pub mod reproduction;
 #[cfg(feature = "score")]
 pub mod scoring;
 pub mod site;

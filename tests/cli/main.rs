@@ -24,6 +24,7 @@ mod quantize; // `quantize` in every format, with and without photos
 mod regions; // `detect --regions`: places of defects, from pixel thresholds that every way to a model sets
 mod released; // models and sites that earlier versions wrote
 mod replicas; // `--devices`: several devices train as one does
+mod reproduce; // `reproduce`: plans of the paper with random encoders, and what is missing; `verify-model`
 mod resume; // crashes and interrupts lose nothing, and change nothing
 #[path = "../src/s3.rs"]
 mod s3; // no test: a server of buckets

@@ -5,6 +5,7 @@ pub mod plan;
 mod run;
 pub mod table;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -14,10 +15,13 @@ use crate::inference::evaluation::Evaluation;
 use crate::system::atomic::write_file;
 use crate::system::ownership::walk;
 
-pub use run::Ablation;
+pub use run::{Ablation, Encoders, Ran};
 
 /// Name of the folder of cells, which is the first content of an ablation's folder.
 pub const CELLS: &str = "cells";
+
+/// Name of the folder of encoders with random weights, which may lie in an ablation's folder before any cell.
+pub const STAND_INS: &str = "stand-ins";
 
 /// Checks that an ablation may be written to a folder: it is missing, empty, or has the cells of an ablation.
 ///
@@ -29,17 +33,22 @@ pub fn check_folder(folder: &Path) -> Result<()> {
     }
     // A run that was killed at its beginning leaves a folder for cells without any.
     let mut entries = std::fs::read_dir(folder)?;
-    let only_cells = entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == CELLS));
-    if only_cells && walk(&folder.join(CELLS))?.is_empty() {
+    let is_own = |name: &OsStr| name == CELLS || name == STAND_INS;
+    let only_own = entries.all(|entry| entry.is_ok_and(|entry| is_own(&entry.file_name())));
+    if only_own && (!folder.join(CELLS).is_dir() || walk(&folder.join(CELLS))?.is_empty()) {
         return Ok(());
     }
-    let is_cell = |path: PathBuf| std::fs::read(path).is_ok_and(|bytes| serde_json::from_slice::<Cell>(&bytes).is_ok());
-    let holds_cell = std::fs::read_dir(folder.join(CELLS))
-        .is_ok_and(|mut files| files.any(|file| file.is_ok_and(|file| is_cell(file.path()))));
-    if !holds_cell {
+    if cells(folder).is_empty() {
         bail!("{} is not empty and not an ablation (it has no {CELLS}): choose another folder", folder.display());
     }
     Ok(())
+}
+
+/// The cells whose state stands in an ablation's folder, in no order.
+pub fn cells(folder: &Path) -> Vec<Cell> {
+    let files = std::fs::read_dir(folder.join(CELLS)).into_iter().flatten();
+    let read = |path: PathBuf| serde_json::from_slice(&std::fs::read(path).ok()?).ok();
+    files.filter_map(|file| read(file.ok()?.path())).collect()
 }
 
 /// One training and its evaluation: a variant with a seed.
@@ -56,6 +65,9 @@ pub struct Cell {
     /// Whether each class has its own model.
     #[serde(default)]
     pub separate: bool,
+    /// Whether its encoder is one with random weights, so that its result says nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stand_in: bool,
     /// Result of the evaluation; `None` until the cell is finished.
     pub evaluation: Option<Evaluation>,
 }
@@ -119,6 +131,10 @@ impl Cell {
             let shown = |separate| if separate { "a model for each class" } else { "one model for all classes" };
             return Some(format!("{}, now {}", shown(earlier.separate), shown(self.separate)));
         }
+        if self.stand_in != earlier.stand_in {
+            let shown = |stand_in| if stand_in { "a stand-in encoder" } else { "a real encoder" };
+            return Some(format!("{}, now {}", shown(earlier.stand_in), shown(self.stand_in)));
+        }
         let other = |options: &[String], than: &[String]| options.iter().find(|o| !than.contains(o)).cloned();
         let (was, is) = (other(&earlier.options, &self.options), other(&self.options, &earlier.options));
         let shown = |option: Option<String>| option.unwrap_or_else(|| "its default".into());
@@ -132,7 +148,8 @@ mod tests {
 
     fn cell(options: &[&str]) -> Cell {
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        Cell { variant: "No noise!".into(), seed: 2, data: "photos".into(), options, separate: false, evaluation: None }
+        let (variant, data) = ("No noise!".into(), "photos".into());
+        Cell { variant, seed: 2, data, options, separate: false, stand_in: false, evaluation: None }
     }
 
     #[test]
@@ -152,6 +169,8 @@ mod tests {
         assert!(error.contains("photos of photos, now of others"), "{error}");
         let error = take_over(&Cell { separate: true, ..usual.clone() }).unwrap_err();
         assert!(error.contains("one model for all classes, now a model for each class"), "{error}");
+        let error = take_over(&Cell { stand_in: true, ..usual.clone() }).unwrap_err();
+        assert!(error.contains("a real encoder, now a stand-in encoder"), "{error}");
         std::fs::write(folder.path().join("cells/no-noise--seed-2.json"), "{").unwrap();
         assert!(take_over(&usual).unwrap_err().contains("no-noise--seed-2.json is damaged"));
     }

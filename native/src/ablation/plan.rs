@@ -52,6 +52,17 @@ struct Variant {
     options: Table,
 }
 
+/// What a command line gives in place of what a plan has for all variants.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// Folder of photos.
+    pub data: Option<PathBuf>,
+    /// Seeds; the plan's if empty.
+    pub seeds: Vec<u64>,
+    /// Options of `train`, by name.
+    pub options: Table,
+}
+
 fn one_seed() -> Vec<u64> {
     vec![1]
 }
@@ -94,32 +105,32 @@ impl AblationPlan {
         Ok(plan)
     }
 
-    /// All cells, ordered by seed, so that every variant has a result early. `data` and `backbone` replace those that the plan has
-    /// for all variants.
+    /// All cells, ordered by seed, so that every variant has a result early. What is given replaces what the plan has for all variants.
     ///
     /// # Errors
     /// If the folder of photos is not given, a path does not exist, or a value cannot be an option's.
-    pub fn cells(&self, data: Option<&Path>, backbone: Option<&Path>) -> Result<Vec<Cell>> {
-        let data = data.or(self.data.as_deref()).context("the plan has no data: give the photos with --data")?;
+    pub fn cells(&self, given: &Given) -> Result<Vec<Cell>> {
+        let data = given.data.as_deref().or(self.data.as_deref());
+        let data = data.context("the plan has no data: give the photos with --data")?;
         let data = data.canonicalize().with_context(|| format!("{} cannot be opened", data.display()))?;
         let mut common = self.common.clone();
-        if let Some(backbone) = backbone {
-            common.insert("backbone".into(), Value::String(backbone.display().to_string()));
-        }
+        common.extend(given.options.clone());
+        let seeds = if given.seeds.is_empty() { &self.seeds } else { &given.seeds };
         let cell = |seed, variant: &Variant| -> Result<Cell> {
             let mut table = common.clone();
             table.extend(variant.options.clone());
             let options = table.iter().map(|(key, value)| option(key, value)).collect::<Result<Vec<_>>>();
             let options = options.with_context(|| format!("variant {}", variant.name))?.into_iter().flatten().collect();
             let (variant, separate) = (variant.name.clone(), self.separate);
-            Ok(Cell { variant, seed, data: data.clone(), options, separate, evaluation: None })
+            Ok(Cell { variant, seed, data: data.clone(), options, separate, stand_in: false, evaluation: None })
         };
-        self.seeds.iter().flat_map(|&seed| self.variants.iter().map(move |variant| cell(seed, variant))).collect()
+        let (cell, variants) = (&cell, &self.variants);
+        seeds.iter().flat_map(|&seed| variants.iter().map(move |variant| cell(seed, variant))).collect()
     }
 }
 
 /// A key and its value as on the command line: lists with commas, `true` as the bare option, `false` as no option.
-fn option(key: &str, value: &Value) -> Result<Option<String>> {
+pub(crate) fn option(key: &str, value: &Value) -> Result<Option<String>> {
     let plain = |value: &Value| match value {
         Value::String(text) => Some(text.clone()),
         Value::Integer(number) => Some(number.to_string()),
@@ -151,20 +162,25 @@ mod tests {
 
     #[test]
     fn every_variant_with_every_seed_is_a_cell() {
-        let cells = AblationPlan::parse(PLAN).unwrap().cells(Some(Path::new(".")), Some(Path::new("b.pth"))).unwrap();
+        let given = Given { data: Some(".".into()), ..Given::default() };
+        let options = Table::from_iter([("backbone".to_owned(), Value::String("b.pth".into()))]);
+        let cells = AblationPlan::parse(PLAN).unwrap().cells(&Given { options, ..given.clone() }).unwrap();
         let names: Vec<_> = cells.iter().map(Cell::file_name).collect();
         assert_eq!(names, ["default-seed-3", "bare-seed-3", "default-seed-4", "bare-seed-4"]);
         assert_eq!(cells[0].options, ["--backbone=b.pth", "--classes=a,b", "--iterations=5"]);
         let bare = ["--backbone=b.pth", "--classes=a,b", "--dropout=0.5", "--iterations=9", "--remove-class-token"];
         assert_eq!(cells[3].options, bare);
         let without = AblationPlan::parse(&PLAN.replace("= true", "= false")).unwrap();
-        assert_eq!(without.cells(Some(Path::new(".")), None).unwrap()[1].options.len(), 3);
+        assert_eq!(without.cells(&given).unwrap()[1].options.len(), 3);
+        let seeds: Vec<u64> =
+            without.cells(&Given { seeds: vec![8], ..given }).unwrap().iter().map(|c| c.seed).collect();
+        assert_eq!(seeds, [8, 8]);
     }
 
     #[test]
     fn what_is_no_plan_is_named() {
         let refused = |text: &str| {
-            format!("{:#}", AblationPlan::parse(text).and_then(|plan| plan.cells(None, None)).unwrap_err())
+            format!("{:#}", AblationPlan::parse(text).and_then(|plan| plan.cells(&Given::default())).unwrap_err())
         };
         for (text, expected) in [
             ("seeds = [1]", "no [[variant]]"),

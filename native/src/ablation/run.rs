@@ -2,84 +2,128 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
+use dinomaly_core::model::config::{EncoderConfig, ModelConfig};
 
-use super::table::Table;
 use super::{Cell, check_folder};
 use crate::dataset::Dataset;
+use crate::encoders::backbone::Told;
 use crate::encoders::opened::OpenedBackbone;
 use crate::inference::AnyDetector;
 use crate::inference::evaluation::{Evaluation, evaluate};
 use crate::model_dir;
 use crate::publish;
-use crate::system::atomic::{check_file, write_file};
 use crate::system::device::DeviceChoice;
 use crate::system::interrupt::{Interrupt, Stopped};
+use crate::system::output;
 use crate::training::{self, TrainingPlan};
 
-/// Cells with their trainings, and the folder that models, metrics and tables go to.
+/// Configs of the encoders that trainings name. Each encoder is opened once.
+#[derive(Debug, Default)]
+pub struct Encoders(Vec<((Option<PathBuf>, Told), EncoderConfig)>);
+
+impl Encoders {
+    /// The model that a training makes.
+    ///
+    /// # Errors
+    /// If its encoder cannot be read, or its variant does not fit the encoder.
+    pub fn model(&mut self, training: &TrainingPlan) -> Result<ModelConfig> {
+        let wanted = (training.backbone.clone(), training.told());
+        let opened = self.0.iter().find(|(opened, _)| *opened == wanted).map(|(_, encoder)| encoder.clone());
+        let encoder = match opened {
+            Some(encoder) => encoder,
+            None => {
+                let encoder = OpenedBackbone::open(wanted.0.as_deref(), wanted.1)?.backbone.config;
+                self.0.push((wanted, encoder.clone()));
+                encoder
+            }
+        };
+        training.variant.model(encoder, training.geometry())
+    }
+}
+
+/// Cells with their trainings, and the folder that models and metrics go to.
 pub struct Ablation {
     out: PathBuf,
     cells: Vec<Cell>,
     trainings: Vec<TrainingPlan>,
 }
 
+/// What became of an ablation.
+#[derive(Debug)]
+pub struct Ran {
+    /// All cells. Those that failed have no evaluation.
+    pub cells: Vec<Cell>,
+    /// Name and error of each cell that failed.
+    pub failures: Vec<(String, Error)>,
+}
+
+impl Ran {
+    /// Success only if no cell failed.
+    ///
+    /// # Errors
+    /// One that names the cells and what the first one failed of.
+    pub fn check(&self) -> Result<()> {
+        let Some((_, first)) = self.failures.first() else { return Ok(()) };
+        let names: Vec<&str> = self.failures.iter().map(|(name, _)| name.as_str()).collect();
+        let (failed, count) = (names.len(), self.cells.len());
+        Err(Error::msg(format!(
+            "{failed} of {count} cells failed ({}; the same command tries them again): {first:#}",
+            names.join("; ")
+        )))
+    }
+}
+
 impl Ablation {
-    /// Checks that each variant fits its encoder, before the first training. Each encoder is opened once.
+    /// Checks that each variant fits its encoder, before the first training.
     ///
     /// # Errors
     /// If a variant does not fit, or an encoder cannot be read; the error names it.
-    pub fn new(out: &Path, cells: Vec<(Cell, TrainingPlan)>) -> Result<Self> {
-        let mut encoders = Vec::new();
+    pub fn new(out: &Path, cells: Vec<(Cell, TrainingPlan)>, encoders: &mut Encoders) -> Result<Self> {
         for (cell, training) in &cells {
-            let wanted = (&training.backbone, training.told());
-            if !encoders.iter().any(|(opened, _)| *opened == wanted) {
-                encoders.push((
-                    wanted,
-                    OpenedBackbone::open(training.backbone.as_deref(), training.told())?.backbone.config,
-                ));
-            }
-            let encoder = encoders.iter().find(|(opened, _)| *opened == wanted).map(|(_, encoder)| encoder.clone());
-            let encoder = encoder.context("every backbone was opened")?;
-            training
-                .variant
-                .model(encoder, training.geometry())
-                .with_context(|| format!("variant {}", cell.variant))?;
+            encoders.model(training).with_context(|| format!("variant {}", cell.variant))?;
         }
         let (cells, trainings) = cells.into_iter().unzip();
         Ok(Self { out: out.to_owned(), cells, trainings })
     }
 
-    /// Trains and evaluates each unfinished cell, one after the other, and writes the tables after each.
+    /// Trains and evaluates each unfinished cell, one after the other. A cell that fails is said and left; the others go on. `write` gets all cells
+    /// before the first that is unfinished, if one is finished, and after each.
     ///
     /// # Errors
-    /// If the folder holds a run with other settings; if training or evaluation fails, with the cell's name; [`Stopped`] after
-    /// `interrupt`. Finished cells are kept.
-    pub fn run(self, interrupt: &Interrupt) -> Result<Vec<Cell>> {
+    /// If the folder holds a run with other settings, or `write` fails; [`Stopped`] after `interrupt`. Finished cells are kept.
+    pub fn run(self, interrupt: &Interrupt, write: &mut dyn FnMut(&[Cell]) -> Result<()>) -> Result<Ran> {
         let Self { out, mut cells, trainings } = self;
         check_folder(&out)?;
-        check_file(&out.join("table.md"))?;
         for cell in &mut cells {
             cell.take_over(&out)?;
         }
         if cells.iter().any(|cell| cell.evaluation.is_some()) {
             // A run may have been killed between a cell and its tables.
-            write_tables(&Table::new(&cells), &out)?;
+            write(&cells)?;
         }
-        let count = cells.len();
+        let (count, mut failures) = (cells.len(), Vec::new());
         for (i, training) in trainings.iter().enumerate() {
             if cells[i].evaluation.is_some() {
                 continue;
             }
-            let name = format!("cell {} of {count}: {} seed {}", i + 1, cells[i].variant, cells[i].seed);
-            println!("{name}");
+            let name = format!("{} seed {}", cells[i].variant, cells[i].seed);
+            let numbered = format!("cell {} of {count}: {name}", i + 1);
+            println!("{numbered}");
             if interrupt.asked() {
-                return Err(Stopped("stopped; the same command resumes".into())).context(name);
+                return Err(Stopped("stopped; the same command resumes".into())).context(numbered);
             }
-            finish(&mut cells[i], training, &out, interrupt).with_context(|| name.clone())?;
-            write_tables(&Table::new(&cells), &out)?;
+            match finish(&mut cells[i], training, &out, interrupt) {
+                Ok(()) => write(&cells)?,
+                Err(error) if error.is::<Stopped>() => return Err(error.context(numbered)),
+                Err(error) => {
+                    let rest = if i + 1 < count { "; the others go on" } else { "" };
+                    output::print_error(format_args!("{numbered} failed{rest}: {error:#}\n"));
+                    failures.push((name, error));
+                }
+            }
         }
-        Ok(cells)
+        Ok(Ran { cells, failures })
     }
 }
 
@@ -112,9 +156,4 @@ fn by_class(training: &TrainingPlan) -> Result<Vec<TrainingPlan>> {
     std::fs::create_dir_all(&training.out).with_context(|| format!("{} cannot be created", training.out.display()))?;
     let dataset = Dataset::open_as(training.layout, &training.data, &training.classes)?;
     Ok(dataset.classes.iter().map(|class| training.of_class(&class.name)).collect())
-}
-
-fn write_tables(table: &Table<'_>, out: &Path) -> Result<()> {
-    write_file(&out.join("table.md"), table.markdown().as_bytes())?;
-    write_file(&out.join("table.csv"), &table.csv()?)
 }

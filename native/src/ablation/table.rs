@@ -1,9 +1,12 @@
 //! Results of an ablation: mean and standard deviation over the seeds of each variant.
 
+use std::path::Path;
+
 use anyhow::Result;
 use dinomaly_core::maps::metrics::Metrics;
 
 use super::Cell;
+use crate::system::atomic::write_file;
 use crate::system::table::align;
 
 /// Finished cells as tables, in percent.
@@ -24,6 +27,8 @@ pub struct Spread {
     pub mean: f64,
     /// The standard deviation.
     pub std: Option<f64>,
+    /// Number of values.
+    pub count: usize,
 }
 
 impl Spread {
@@ -33,7 +38,13 @@ impl Spread {
         let mean = values.iter().sum::<f64>() / count;
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
         let std = (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt());
-        (!values.is_empty()).then_some(Self { mean, std })
+        (!values.is_empty()).then_some(Self { mean, std, count: values.len() })
+    }
+
+    /// The standard deviation of the values alone (divided by n), which one value does not have.
+    pub fn std_by_n(&self) -> Option<f64> {
+        let count = self.count as f64;
+        self.std.map(|std| std * ((count - 1.0) / count).sqrt())
     }
 }
 
@@ -81,6 +92,15 @@ impl<'a> Table<'a> {
         text
     }
 
+    /// Writes both tables to an ablation's folder.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        write_file(&folder.join("table.md"), self.markdown().as_bytes())?;
+        write_file(&folder.join("table.csv"), &self.csv()?)
+    }
+
     /// CSV with a line per variant and part: mean and standard deviation of each metric, empty if undefined.
     ///
     /// # Errors
@@ -111,8 +131,8 @@ fn heads() -> Vec<String> {
 fn shown(row: &(&str, Vec<&Cell>), part: &str) -> Vec<String> {
     let spread = |spread: Option<Spread>| match spread {
         None => "-".to_owned(),
-        Some(Spread { mean, std: None }) => format!("{:.2}", 100.0 * mean),
-        Some(Spread { mean, std: Some(std) }) => format!("{:.2} ± {:.2}", 100.0 * mean, 100.0 * std),
+        Some(Spread { mean, std: None, .. }) => format!("{:.2}", 100.0 * mean),
+        Some(Spread { mean, std: Some(std), .. }) => format!("{:.2} ± {:.2}", 100.0 * mean, 100.0 * std),
     };
     let begin = [row.0.to_owned(), row.1.len().to_string()];
     begin.into_iter().chain(spreads(row, part).map(spread)).collect()
@@ -153,14 +173,17 @@ mod tests {
         let classes = vec![class("nut", i_auroc), class("bolt", Some(1.0))];
         let mean = Metrics { i_auroc, ..Metrics::default() };
         let evaluation = Some(Evaluation { classes, mean, mean_of_samples: None, intervals: None });
-        Cell { variant: variant.into(), seed, data: "photos".into(), options: Vec::new(), separate: false, evaluation }
+        let (variant, data, options) = (variant.into(), "photos".into(), Vec::new());
+        Cell { variant, seed, data, options, separate: false, stand_in: false, evaluation }
     }
 
     #[test]
     fn a_spread_is_of_a_sample() {
         assert_eq!(Spread::of(&[]), None);
-        assert_eq!(Spread::of(&[0.5]), Some(Spread { mean: 0.5, std: None }));
-        assert_eq!(Spread::of(&[1.0, 2.0, 6.0]), Some(Spread { mean: 3.0, std: Some(7.0_f64.sqrt()) }));
+        assert_eq!(Spread::of(&[0.5]), Some(Spread { mean: 0.5, std: None, count: 1 }));
+        let spread = Spread::of(&[1.0, 2.0, 6.0]).unwrap();
+        assert_eq!(spread, Spread { mean: 3.0, std: Some(7.0_f64.sqrt()), count: 3 });
+        assert!((spread.std_by_n().unwrap() - (14.0_f64 / 3.0).sqrt()).abs() < 1e-12);
     }
 
     #[test]

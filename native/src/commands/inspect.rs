@@ -38,6 +38,17 @@ pub fn run(args: &Args) -> Result<()> {
         Architecture::Dinomaly(_) => println!("{}: Dinomaly on {}", model.name, e.name),
         Architecture::Memory(config) => println!("{}: {} on {}, without training", model.name, config.memory, e.name),
     }
+    let parts = parts(config, model.grid())?;
+    let (parameters, linear, attention) =
+        parts.iter().fold((0, 0, 0), |(p, l, a), part| (p + part.parameters, l + part.linear, a + part.attention));
+    if matches!(config, Architecture::Dinomaly(_)) {
+        println!(
+            "size      {:.1} M parameters, {:.1} GMACs per photo, as the paper counts: with all encoder blocks, without \
+             products in attention",
+            (parameters + parameters_left_out(config)?) as f64 / 1e6,
+            linear as f64 / 1e9
+        );
+    }
     println!(
         "encoder   {} of {} blocks, width {}, {} heads, patch {}, {} registers",
         config.taps().blocks_run(),
@@ -49,20 +60,13 @@ pub fn run(args: &Args) -> Result<()> {
     );
     println!("layers    {:?} in groups {:?}", config.taps().layers, config.groups());
     println!("geometry  {}", model.preprocessor.view());
-    let parts = parts(config, model.grid())?;
     let mut rows = vec![["part", "parameters", "MMACs per photo", "in attention"].map(str::to_owned).to_vec()];
     let millions = |macs: u64| (macs / 1_000_000).to_string();
     for part in &parts {
         rows.push(vec![part.name.into(), part.parameters.to_string(), millions(part.linear), millions(part.attention)]);
     }
-    let (parameters, linear, attention) =
-        parts.iter().fold((0, 0, 0), |(p, l, a), part| (p + part.parameters, l + part.linear, a + part.attention));
     rows.push(vec!["total".into(), parameters.to_string(), millions(linear), millions(attention)]);
-    print!("\n{}", align(&rows));
-    println!(
-        "the paper also counts {} parameters of encoder blocks that never run, and no products in attention",
-        parameters_left_out(config)?
-    );
+    print!("\nwhat is stored and run:\n{}", align(&rows));
 
     let mut rows = vec![["file", "bytes", "type"].map(str::to_owned).to_vec()];
     for file in &manifest.files {

@@ -41,6 +41,8 @@ pub mod preset;
 pub mod publish;
 #[cfg(feature = "trainer")]
 pub mod quantize;
+#[cfg(feature = "trainer")]
+pub mod reproduce;
 #[cfg(feature = "score")]
 pub mod score;
 pub mod serve;
@@ -49,3 +51,5 @@ pub mod site;
 pub mod train;
 #[cfg(feature = "trainer")]
 pub mod variant;
+#[cfg(feature = "trainer")]
+pub mod verify_model;

@@ -1,5 +1,6 @@
 //! Options that several commands share.
 
+use std::ffi::OsString;
 use std::fmt::Debug;
 use std::str::FromStr;
 
@@ -133,6 +134,22 @@ impl DevicesOption {
     /// The chosen devices.
     pub fn choices(&self) -> Vec<DeviceChoice> {
         if self.devices.is_empty() { vec![self.device.choice()] } else { self.devices.clone() }
+    }
+
+    /// The same choice as words of a command line.
+    pub fn words(&self) -> Vec<OsString> {
+        if self.devices.is_empty() {
+            return vec![format!("--device={}", self.device.choice()).into()];
+        }
+        let numbers: Vec<String> = self
+            .devices
+            .iter()
+            .map(|device| match device {
+                DeviceChoice::Cuda(number) => number.to_string(),
+                other => other.to_string(),
+            })
+            .collect();
+        vec![format!("--devices={}", numbers.join(",")).into()]
     }
 }
 

@@ -1,8 +1,8 @@
 //! `train --preset`: the paper's hyper-parameters for a data set, as defaults of other options. Options on the command line win.
 //!
-//! The values are those of the official scripts. These differ from the paper's appendix in two points: one-class scripts warm up
-//! hard mining for 1,000 iterations, not 500, and all of them but Real-IAD's have an optimiser epsilon of 1e-8, not 1e-10.
+//! The values are those of the official scripts, where they differ from the paper's text, too: `docs/paper.md` lists the differences.
 
+use clap::builder::TypedValueParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
 
@@ -24,7 +24,7 @@ fn about(preset: Preset) -> &'static str {
         Preset::RealIad => "Real-IAD, all classes in one model: 50,000 iterations, more dropout",
         Preset::Mpdd => "MPDD, all classes in one model",
         Preset::Btad => "BTAD, all classes in one model",
-        Preset::UniMedical => "Uni-Medical, all classes in one model",
+        Preset::UniMedical => "Uni-Medical, all classes in one model: more dropout",
         Preset::MvtecSeparate => "MVTec-AD, one model per class",
         Preset::VisaSeparate => "VisA, one model per class",
         Preset::RealIadSeparate => "Real-IAD, one model per class",
@@ -38,12 +38,17 @@ fn about(preset: Preset) -> &'static str {
     }
 }
 
+/// A parser for a preset's name.
+pub(super) fn parser() -> impl TypedValueParser<Value = Preset> {
+    named(&Preset::ALL, Preset::name, about)
+}
+
 impl clap::Args for PresetOption {
     fn augment_args(command: Command) -> Command {
         let option = Arg::new("preset")
             .long("preset")
             .value_name("NAME")
-            .value_parser(named(&Preset::ALL, Preset::name, about))
+            .value_parser(parser())
             .hide_short_help(true)
             .help("Paper's hyper-parameters for a data set; other options override them");
         // Deferred, because the options that presets set do not exist yet.

@@ -1,9 +1,9 @@
 //! The paper's variants as options of `train`. The defaults are the published model.
 
-use dinomaly_core::model::config::{BottleneckInput, Recentring};
+use dinomaly_core::model::config::{BottleneckInput, MaskedShare, Recentring};
 
 use super::options::{named, within};
-use crate::training::{Decoder, Groups, RECENTRINGS, Variant, recentring_name};
+use crate::training::{Decoder, Groups, MASKED_SHARES, RECENTRINGS, Variant, masked_share_name, recentring_name};
 
 /// Options that change the published model.
 #[derive(Clone, Debug, clap::Args)]
@@ -77,6 +77,17 @@ pub struct VariantOptions {
     /// Share of patches masked out at the bottleneck's input
     #[arg(long, default_value_t = 0.0, value_name = "RATE", hide_short_help = true)]
     patch_masking: f64,
+    /// Which patches these are: each drawn on its own, or an exact share of each photo's (MAE)
+    ///
+    /// Neither the paper nor the official code says which of the two its Table A8 had.
+    #[arg(
+        long,
+        default_value = "drawn",
+        value_parser = named(&MASKED_SHARES, masked_share_name, about_masked_share),
+        value_name = "KIND",
+        hide_short_help = true
+    )]
+    masked_share: MaskedShare,
     /// Share of points that count as easy; 0 is the plain global cosine loss
     #[arg(long, default_value_t = 0.9, value_name = "SHARE", hide_short_help = true)]
     mining_rate: f64,
@@ -95,6 +106,13 @@ pub struct VariantOptions {
 enum Input {
     Mean,
     Last,
+}
+
+fn about_masked_share(share: MaskedShare) -> &'static str {
+    match share {
+        MaskedShare::Drawn => "Each patch on its own: their number varies from photo to photo",
+        MaskedShare::Exact => "The same number of patches in each photo, as in MAE",
+    }
 }
 
 fn about_recentring(recentring: Recentring) -> &'static str {
@@ -125,6 +143,7 @@ impl From<&VariantOptions> for Variant {
             dropout: options.dropout,
             jitter: options.jitter,
             patch_masking: options.patch_masking,
+            masked_share: options.masked_share,
             mining_rate: options.mining_rate,
             mining_factor: options.mining_factor,
             mining_warmup: options.mining_warmup,
@@ -185,6 +204,8 @@ mod tests {
         assert_eq!((config.decoder.mixer, config.decoder.neighbour_mask), (Mixer::Softmax, 3));
         let config = model(12, "--patch-masking 0.4 --bottleneck-input last").unwrap();
         assert_eq!((config.patch_masking, config.bottleneck_input), (0.4, BottleneckInput::Last));
+        let exact = model(12, "--patch-masking 0.4 --masked-share exact").unwrap();
+        assert_eq!((config.masked_share, exact.masked_share), (MaskedShare::Drawn, MaskedShare::Exact));
         let config = model(12, "--layers 2,5,8,11 --groups 0/1/2 --decoder-blocks 9 --decoder-groups 2/5/8").unwrap();
         assert_eq!((config.decoder.num_hidden_layers, config.groups), (9, vec![vec![0], vec![1], vec![2]]));
         assert_eq!(config.decoder_groups, Some(vec![vec![2], vec![5], vec![8]]));

@@ -22,6 +22,7 @@ mod mvtec_3d;
 mod mvtec_ad2;
 mod mvtec_loco;
 mod named_folders;
+pub mod published;
 mod real_iad;
 pub(crate) mod split;
 mod table;

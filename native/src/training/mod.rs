@@ -33,4 +33,4 @@ pub use plan::TrainingPlan;
 pub use preset::{Preset, PresetChoice};
 pub use recent_losses::RecentLosses;
 pub use train::{Trained, train};
-pub use variant::{Decoder, Groups, RECENTRINGS, Variant, recentring_name};
+pub use variant::{Decoder, Groups, MASKED_SHARES, RECENTRINGS, Variant, masked_share_name, recentring_name};

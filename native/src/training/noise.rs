@@ -9,7 +9,7 @@ use dinomaly_core::executors::candle::fused::{stored, values};
 use dinomaly_core::executors::candle::kernels::dropout::Mask;
 #[cfg(feature = "cuda")]
 use dinomaly_core::executors::candle::kernels::{Element, device::compute, dropout::dropout};
-use dinomaly_core::model::config::ModelConfig;
+use dinomaly_core::model::config::{MaskedShare, ModelConfig};
 use dinomaly_core::ops::NoiseAt;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -36,6 +36,7 @@ impl BottleneckNoise {
             jitter: Jitter { scale: config.feature_jitter, seed, iteration: iteration as u64 },
             masking: Masking {
                 rate: config.patch_masking,
+                share: config.masked_share,
                 prefix: config.kept_prefix_tokens(),
                 seed,
                 iteration: iteration as u64,
@@ -91,6 +92,7 @@ impl Jitter {
 /// Patch masking: tokens of masked patches become zero; class and register tokens stay.
 struct Masking {
     rate: f64,
+    share: MaskedShare,
     /// Tokens before the first patch.
     prefix: usize,
     seed: u64,
@@ -106,13 +108,36 @@ impl Masking {
         let mut generator = ChaCha8Rng::seed_from_u64(self.seed);
         // The upper half of the streams; dropout and jitter have the lower half.
         generator.set_stream(1 << 63 | self.iteration);
-        let limit = (self.rate * f64::from(u32::MAX)) as u32;
         let (batch, tokens, _) = x.dims3()?;
-        generator.set_word_pos((photos * (tokens - self.prefix)) as u128);
-        let kept = |token: usize| token < self.prefix || generator.next_u32() >= limit;
-        let mask: Vec<f32> =
-            (0..batch * tokens).map(|i| i % tokens).map(kept).map(|kept| f32::from(u8::from(kept))).collect();
+        let patches = tokens - self.prefix;
+        generator.set_word_pos((photos * patches) as u128);
+        let mut mask = Vec::with_capacity(batch * tokens);
+        for _ in 0..batch {
+            let drawn: Vec<u32> = (0..patches).map(|_| generator.next_u32()).collect();
+            mask.extend(std::iter::repeat_n(1f32, self.prefix));
+            mask.extend(self.kept(&drawn).into_iter().map(|kept| f32::from(u8::from(kept))));
+        }
         x.broadcast_mul(&Tensor::from_vec(mask, (batch, tokens, 1), x.device())?)
+    }
+}
+
+impl Masking {
+    /// Which patches of a photo are kept, by a number that was drawn for each.
+    fn kept(&self, drawn: &[u32]) -> Vec<bool> {
+        match self.share {
+            MaskedShare::Drawn => {
+                let limit = (self.rate * f64::from(u32::MAX)) as u32;
+                drawn.iter().map(|&number| number >= limit).collect()
+            }
+            MaskedShare::Exact => {
+                let masked = (self.rate * drawn.len() as f64).round() as usize;
+                let mut order: Vec<usize> = (0..drawn.len()).collect();
+                order.sort_by_key(|&patch| (drawn[patch], patch));
+                let mut kept = vec![true; drawn.len()];
+                order[..masked].iter().for_each(|&patch| kept[patch] = false);
+                kept
+            }
+        }
     }
 }
 
@@ -267,7 +292,7 @@ mod tests {
     fn whole_patches_are_masked_and_nothing_else() {
         let x = Tensor::ones((4, 1002, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
         let masked = |iteration| {
-            let masking = Masking { rate: 0.4, prefix: 2, seed: 5, iteration };
+            let masking = Masking { rate: 0.4, share: MaskedShare::Drawn, prefix: 2, seed: 5, iteration };
             masking.apply(&x, 0).unwrap().to_vec3::<f32>().unwrap().concat()
         };
         let tokens = masked(1);
@@ -278,6 +303,21 @@ mod tests {
         assert!((share - 0.4).abs() < 0.03, "{share}");
         assert_eq!(tokens, masked(1));
         assert_ne!(tokens, masked(2));
+    }
+
+    #[test]
+    fn an_exact_share_masks_as_many_patches_of_each_photo() {
+        let x = Tensor::ones((6, 52, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let masking = |iteration| Masking { rate: 0.3, share: MaskedShare::Exact, prefix: 2, seed: 5, iteration };
+        let masked = |iteration| masking(iteration).apply(&x, 0).unwrap().to_vec3::<f32>().unwrap();
+        let photos = masked(1);
+        for photo in &photos {
+            assert!(photo[0][0] == 1.0 && photo[1][0] == 1.0);
+            assert_eq!(photo.iter().filter(|token| token[0] == 0.0).count(), 15);
+        }
+        assert!(photos[0] != photos[1] && photos != masked(2));
+        let part = masking(1).apply(&x.narrow(0, 0, 2).unwrap(), 4).unwrap().to_vec3::<f32>().unwrap();
+        assert_eq!(part, photos[4..]);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The paper's hyper-parameters for a data set. Options that are given with a preset win.
 //!
-//! The values are those of the official scripts. These differ from the paper's appendix in two points: one-class scripts warm up
-//! hard mining for 1,000 iterations, not 500, and all of them but Real-IAD's have an optimiser epsilon of 1e-8, not 1e-10.
+//! The values are those of the official scripts, where they differ from the paper's text, too: `docs/paper.md` lists the differences.
 
 use std::fmt;
 
@@ -23,7 +22,7 @@ pub enum Preset {
     Mpdd,
     /// BTAD, all classes in one model
     Btad,
-    /// Uni-Medical, all classes in one model
+    /// Uni-Medical, all classes in one model: more dropout
     UniMedical,
     /// MVTec-AD, one model per class
     MvtecSeparate,
@@ -54,8 +53,8 @@ const ALL: [Setting; 8] = [
     ("mining_factor", "0.1"),
 ];
 
-/// ViTAD's architecture from the official code (class `ViTAD`), at its authors' input size. The paper's appendix adds noise and the
-/// loose loss to it: `--dropout` and `--mining-rate`. Optimiser and schedule are Dinomaly's, so that only the architecture differs.
+/// ViTAD's architecture from the official code (class `ViTAD`), at its authors' input size. Optimiser and schedule are Dinomaly's, so
+/// that only the architecture differs.
 const VITAD: [Setting; 14] = [
     ("layers", "2,5,8,11"),
     ("groups", "0/1/2"),
@@ -118,7 +117,8 @@ impl Preset {
             Self::MpddSeparate => "dinomaly_mpdd_sep.py",
             Self::Vitad => "models/uad.py",
             Self::Dinomaly2 => "Dinomaly2's dinomaly_2D.py",
-            Self::Mpdd | Self::Btad | Self::UniMedical => "no script is published: as dinomaly_mvtec_uni.py",
+            Self::Mpdd | Self::Btad => "no script is published: as dinomaly_mvtec_uni.py",
+            Self::UniMedical => "no script is published: as dinomaly_mvtec_uni.py, dropout of Appendix D",
         }
     }
 
@@ -130,7 +130,9 @@ impl Preset {
             [&own[..], &ALL].concat()
         };
         match self {
-            Self::Mvtec | Self::Visa | Self::Mpdd | Self::Btad | Self::UniMedical => of("10000", "0.2", "1e-10"),
+            Self::Mvtec | Self::Visa | Self::Mpdd | Self::Btad => of("10000", "0.2", "1e-10"),
+            // Appendix D: as MVTec-AD but for dropout.
+            Self::UniMedical => of("10000", "0.4", "1e-10"),
             Self::RealIad => of("50000", "0.4", "1e-10"),
             Self::MvtecSeparate | Self::VisaSeparate | Self::MpddSeparate => of("5000", "0.2", "1e-8"),
             Self::RealIadSeparate => of("5000", "0.2", "1e-10"),

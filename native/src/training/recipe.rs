@@ -231,7 +231,7 @@ mod tests {
     fn what_differs_is_named_by_its_option() {
         let was = recipe();
         type Change = fn(&mut Recipe);
-        let changes: [(&str, Change); 19] = [
+        let changes: [(&str, Change); 20] = [
             ("--tile-size its default, now 64", |r| {
                 (r.data, r.preprocessor.as_mut().unwrap().tiles) = ("01".into(), Some(Tiles::new(64)));
             }),
@@ -241,6 +241,9 @@ mod tests {
                 (r.config.bottleneck_dropout, r.settings.batch) = (0.0, 3)
             }),
             ("--patch-masking its default, now 0.5", |r| r.config.patch_masking = 0.5),
+            ("--masked-share its default, now exact", |r| {
+                r.config.masked_share = dinomaly_core::model::config::MaskedShare::Exact
+            }),
             ("--bottleneck-width its default, now 256", |r| r.config.bottleneck_width = Some(256)),
             ("--attention-eps its default, now 1e-8", |r| r.config.decoder.attention_eps = 1e-8),
             ("--lr-fall 10.0, now 1.0", |r| r.settings.schedule.last = r.settings.schedule.peak),

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use dinomaly_core::model::config::{
-    BottleneckInput, Comparison, DecoderConfig, EncoderConfig, Mixer, ModelConfig, Recentring,
+    BottleneckInput, Comparison, DecoderConfig, EncoderConfig, MaskedShare, Mixer, ModelConfig, Recentring,
 };
 use dinomaly_core::photo::preprocess::Geometry;
 
@@ -43,6 +43,8 @@ pub struct Variant {
     pub jitter: f64,
     /// Share of patches that the bottleneck must do without.
     pub patch_masking: f64,
+    /// Which patches these are.
+    pub masked_share: MaskedShare,
     /// Share of points that count as easy; 0 trains with the plain global cosine loss.
     pub mining_rate: f64,
     /// Factor on the gradient of easy points.
@@ -68,6 +70,7 @@ impl Default for Variant {
             dropout: 0.2,
             jitter: 0.0,
             patch_masking: 0.0,
+            masked_share: MaskedShare::Drawn,
             mining_rate: 0.9,
             mining_factor: 0.1,
             mining_warmup: 1000,
@@ -111,6 +114,7 @@ impl Variant {
         config.bottleneck_dropout = self.dropout;
         config.feature_jitter = self.jitter;
         config.patch_masking = self.patch_masking;
+        config.masked_share = self.masked_share;
         config.decoder_groups = self.decoder_groups.as_ref().map(|groups| groups.of(blocks)).transpose()?;
         config.bottleneck_input = self.bottleneck_input;
         config.validate()?;
@@ -202,6 +206,17 @@ pub fn recentring_name(recentring: Recentring) -> &'static str {
         Recentring::None => "none",
         Recentring::Target => "target",
         Recentring::Layers => "layers",
+    }
+}
+
+/// Both ways to choose the patches that are masked.
+pub const MASKED_SHARES: [MaskedShare; 2] = [MaskedShare::Drawn, MaskedShare::Exact];
+
+/// Name of a way to choose masked patches on the command line.
+pub fn masked_share_name(share: MaskedShare) -> &'static str {
+    match share {
+        MaskedShare::Drawn => "drawn",
+        MaskedShare::Exact => "exact",
     }
 }
 

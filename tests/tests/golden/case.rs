@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use dinomaly::encoders::backbone;
 use dinomaly_core::maps::score::MapBorder;
-use dinomaly_core::model::config::{BottleneckInput, Comparison, DecoderConfig, Mixer, ModelConfig, Recentring};
+use dinomaly_core::model::config::{
+    BottleneckInput, Comparison, DecoderConfig, MaskedShare, Mixer, ModelConfig, Recentring,
+};
 use dinomaly_core::tensor::HostTensor;
 use dinomaly_core::tensor::named::Weights;
 use dinomaly_core::tensor::safetensors_io;
@@ -186,6 +188,7 @@ impl Case {
             remove_class_token: c["remove_class_token"] == true,
             feature_jitter: if c["bottleneck"] == "jitter" { c["jitter_scale"].as_f64().unwrap() } else { 0.0 },
             patch_masking: 0.0,
+            masked_share: MaskedShare::Drawn,
             map_border: MapBorder::Zero,
             bottleneck_dropout: c["drop"].as_f64().unwrap_or(0.0),
             encoder,

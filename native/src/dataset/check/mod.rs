@@ -1,6 +1,7 @@
 //! Checks of a data set before training.
 
 mod colours;
+mod counts;
 mod duplicates;
 mod examine;
 mod masks;
@@ -61,6 +62,9 @@ pub fn check(layout: Layout, dataset: &Dataset, purpose: Purpose) -> CheckReport
         if purpose != Purpose::Training {
             findings.extend(masks::findings(layout, class, &files));
         }
+    }
+    if purpose == Purpose::Everything {
+        findings.extend(counts::findings(layout, dataset));
     }
     findings.sort_by_key(|finding| finding.severity);
     let classes = dataset.classes.iter().map(|class| ClassReport::of(class, &files)).collect();

@@ -15,6 +15,7 @@ use crate::dataset::Class;
 use crate::inference::evaluation::Found;
 use gallery::{Picture, Show};
 
+pub(crate) use page::document;
 pub use page::{Facts, page};
 pub(super) use suspects::suspects_page;
 

@@ -60,7 +60,7 @@ pub fn page(report: &Report<'_>, evaluation: &Evaluation, facts: &Facts<'_>) -> 
 }
 
 /// A page of this title, introduction and content. Its policy allows no requests and no scripts.
-pub(super) fn document(title: &str, introduction: Markup, content: Markup) -> String {
+pub(crate) fn document(title: &str, introduction: Markup, content: Markup) -> String {
     let style = BASE64_STANDARD.encode(Sha256::digest(STYLE));
     let policy =
         format!("default-src 'none'; img-src data:; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'");

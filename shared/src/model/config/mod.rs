@@ -57,6 +57,9 @@ pub struct ModelConfig {
     /// this noise, the official code does not have it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub patch_masking: f64,
+    /// Which patches these are.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub masked_share: MaskedShare,
     /// Padding of the anomaly map for its blur.
     #[serde(default, skip_serializing_if = "is_default")]
     pub map_border: MapBorder,
@@ -103,6 +106,17 @@ pub enum BottleneckInput {
     Mean,
     /// Last target layer only (ViTAD).
     Last,
+}
+
+/// Choice of the patches that patch masking hides. Neither the paper nor the official code says which of the two Table A8 had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaskedShare {
+    /// Each patch on its own, so that their number varies from photo to photo.
+    #[default]
+    Drawn,
+    /// The same number of patches in each photo, the nearest to the share (MAE).
+    Exact,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -203,6 +217,7 @@ impl ModelConfig {
             bottleneck_dropout: 0.2,
             feature_jitter: 0.0,
             patch_masking: 0.0,
+            masked_share: MaskedShare::Drawn,
             map_border: MapBorder::Zero,
         }
     }
