@@ -5,10 +5,13 @@
 
 mod bias;
 mod elements;
+mod gelu;
 mod layer_norm;
+mod linear;
 mod linear_attention;
 mod memory;
 mod op;
+mod outer;
 mod residual;
 mod softmax;
 
@@ -21,6 +24,7 @@ use rayon::prelude::*;
 pub use bias::{add_bias, add_bias_gelu, add_bias_gelu_grad, column_sum};
 pub use elements::{add, mean, multiply};
 pub use layer_norm::{layer_norm, layer_norm_grad};
+pub use linear::{Layer, LayerGrad, linear, linear_grad};
 pub use linear_attention::{Mixed, heads_of, linear_attention, linear_attention_grad};
 pub use memory::{edit, in_blocks, read};
 pub(super) use op::{Fused, Op};
