@@ -5,8 +5,8 @@
     VENV/bin/python tests/peers/pytorch.py --mode expert
 
 `official` trains as the official script does: f32, eager, the frozen encoder in every step. `expert` computes the same in bf16 under
-autocast, compiled, with fused attention and optimiser; the encoder still in every step unless `--cached` has its features made once,
-as ours are. Both take the same model, batch, schedule, loss and optimiser as ours. Weights are random: speed does not depend on
+autocast, compiled, with fused attention and optimiser (`--f32`: without bf16, for processors that have none); the encoder still in every
+step unless `--cached` has its features made once, as ours are. Both take the same model, batch, schedule, loss and optimiser as ours. Weights are random: speed does not depend on
 them. Photos are the good ones below FOLDER (CLASS/train/good, as MVTec-AD has them), else random ones.
 
 Printed are photos a second, the median over steps (`expert`: over rounds of ten, as ours) after a warm-up, the peak of device memory,
@@ -189,77 +189,90 @@ def load(folder, grid, count):
     return torch.stack(photos)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options_of(parser):
+    """Adds what a training depends on."""
     parser.add_argument("--mode", choices=["official", "expert"], required=True)
+    parser.add_argument("--f32", action="store_true", help="an expert where the processor has no bf16: f32 without autocast")
     parser.add_argument("--shape", choices=SHAPES, default="base")
     parser.add_argument("--photos", type=Path, help="folder in MVTec-AD's layout; random photos without")
     parser.add_argument("--count", type=int, default=64, help="photos to train on")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--grid", type=int, default=28, help="patches along a side: 28 is 392 pixels")
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--warmup", type=int, default=10, help="steps that are not counted: compiling is among them")
     parser.add_argument("--cached", action="store_true", help="features of the encoder made once, before the clock starts")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    options = parser.parse_args()
-    expert, device = options.mode == "expert", torch.device(options.device)
-    torch.manual_seed(1)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
-    width, heads, _, _ = SHAPES[options.shape]
-    encoder = Encoder(options.shape, options.grid, fused=expert).to(device)
-    head = Head(width, heads).to(device).train()
-    optimizer = StableAdamW(head.parameters(), fused=expert)
-    photos = load(options.photos, options.grid, options.count)
-    encode, decode = (torch.compile(encoder), torch.compile(head)) if expert else (encoder, head)
-    mixed = torch.autocast(device.type, torch.bfloat16, enabled=expert)
-    order = torch.Generator().manual_seed(1)
-    cache = None
-    if options.cached:
-        with mixed:
-            parts = [encode(photos[i : i + options.batch].to(device)) for i in range(0, len(photos), options.batch)]
-        cache = [torch.cat(part) for part in zip(*parts)]
 
-    def wait():
-        if device.type == "cuda":
+class Training:
+    """A training on photos or on their cached features."""
+
+    def __init__(self, options):
+        self.expert, self.device = options.mode == "expert", torch.device(options.device)
+        torch.manual_seed(1)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        width, heads, _, _ = SHAPES[options.shape]
+        encoder = Encoder(options.shape, options.grid, fused=self.expert).to(self.device)
+        self.head = Head(width, heads).to(self.device).train()
+        self.optimizer = StableAdamW(self.head.parameters(), fused=self.expert)
+        self.photos, self.batch = load(options.photos, options.grid, options.count), options.batch
+        self.encode, self.decode = (
+            (torch.compile(encoder), torch.compile(self.head)) if self.expert else (encoder, self.head)
+        )
+        self.mixed = torch.autocast(self.device.type, torch.bfloat16, enabled=self.expert and not options.f32)
+        self.order = torch.Generator().manual_seed(1)
+        self.cache, self.losses = None, []
+        if options.cached:
+            begins = range(0, len(self.photos), self.batch)
+            with self.mixed:
+                parts = [self.encode(self.photos[i : i + self.batch].to(self.device)) for i in begins]
+            self.cache = [torch.cat(part) for part in zip(*parts)]
+
+    def wait(self):
+        if self.device.type == "cuda":
             torch.cuda.synchronize()
 
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    losses = []
-
-    def round_of(steps):
+    def round_of(self, steps):
         """Seconds a step, of steps after which the device is waited for once."""
         begun = time.perf_counter()
-        for step in range(len(losses), len(losses) + steps):
-            chosen = torch.randperm(len(photos), generator=order)[: options.batch]
-            with mixed:
-                if cache is None:
-                    fused, *encoded = encode(photos[chosen].to(device, non_blocking=True))
+        for step in range(len(self.losses), len(self.losses) + steps):
+            chosen = torch.randperm(len(self.photos), generator=self.order)[: self.batch]
+            with self.mixed:
+                if self.cache is None:
+                    fused, *encoded = self.encode(self.photos[chosen].to(self.device, non_blocking=True))
                 else:
-                    fused, *encoded = (part[chosen.to(device)] for part in cache)
+                    fused, *encoded = (part[chosen.to(self.device)] for part in self.cache)
                 rate = min(0.9 * step / 1000, 0.9)
-                loss = hard_mining_loss(encoded, decode(fused), rate, 0.1)
+                loss = hard_mining_loss(encoded, self.decode(fused), rate, 0.1)
             loss.backward()
-            nn.utils.clip_grad_norm_(head.parameters(), 0.1, foreach=expert)
-            optimizer.step(learning_rate(step))
-            for parameter in head.parameters():
+            nn.utils.clip_grad_norm_(self.head.parameters(), 0.1, foreach=self.expert)
+            self.optimizer.step(learning_rate(step))
+            for parameter in self.head.parameters():
                 parameter.grad = None
             # The official script reads the loss of every step; an expert would not wait for it.
-            losses.append(loss.detach() if expert else loss.item())
-        wait()
+            self.losses.append(loss.detach() if self.expert else loss.item())
+        self.wait()
         return (time.perf_counter() - begun) / steps
 
-    round_of(max(options.warmup, 1))
-    size = min(ROUND, options.steps) if expert else 1
-    seconds = sorted(round_of(size) for _ in range(math.ceil(options.steps / size)))
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options_of(parser)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--warmup", type=int, default=10, help="steps that are not counted: compiling is among them")
+    options = parser.parse_args()
+    training = Training(options)
+    if training.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    training.round_of(max(options.warmup, 1))
+    size = min(ROUND, options.steps) if training.expert else 1
+    seconds = sorted(training.round_of(size) for _ in range(math.ceil(options.steps / size)))
     median = seconds[len(seconds) // 2]
-    memory = f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB" if device.type == "cuda" else "not measured"
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "processor"
+    memory = f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB" if torch.cuda.is_available() else "not measured"
+    name = torch.cuda.get_device_name() if training.device.type == "cuda" else "processor"
     print(
-        f"{options.mode}{', cached' if cache else ''}, ViT {options.shape}, {14 * options.grid} pixels, batch {options.batch} on {name}: "
+        f"{options.mode}{', f32' if options.f32 else ''}{', cached' if options.cached else ''}, ViT {options.shape}, "
+        f"{14 * options.grid} pixels, batch {options.batch} on {name}: "
         f"{options.batch / median:.1f} photos/s, {1e3 * median:.1f} ms a step, peak memory {memory}, "
-        f"loss {float(losses[0]):.4f} to {float(losses[-1]):.4f}"
+        f"loss {float(training.losses[0]):.4f} to {float(training.losses[-1]):.4f}"
     )
 
 

@@ -58,7 +58,7 @@ impl Muon {
             if name.contains(".blocks.") && var.rank() == 2 {
                 turn(var, moments, &gradient, learning_rate)
             } else {
-                update(&REST, var, moments, &(gradient * gradient_factor)?, learning_rate)
+                update(&REST, var, moments, &gradient, gradient_factor, learning_rate)
             }
         });
         updates.into_iter().collect()

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 #[cfg(feature = "cuda")]
 use candle_core::{CudaStorage, DType};
-use dinomaly_core::executors::candle::fused::values;
+use dinomaly_core::executors::candle::fused::{sum, values};
 use dinomaly_core::executors::candle::kernels::mining::Points;
 #[cfg(feature = "cuda")]
 use dinomaly_core::executors::candle::kernels::{device::compute, mining as kernels};
@@ -75,15 +75,10 @@ pub fn distance(sums: &[f32]) -> f32 {
     1.0 - sums[0] / (sums[1].max(1e-16).sqrt() * sums[2].max(1e-16).sqrt())
 }
 
-/// `[a · b, |a|², |b|²]`, in eight lanes each: vectorised, and with smaller rounding errors than a sequential sum.
+/// `[a · b, |a|², |b|²]`.
 fn sums(a: &[f32], b: &[f32]) -> [f32; 3] {
-    let mut lanes = [[0f32; 8]; 3];
-    for (i, (a, b)) in a.iter().zip(b).enumerate() {
-        lanes[0][i % 8] += a * b;
-        lanes[1][i % 8] += a * a;
-        lanes[2][i % 8] += b * b;
-    }
-    lanes.map(|lanes| lanes.iter().sum())
+    let product = |[a, b]: [f32; 2]| a * b;
+    [sum([a, b], product), sum([a, a], product), sum([b, b], product)]
 }
 
 /// The sums of all points, in one tensor (see [`Points::stats`]).
@@ -111,9 +106,9 @@ impl CustomOp2 for Stats {
             sums(&encoded[begin..begin + channels], &decoded[begin..begin + channels])
         };
         let of_points: Vec<[f32; 3]> = (0..self.points.count()).into_par_iter().map(of_point).collect();
-        let sum =
+        let total =
             |points: &[[f32; 3]], part: usize| points.iter().map(|sums| f64::from(sums[part])).sum::<f64>() as f32;
-        let of_photo = |points: &[[f32; 3]]| [0, 1, 2].map(|part| sum(points, part));
+        let of_photo = |points: &[[f32; 3]]| [0, 1, 2].map(|part| total(points, part));
         let of_photos: Vec<[f32; 3]> = of_points.chunks(patches).map(of_photo).collect();
         let distances = of_points.iter().map(|sums| distance(sums)).collect();
         let mut stats = [of_points.concat(), of_photos.concat()].concat();

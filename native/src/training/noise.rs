@@ -4,8 +4,8 @@
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
-use dinomaly_core::executors::candle::fused::{stored, values};
+use candle_core::{CpuStorage, CustomOp1, D, Error, Layout, Result, Shape, Tensor};
+use dinomaly_core::executors::candle::fused::{in_blocks, stored, values};
 use dinomaly_core::executors::candle::kernels::dropout::Mask;
 #[cfg(feature = "cuda")]
 use dinomaly_core::executors::candle::kernels::{Element, device::compute, dropout::dropout};
@@ -216,12 +216,19 @@ impl CustomOp1 for Drop {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        // Values of a task. Each begins at its place in the stream, so that the mask does not depend on their size.
+        const BLOCK: usize = 1 << 14;
         let Mask { seed, stream, first, limit, kept } = self.mask;
-        let mut generator = ChaCha8Rng::from_seed(seed);
-        generator.set_stream(stream);
-        generator.set_word_pos(first.into());
-        let mut draw = |x: &f32| x * if generator.next_u32() < limit { 0.0 } else { kept };
-        let out = values(x, layout)?.iter().map(&mut draw).collect();
+        let x_ = values(x, layout)?;
+        let ([out], _) = in_blocks(x_.len(), BLOCK, [1], |i, [out]| {
+            let mut generator = ChaCha8Rng::from_seed(seed);
+            generator.set_stream(stream);
+            generator.set_word_pos(u128::from(first) + (i * BLOCK) as u128);
+            for (out, x) in out.iter_mut().zip(&x_[i * BLOCK..]) {
+                *out = x * if generator.next_u32() < limit { 0.0 } else { kept };
+            }
+            Ok::<_, Error>(())
+        })?;
         Ok((stored(out, x.dtype())?, layout.shape().clone()))
     }
 

@@ -335,6 +335,30 @@ mod tests {
     }
 
     #[test]
+    fn steps_end_in_the_same_bits_on_any_number_of_cores() {
+        const BATCH: usize = 4;
+        let config = ModelConfig::published(EncoderConfig::vit(128, 2, 16, 7)).unwrap();
+        let shape = (BATCH, 49 + config.kept_prefix_tokens(), 128);
+        let count = shape.0 * shape.1 * shape.2;
+        let waves = |speed: f32| Tensor::from_iter((0..count).map(|i| (i as f32 * speed).sin()), &Device::Cpu).unwrap();
+        let [first, second, fused] = [0.37, 0.73, 1.1].map(|speed| waves(speed).reshape(shape).unwrap());
+        let features = Features { groups: vec![first, second], fused };
+        let weights_on = |cores| {
+            let steps = || {
+                let settings = TrainingSettings::official(BATCH, Schedule::official(100));
+                let head = TrainableHead::fresh(&config, 1, &Device::Cpu).unwrap();
+                let mut trainer = Trainer::new(config.clone(), settings, head, Device::Cpu).unwrap();
+                (0..3).for_each(|_| assert!(trainer.step(&features).unwrap().counts()));
+                trainer.head.weights().unwrap()
+            };
+            rayon::ThreadPoolBuilder::new().num_threads(cores).build().unwrap().install(steps)
+        };
+        let on_one = weights_on(1);
+        assert_eq!(on_one, weights_on(2));
+        assert_eq!(on_one, weights_on(5));
+    }
+
+    #[test]
     fn a_step_without_a_number_is_left_out_and_several_in_a_row_stop_the_run() {
         let config = ModelConfig::published(EncoderConfig::tiny()).unwrap();
         let schedule = Schedule { warmup: 0, ..Schedule::official(100) };

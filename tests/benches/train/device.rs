@@ -42,6 +42,9 @@ struct Options {
     /// Steps that are not counted
     #[arg(long, default_value_t = 10)]
     warmup: usize,
+    /// A step for each line that is read, and its milliseconds, as `tests/peers/training_step.py` wants it
+    #[arg(long)]
+    turns: bool,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,
@@ -105,6 +108,14 @@ pub fn run() -> Result<()> {
         Ok(begun.elapsed().as_secs_f64() / steps as f64)
     };
     round(o.warmup.max(1))?;
+    if o.turns {
+        println!("ready");
+        for line in std::io::stdin().lines() {
+            line?;
+            println!("{}", 1e3 * round(1)?);
+        }
+        return Ok(());
+    }
     for _ in 0..o.steps.div_ceil(ROUND) {
         seconds.push(round(ROUND.min(o.steps))?);
     }

@@ -11,6 +11,7 @@ use candle_core::{Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use dinomaly::costs::parts;
 use dinomaly::features::Features;
+use dinomaly::system::{allocator, environment};
 use dinomaly::training::head::TrainableHead;
 use dinomaly::training::schedule::Schedule;
 use dinomaly::training::trainer::{Trainer, TrainingSettings};
@@ -45,6 +46,9 @@ fn steps(criterion: &mut Criterion<Flops>) {
 criterion_group! { name = benches; config = measure::criterion(); targets = steps }
 
 fn main() -> anyhow::Result<()> {
+    // As the program begins.
+    allocator::keep_freed_memory();
+    environment::set_defaults();
     if std::env::args().any(|argument| argument.starts_with("--device")) {
         return device::run();
     }

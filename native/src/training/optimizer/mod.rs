@@ -5,6 +5,7 @@
 
 #[cfg(feature = "cuda")]
 mod cuda;
+mod processor;
 
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
@@ -147,19 +148,35 @@ impl StableAdamW {
     pub fn step(&mut self, gradients: &GradStore, rate: &dyn Fn(&str) -> f64, gradient_factor: f64) -> Result<()> {
         for (name, var, moments) in &mut self.parameters {
             if let Some(gradient) = gradients.get(var) {
-                // Detached, because a gradient may hold its graph.
-                update(&self.settings, var, moments, &(gradient.detach() * gradient_factor)?, rate(name))?;
+                update(&self.settings, var, moments, gradient, gradient_factor, rate(name))?;
             }
         }
         Ok(())
     }
 }
 
-/// One update of one tensor.
+/// One update of one tensor, with its gradient multiplied by `gradient_factor`.
 ///
 /// # Errors
 /// If the device fails.
 pub fn update(
+    s: &OptimizerSettings,
+    var: &Var,
+    state: &mut AdamMoments,
+    gradient: &Tensor,
+    gradient_factor: f64,
+    learning_rate: f64,
+) -> Result<()> {
+    // Detached, because a gradient may hold its graph.
+    let gradient = gradient.detach();
+    if var.device().is_cpu() {
+        return processor::update(s, var, state, &gradient, gradient_factor, learning_rate);
+    }
+    composed(s, var, state, &(gradient * gradient_factor)?, learning_rate)
+}
+
+/// [`update`] in candle's operations, on any device.
+fn composed(
     s: &OptimizerSettings,
     var: &Var,
     state: &mut AdamMoments,
@@ -187,7 +204,10 @@ pub fn update(
 pub fn gradient_norm<'a>(parameters: impl Iterator<Item = &'a Var>, gradients: &GradStore) -> Result<f64> {
     let mut sum = 0.0;
     for gradient in parameters.filter_map(|var| gradients.get(var)) {
-        sum += f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
+        sum += match gradient.device().is_cpu() {
+            true => processor::squares(gradient)?,
+            false => f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?),
+        };
     }
     Ok(sum.sqrt())
 }
@@ -195,4 +215,54 @@ pub fn gradient_norm<'a>(parameters: impl Iterator<Item = &'a Var>, gradients: &
 /// The factor that clips gradients with this total norm to `limit` (`torch.nn.utils.clip_grad_norm_`).
 pub fn clip_factor(norm: f64, limit: f64) -> f64 {
     (limit / (norm + 1e-6)).min(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    #[test]
+    fn steps_on_the_processor_are_those_of_candles_operations() {
+        for (amsgrad, eps) in [(true, 1e-10), (false, 1e-8)] {
+            let settings = OptimizerSettings { amsgrad, eps, weight_decay: 0.1, ..OptimizerSettings::default() };
+            // More than one block of values, and a rest.
+            let start = Var::randn(0f32, 1.0, (3, 4111), &Device::Cpu).unwrap();
+            let state = || {
+                let [mean, square, largest] =
+                    [0, 1, 2].map(|_| Tensor::zeros((3, 4111), DType::F32, &Device::Cpu).unwrap());
+                (Var::from_tensor(&start.copy().unwrap()).unwrap(), AdamMoments { mean, square, largest, steps: 0 })
+            };
+            let ((found, mut state_found), (expected, mut state_expected)) = (state(), state());
+            // Gradients of falling size, so that the largest second moment is an old one.
+            for size in [1.0, 30.0, 0.1, 1e-3] {
+                let gradient = Tensor::randn(0f32, size, (3, 4111), &Device::Cpu).unwrap();
+                update(&settings, &found, &mut state_found, &gradient, 0.25, 0.01).unwrap();
+                let scaled = (gradient * 0.25).unwrap();
+                composed(&settings, &expected, &mut state_expected, &scaled, 0.01).unwrap();
+            }
+            assert_eq!(state_found.steps, 4);
+            let pairs = [
+                (found.as_tensor(), expected.as_tensor()),
+                (&state_found.mean, &state_expected.mean),
+                (&state_found.square, &state_expected.square),
+                (&state_found.largest, &state_expected.largest),
+            ];
+            for (i, (found, expected)) in pairs.into_iter().enumerate() {
+                let largest = |t: &Tensor| t.abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+                let number = |t: Tensor| t.to_scalar::<f32>().unwrap();
+                let off = number(largest(&(found - expected).unwrap()));
+                // The rounding of the step's size, which is a sum in another order.
+                assert!(off <= 3e-7 * number(largest(expected)), "tensor {i}, amsgrad {amsgrad}: {off:e}");
+            }
+            let norm = gradient_norm_of(&state_found.mean);
+            let expected = state_found.mean.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
+            assert!((norm / f64::from(expected) - 1.0).abs() < 1e-6);
+        }
+    }
+
+    fn gradient_norm_of(x: &Tensor) -> f64 {
+        processor::squares(x).unwrap().sqrt()
+    }
 }

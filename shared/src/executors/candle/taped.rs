@@ -1,7 +1,8 @@
 //! Backpropagation through the head with a tape of its own.
 //!
 //! candle's tape records products, reshapes and casts one by one, and starts the gradient of each with zeros to add to. On a GPU that
-//! is more memory traffic than all products of a training step. Here a layer is one entry, and a single gradient is not added up.
+//! is more memory traffic than all products of a training step. Here a layer is one entry, and a single gradient is not added up. On the
+//! processor, in f32, what surrounds a product is done in the product's own pass over memory ([`fused::linear`]).
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -23,6 +24,8 @@ pub struct Taped<'a> {
     steps: RefCell<Vec<Step<'a>>>,
     /// Results that depend on parameters.
     results: RefCell<HashSet<TensorId>>,
+    /// Derivatives of the GELU that results end in, see [`Gradients::slopes`].
+    slopes: RefCell<HashMap<TensorId, Tensor>>,
 }
 
 /// Entry of the tape: from the gradient of an operation's result to those of its operands.
@@ -37,6 +40,8 @@ type Back<'a> = dyn FnOnce(&Tensor, &mut Gradients) -> Result<()> + 'a;
 struct Gradients {
     found: HashMap<TensorId, Tensor>,
     results: HashSet<TensorId>,
+    /// Derivatives of the GELU that results end in. The gradient that is kept for such a result is that of the GELU's argument.
+    slopes: HashMap<TensorId, Tensor>,
 }
 
 impl Gradients {
@@ -47,9 +52,17 @@ impl Gradients {
 
     /// Adds to the gradient of an operand, if it needs one.
     fn add(&mut self, of: &Tensor, gradient: Tensor) -> Result<()> {
+        match self.slopes.get(&of.id()) {
+            Some(slopes) => self.add_of_argument(of, fused::multiply(&gradient, slopes)?),
+            None => self.add_of_argument(of, gradient),
+        }
+    }
+
+    /// The same with a gradient that is already multiplied by the operand's slopes, if it has any.
+    fn add_of_argument(&mut self, of: &Tensor, gradient: Tensor) -> Result<()> {
         if of.is_variable() || self.results.contains(&of.id()) {
             let sum = match self.found.remove(&of.id()) {
-                Some(other) if other.dtype() == gradient.dtype() => (other + gradient)?,
+                Some(other) if other.dtype() == gradient.dtype() => fused::add(&other, &gradient)?,
                 // One is of a product, one of a residual.
                 Some(other) => (single(&other)? + single(&gradient)?)?,
                 None => gradient,
@@ -63,7 +76,7 @@ impl Gradients {
 impl<'a> Taped<'a> {
     /// Records what `ops`, an executor for training, computes.
     pub fn new(ops: Candle<'a>) -> Self {
-        Self { ops, steps: RefCell::default(), results: RefCell::default() }
+        Self { ops, steps: RefCell::default(), results: RefCell::default(), slopes: RefCell::default() }
     }
 
     /// Gradients of all parameters, from the gradients of results.
@@ -71,11 +84,13 @@ impl<'a> Taped<'a> {
     /// # Errors
     /// If the device fails.
     pub fn backward(self, of_results: impl IntoIterator<Item = (Tensor, Tensor)>) -> Result<GradStore> {
-        let mut gradients = Gradients { found: HashMap::new(), results: self.results.into_inner() };
+        let (results, slopes) = (self.results.into_inner(), self.slopes.into_inner());
+        let mut gradients = Gradients { found: HashMap::new(), results, slopes };
         for (result, gradient) in of_results {
             gradients.add(&result, gradient)?;
         }
         for Step { result, back } in self.steps.into_inner().into_iter().rev() {
+            gradients.slopes.remove(&result);
             if let Some(gradient) = gradients.found.remove(&result) {
                 back(&gradient, &mut gradients)?;
             }
@@ -104,6 +119,33 @@ impl<'a> Taped<'a> {
             self.steps.borrow_mut().push(Step { result: result.id(), back: Box::new(back) });
         }
         result
+    }
+
+    /// A linear layer on the processor, in f32.
+    fn linear_there(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
+        let residual = if let Then::Add(residual) = &then { Some((*residual).clone()) } else { None };
+        let (weight, bias) = (layer.weight.detach(), layer.bias.as_ref().map(Tensor::detach));
+        let fused::Layer { tokens, slopes } = fused::linear(x, &weight, bias.as_ref(), then)?;
+        if let Some(slopes) = slopes {
+            self.slopes.borrow_mut().insert(tokens.id(), slopes);
+        }
+        let inputs: Vec<&Tensor> = [x, &layer.weight].into_iter().chain(&layer.bias).chain(&residual).collect();
+        let (wanted, layer, x, kept) = (self.follows(x), layer.clone(), x.clone(), residual.clone());
+        Ok(self.note(&inputs, tokens, move |gradient, out| {
+            if let Some(residual) = kept {
+                out.add(&residual, gradient.clone())?;
+            }
+            let slopes = out.slopes.get(&x.id()).cloned();
+            let found = fused::linear_grad(&x, &weight, gradient, slopes.as_ref(), wanted)?;
+            if let Some(bias) = &layer.bias {
+                out.add(bias, found.bias)?;
+            }
+            out.add(&layer.weight, found.weight)?;
+            match found.x {
+                Some(of_x) => out.add_of_argument(&x, of_x),
+                None => Ok(()),
+            }
+        }))
     }
 
     /// Runs an operation with candle's own backpropagation, for variants of the model.
@@ -136,6 +178,9 @@ impl Ops for Taped<'_> {
     }
 
     fn linear(&self, x: &Tensor, layer: &Linear<Tensor>, then: Then<'_, Tensor>) -> Result<Tensor> {
+        if x.device().is_cpu() && self.ops.stored == DType::F32 {
+            return self.linear_there(x, layer, then);
+        }
         let weight = self.ops.factor(&layer.weight.detach())?;
         let rows = self.ops.factor(x)?.flatten_to(1)?;
         let product = rows.matmul(&weight.t()?)?.reshape((x.dim(0)?, x.dim(1)?, weight.dim(0)?))?;
@@ -247,7 +292,7 @@ impl Ops for Taped<'_> {
 
     fn mean(&self, xs: &[Tensor]) -> Result<Tensor> {
         let of_each = xs.to_vec();
-        Ok(self.note(&xs.iter().collect::<Vec<_>>(), self.ops.mean(xs)?, move |gradient, out| {
+        Ok(self.note(&xs.iter().collect::<Vec<_>>(), fused::mean(xs)?, move |gradient, out| {
             let share = (gradient / of_each.len() as f64)?;
             of_each.iter().try_for_each(|x| out.add(x, share.clone()))
         }))

@@ -232,7 +232,8 @@ fn elu_plus_one(rows: View<'_>) -> Vec<f32> {
     values
 }
 
-struct EluPlusOne;
+/// `elu(x) + 1`.
+pub struct EluPlusOne;
 
 impl SimdUnaryOp<f32> for EluPlusOne {
     #[inline(always)]

@@ -5,10 +5,10 @@
 //! Weights are packed once. In [`ProcessorPrecision::Int8`] they are int8 with a scale per output channel; inputs of products are
 //! rounded to eight bits (more in the browser) with a scale per token; sums are exact in i32; all else is f32.
 
-mod attention;
+pub(super) mod attention;
 mod bank;
-mod gelu;
-mod gemm;
+pub(super) mod gelu;
+pub(super) mod gemm;
 mod pool;
 mod product;
 mod rows;

@@ -151,6 +151,15 @@ pub fn column_sum(x: &Tensor) -> Result<Tensor> {
     x.contiguous()?.apply_op1_no_bwd(&Op(ColumnSum))
 }
 
+/// Sum of rows.
+pub(super) fn sums_of_columns(rows: &[f32], width: usize) -> Vec<f32> {
+    let mut sums = vec![0f32; width];
+    for row in rows.chunks_exact(width) {
+        sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+    }
+    sums
+}
+
 struct ColumnSum;
 
 impl Fused<1> for ColumnSum {
@@ -162,14 +171,7 @@ impl Fused<1> for ColumnSum {
 
     fn cpu(&self, [x]: [&[f32]; 1], [shape]: [&Shape; 1]) -> Result<(Vec<f32>, Shape)> {
         let width = last_dim(shape);
-        let sums = |x: &[f32]| {
-            let mut sums = vec![0f32; width];
-            for row in x.chunks_exact(width) {
-                sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
-            }
-            sums
-        };
-        let partial: Vec<Vec<f32>> = blocks(x, width).map(sums).collect();
+        let partial: Vec<Vec<f32>> = blocks(x, width).map(|rows| sums_of_columns(rows, width)).collect();
         Ok((add_rows(&partial, width), Shape::from(width)))
     }
 

@@ -1,11 +1,11 @@
 //! Layer normalisation.
 
 #[cfg(feature = "cuda")]
-use candle_core::{CudaStorage, Layout, backend::BackendStorage};
-use candle_core::{DType, Result, Shape, Storage, Tensor, bail};
-use rayon::prelude::*;
+use candle_core::{CudaStorage, Layout};
+use candle_core::{DType, Error, Result, Shape, Tensor};
 
-use super::{Fused, Op, add_rows, blocks, blocks_mut, gradient, last_dim, sum, values};
+use super::memory::{in_blocks, read, read_if};
+use super::{Fused, Op, ROWS, add_rows, gradient, sum};
 #[cfg(feature = "cuda")]
 use crate::executors::candle::kernels::{Element, Rows, device::compute, layer_norm as kernels};
 
@@ -29,17 +29,56 @@ pub fn layer_norm_grad(
     more: Option<&Tensor>,
     eps: f64,
 ) -> Result<[Tensor; 3]> {
-    let (x, of_result, eps) = (x.contiguous()?, of_result.contiguous()?, eps as f32);
-    let more = more.map(|more| more.to_dtype(DType::F32)?.contiguous()).transpose()?;
-    let of_x = x.apply_op3_no_bwd(weight, &of_result, &Op(LayerNormGradX { more, eps }))?;
-    let of_rest = x.apply_op2_no_bwd(&of_result, &Op(LayerNormGradWeight { eps }))?;
-    Ok([of_x, of_rest.get(0)?, of_rest.get(1)?])
+    let (eps, more) = (eps as f32, more.map(|more| more.to_dtype(DType::F32)).transpose()?);
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return cuda::layer_norm_grad(x, weight, of_result, more, eps);
+    }
+    let ([of_x], sums) = read([x, weight, &of_result.to_dtype(DType::F32)?], |[x, weight, gradient]| {
+        read_if(more.as_ref(), |more| {
+            let width = weight.len();
+            in_blocks(x.len() / width, ROWS, [width], |i, [of_x]| {
+                let begin = i * ROWS * width;
+                let (x, gradient) = (&x[begin..], &gradient[begin..]);
+                let mut sums = vec![0f32; 2 * width];
+                let rows = of_x.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(gradient.chunks_exact(width));
+                rows.for_each(|((of_x, x), gradient)| row_grad(x, weight, gradient, eps, of_x, &mut sums));
+                if let Some(more) = more {
+                    of_x.iter_mut().zip(&more[begin..]).for_each(|(of_x, more)| *of_x += more);
+                }
+                Ok::<_, Error>(sums)
+            })
+        })
+    })?;
+    let (device, width) = (x.device(), weight.dim(0)?);
+    let sums = add_rows(&sums, 2 * width);
+    let (of_weight, of_bias) = sums.split_at(width);
+    let of_x = Tensor::from_vec(of_x, x.shape(), device)?;
+    Ok([of_x, Tensor::from_slice(of_weight, width, device)?, Tensor::from_slice(of_bias, width, device)?])
+}
+
+/// Writes the gradient of a row, and adds its share to those of weight and bias.
+fn row_grad(x: &[f32], weight: &[f32], gradient: &[f32], eps: f32, of_x: &mut [f32], sums: &mut [f32]) {
+    let (mean, scale) = moments(x, eps);
+    let width = x.len();
+    let mean_grad = sum([gradient, weight], |[g, w]| g * w) / width as f32;
+    let along = sum([gradient, weight, x], |[g, w, x]| g * w * (x - mean) * scale) / width as f32;
+    let (of_weight, of_bias) = sums.split_at_mut(width);
+    let of_parameters = of_weight.iter_mut().zip(of_bias);
+    for ((((of_x, x), g), w), (of_weight, of_bias)) in
+        of_x.iter_mut().zip(x).zip(gradient).zip(weight).zip(of_parameters)
+    {
+        let normal = (x - mean) * scale;
+        *of_x = scale * (g * w - mean_grad - normal * along);
+        *of_weight += g * normal;
+        *of_bias += g;
+    }
 }
 
 /// Mean and `1 / sqrt(variance + eps)` of a row.
 fn moments(row: &[f32], eps: f32) -> (f32, f32) {
-    let mean = sum(row.iter().copied()) / row.len() as f32;
-    let variance = sum(row.iter().map(|v| (v - mean) * (v - mean))) / row.len() as f32;
+    let mean = sum([row], |[v]| v) / row.len() as f32;
+    let variance = sum([row], |[v]| (v - mean) * (v - mean)) / row.len() as f32;
     (mean, 1.0 / (variance + eps).sqrt())
 }
 
@@ -57,15 +96,15 @@ impl Fused<3> for LayerNorm {
 
     fn cpu(&self, [x, weight, bias]: [&[f32]; 3], [shape, ..]: [&Shape; 3]) -> Result<(Vec<f32>, Shape)> {
         let width = weight.len();
-        let mut out = vec![0f32; x.len()];
-        blocks_mut(&mut out, width).zip(blocks(x, width)).for_each(|(out, x)| {
-            for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+        let ([out], _) = in_blocks(x.len() / width, ROWS, [width], |i, [out]| {
+            for (out, x) in out.chunks_exact_mut(width).zip(x[i * ROWS * width..].chunks_exact(width)) {
                 let (mean, scale) = moments(x, self.eps);
                 for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
                     *out = (x - mean) * scale * weight + bias;
                 }
             }
-        });
+            Ok::<_, Error>(())
+        })?;
         Ok((out, shape.clone()))
     }
 
@@ -85,112 +124,81 @@ impl Fused<3> for LayerNorm {
     }
 }
 
-struct LayerNormGradX {
-    /// Fourth operand, because candle's operations take three.
-    more: Option<Tensor>,
-    eps: f32,
-}
+/// Gradients on an NVIDIA GPU, in two launches.
+#[cfg(feature = "cuda")]
+mod cuda {
+    use candle_core::backend::BackendStorage;
+    use candle_core::{CudaStorage, DType, Layout, Result, Shape, Storage, Tensor, bail};
 
-impl Fused<3> for LayerNormGradX {
-    const NAME: &'static str = "layer-norm-grad-x";
+    use super::super::{Fused, Op};
+    use crate::executors::candle::kernels::{Element, Rows, device::compute, layer_norm as kernels};
 
-    fn dtype(&self, _first: DType) -> DType {
-        DType::F32
+    /// See [`super::layer_norm_grad`].
+    pub fn layer_norm_grad(
+        x: &Tensor,
+        weight: &Tensor,
+        of_result: &Tensor,
+        more: Option<Tensor>,
+        eps: f32,
+    ) -> Result<[Tensor; 3]> {
+        let (x, of_result) = (x.contiguous()?, of_result.contiguous()?);
+        let more = more.map(|more| more.contiguous()).transpose()?;
+        let of_x = x.apply_op3_no_bwd(weight, &of_result, &Op(GradX { more, eps }))?;
+        let of_rest = x.apply_op2_no_bwd(&of_result, &Op(GradWeight { eps }))?;
+        Ok([of_x, of_rest.get(0)?, of_rest.get(1)?])
     }
 
-    fn cpu(&self, [x, weight, grad]: [&[f32]; 3], [shape, ..]: [&Shape; 3]) -> Result<(Vec<f32>, Shape)> {
-        let width = weight.len();
-        let mut out = vec![0f32; x.len()];
-        blocks_mut(&mut out, width).zip(blocks(x, width)).zip(blocks(grad, width)).for_each(|((out, x), grad)| {
-            let rows = out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(grad.chunks_exact(width));
-            for ((out, x), grad) in rows {
-                let (mean, scale) = moments(x, self.eps);
-                let scaled = || grad.iter().zip(weight).map(|(g, w)| g * w);
-                let mean_grad = sum(scaled()) / width as f32;
-                let along = sum(scaled().zip(x).map(|(g, x)| g * (x - mean) * scale)) / width as f32;
-                for (((out, x), grad), weight) in out.iter_mut().zip(x).zip(grad).zip(weight) {
-                    *out = scale * (grad * weight - mean_grad - (x - mean) * scale * along);
+    struct GradX {
+        /// Fourth operand, because candle's operations take three.
+        more: Option<Tensor>,
+        eps: f32,
+    }
+
+    impl Fused<3> for GradX {
+        const NAME: &'static str = "layer-norm-grad-x";
+
+        fn cuda(&self, operands: [(&CudaStorage, &Layout); 3]) -> Result<(CudaStorage, Shape)> {
+            let [x @ (_, layout), weight, grad] = operands;
+            let (rows, element) = (Rows::of(layout), Element::of(grad.0.dtype())?);
+            let count = layout.shape().elem_count();
+            let out = match &self.more {
+                None => compute(operands, [], DType::F32, count, |[x, weight, grad], [], out| {
+                    [kernels::grad_x(element, [x, weight, grad, out], None, rows, self.eps)]
+                })?,
+                Some(more) => {
+                    let (storage, more_layout) = more.storage_and_layout();
+                    let Storage::Cuda(storage) = &*storage else { bail!("a gradient on another device") };
+                    compute(
+                        [x, weight, grad, (storage, more_layout)],
+                        [],
+                        DType::F32,
+                        count,
+                        |[x, weight, grad, more], [], out| {
+                            [kernels::grad_x(element, [x, weight, grad, out], Some(more), rows, self.eps)]
+                        },
+                    )?
                 }
-            }
-        });
-        if let Some(more) = &self.more {
-            let (storage, layout) = more.storage_and_layout();
-            let Storage::Cpu(storage) = &*storage else { bail!("a gradient on another device") };
-            let more = values(storage, layout)?;
-            blocks_mut(&mut out, width).zip(blocks(&more, width)).for_each(|(out, more)| {
-                out.iter_mut().zip(more).for_each(|(out, more)| *out += more);
-            });
+            };
+            Ok((out, layout.shape().clone()))
         }
-        Ok((out, shape.clone()))
     }
 
-    #[cfg(feature = "cuda")]
-    fn cuda(&self, operands: [(&CudaStorage, &Layout); 3]) -> Result<(CudaStorage, Shape)> {
-        let [x @ (_, layout), weight, grad] = operands;
-        let (rows, element) = (Rows::of(layout), Element::of(grad.0.dtype())?);
-        let count = layout.shape().elem_count();
-        let out = match &self.more {
-            None => compute(operands, [], DType::F32, count, |[x, weight, grad], [], out| {
-                [kernels::grad_x(element, [x, weight, grad, out], None, rows, self.eps)]
-            })?,
-            Some(more) => {
-                let (storage, more_layout) = more.storage_and_layout();
-                let Storage::Cuda(storage) = &*storage else { bail!("a gradient on another device") };
-                compute(
-                    [x, weight, grad, (storage, more_layout)],
-                    [],
-                    DType::F32,
-                    count,
-                    |[x, weight, grad, more], [], out| {
-                        [kernels::grad_x(element, [x, weight, grad, out], Some(more), rows, self.eps)]
-                    },
-                )?
-            }
-        };
-        Ok((out, layout.shape().clone()))
-    }
-}
-
-/// Gradients of weight and bias, `[2, width]`.
-struct LayerNormGradWeight {
-    eps: f32,
-}
-
-impl Fused<2> for LayerNormGradWeight {
-    const NAME: &'static str = "layer-norm-grad-weight";
-
-    fn dtype(&self, _first: DType) -> DType {
-        DType::F32
+    /// Gradients of weight and bias, `[2, width]`.
+    struct GradWeight {
+        eps: f32,
     }
 
-    fn cpu(&self, [x, grad]: [&[f32]; 2], [shape, _]: [&Shape; 2]) -> Result<(Vec<f32>, Shape)> {
-        let width = last_dim(shape);
-        let partial: Vec<Vec<f32>> = blocks(x, width)
-            .zip(blocks(grad, width))
-            .map(|(x, grad)| {
-                let mut sums = vec![0f32; 2 * width];
-                let (of_weight, of_bias) = sums.split_at_mut(width);
-                for (x, grad) in x.chunks_exact(width).zip(grad.chunks_exact(width)) {
-                    let (mean, scale) = moments(x, self.eps);
-                    for (((weight, bias), x), grad) in of_weight.iter_mut().zip(&mut *of_bias).zip(x).zip(grad) {
-                        *weight += grad * (x - mean) * scale;
-                        *bias += grad;
-                    }
-                }
-                sums
-            })
-            .collect();
-        Ok((add_rows(&partial, 2 * width), Shape::from((2, width))))
-    }
+    impl Fused<2> for GradWeight {
+        const NAME: &'static str = "layer-norm-grad-weight";
 
-    #[cfg(feature = "cuda")]
-    fn cuda(&self, operands: [(&CudaStorage, &Layout); 2]) -> Result<(CudaStorage, Shape)> {
-        let [(_, layout), (grad, _)] = operands;
-        let (rows, element) = (Rows::of(layout), Element::of(grad.dtype())?);
-        let scratch = [2 * rows.count, 2 * rows.chunks() * rows.width];
-        let out = compute(operands, scratch, DType::F32, 2 * rows.width, |[x, grad], [moments, chunks], out| {
-            kernels::grad_weight(element, [x, grad, moments, chunks, out], rows, self.eps)
-        })?;
-        Ok((out, Shape::from((2, rows.width))))
+        fn cuda(&self, operands: [(&CudaStorage, &Layout); 2]) -> Result<(CudaStorage, Shape)> {
+            let [(_, layout), (grad, _)] = operands;
+            let (rows, element) = (Rows::of(layout), Element::of(grad.dtype())?);
+            let scratch = [2 * rows.count, 2 * rows.chunks() * rows.width];
+            let out = compute(operands, scratch, DType::F32, 2 * rows.width, |[x, grad], [moments, chunks], out| {
+                kernels::grad_weight(element, [x, grad, moments, chunks, out], rows, self.eps)
+            })?;
+            Ok((out, Shape::from((2, rows.width))))
+        }
     }
 }

@@ -1,14 +1,19 @@
-//! Linear attention with its gradient, head by head.
+//! Linear attention with its gradient, head by head; on the processor a task has a photo.
 
 #[cfg(feature = "cuda")]
 use candle_core::{CudaStorage, Layout, backend::BackendStorage};
-use candle_core::{DType, Result, Shape, Tensor};
+use candle_core::{DType, Error, Result, Shape, Tensor};
 use rayon::prelude::*;
+use rten_simd::SimdUnaryOp;
 
+use super::bias::sums_of_columns;
+use super::memory::in_blocks;
 use super::{Fused, Op};
 use crate::executors::candle::kernels::linear_attention::{Heads, SIDE};
 #[cfg(feature = "cuda")]
 use crate::executors::candle::kernels::{Element, device::compute, linear_attention as kernels};
+use crate::executors::processor::attention::EluPlusOne;
+use crate::executors::processor::gemm::{Kernels, Matrix, View};
 
 /// Result of linear attention, and the sums that its gradient needs.
 pub struct Mixed {
@@ -54,75 +59,80 @@ pub fn linear_attention_grad(
     qkv.contiguous()?.apply_op3_no_bwd(sums, &of_tokens, &Op(Grad { heads, eps }))
 }
 
-/// `ELU + 1`, and its derivative.
-fn feature(x: f32) -> (f32, f32) {
-    if x > 0.0 { (x + 1.0, 1.0) } else { (x.exp(), x.exp()) }
+/// Query, key or value.
+#[derive(Clone, Copy)]
+enum Part {
+    Query,
+    Key,
+    Value,
 }
 
-/// One head's part of the operands.
+/// One head of one photo.
+#[derive(Clone, Copy)]
 struct Head<'a> {
     heads: Heads,
-    batch: usize,
+    photo: usize,
     head: usize,
     qkv: &'a [f32],
 }
 
 impl<'a> Head<'a> {
-    /// All heads, in the order of the sums.
-    fn all(heads: Heads, qkv: &'a [f32]) -> impl IndexedParallelIterator<Item = Self> {
-        let of = move |i| Self { heads, batch: i / heads.heads, head: i % heads.heads, qkv };
-        (0..heads.batch * heads.heads).into_par_iter().map(of)
+    /// The heads of a photo.
+    fn of_photo(heads: Heads, photo: usize, qkv: &'a [f32]) -> impl Iterator<Item = Self> {
+        (0..heads.heads).map(move |head| Self { heads, photo, head, qkv })
     }
 
-    /// Query (0), key (1) or value (2) of a token.
-    fn row(&self, token: usize, part: usize) -> &'a [f32] {
+    /// `[tokens, size]`.
+    fn part(self, part: Part) -> View<'a> {
         let Heads { tokens, heads, size, .. } = self.heads;
-        let begin = (((self.batch * tokens + token) * 3 + part) * heads + self.head) * size;
-        &self.qkv[begin..begin + size]
+        let begin = (self.photo * tokens * 3 + part as usize) * heads * size + self.head * size;
+        View::with_pitch(&self.qkv[begin..], [tokens, size], 3 * heads * size)
     }
 
-    /// Row of a token in `[batch, tokens, heads, size]`.
-    fn mixed<'b>(&self, values: &'b [f32], token: usize) -> &'b [f32] {
-        let Heads { tokens, heads, size, .. } = self.heads;
-        let begin = ((self.batch * tokens + token) * heads + self.head) * size;
-        &values[begin..begin + size]
+    /// `φ(x) = elu(x) + 1` of queries or keys, `[tokens, size]` and contiguous.
+    fn features(self, part: Part) -> Vec<f32> {
+        let mut values = self.part(part).to_vec();
+        EluPlusOne.map_mut(&mut values);
+        values
     }
 
-    /// Matrix and vector of this head's sums.
-    fn sums<'b>(&self, sums: &'b [f32]) -> (&'b [f32], &'b [f32]) {
+    /// Sums of `φ(k) vᵀ`, `[size, size]`, and of `φ(k)`.
+    fn sums<'b>(self, sums: &'b [f32]) -> (View<'b>, &'b [f32]) {
         let Heads { batch, heads, size, .. } = self.heads;
         let (matrices, vectors) = sums.split_at(batch * heads * size * size);
-        let i = self.batch * heads + self.head;
-        (&matrices[i * size * size..][..size * size], &vectors[i * size..][..size])
+        let i = self.photo * heads + self.head;
+        (View::new(&matrices[i * size * size..][..size * size], [size, size]), &vectors[i * size..][..size])
+    }
+
+    /// This head's part of the rows `[tokens, parts, heads, size]` of a photo.
+    fn rows<'b>(self, values: &'b [f32], parts: usize, part: usize) -> impl Iterator<Item = &'b [f32]> {
+        let Heads { heads, size, .. } = self.heads;
+        values.chunks_exact(parts * heads * size).map(move |row| &row[(part * heads + self.head) * size..][..size])
+    }
+
+    /// [`Head::rows`] to be written.
+    fn rows_mut<'b>(self, values: &'b mut [f32], parts: usize, part: usize) -> impl Iterator<Item = &'b mut [f32]> {
+        let Heads { heads, size, .. } = self.heads;
+        let begin = (part * heads + self.head) * size;
+        values.chunks_exact_mut(parts * heads * size).map(move |row| &mut row[begin..][..size])
     }
 }
 
-/// `to += factor · from`.
-fn add_scaled(to: &mut [f32], factor: f32, from: &[f32]) {
-    to.iter_mut().zip(from).for_each(|(to, from)| *to += factor * from);
-}
-
-/// Transpose of a square matrix.
-fn transposed(matrix: &[f32], side: usize) -> Vec<f32> {
-    (0..side * side).map(|i| matrix[i % side * side + i / side]).collect()
+/// Derivative of φ where it has this value: `exp(x)`, which is φ, up to 0 and 1 from there on.
+fn slope(feature: f32) -> f32 {
+    feature.min(1.0)
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {
-    super::sum(a.iter().zip(b).map(|(a, b)| a * b))
+    super::sum([a, b], |[a, b]| a * b)
 }
 
-/// Reorders rows by head `[batch·heads, tokens, parts, size]` to rows by token `[batch, tokens, parts, heads, size]`.
-fn by_token(of_heads: &[Vec<f32>], heads: Heads, parts: usize) -> Vec<f32> {
-    let Heads { tokens, heads, size, .. } = heads;
-    let mut out = vec![0f32; of_heads.len() * tokens * parts * size];
-    out.par_chunks_mut(parts * heads * size).enumerate().for_each(|(row, out)| {
-        let (batch, token) = (row / tokens, row % tokens);
-        for (i, out) in out.chunks_exact_mut(size).enumerate() {
-            let (part, head) = (i / heads, i % heads);
-            out.copy_from_slice(&of_heads[batch * heads + head][(token * parts + part) * size..][..size]);
-        }
-    });
-    out
+/// `left · right`.
+fn product(left: View<'_>, right: View<'_>) -> Result<Vec<f32>> {
+    let mut out = vec![0.0; left.rows * right.columns];
+    let right = Matrix::new(Kernels::default(), right).map_err(Error::wrap)?;
+    right.product(left, 1.0, None, &mut out).map_err(Error::wrap)?;
+    Ok(out)
 }
 
 struct Sums {
@@ -137,20 +147,15 @@ impl Fused<1> for Sums {
     }
 
     fn cpu(&self, [qkv]: [&[f32]; 1], _shapes: [&Shape; 1]) -> Result<(Vec<f32>, Shape)> {
-        let Heads { tokens, size, .. } = self.heads;
+        let Heads { batch, tokens, size, .. } = self.heads;
         let of_head = |head: Head<'_>| {
-            let (mut matrix, mut vector) = (vec![0f32; size * size], vec![0f32; size]);
-            for token in 0..tokens {
-                let rows = matrix.chunks_exact_mut(size).zip(&mut vector).zip(head.row(token, 1));
-                for ((row, total), &key) in rows {
-                    let (key, _) = feature(key);
-                    *total += key;
-                    add_scaled(row, key, head.row(token, 2));
-                }
-            }
-            (matrix, vector)
+            let keys = head.features(Part::Key);
+            let matrix = product(View::new(&keys, [tokens, size]).transposed(), head.part(Part::Value))?;
+            Ok((matrix, sums_of_columns(&keys, size)))
         };
-        let (matrices, vectors): (Vec<_>, Vec<_>) = Head::all(self.heads, qkv).map(of_head).unzip();
+        let of_photo = |photo: usize| Head::of_photo(self.heads, photo, qkv).map(of_head).collect::<Result<Vec<_>>>();
+        let of_photos = (0..batch).into_par_iter().map(of_photo).collect::<Result<Vec<_>>>()?;
+        let (matrices, vectors): (Vec<_>, Vec<_>) = of_photos.into_iter().flatten().unzip();
         let sums = [matrices.concat(), vectors.concat()].concat();
         let count = sums.len();
         Ok((sums, Shape::from(count)))
@@ -182,21 +187,21 @@ impl Fused<2> for Attend {
     const NAME: &'static str = "linear-attention";
 
     fn cpu(&self, [qkv, sums]: [&[f32]; 2], _shapes: [&Shape; 2]) -> Result<(Vec<f32>, Shape)> {
-        let Heads { tokens, size, .. } = self.heads;
-        let of_head = |head: Head<'_>| {
-            let (matrix, vector) = head.sums(sums);
-            let mut out = vec![0f32; tokens * size];
-            for (token, out) in out.chunks_exact_mut(size).enumerate() {
-                let query: Vec<f32> = head.row(token, 0).iter().map(|&x| feature(x).0).collect();
-                let below = dot(&query, vector) + self.eps;
-                for (&query, row) in query.iter().zip(matrix.chunks_exact(size)) {
-                    add_scaled(out, query / below, row);
+        let Heads { batch, tokens, heads, size } = self.heads;
+        let ([out], _) = in_blocks(batch, 1, [tokens * heads * size], |photo, [out]| {
+            for head in Head::of_photo(self.heads, photo, qkv) {
+                let (matrix, vector) = head.sums(sums);
+                let queries = head.features(Part::Query);
+                let above = product(View::new(&queries, [tokens, size]), matrix)?;
+                let rows = head.rows_mut(out, 1, 0).zip(above.chunks_exact(size)).zip(queries.chunks_exact(size));
+                for ((out, above), query) in rows {
+                    let below = dot(query, vector) + self.eps;
+                    out.iter_mut().zip(above).for_each(|(out, above)| *out = above / below);
                 }
             }
-            out
-        };
-        let of_heads: Vec<Vec<f32>> = Head::all(self.heads, qkv).map(of_head).collect();
-        Ok((by_token(&of_heads, self.heads, 1), mixed_shape(self.heads)))
+            Ok::<_, Error>(())
+        })?;
+        Ok((out, mixed_shape(self.heads)))
     }
 
     #[cfg(feature = "cuda")]
@@ -225,54 +230,47 @@ impl Fused<3> for Grad {
     /// For `y = φ(q) S / (φ(q) · t + eps)`, where S and t are the sums: the gradient g of y gives `φ(q)ᵀ (g / normaliser)` for S and
     /// `-(g · y) / normaliser` for the normaliser; S and t pass theirs on to every key and value.
     fn cpu(&self, [qkv, sums, of_result]: [&[f32]; 3], [shape, ..]: [&Shape; 3]) -> Result<(Vec<f32>, Shape)> {
-        let Heads { tokens, size, .. } = self.heads;
-        let of_head = |head: Head<'_>| {
-            let (matrix, vector) = head.sums(sums);
-            let (turned, mut of_vector) = (transposed(matrix, size), vec![0f32; size]);
-            // Transposed as well.
-            let mut of_matrix = vec![0f32; size * size];
-            let mut out = vec![0f32; tokens * 3 * size];
-            let mut query = vec![(0f32, 0f32); size];
-            for (token, out) in out.chunks_exact_mut(3 * size).enumerate() {
-                query.iter_mut().zip(head.row(token, 0)).for_each(|(query, &x)| *query = feature(x));
-                let below = super::sum(query.iter().zip(vector).map(|((query, _), total)| query * total)) + self.eps;
-                let (of_query, divided) = out.split_at_mut(size);
-                let divided = &mut divided[..size];
-                divided.iter_mut().zip(head.mixed(of_result, token)).for_each(|(divided, g)| *divided = g / below);
-                for (&divided, row) in divided.iter().zip(turned.chunks_exact(size)) {
-                    add_scaled(of_query, divided, row);
+        let Heads { batch, tokens, heads, size } = self.heads;
+        let ([out], _) = in_blocks(batch, 1, [tokens * 3 * heads * size], |photo, [out]| {
+            let of_result = &of_result[photo * tokens * heads * size..][..tokens * heads * size];
+            for head in Head::of_photo(self.heads, photo, qkv) {
+                let (matrix, vector) = head.sums(sums);
+                let [queries, keys] = [Part::Query, Part::Key].map(|part| head.features(part));
+                let belows: Vec<f32> = queries.chunks_exact(size).map(|query| dot(query, vector) + self.eps).collect();
+                let mut divided = Vec::with_capacity(tokens * size);
+                for (gradient, below) in head.rows(of_result, 1, 0).zip(&belows) {
+                    divided.extend(gradient.iter().map(|gradient| gradient / below));
                 }
-                // g · y, from the gradient of φ(q).
-                let along = super::sum(query.iter().zip(&*of_query).map(|((query, _), of_query)| query * of_query));
-                let of_below = -along / below;
-                for (((of_query, total), of_total), (query, slope)) in
-                    of_query.iter_mut().zip(vector).zip(&mut of_vector).zip(&mut query)
-                {
-                    *of_query = (*of_query + total * of_below) * *slope;
-                    *of_total += *query * of_below;
+                let divided = View::new(&divided, [tokens, size]);
+                let of_queries = product(divided, matrix.transposed())?;
+                let mut of_vector = vec![0f32; size];
+                let rows = head.rows_mut(out, 3, Part::Query as usize).zip(of_queries.chunks_exact(size));
+                for (((out, of_query), query), below) in rows.zip(queries.chunks_exact(size)).zip(&belows) {
+                    // g · y, from the gradient of φ(q).
+                    let of_below = -dot(query, of_query) / below;
+                    for (((out, of_query), query), (total, of_total)) in
+                        out.iter_mut().zip(of_query).zip(query).zip(vector.iter().zip(&mut of_vector))
+                    {
+                        *out = (of_query + total * of_below) * slope(*query);
+                        *of_total += query * of_below;
+                    }
                 }
-                for (&divided, row) in divided.iter().zip(of_matrix.chunks_exact_mut(size)) {
-                    row.iter_mut().zip(&query).for_each(|(sum, (query, _))| *sum += query * divided);
+                let of_matrix = product(View::new(&queries, [tokens, size]).transposed(), divided)?;
+                let of_matrix = View::new(&of_matrix, [size, size]);
+                let of_keys = product(head.part(Part::Value), of_matrix.transposed())?;
+                let rows = head.rows_mut(out, 3, Part::Key as usize).zip(of_keys.chunks_exact(size));
+                for ((out, of_key), key) in rows.zip(keys.chunks_exact(size)) {
+                    for (((out, of_key), key), of_total) in out.iter_mut().zip(of_key).zip(key).zip(&of_vector) {
+                        *out = (of_key + of_total) * slope(*key);
+                    }
                 }
+                let of_values = product(View::new(&keys, [tokens, size]), of_matrix)?;
+                let rows = head.rows_mut(out, 3, Part::Value as usize).zip(of_values.chunks_exact(size));
+                rows.for_each(|(out, of_value)| out.copy_from_slice(of_value));
             }
-            let turned = transposed(&of_matrix, size);
-            for (token, out) in out.chunks_exact_mut(3 * size).enumerate() {
-                let (of_key, of_value) = out[size..].split_at_mut(size);
-                of_key.copy_from_slice(&of_vector);
-                of_value.fill(0.0);
-                for (&value, row) in head.row(token, 2).iter().zip(of_matrix.chunks_exact(size)) {
-                    add_scaled(of_key, value, row);
-                }
-                for ((of_key, &key), row) in of_key.iter_mut().zip(head.row(token, 1)).zip(turned.chunks_exact(size)) {
-                    let (key, slope) = feature(key);
-                    *of_key *= slope;
-                    add_scaled(of_value, key, row);
-                }
-            }
-            out
-        };
-        let of_heads: Vec<Vec<f32>> = Head::all(self.heads, qkv).map(of_head).collect();
-        Ok((by_token(&of_heads, self.heads, 3), shape.clone()))
+            Ok::<_, Error>(())
+        })?;
+        Ok((out, shape.clone()))
     }
 
     #[cfg(feature = "cuda")]

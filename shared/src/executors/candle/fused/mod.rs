@@ -4,9 +4,14 @@
 //! backend walks element by element. Parameters and their gradients are f32; activations may be stored in bf16, computation is f32.
 
 mod bias;
+mod elements;
+mod gelu;
 mod layer_norm;
+mod linear;
 mod linear_attention;
+mod memory;
 mod op;
+mod outer;
 mod residual;
 mod softmax;
 
@@ -17,8 +22,11 @@ use half::bf16;
 use rayon::prelude::*;
 
 pub use bias::{add_bias, add_bias_gelu, add_bias_gelu_grad, column_sum};
+pub use elements::{add, mean, multiply};
 pub use layer_norm::{layer_norm, layer_norm_grad};
+pub use linear::{Layer, LayerGrad, linear, linear_grad};
 pub use linear_attention::{Mixed, heads_of, linear_attention, linear_attention_grad};
+pub use memory::{edit, in_blocks, read};
 pub(super) use op::{Fused, Op};
 pub use residual::add_bias_residual;
 pub use softmax::softmax;
@@ -27,11 +35,16 @@ pub use softmax::softmax;
 /// blocks first, which keeps their rounding low.
 const ROWS: usize = 64;
 
-/// Sum in eight lanes, which is vectorised and rounds less than a sequential sum.
-fn sum(values: impl Iterator<Item = f32>) -> f32 {
-    let mut lanes = [0f32; 8];
-    for (i, value) in values.enumerate() {
-        lanes[i % 8] += value;
+/// Sum of a function of the values of slices, of which the first is the shortest. Eight lanes are vectorised, and round less than a
+/// sequential sum.
+pub fn sum<const N: usize>(slices: [&[f32]; N], of: impl Fn([f32; N]) -> f32) -> f32 {
+    let (mut lanes, parts) = ([0f32; 8], slices.map(|slice| slice[..slices[0].len()].as_chunks::<8>()));
+    for i in 0..parts[0].0.len() {
+        let values = parts.map(|(whole, _)| whole[i]);
+        lanes.iter_mut().enumerate().for_each(|(j, lane)| *lane += of(values.map(|values| values[j])));
+    }
+    for (j, lane) in lanes.iter_mut().enumerate().take(parts[0].1.len()) {
+        *lane += of(parts.map(|(_, rest)| rest[j]));
     }
     lanes.iter().sum()
 }

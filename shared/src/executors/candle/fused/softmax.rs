@@ -31,7 +31,7 @@ impl Fused<1> for Softmax {
             for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
                 let most = x.iter().fold(f32::NEG_INFINITY, |most, x| most.max(*x));
                 out.iter_mut().zip(x).for_each(|(out, x)| *out = (self.scale * (x - most)).exp());
-                let factor = 1.0 / sum(out.iter().copied());
+                let factor = 1.0 / sum([&*out], |[value]| value);
                 out.iter_mut().for_each(|out| *out *= factor);
             }
         });
