@@ -266,6 +266,42 @@ fn folders_and_lists_are_scored_and_other_work_has_other_parts() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("shards are counted from 0: of 4 the last is 3/4"));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_no_store_has_is_told() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let shop = shop();
+    let photos = shop.path("buckets/photos/july");
+    let expected = detected(&shop, "model", &photos);
+    let good = photos.join(expected.keys().next().unwrap());
+    let odd = [OsStr::from_bytes(b"line\n.png"), OsStr::from_bytes(b"latin\xfc.png")];
+    for name in odd {
+        fs::copy(&good, photos.join(name)).unwrap();
+    }
+    // No photo, and so nobody's business.
+    fs::write(photos.join(OsStr::from_bytes(b"\xfc.txt")), "").unwrap();
+    shop.succeed(shop.command("score @model --from @buckets/photos/july --to @results"));
+    let (told, others): (Vec<Row>, Vec<Row>) =
+        rows(&shop.path("results")).into_iter().partition(|row| text(row, "error").contains("its name "));
+    check(&others, &expected);
+    let mut told: Vec<[String; 2]> =
+        told.iter().map(|row| ["photo", "error"].map(|column| text(row, column))).collect();
+    told.sort();
+    let reason = |name: &str, what: &str| format!("photo {name} cannot be read: its name {what}: rename it");
+    let latin = ["latin\u{fffd}.png".to_owned(), reason(r#""latin\xFC.png""#, "is not Unicode")];
+    let line = ["line\n.png".to_owned(), reason(r#""line\n.png""#, "has a control character")];
+    assert_eq!(told, [latin, line]);
+
+    let server = s3::serve(&shop.path("buckets"), "127.0.0.1:0");
+    fs::remove_file(photos.join(odd[1])).unwrap();
+    let command = shop.command("score @model --from s3://photos/july --to @x");
+    let error = shop.refuse(with_keys(command, &server, OWNER));
+    assert!(error.starts_with("dinomaly: s3://photos/july cannot be listed: the name "), "{error}");
+    assert!(error.contains(r"line\n.png") && error.ends_with("name the other photos with --list"), "{error}");
+}
+
 /// A server of a folder's files, which are read one by one, until the process ends.
 fn files_server(folder: &Path) -> String {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

@@ -37,7 +37,7 @@ impl Ahead {
         let room = [PHOTOS, KIB].map(|room| Arc::new(Semaphore::new(room as usize)));
         let asking = runtime.spawn(async move {
             for (photo, sender) in photos.into_iter().zip(senders) {
-                let size = photo.stamp.as_ref().map_or(0, |stamp| stamp.size);
+                let size = photo.file.as_ref().map_or(0, |stamp| stamp.size);
                 let kib = u32::try_from(size / 1024 + 1).unwrap_or(KIB).min(KIB);
                 let [one, bytes] = &room;
                 // Never closed. In this order, so that the first photo that is not taken yet always gets its room.
@@ -71,9 +71,9 @@ impl Drop for Ahead {
 }
 
 async fn read(from: &Place, photo: &Photo) -> Result<Fetched> {
-    match &photo.stamp {
-        Some(stamp) => from.fetch(&photo.path, stamp).await,
-        None => Ok(Fetched::Unreadable(format!("photo {} does not exist", photo.path))),
+    match &photo.file {
+        Ok(stamp) => from.fetch(&photo.path, stamp).await,
+        Err(reason) => Ok(Fetched::Unreadable(reason.clone())),
     }
 }
 
@@ -93,7 +93,7 @@ mod tests {
             let path = format!("{i}.png");
             std::fs::write(folder.path().join(&path), i.to_string()).unwrap();
             // The room that is asked for is that of the stamp: each takes all of it.
-            Photo { path, stamp: Some(Stamp { size: 1 << 40, version: Version::Changed(0) }) }
+            Photo { path, file: Ok(Stamp { size: 1 << 40, version: Version::Changed(0) }) }
         };
         let photos: Vec<Photo> = (0..2 * PHOTOS).map(photo).collect();
         let ahead = Ahead::begin(&from, &photos, runtime.handle());
@@ -103,8 +103,11 @@ mod tests {
         }
 
         let stamps = from.stamps(&photos.iter().map(|photo| photo.path.clone()).collect::<Vec<_>>()).unwrap();
-        let photos: Vec<Photo> =
-            photos.into_iter().zip(stamps).map(|(photo, stamp)| Photo { stamp, ..photo }).collect();
+        let photos: Vec<Photo> = photos
+            .into_iter()
+            .zip(stamps)
+            .map(|(photo, stamp)| Photo { file: stamp.ok_or_else(String::new), ..photo })
+            .collect();
         let ahead = Ahead::begin(&from, &photos, runtime.handle());
         std::thread::sleep(Duration::from_millis(50));
         let arrived = |i: usize| ahead.arriving[i].lock().unwrap().as_mut().is_some_and(|it| !it.is_empty());

@@ -2,6 +2,7 @@
 //! file is named by what it holds, written whole, and skipped where it is there, so that any part of the work may be done again.
 
 mod ahead;
+mod folder;
 mod parts;
 mod photos;
 mod store;

@@ -66,12 +66,12 @@ pub fn divide(photos: &[Photo], shard: Shard, size: usize, work: &str) -> Vec<Pa
             hash.update(text);
         };
         add(work);
-        for Photo { path, stamp } in photos {
+        for Photo { path, file } in photos {
             add(path);
-            add(&match stamp {
-                Some(Stamp { size, version: Version::Tag(tag) }) => format!("{size} bytes tagged {tag}"),
-                Some(Stamp { size, version: Version::Changed(time) }) => format!("{size} bytes changed {time}"),
-                None => "missing".into(),
+            add(&match file {
+                Ok(Stamp { size, version: Version::Tag(tag) }) => format!("{size} bytes tagged {tag}"),
+                Ok(Stamp { size, version: Version::Changed(time) }) => format!("{size} bytes changed {time}"),
+                Err(_) => "missing".into(),
             });
         }
         let hash: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
@@ -102,7 +102,7 @@ mod tests {
 
     fn photos(names: &[&str]) -> Vec<Photo> {
         let stamp = Stamp { size: 7, version: Version::Tag("v".into()) };
-        names.iter().map(|name| Photo { path: (*name).into(), stamp: Some(stamp.clone()) }).collect()
+        names.iter().map(|name| Photo { path: (*name).into(), file: Ok(stamp.clone()) }).collect()
     }
 
     const ONE: Shard = Shard { index: 0, count: 1 };
@@ -139,13 +139,13 @@ mod tests {
         let mut all =
             vec![parts[0].name.clone(), name(&photos(&["a", "b"]), "other model"), name(&photos(&["ab", ""]), "model")];
         for change in [
-            |stamp: &mut Option<Stamp>| stamp.as_mut().unwrap().size = 8,
-            |stamp: &mut Option<Stamp>| stamp.as_mut().unwrap().version = Version::Tag("w".into()),
-            |stamp: &mut Option<Stamp>| stamp.as_mut().unwrap().version = Version::Changed(0),
-            |stamp: &mut Option<Stamp>| *stamp = None,
+            |file: &mut Result<Stamp, String>| file.as_mut().unwrap().size = 8,
+            |file: &mut Result<Stamp, String>| file.as_mut().unwrap().version = Version::Tag("w".into()),
+            |file: &mut Result<Stamp, String>| file.as_mut().unwrap().version = Version::Changed(0),
+            |file: &mut Result<Stamp, String>| *file = Err("gone".into()),
         ] {
             let mut changed = photos(&["a", "b"]);
-            change(&mut changed[1].stamp);
+            change(&mut changed[1].file);
             all.push(name(&changed, "model"));
         }
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 7, "{all:?}");

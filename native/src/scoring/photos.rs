@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::parts::Shard;
-use super::store::{Place, Stamp};
+use super::store::{Listed, Place, Stamp};
 use crate::dataset::{PHOTO_ENDINGS, has_ending, is_masks, without_masks};
 
 /// Columns of a CSV file that hold paths, in this order of preference.
@@ -18,8 +18,8 @@ const COLUMNS: [&str; 4] = ["path", "photo", "image_path", "filename"];
 pub struct Photo {
     /// Its path, from the place of the photos.
     pub path: String,
-    /// What is known of its file; `None` if there is no such file.
-    pub stamp: Option<Stamp>,
+    /// What is known of its file, or why it cannot be read.
+    pub file: Result<Stamp, String>,
 }
 
 /// The photos of a shard in alphabetical order, and how many there are in all shards.
@@ -32,7 +32,11 @@ pub fn of(from: &Place, shown: &str, list: Option<&Path>, shard: Shard) -> Resul
         let all = paths.len();
         let mine: Vec<String> = paths.into_iter().filter(|path| shard.takes(path)).collect();
         let stamps = from.stamps(&mine)?;
-        return Ok((mine.into_iter().zip(stamps).map(|(path, stamp)| Photo { path, stamp }).collect(), all));
+        let photo = |(path, stamp): (String, Option<Stamp>)| {
+            let file = stamp.ok_or_else(|| format!("photo {path} does not exist"));
+            Photo { path, file }
+        };
+        return Ok((mine.into_iter().zip(stamps).map(photo).collect(), all));
     }
     let found = from.files()?;
     let files = found.len();
@@ -41,14 +45,13 @@ pub fn of(from: &Place, shown: &str, list: Option<&Path>, shard: Shard) -> Resul
     if all == 0 {
         bail!("there are no photos at {shown} ({}): {files} other files are there", PHOTO_ENDINGS.join(", "));
     }
-    let mine = photos.into_iter().filter(|(path, _)| shard.takes(path));
-    Ok((mine.map(|(path, stamp)| Photo { path, stamp: Some(stamp) }).collect(), all))
+    Ok((photos.into_iter().filter(|photo| shard.takes(&photo.path)).collect(), all))
 }
 
 /// The photos among files, without masks and hidden files. How many masks there are is said on standard error.
-fn photos(files: Vec<(String, Stamp)>) -> BTreeMap<String, Stamp> {
+fn photos(files: Vec<Listed>) -> Vec<Photo> {
     let is_photo = |path: &Path| has_ending(path, &PHOTO_ENDINGS) && !path.iter().any(is_hidden);
-    let mut photos: BTreeMap<PathBuf, Stamp> = files.into_iter().map(|(path, stamp)| (path.into(), stamp)).collect();
+    let mut photos: BTreeMap<PathBuf, Result<Stamp, String>> = files.into_iter().collect();
     photos.retain(|path, _| is_photo(path));
     let pictures = photos.len();
     photos.retain(|path, _| !path.ancestors().skip(1).any(is_masks));
@@ -59,8 +62,8 @@ fn photos(files: Vec<(String, Stamp)>) -> BTreeMap<String, Stamp> {
     if photos.len() < pictures {
         eprintln!("dinomaly: left out: {} that are masks of others", pictures - photos.len());
     }
-    // Each was a string before.
-    photos.into_iter().filter_map(|(path, stamp)| Some((path.into_os_string().into_string().ok()?, stamp))).collect()
+    // Only of a photo that cannot be read is the path no string.
+    photos.into_iter().map(|(path, file)| Photo { path: path.to_string_lossy().into_owned(), file }).collect()
 }
 
 fn is_hidden(name: &std::ffi::OsStr) -> bool {
@@ -122,8 +125,9 @@ mod tests {
             "readme.txt",
         ];
         let stamp = Stamp { size: 1, version: Version::Changed(0) };
-        let found = photos(names.iter().map(|name| ((*name).to_owned(), stamp.clone())).collect());
-        assert_eq!(found.into_keys().collect::<Vec<_>>(), ["a/1.png", "a/2_mask.png", "b/2.JPG"]);
+        let found = photos(names.iter().map(|name| (name.into(), Ok(stamp.clone()))).collect());
+        let found: Vec<&str> = found.iter().map(|photo| photo.path.as_str()).collect();
+        assert_eq!(found, ["a/1.png", "a/2_mask.png", "b/2.JPG"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::error::Error as _;
+use std::fs::Metadata;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,13 +13,14 @@ use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
-use object_store::path::Path;
+use object_store::path::{Error as PathError, Path};
 use object_store::{
     ClientOptions, Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode, PutPayload,
 };
 use tokio::runtime::Handle;
 use url::Url;
 
+use super::folder;
 use crate::system::atomic::{check_file, write_file};
 
 /// Number of questions for single files that are under way at a time.
@@ -68,6 +70,9 @@ pub enum Version {
     Changed(i64),
 }
 
+/// A file below a place: its path from there, and what is known of it or why it cannot be read.
+pub type Listed = (PathBuf, Result<Stamp, String>);
+
 /// What reading a photo gives.
 pub enum Fetched {
     /// Its file's content.
@@ -104,15 +109,38 @@ impl Place {
     ///
     /// # Errors
     /// If the place does not exist or cannot be listed.
-    pub fn files(&self) -> Result<Vec<(String, Stamp)>> {
+    pub fn files(&self) -> Result<Vec<Listed>> {
         self.check_present()?;
+        if let Kind::Folder(folder) = &self.kind {
+            return Ok(folder::files(folder)?
+                .into_iter()
+                .map(|(path, metadata)| self.listed(path, &metadata))
+                .collect());
+        }
         let all = self.store.list(Some(&self.prefix)).try_collect::<Vec<ObjectMeta>>();
         let all = self.runtime.block_on(all).map_err(|error| self.in_words("cannot be listed", &error))?;
         let below = all.into_iter().filter_map(|file| {
             let parts: Vec<String> = file.location.prefix_match(&self.prefix)?.map(|p| p.as_ref().into()).collect();
-            (!parts.is_empty()).then(|| (parts.join("/"), self.stamp(&file)))
+            (!parts.is_empty()).then(|| (parts.join("/").into(), Ok(self.stamp(&file))))
         });
         Ok(below.collect())
+    }
+
+    fn listed(&self, path: PathBuf, metadata: &Metadata) -> Listed {
+        let location = match folder::in_store(&path) {
+            Ok(location) => location,
+            Err(what) => {
+                let reason = format!("photo {path:?} cannot be read: its name {what}: rename it");
+                return (path, Err(reason));
+            }
+        };
+        let path = location.as_ref().into();
+        let changed = match metadata.modified() {
+            Ok(time) => time.into(),
+            Err(error) => return (path, Err(format!("photo {location} cannot be read: {error}"))),
+        };
+        let file = ObjectMeta { location, last_modified: changed, size: metadata.len(), e_tag: None, version: None };
+        (path, Ok(self.stamp(&file)))
     }
 
     /// Names of the files directly here; none if there is no such place yet.
@@ -120,8 +148,8 @@ impl Place {
     /// # Errors
     /// If the place cannot be listed.
     pub fn names(&self) -> Result<BTreeSet<String>> {
-        if matches!(&self.kind, Kind::Folder(folder) if !folder.is_dir()) {
-            return Ok(BTreeSet::new());
+        if let Kind::Folder(folder) = &self.kind {
+            return if folder.is_dir() { folder::names(folder) } else { Ok(BTreeSet::new()) };
         }
         let found = match self.runtime.block_on(self.store.list_with_delimiter(Some(&self.prefix))) {
             // A bucket that is missing is told of when something is written.
@@ -268,6 +296,14 @@ impl Place {
             Kind::Server => "the server does not allow it".into(),
         };
         match error {
+            StoreError::InvalidPath {
+                source: PathError::BadSegment { path, .. } | PathError::EmptySegment { path },
+            } => {
+                anyhow!(
+                    "{url} {what}: the name {path:?} is not supported, which has a control character, or nothing, . or .. between slashes: rename \
+                     the file, or name the other photos with --list"
+                )
+            }
             StoreError::NotFound { .. } => anyhow!("{url} {what}: there is no such bucket or folder ({})", root(error)),
             _ if is_refused(error) => anyhow!("{url} {what}: access is refused ({}): {advice}", root(error)),
             _ if matches!(self.kind, Kind::Server) => anyhow!(
@@ -364,7 +400,9 @@ fn folder(path: PathBuf) -> Result<(Kind, Arc<dyn ObjectStore>, Path)> {
     let whole = std::path::absolute(&path)?;
     // Links and `..` on the way, which paths of a store do not have.
     let whole = whole.canonicalize().unwrap_or(whole);
-    let prefix = Path::from_absolute_path(&whole)?;
+    let prefix = Path::from_absolute_path(&whole).map_err(|_| {
+        anyhow!("{whole:?} is not supported, which has a control character or is not Unicode: rename it")
+    })?;
     Ok((Kind::Folder(path), Arc::new(LocalFileSystem::new()), prefix))
 }
 
@@ -401,7 +439,12 @@ mod tests {
         std::fs::create_dir(root.path().join("ü")).unwrap();
         names.iter().for_each(|name| std::fs::write(root.path().join(name), name).unwrap());
         let place = Place::open("--from", &root.path().display().to_string(), runtime.handle()).unwrap();
-        let mut files = place.files().unwrap();
+        let mut files: Vec<(String, Stamp)> = place
+            .files()
+            .unwrap()
+            .into_iter()
+            .map(|(name, file)| (name.into_os_string().into_string().unwrap(), file.unwrap()))
+            .collect();
         files.sort_by(|a, b| a.0.cmp(&b.0));
         assert_eq!(
             files.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
@@ -422,5 +465,38 @@ mod tests {
         let changed = runtime.block_on(place.fetch("x.txt", &files[2].1));
         assert!(changed.is_err_and(|error| error.to_string().contains("x.txt was changed since it was listed")));
         assert!(place.stamps(&["../x.png".into()]).unwrap_err().to_string().contains("is no path below"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_name_that_no_store_has_keeps_no_other_file_away() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+
+        let root = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        for name in [&b"a.png"[..], b"b\t.png", b"c\xff.png"] {
+            std::fs::write(root.path().join(OsStr::from_bytes(name)), name).unwrap();
+        }
+        // Links that lead around and nowhere.
+        std::os::unix::fs::symlink(root.path(), root.path().join("around")).unwrap();
+        std::os::unix::fs::symlink("nowhere.png", root.path().join("d.png")).unwrap();
+        let place = Place::open("--from", &root.path().display().to_string(), runtime.handle()).unwrap();
+        let mut files = place.files().unwrap();
+        files.sort_by(|a, b| a.0.cmp(&b.0));
+        let reasons: Vec<String> =
+            files.into_iter().map(|(_, file)| file.map_or_else(|why| why, |stamp| stamp.size.to_string())).collect();
+        assert_eq!(
+            reasons,
+            [
+                "5",
+                r#"photo "b\t.png" cannot be read: its name has a control character: rename it"#,
+                r#"photo "c\xFF.png" cannot be read: its name is not Unicode: rename it"#
+            ]
+        );
+        assert_eq!(place.names().unwrap().into_iter().collect::<Vec<_>>(), ["a.png", "around", "b\t.png", "d.png"]);
+        let odd = root.path().join("\u{1}");
+        let error = Place::open("--to", &odd.display().to_string(), runtime.handle()).err().expect("an odd folder");
+        assert!(error.root_cause().to_string().contains(r"\u{1}"), "{error:#}");
     }
 }
