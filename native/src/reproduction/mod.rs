@@ -1,5 +1,5 @@
 //! The tables of the Dinomaly paper (arXiv 2405.14325): [`tables`] holds their rows with the published figures, [`plan`] makes cells of an
-//! ablation of them, and [`results`] puts published and found figures side by side, for [`written`] tables and a [`page`]. [`by_class`] compares
+//! ablation of them, and [`results`] puts published and found figures side by side, for written tables and a page. [`by_class`] compares
 //! a model's evaluation with the tables by class.
 
 pub mod by_class;
