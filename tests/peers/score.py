@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""2,000 photos in a bucket, scored by processes that are killed and by Slurm: one row a photo, with the values of `detect`.
+"""2,000 photos in a bucket, scored by processes, Slurm and Ray, parts of which are killed: one row a photo, with the values of `detect`.
 
     cargo build --release && cargo build --release -p dinomaly-tests --bin s3
-    python3 -m venv VENV && VENV/bin/pip install duckdb==2.0.1
-    VENV/bin/python tests/peers/score.py target/release/dinomaly target/release/s3 [--photos 2000] [--only processes slurm throughput]
+    maturin build --release --manifest-path python/Cargo.toml --out wheels
+    python3 -m venv VENV && VENV/bin/pip install duckdb==2.0.1 "ray[data]==2.60.0" wheels/dinomaly-*.whl
+    VENV/bin/python tests/peers/score.py target/release/dinomaly target/release/s3 [--photos 2000] [--only processes slurm ray throughput]
 
 The bucket's server is s3s-fs on this machine. Slurm (Debian: slurm-wlm, munge) is started as a cluster of this one machine, which needs root, and
-stopped afterwards. Throughput compares whole runs that read the same photos from the bucket and from a folder in memory (/dev/shm), in turns.
+stopped afterwards. Ray, with the Python package, has two workers on this machine. Throughput compares whole runs that read the same photos from the bucket and from a folder in memory (/dev/shm), in turns.
 """
 
 import argparse
@@ -160,28 +161,84 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
             daemon.wait()
 
 
+def ray(bench):
+    """The example of docs/examples with two workers, of which one is killed while it computes."""
+    # The bucket as a whole, and a folder: s3s-fs answers questions for a key that is a folder of its own with 500, which S3 answers with 404.
+    to = bench.folder / "ray"
+    words = [sys.executable, EXAMPLES / "score_ray.py", MODEL, "s3://photos", to, "--workers", 2, "--cores", 1]
+    log = bench.folder / "ray.log"
+    environment = bench.environment | {"AWS_ENDPOINT_URL": bench.environment["AWS_ENDPOINT"], "RAY_USAGE_STATS_ENABLED": "0"}
+    with log.open("w") as said:
+        process = subprocess.Popen([*map(str, words)], env=environment, stdout=said, stderr=said)
+    try:
+        def both_compute():
+            assert process.poll() is None, log.read_text()[-3000:]
+            return len(working(process.pid)) == 2
+
+        wait_for(both_compute, "two workers that compute", 1200)
+        # Into the first photos of a task.
+        time.sleep(1)
+        killed = min(working(process.pid))
+        os.kill(killed, signal.SIGKILL)
+        print(f"ray: worker {killed} is killed")
+        assert process.wait(1800) == 0, log.read_text()[-3000:]
+    finally:
+        process.kill()
+    print("ray:", bench.check(f"{to}/*.parquet"))
+
+
+def working(ancestor):
+    """Processes of Ray's workers below a process that compute now: Ray calls them so while they do."""
+    parents, found = {}, set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if (folder / "cmdline").read_text().startswith("ray::MapWorker(MapBatches(Worker)).submit"):
+                found.add(int(folder.name))
+        except OSError:
+            continue
+
+    def is_below(process):
+        return process == ancestor or (process in parents and is_below(parents[process]))
+
+    return {process for process in found if is_below(process)}
+
+
 def throughput(bench):
-    """Whole runs from the bucket and from memory, in turns."""
+    """Whole runs from the bucket and from memory, in turns, the first of a round by turns, too; seconds that passed and on the processor."""
     memory = Path(tempfile.mkdtemp(dir="/dev/shm"))
     shutil.copytree(bench.photos, memory / "photos")
-    times = {"bucket": [], "memory": []}
+    places = [("bucket", "s3://photos/july"), ("memory", str(memory / "photos"))]
+    rows = []
     try:
         for turn in range(bench.rounds):
-            for name, place in [("bucket", "s3://photos/july"), ("memory", str(memory / "photos"))]:
-                begun = time.monotonic()
+            row = {}
+            for name, place in places if turn % 2 else reversed(places):
+                served, begun = processor_seconds(bench.server.pid), time.monotonic()
                 process = bench.score(bench.folder / f"{name}-{turn}", place=place, part=1000)
-                process.communicate()
-                assert process.returncode == 0
-                times[name].append(time.monotonic() - begun)
-            print({name: round(seconds[-1], 2) for name, seconds in times.items()}, file=sys.stderr, flush=True)
+                process.stdout.read()
+                _, status, used = os.wait4(process.pid, 0)
+                assert status == 0
+                row[name] = time.monotonic() - begun
+                row[f"{name}, processor"] = used.ru_utime + used.ru_stime
+                row[f"{name}, server"] = processor_seconds(bench.server.pid) - served
+            rows.append(row)
+            print({name: round(seconds, 2) for name, seconds in row.items()}, file=sys.stderr, flush=True)
     finally:
         shutil.rmtree(memory)
-    medians = {name: statistics.median(seconds) for name, seconds in times.items()}
-    ratio = statistics.median(memory / bucket for memory, bucket in zip(times["memory"], times["bucket"]))
-    print("throughput:", json.dumps({name: round(value, 2) for name, value in medians.items()}), f"bucket / memory {ratio:.3f}")
+    print("throughput:", json.dumps({name: round(statistics.median(row[name] for row in rows), 2) for name in sorted(rows[0])}))
+    for kind in ["", ", processor"]:
+        ratios = sorted(row[f"memory{kind}"] / row[f"bucket{kind}"] for row in rows)
+        print(f"bucket / memory{kind}: {statistics.median(ratios):.3f}, of {len(ratios)} rounds {ratios[0]:.3f} to {ratios[-1]:.3f}")
 
 
-STEPS = {"processes": processes, "slurm": slurm, "throughput": throughput}
+def processor_seconds(process):
+    """Seconds that a process has been on the processor."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+STEPS = {"processes": processes, "slurm": slurm, "ray": ray, "throughput": throughput}
 
 
 def main():
