@@ -105,13 +105,13 @@ impl<'a> Head<'a> {
     }
 
     /// This head's part of the rows `[tokens, parts, heads, size]` of a photo.
-    fn rows<'b>(self, values: &'b [f32], parts: usize, part: usize) -> impl Iterator<Item = &'b [f32]> {
+    fn rows(self, values: &[f32], parts: usize, part: usize) -> impl Iterator<Item = &[f32]> {
         let Heads { heads, size, .. } = self.heads;
         values.chunks_exact(parts * heads * size).map(move |row| &row[(part * heads + self.head) * size..][..size])
     }
 
     /// [`Head::rows`] to be written.
-    fn rows_mut<'b>(self, values: &'b mut [f32], parts: usize, part: usize) -> impl Iterator<Item = &'b mut [f32]> {
+    fn rows_mut(self, values: &mut [f32], parts: usize, part: usize) -> impl Iterator<Item = &mut [f32]> {
         let Heads { heads, size, .. } = self.heads;
         let begin = (part * heads + self.head) * size;
         values.chunks_exact_mut(parts * heads * size).map(move |row| &mut row[begin..][..size])
