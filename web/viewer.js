@@ -293,6 +293,8 @@ export class Viewer {
   }
 
   #closed() {
+    // The event comes a moment after the view has closed, when another photo may be open already.
+    if (this.#dialog.open) return;
     this.#clear();
     this.#view.hidden = false;
     const card = this.#card;
