@@ -7,6 +7,7 @@ pub mod npm;
 
 use std::env;
 use std::ffi::OsString;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -55,7 +56,12 @@ pub fn build(modules: &[Module], out: &Path) -> Result<()> {
         // One for each module: all builds write the same file, whose name says nothing of features and flags.
         let target_dir = folder.join(module.name);
         compile(*module, &checkout, &target_dir)?;
-        bind(&target_dir.join(TARGET).join(PROFILE).join("dinomaly_wasm.wasm"), out, *module)?;
+        let bound = target_dir.join("bound");
+        // Held until it is dropped: another run of this program may do the same.
+        let lock = File::create(target_dir.join("bound.lock")).and_then(|file| file.lock().map(|()| file));
+        let _lock = lock.with_context(|| format!("{} cannot be locked", target_dir.display()))?;
+        bind(&target_dir.join(TARGET).join(PROFILE).join("dinomaly_wasm.wasm"), &bound, *module)?;
+        copy(&bound, out)?;
     }
     Ok(())
 }
@@ -97,7 +103,7 @@ fn compile(module: Module, checkout: &Path, target_dir: &Path) -> Result<()> {
 /// modules on every machine.
 fn remapped(cargo_home: Option<&Path>, checkout: &Path) -> impl Iterator<Item = (PathBuf, &'static str)> {
     let registries = cargo_home.map(|home| home.join("registry/src"));
-    let registries = registries.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    let registries = registries.and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten();
     registries.map(|registry| (registry.path(), "crates")).chain([(checkout.to_owned(), "dinomaly")])
 }
 
@@ -112,8 +118,14 @@ pub fn checkout() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("/")).to_owned()
 }
 
-/// Writes JavaScript's half and the module without what only the binding needs.
-fn bind(compiled: &Path, out: &Path, module: Module) -> Result<()> {
+/// Writes JavaScript's half and the module, without what only the binding needs, into a folder. One that is newer than the compiled module and
+/// this program is left alone.
+fn bind(compiled: &Path, folder: &Path, module: Module) -> Result<()> {
+    if is_newer(folder, &[compiled, &env::current_exe()?]) {
+        return Ok(());
+    }
+    let unfinished = folder.with_extension("part");
+    let _ = fs::remove_dir_all(&unfinished);
     let mut bindgen = Bindgen::new();
     bindgen.web(true)?;
     // Without a default, `init()` could not find the module that lies beside it.
@@ -124,8 +136,33 @@ fn bind(compiled: &Path, out: &Path, module: Module) -> Result<()> {
         .typescript(true)
         .remove_name_section(true)
         .remove_producers_section(true)
-        .generate(out)
-        .with_context(|| format!("{} cannot be bound to JavaScript", compiled.display()))
+        .generate(&unfinished)
+        .with_context(|| format!("{} cannot be bound to JavaScript", compiled.display()))?;
+    let _ = fs::remove_dir_all(folder);
+    fs::rename(&unfinished, folder).with_context(|| format!("{} cannot be made", folder.display()))
+}
+
+/// Whether something was last changed after all of these.
+fn is_newer(path: &Path, than: &[&Path]) -> bool {
+    let changed = |path: &Path| fs::metadata(path)?.modified();
+    let Ok(at) = changed(path) else { return false };
+    than.iter().all(|path| changed(path).is_ok_and(|other| other < at))
+}
+
+/// Copies the files of a folder that are not there yet as they are: others may be reading them.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let copy = || -> io::Result<()> {
+        fs::create_dir_all(to)?;
+        for file in fs::read_dir(from)? {
+            let file = file?;
+            let (content, target) = (fs::read(file.path())?, to.join(file.file_name()));
+            if fs::read(&target).ok().as_ref() != Some(&content) {
+                fs::write(target, content)?;
+            }
+        }
+        Ok(())
+    };
+    copy().with_context(|| format!("{} cannot be copied to {}", from.display(), to.display()))
 }
 
 /// Whether the compiler has the target's standard library.
@@ -171,10 +208,36 @@ mod tests {
     fn paths_of_the_machine_are_replaced() {
         let home = tempfile::tempdir().unwrap();
         let unpacked = home.path().join("registry/src/index");
-        std::fs::create_dir_all(&unpacked).unwrap();
+        fs::create_dir_all(&unpacked).unwrap();
         let found: Vec<_> = remapped(Some(home.path()), Path::new("/checkout")).collect();
         assert_eq!(found, [(unpacked, "crates"), ("/checkout".into(), "dinomaly")]);
         assert_eq!(remapped(None, Path::new("/checkout")).count(), 1);
+    }
+
+    #[test]
+    fn what_is_newer_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (older, newer) = (folder.path().join("older"), folder.path().join("newer"));
+        fs::write(&older, "").unwrap();
+        assert!(!is_newer(&newer, &[&older]), "it is missing");
+        fs::write(&newer, "").unwrap();
+        let hour = |hours: u64| std::time::UNIX_EPOCH + std::time::Duration::from_secs(3600 * hours);
+        File::open(&older).unwrap().set_modified(hour(1)).unwrap();
+        File::open(&newer).unwrap().set_modified(hour(2)).unwrap();
+        assert!(is_newer(&newer, &[&older]));
+        assert!(!is_newer(&newer, &[&older, &newer]), "one is as new");
+
+        let to = folder.path().join("to");
+        let from = folder.path().join("from");
+        fs::create_dir(&from).unwrap();
+        fs::write(from.join("a.js"), "1").unwrap();
+        copy(&from, &to).unwrap();
+        File::open(to.join("a.js")).unwrap().set_modified(hour(1)).unwrap();
+        copy(&from, &to).unwrap();
+        assert_eq!(fs::metadata(to.join("a.js")).unwrap().modified().unwrap(), hour(1), "an equal file is not written");
+        fs::write(from.join("a.js"), "2").unwrap();
+        copy(&from, &to).unwrap();
+        assert_eq!(fs::read(to.join("a.js")).unwrap(), b"2");
     }
 
     #[test]
