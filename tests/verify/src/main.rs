@@ -67,18 +67,20 @@ fn verify(names: &[String]) -> Result<()> {
         let libraries = ["--profile", "verify", "-p", "dinomaly-core", "-p", "dinomaly", "-p", "dinomaly-python"];
         let features =
             ["--features", "dinomaly-core/candle,dinomaly-core/fewshot,dinomaly-core/processor,dinomaly-core/webgpu"];
-        let all = [&["test"], &libraries[..], &["-p", "dinomaly-tests"], &features, &["--tests"]].concat();
+        // One list of packages and features for all of it: with another one cargo would compile what they share again.
+        let all = [&["test"], &libraries[..], &["-p", "dinomaly-tests"], &features].concat();
+        let tests = [&all[..], &["--tests"]].concat();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         if names.is_empty() {
             // Linking a module of the page keeps one core busy: the tests are compiled beside it.
             let page = start(&[], "cargo", &["page"])?;
-            let built = run("cargo", &[&all[..], &["--no-run"]].concat());
+            let built = run("cargo", &[&tests[..], &["--no-run"]].concat());
             wait(page, "cargo page")?;
             built?;
         }
         // What was compared and what was skipped is worth seeing when all is well, too.
-        run("cargo", &[&all[..], &["--", "--show-output"], &names].concat())?;
-        run("cargo", &[&["test"], &libraries[..], &["--doc", "--"], &names].concat())
+        run("cargo", &[&tests[..], &["--", "--show-output"], &names].concat())?;
+        run("cargo", &[&all[..], &["--doc", "--"], &names].concat())
     })?;
     step("Python package", || python::verify(names))?;
     println!("verify: all of it holds ({:.0} s)", begun.elapsed().as_secs_f64());
