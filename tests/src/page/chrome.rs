@@ -17,8 +17,9 @@ use tempfile::TempDir;
 use super::engine::{Engine, PATIENCE};
 use super::socket::{Socket, listening};
 
-/// WebGPU without a GPU, nothing of the browser's own business, and pages behind others as awake as the one in front.
-const ARGUMENTS: [&str; 19] = [
+/// WebGPU without a GPU, which draws no pages then, nothing of the browser's own business, not even its first tab, and pages behind others
+/// as awake as the one in front.
+const ARGUMENTS: [&str; 23] = [
     "--headless",
     "--no-sandbox",
     "--remote-debugging-port=0",
@@ -31,12 +32,16 @@ const ARGUMENTS: [&str; 19] = [
     "--disable-component-update",
     "--disable-default-apps",
     "--disable-dev-shm-usage",
+    "--disable-features=PreloadTopChromeWebUI",
+    "--disable-gpu-compositing",
+    "--disable-gpu-rasterization",
     "--disable-ipc-flooding-protection",
     "--disable-quic",
     "--disable-renderer-backgrounding",
     "--disable-sync",
     "--force-color-profile=srgb",
     "--no-first-run",
+    "--no-startup-window",
     "--password-store=basic",
 ];
 
@@ -100,7 +105,7 @@ impl Chrome {
         requests
             .filter_map(|event| {
                 let params = &event["params"];
-                // What the browser does for itself has no initiator, or one of its own pages: its first tab is one.
+                // What the browser does for itself has no initiator, or one of its own pages.
                 let own = |initiator: &str| initiator == "not an origin" || initiator.starts_with("chrome://");
                 params["initiator"].as_str().filter(|initiator| !own(initiator))?;
                 Some(params["url"].as_str()?.to_owned())

@@ -75,7 +75,7 @@ fn assert_works(page: &Page) {
 
 #[test]
 fn a_page_whose_scripts_are_not_loaded_says_what_to_do() {
-    let _turn = turn();
+    // Without a turn: it waits for time limits of the page, not for a core.
     let (site, host) = hosted(|_| ());
     let plain = Host::serve(&site.folder());
     plain.take_up(".js", Habit::Header("content-type", "text/plain"));
@@ -132,7 +132,7 @@ fn policies_of_hosts_and_frames_are_kept_to_or_named() {
 
 #[test]
 fn a_server_that_falls_silent_is_given_up_and_tried_again() {
-    let _turn = turn();
+    // Without a turn: it waits for time limits of the page, not for a core.
     let (_site, host) = hosted(|_| ());
     let chrome = Chrome::launch();
     let url = format!("{}/?device=wasm", host.url);
@@ -175,7 +175,7 @@ fn a_server_that_falls_silent_is_given_up_and_tried_again() {
 
 #[test]
 fn a_download_goes_on_by_itself_once_there_is_a_connection() {
-    let _turn = turn();
+    // Without a turn: it waits for time limits of the page, not for a core.
     let (_site, host) = hosted(|_| ());
     let chrome = Chrome::launch();
     host.take_up(".safetensors", Habit::Silent);
@@ -191,7 +191,7 @@ fn a_download_goes_on_by_itself_once_there_is_a_connection() {
 
 #[test]
 fn a_gpu_that_never_answers_gives_way_to_the_processor() {
-    let _turn = turn();
+    // Without a turn: it waits for time limits of the page, not for a core.
     let never = "= () => new Promise(() => {});";
     for (lines, reason) in [
         (format!("GPU.prototype.requestAdapter {never}"), "the browser did not say in time which GPU there is"),
